@@ -1,0 +1,214 @@
+/* The world is an argument: clock, random numbers, timers, files, streams and worker
+ * threads are reached through `struct env` only, so that the simulator (env_sim) can run
+ * whole clusters in one thread from one seed. env_linux is the real world: epoll, libaio
+ * with O_DIRECT, a few worker threads.
+ *
+ * Each simulated (or real) process has an env of its own. When a process is killed in the
+ * simulator its env is *dead*: every operation fails with -ESHUTDOWN and has no effect,
+ * also those under way; the code then unwinds by its ordinary error paths.
+ *
+ * All operations complete by a put on a job: hold semantics as in blk_submit(), i.e. the
+ * call itself does job_hold(parent). Buffers and paths are borrowed until completion. */
+#ifndef AQ_ENV_H
+#define AQ_ENV_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/job.h"
+#include "core/report.h"
+
+struct env;
+
+/* ---- timers ---- */
+
+struct timer {
+	struct job *parent; /* NULL when not running */
+	uint64_t due_ns;    /* on env_now_ns()'s clock */
+	struct link link;
+	unsigned index;     /* the env's own */
+};
+static inline void timer_init(struct timer *t)
+{
+	*t = (struct timer){ 0 };
+	link_init(&t->link);
+}
+/* Holds `parent` and puts it with 0 after `delay_ns`. One start at a time. */
+void timer_start(struct env *env, struct timer *t, uint64_t delay_ns, struct job *parent);
+/* Ends a running timer now: its parent is put with -ECANCELED. No effect on a timer that isn't running. */
+void timer_cancel(struct env *env, struct timer *t);
+static inline bool timer_running(const struct timer *t) { return t->parent != NULL; }
+
+/* ---- worker threads ---- */
+
+/* `run` is called on a worker thread (in the simulator: on this one, later), then parent is
+ * put with what it returned. It must not touch anything of the loop's. */
+struct offload {
+	int (*run)(struct offload *o);
+	struct job *parent;
+	int status;
+	struct link link;
+};
+void env_offload(struct env *env, struct offload *o, struct job *parent);
+/* FIBER. Runs `run(arg)` on a worker thread and returns its result. */
+int env_offload_wait(struct env *env, int (*run)(void *arg), void *arg);
+
+/* ---- files ---- */
+
+enum file_op {
+	FILE_READ,     /* short only at end of file, see `done` */
+	FILE_WRITE,    /* extends the file if need be */
+	FILE_SYNC,     /* fdatasync: data and what is needed to read it are durable */
+	FILE_DISCARD,  /* punch a hole; reads as zeroes afterwards; size unchanged */
+	FILE_ZERO,     /* write zeroes, keeping the space allocated */
+	FILE_ALLOCATE, /* reserve [offset, offset + length), size unchanged, content unchanged */
+	FILE_TRUNCATE, /* file size := offset */
+};
+
+struct file_io {
+	enum file_op op;
+	uint64_t offset; /* bytes */
+	uint64_t length; /* bytes; for READ and WRITE the sum of the iovec */
+	const struct iovec *iov;
+	int iov_count;
+	int status;      /* 0 or -errno */
+	size_t done;     /* READ: bytes read, less than length only at end of file */
+	struct job *parent;
+	struct link link; /* the env's own until completion */
+	uint64_t due_ns;
+	struct file *file;
+};
+
+enum {
+	FILE_OPEN_WRITE = 1,   /* read and write; without it read only */
+	FILE_OPEN_CREATE = 2,  /* create if missing */
+	FILE_OPEN_NEW = 4,     /* with CREATE: -EEXIST if it is there */
+	FILE_OPEN_DIRECT = 8,  /* O_DIRECT; see file_align. Falls back to buffered where the file system has none */
+};
+
+/* What is known of an open file. */
+struct file_info {
+	uint64_t size;          /* bytes; of a block device too */
+	uint32_t io_align;      /* offset and length of direct I/O are multiples of this (1: buffered) */
+	uint32_t memory_align;  /* buffer addresses are multiples of this */
+	bool is_block_device;
+	bool direct;            /* O_DIRECT is really in force */
+	uint64_t device, inode; /* identity */
+};
+
+struct file; /* owned by who opened it */
+
+/* All of these are FIBER; each returns 0 or -errno. Directory changes (create, unlink,
+ * rename) are durable only after env_sync_dir() on the directory. */
+int file_open(struct env *env, const char *path, int flags, struct file **ret_file);
+int file_close(struct env *env, struct file *f); /* accepts NULL */
+int file_stat(struct file *f, struct file_info *ret_info);
+int env_mkdir(struct env *env, const char *path); /* 0 also when it is there already */
+int env_unlink(struct env *env, const char *path);
+int env_rmdir(struct env *env, const char *path);
+int env_rename(struct env *env, const char *from, const char *to);
+int env_sync_dir(struct env *env, const char *path);
+/* Calls `entry` for each name in the directory but . and .., in byte order; a non-zero result ends and is returned. */
+int env_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg);
+/* Free and total bytes of the file system that holds `path`. */
+int env_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *ret_total);
+/* Takes (or tries to) an exclusive or shared lock on the file as a whole that lives as long as
+ * the open file (an OFD lock; lost when the process dies). -EAGAIN: somebody else has it. */
+int file_lock(struct file *f, bool exclusive);
+
+/* Extents for allocation maps: the next run of data or hole at `offset`; `ret_length` > 0 and cut at
+ * `length`. FIBER-free: completes by a put on parent via an offload inside. */
+int file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data); /* FIBER */
+
+/* Never suspends. The file I/O starts at the latest when the loop comes round; several
+ * submitted in one turn go to the kernel in one call. */
+void file_submit(struct file *f, struct file_io *io, struct job *parent);
+/* FIBER: the same for one operation, waiting for it. `done` may be NULL. */
+int file_read_wait(struct file *f, void *buffer, size_t length, uint64_t offset, size_t *ret_done);
+int file_write_wait(struct file *f, const void *buffer, size_t length, uint64_t offset);
+int file_sync_wait(struct file *f);
+
+/* ---- streams: TCP and unix sockets ---- */
+
+/* Addresses: "unix:/path", "tcp:HOST:PORT" (numeric, or a name resolved by a worker),
+ * "tcp:[::1]:PORT". Port 0 listens on any; stream_listener_address() tells which. */
+struct stream;
+struct listener;
+
+struct stream_io {
+	const struct iovec *iov;
+	int iov_count;
+	size_t minimum; /* RECV: complete as soon as this many bytes have come (at most the iovec's sum) */
+	size_t done;    /* bytes received */
+	int status;     /* -ECONNRESET also for end of file before `minimum` (done tells how much came) */
+	struct job *parent;
+	struct link link;
+	size_t sent;
+};
+
+/* FIBER. `timeout_ns` 0: for ever. -ETIMEDOUT, -ECONNREFUSED … */
+int stream_connect(struct env *env, const char *address, uint64_t timeout_ns, struct stream **ret_stream);
+/* FIBER. A unix socket is created with mode 0600; a stale one (nobody answers) is replaced, -EADDRINUSE otherwise. */
+int stream_listen(struct env *env, const char *address, struct listener **ret_listener);
+/* FIBER. Waits for a peer; -ESHUTDOWN after listener_close. */
+int stream_accept(struct listener *l, struct stream **ret_stream);
+void listener_close(struct listener *l); /* accepts NULL; a waiting accept ends first with -ESHUTDOWN */
+const char *listener_address(struct listener *l);
+/* One receive at a time; sends are queued, each ends when all of it went to the kernel.
+ * Sends of one turn of the loop leave in one system call. */
+void stream_recv(struct stream *s, struct stream_io *io, struct job *parent);
+void stream_send(struct stream *s, struct stream_io *io, struct job *parent);
+/* All queued and later operations end with -ECONNRESET; the stream stays valid until stream_close. */
+void stream_shutdown(struct stream *s);
+/* Nothing may be under way any more (shut down, wait, then close). Accepts NULL. */
+void stream_close(struct stream *s);
+/* uid of the peer of a unix socket, or (uint32_t)-1. */
+uint32_t stream_peer_uid(struct stream *s);
+/* FIBER: whole-buffer forms. */
+int stream_recv_wait(struct stream *s, void *buffer, size_t length);
+int stream_send_wait(struct stream *s, const void *buffer, size_t length);
+
+/* ---- file descriptors of other kinds (FUSE, signals, pidfds): only in env_linux ---- */
+
+/* Watches `fd` for input: holds parent and puts it once when readable (or on hang-up). */
+struct fd_watch {
+	int fd;
+	struct job *parent;
+	struct link link;
+};
+void fd_watch_start(struct env *env, struct fd_watch *w, int fd, struct job *parent);
+void fd_watch_cancel(struct env *env, struct fd_watch *w); /* parent is put with -ECANCELED */
+
+/* ---- the env itself ---- */
+
+struct env_ops; /* core/env_ops.h: what a world implements */
+
+struct env {
+	const struct env_ops *ops;
+	struct loop loop;
+	bool dead; /* simulator: killed; nothing has any effect any more */
+};
+
+/* Monotonic, nanoseconds; read once per turn of the loop, so cheap. */
+uint64_t env_now_ns(struct env *env);
+/* Nanoseconds since 1970, for people only: safety never depends on it. */
+uint64_t env_wall_ns(struct env *env);
+uint64_t env_random(struct env *env);
+/* An id of the running kernel: changes when the machine lost power. 36 characters and a NUL. */
+void env_boot_id(struct env *env, char ret_id[37]);
+
+/* The real world. Owned by the caller, freed by env_linux_destroy. `threads` workers (0: a default). */
+int env_linux_create(unsigned threads, struct env **ret_env);
+void env_linux_destroy(struct env *env);
+/* Runs the loop until *stop is true (checked every turn). */
+void env_linux_run(struct env *env, const bool *stop);
+/* Runs `run(arg)` in a fiber, and the loop until it has ended; returns its result. */
+int env_linux_run_fiber(struct env *env, int (*run)(void *arg), void *arg);
+
+/* Aligned memory for direct I/O, page aligned; free() frees it. */
+void *env_alloc_aligned(size_t bytes);
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+#endif

@@ -1,0 +1,107 @@
+/* Copies of segments, and who holds them: one interface for a directory in this process
+ * (segment_dir.c; R34's embedded server) and for an aquifer-server reached by RPC
+ * (segment_remote.c). The rules are store.md's R6–R9; whoever implements this keeps them.
+ *
+ * All operations are asynchronous: segment_submit() holds `parent`, which is put with the
+ * status. Appends to one segment are answered in order, each only when all up to it are
+ * written. Buffers are borrowed until completion and page aligned if the caller wants speed. */
+#ifndef AQ_SEGMENT_H
+#define AQ_SEGMENT_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/env.h"
+#include "parallax/format.h"
+
+enum segment_op {
+	SEGMENT_CREATE, /* make the file, write block 0 durably: header */
+	SEGMENT_APPEND, /* R6: iov is whole blocks at `block` */
+	SEGMENT_READ,   /* `blocks` blocks at `block` into iov; any copy may answer, open or sealed */
+	SEGMENT_SYNC,   /* R7: [0, block) is durable */
+	SEGMENT_FENCE,  /* R8: durable; fills length, state, last_crc, last_seq */
+	SEGMENT_SEAL,   /* R9: cut to `block`, chain ends with `crc`; footer; synced */
+	SEGMENT_REPAIR, /* takeover: append verified bytes under the taker's epoch, whatever the copy's state, at
+			   `block` <= its length; only while fenced at exactly `epoch` and not sealed */
+	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there */
+	SEGMENT_STAT,   /* as FENCE but fences nothing */
+};
+
+enum copy_state {
+	COPY_WHOLE,    /* has everything it answered */
+	COPY_DOUBTFUL, /* has at least what it synced */
+	COPY_BROKEN,   /* a sync failed: for good */
+	COPY_ABSENT,
+};
+
+struct segment_io {
+	enum segment_op op;
+	uint64_t segment;
+	uint64_t epoch;
+	uint64_t incarnation;         /* APPEND, SYNC: -ESTALE if the server is in another */
+	uint32_t block, blocks;
+	const struct iovec *iov;
+	int iov_count;
+	struct segment_header header; /* CREATE */
+	uint32_t crc;                 /* SEAL: header CRC of the last record within [0, block) */
+	/* results */
+	int status;
+	uint32_t length;              /* FENCE, STAT: blocks, with block 0 */
+	enum copy_state state;
+	bool sealed;
+	uint32_t last_crc;            /* of the last whole record's header; 0 if none */
+	uint64_t last_seq;
+	uint64_t fenced_epoch;
+	/* the implementation's until completion */
+	struct job *parent;
+	struct link link;
+	void *private;
+};
+
+/* Errors: -EPERM fenced above the epoch (R18: the owner ends); -ESTALE another incarnation, doubtful
+ * or broken; -EINVAL block is not the length; -EROFS sealed; -ENOENT; -EEXIST; -ENOSPC; -ENOTCONN,
+ * -ETIMEDOUT the server can't be reached (the operation may have happened); -EIO. */
+struct segment_server;
+struct segment_server_ops {
+	void (*submit)(struct segment_server *s, struct segment_io *io);
+	int (*close)(struct segment_server *s); /* FIBER; clean stop: later copies are whole */
+};
+struct segment_server {
+	const struct segment_server_ops *ops;
+	struct env *env;
+	uuid id;
+	uint64_t incarnation;         /* known once open; raised at each start */
+	uint64_t free_bytes, total_bytes; /* last known */
+};
+
+static inline void segment_submit(struct segment_server *s, struct segment_io *io, struct job *parent)
+{
+	job_hold(parent);
+	io->parent = parent;
+	s->ops->submit(s, io);
+}
+int segment_wait(struct segment_server *s, struct segment_io *io);  /* FIBER */
+int segment_server_close(struct segment_server *s);                 /* FIBER; accepts NULL */
+
+struct catalog;
+/* FIBER. Opens (makes, if `create`) a data directory: takes its OFD lock (-EBUSY: another process has it),
+ * reads its UUID, raises its incarnation in the catalog (server/UUID), finds its copies and which are whole
+ * (same boot id, or stopped cleanly). `size_limit` bytes of segment files at most, 0: the file system's.
+ * `reserve`: fraction kept as R32 says when true. */
+struct segment_dir_options {
+	bool create;
+	uint64_t size_limit;
+	const char *address;   /* registered in the catalog; NULL: embedded */
+};
+int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
+		     const struct segment_dir_options *options, struct segment_server **ret_server,
+		     struct report *report);
+/* FIBER. Calls `entry` for each copy in the directory, by id. */
+int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
+		     const struct segment_io *stat), void *arg);
+
+/* FIBER. A client of an aquifer-server. Reconnects by itself; operations fail with -ENOTCONN or
+ * -ETIMEDOUT after `deadline_ns`. */
+int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
+			struct segment_server **ret_server, struct report *report);
+#endif
