@@ -112,6 +112,11 @@ struct blk_driver {
 	void (*submit)(struct blk_node *node, struct blk_io *io);
 	/* Adds driver counters as "key" and number. May be NULL. */
 	void (*describe)(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
+	/* FIBER. Does something of the driver's own to a running node ("snapshot-create NAME"), as the operator or
+	 * another process asked through the tapdisk's control socket. `args` ends with NULL. 0 or -errno with a report;
+	 * *ret_json is NULL or a malloc'd JSON text, the caller's. -EOPNOTSUPP: no such verb. NULL: has none. */
+	int (*control)(struct blk_node *node, const char *verb, const char *const *args, char **ret_json,
+		       struct report *report);
 };
 
 #define BLK_DEFAULT_DEPTH 128
