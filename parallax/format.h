@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/crc.h"
+
 #define BLOCK_BYTES 4096u
 #define SEGMENT_BLOCKS_DEFAULT 16384u /* 64 MiB */
 #define SEGMENT_BLOCKS_MAX 65536u
@@ -112,7 +114,4 @@ static inline uint32_t position_block(uint64_t position) { return (uint32_t)(pos
 #define NODE_FANOUT_BITS 8u
 void pointer_encode(const struct pointer *p, void *bytes);
 struct pointer pointer_decode(const void *bytes);
-
-/* CRC32C (Castagnoli) of `length` bytes, as iSCSI defines it; `seed` 0 to begin. */
-uint32_t crc32c(uint32_t seed, const void *data, size_t length);
 #endif
