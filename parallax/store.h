@@ -1,0 +1,130 @@
+/* What one can do to the volumes of a store from outside: the commands `volume`, `snapshot`,
+ * `clone` and `diff` in one header. The volume driver (parallax/volume driver) serves I/O; this
+ * is everything else. (A proposal of the command line's author; the store's author owns it.)
+ *
+ * A volume that is attached somewhere is its holder's: what changes such a volume (mark a
+ * snapshot, resize) is asked of the holder. The store finds out whether there is a live holder
+ * and calls store_options.forward, which knows how to reach a tapdisk's control socket; what
+ * only touches the catalog (list, clone, delete a snapshot, rename) it does itself.
+ *
+ * All functions are FIBER unless said otherwise; they return 0 or -errno with a report. */
+#ifndef AQ_STORE_H
+#define AQ_STORE_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/env.h"
+#include "core/report.h"
+
+enum {
+	STORE_NAME_BYTES = 64,            /* a name of name_valid() and a NUL */
+	STORE_SNAPSHOT_NAME_BYTES = 128,  /* VOLUME@SNAP */
+	STORE_HOLDER_BYTES = 192,
+	STORE_CONTROL_BYTES = 256,
+	STORE_GROUP_MAX = 30,             /* volumes in one `snapshot create`, R5 */
+};
+#define STORE_VOLUME_BYTES_MAX (UINT64_C(64) << 40)
+
+/* Who has a volume open for writing, as the catalog says. */
+struct store_holder {
+	char text[STORE_HOLDER_BYTES];     /* for people: "device web1 (tapdisk pid 812) on host a" */
+	char control[STORE_CONTROL_BYTES]; /* its control socket: "unix:/run/…"; "" if it can't be asked */
+	char volume[STORE_NAME_BYTES];     /* the volume's name, now */
+};
+
+/* Asks the holder of an attached volume to do `verb` (blk_driver.control of the volume's node). */
+typedef int store_forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
+			  char **ret_json, struct report *report);
+
+struct store_options {
+	const char *root;           /* AQUIFER_ROOT, "" if none */
+	const char *catalog_url;    /* NULL: etc/aquifer/aquifer.conf, else the embedded store below var/lib/aquifer */
+	bool create;                /* make the store if there is none; without it -ENOENT */
+	store_forward *forward;     /* NULL: operations on attached volumes fail with -EBUSY, naming the holder */
+	void *forward_arg;
+};
+
+struct store;
+int store_open(struct env *env, const struct store_options *options, struct store **ret_store,
+	       struct report *report);
+int store_close(struct store *s); /* accepts NULL */
+
+/* ---- volumes ---- */
+
+enum store_state { STORE_FREE, STORE_HELD, STORE_OFFERED };
+static inline const char *store_state_name(enum store_state s)
+{
+	return s == STORE_FREE ? "free" : s == STORE_HELD ? "attached" : "offered";
+}
+
+struct store_volume {
+	char name[STORE_NAME_BYTES];
+	char parent[STORE_SNAPSHOT_NAME_BYTES]; /* clone of; "" if none */
+	uint64_t id;
+	uint64_t size_bytes;
+	uint64_t used_bytes;       /* reachable from its head, shared or not */
+	uint64_t exclusive_bytes;  /* freed if it and its snapshots were deleted */
+	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones */
+	uint64_t epoch;
+	uint32_t replicas, min_replicas;
+	uint32_t snapshot_count;
+	uint64_t created_ns;       /* since 1970 */
+	enum store_state state;
+	struct store_holder holder;
+	char health[96];           /* "good", or one clause about what is wrong */
+};
+
+struct store_volume_options {
+	uint64_t size_bytes;       /* a multiple of 4096 */
+	uint32_t replicas;         /* 0: default */
+	uint32_t min_replicas;     /* 0: default */
+};
+
+int store_volume_create(struct store *s, const char *name, const struct store_volume_options *options,
+			struct report *report);
+/* In order of names. A non-zero result of `entry` ends and is returned. */
+int store_volume_list(struct store *s, int (*entry)(void *arg, const struct store_volume *v), void *arg,
+		      struct report *report);
+int store_volume_show(struct store *s, const char *name, struct store_volume *ret_volume, struct report *report);
+int store_volume_set(struct store *s, const char *name, const char *key, const char *value, struct report *report);
+/* -EINVAL if it would shrink and `force` is false. Attached: the guest sees the new size. */
+int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, bool force, struct report *report);
+int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report);
+/* -EBUSY while attached; -ENOTEMPTY with snapshots, unless `with_snapshots`. */
+int store_volume_delete(struct store *s, const char *name, bool with_snapshots, struct report *report);
+
+/* ---- snapshots ---- */
+
+struct store_snapshot {
+	char volume[STORE_NAME_BYTES];
+	char name[STORE_NAME_BYTES];
+	uint64_t size_bytes;       /* the volume's size then */
+	uint64_t exclusive_bytes;  /* freed if it was deleted */
+	uint64_t created_ns;       /* since 1970 */
+	uint32_t clones, readers;
+};
+
+/* `names` are VOLUME@SNAP, at most STORE_GROUP_MAX, each volume once: one consistent instant, all or none. */
+int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report);
+/* Of one volume, or of all (`volume` NULL); by volume, then age. */
+int store_snapshot_list(struct store *s, const char *volume,
+			int (*entry)(void *arg, const struct store_snapshot *snapshot), void *arg,
+			struct report *report);
+int store_snapshot_delete(struct store *s, const char *name, struct report *report);
+int store_snapshot_rollback(struct store *s, const char *name, struct report *report); /* -EBUSY while attached */
+int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report);
+
+/* ---- differences ---- */
+
+struct store_extent {
+	uint64_t offset, length; /* bytes */
+	bool data;               /* false: reads as zeroes in the newer one */
+};
+/* What differs between `from` (VOLUME@A) and `to` (VOLUME, VOLUME@B), ascending, neighbours merged. */
+int store_diff(struct store *s, const char *from, const char *to,
+	       int (*extent)(void *arg, const struct store_extent *e), void *arg, struct report *report);
+
+/* "web1@monday" into two buffers of STORE_NAME_BYTES; `snapshot` becomes "" without an @. 0 or -EINVAL with a
+ * report. Not FIBER. */
+int store_name_split(const char *text, char *ret_volume, char *ret_snapshot, struct report *report);
+#endif
