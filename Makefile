@@ -15,7 +15,7 @@ OPT     ?= -O2
 PKGS    := libprotobuf-c jansson sqlite3 libisal libcrypto libssl fuse3
 
 CFLAGS  ?= -g $(OPT)
-WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wimplicit-fallthrough -Wvla \
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wimplicit-fallthrough -Wvla -Wno-format-truncation \
            $(if $(WERROR),-Werror)
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=312 -I. -I$(B)/gen $(WARN) $(CFLAGS) $(SAN) $(PLANTS) \
              $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -pthread

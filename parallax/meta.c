@@ -1,0 +1,318 @@
+#include "parallax/meta.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "proto/store.pb-c.h"
+
+#define LOG_VERSION 1
+
+/* Packs a message whose protobuf-c type is Aquifer__Store__NAME. */
+#define PACK(name, message)                                                          \
+	do {                                                                         \
+		size_t length = aquifer__store__##name##__get_packed_size(message);  \
+		uint8_t *bytes = malloc(length ? length : 1);                        \
+		if (bytes)                                                           \
+			*ret_length = aquifer__store__##name##__pack(message, bytes); \
+		return bytes;                                                        \
+	} while (0)
+
+static void copy_text(char *to, size_t room, const char *from) { snprintf(to, room, "%s", from ? from : ""); }
+
+static void root_pack(const struct meta_root *r, Aquifer__Store__Root *to)
+{
+	aquifer__store__root__init(to);
+	to->position = r->pointer.position;
+	to->crc = r->pointer.crc;
+	to->level = r->level;
+	to->length = r->length;
+}
+
+static int root_unpack(const Aquifer__Store__Root *from, struct meta_root *ret)
+{
+	*ret = (struct meta_root){ 0 };
+	if (!from)
+		return 0;
+	*ret = (struct meta_root){ { from->position, from->crc, 0 }, from->level, from->length };
+	return from->level > 7 || from->length > UINT64_C(1) << 32 ? -EUCLEAN : 0;
+}
+
+/* ---- log ---- */
+
+struct segment_pack {
+	Aquifer__Store__Segment segment;
+	Aquifer__Store__Replica replica[META_REPLICAS_MAX];
+	Aquifer__Store__Replica *pointers[META_REPLICAS_MAX];
+};
+
+static void segment_pack(const struct meta_segment *s, struct segment_pack *to)
+{
+	aquifer__store__segment__init(&to->segment);
+	to->segment.id = s->id;
+	to->segment.epoch = s->epoch;
+	to->segment.salt = s->salt;
+	to->segment.size_blocks = s->size_blocks;
+	to->segment.cut = s->cut;
+	to->segment.length = s->length;
+	to->segment.prev = s->prev;
+	to->segment.n_ensemble = s->ensemble_count;
+	to->segment.ensemble = to->pointers;
+	for (uint32_t i = 0; i < s->ensemble_count; i++) {
+		aquifer__store__replica__init(&to->replica[i]);
+		to->replica[i].server = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)s->ensemble[i].server.bytes };
+		to->replica[i].incarnation = s->ensemble[i].incarnation;
+		to->pointers[i] = &to->replica[i];
+	}
+}
+
+static int segment_unpack(const Aquifer__Store__Segment *from, struct meta_segment *ret)
+{
+	if (from->n_ensemble == 0 || from->n_ensemble > META_REPLICAS_MAX || from->id == 0 || from->id >> 48 ||
+	    from->size_blocks < 2 || from->size_blocks > SEGMENT_BLOCKS_MAX || (from->cut && from->length > from->size_blocks))
+		return -EUCLEAN;
+	*ret = (struct meta_segment){ .id = from->id, .epoch = from->epoch, .salt = from->salt, .size_blocks = from->size_blocks,
+				      .ensemble_count = (uint32_t)from->n_ensemble, .cut = from->cut, .length = from->length,
+				      .prev = from->prev };
+	for (uint32_t i = 0; i < ret->ensemble_count; i++) {
+		if (from->ensemble[i]->server.len != 16)
+			return -EUCLEAN;
+		memcpy(ret->ensemble[i].server.bytes, from->ensemble[i]->server.data, 16);
+		ret->ensemble[i].incarnation = from->ensemble[i]->incarnation;
+	}
+	return 0;
+}
+
+uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
+{
+	Aquifer__Store__Log to = AQUIFER__STORE__LOG__INIT;
+	Aquifer__Store__Root root, space;
+	struct segment_pack segments[META_SEGMENTS_MAX];
+	Aquifer__Store__Segment *pointers[META_SEGMENTS_MAX];
+	to.version = LOG_VERSION;
+	to.stamp = m->stamp;
+	to.size_bytes = m->size_bytes;
+	to.replicas = m->replicas;
+	to.min_replicas = m->min_replicas;
+	to.uuid = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)m->volume.bytes };
+	to.parent_volume = m->parent_volume;
+	to.parent_mark = m->parent_mark;
+	to.origin = m->origin;
+	to.last_id = m->last_id;
+	root_pack(&m->root, &root);
+	root_pack(&m->space, &space);
+	to.root = &root;
+	to.space = &space;
+	to.generation = m->generation;
+	to.from_position = m->from_position;
+	to.from_seq = m->from_seq;
+	to.from_prev = m->from_prev;
+	to.n_segments = m->segment_count;
+	to.segments = pointers;
+	for (uint32_t i = 0; i < m->segment_count; i++) {
+		segment_pack(&m->segments[i], &segments[i]);
+		pointers[i] = &segments[i].segment;
+	}
+	to.created_ns = m->created_ns;
+	to.name = (char *)(uintptr_t)m->name;
+	to.doomed = m->doomed;
+	PACK(log, &to);
+}
+
+static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
+{
+	if (from->version > LOG_VERSION)
+		return -EPROTONOSUPPORT;
+	if (from->n_segments > META_SEGMENTS_MAX || from->uuid.len != 16 || from->size_bytes == 0)
+		return -EUCLEAN;
+	struct meta_log *m = ret;
+	*m = (struct meta_log){ .stamp = from->stamp, .size_bytes = from->size_bytes, .replicas = from->replicas,
+		.min_replicas = from->min_replicas, .parent_volume = from->parent_volume, .parent_mark = from->parent_mark,
+		.origin = from->origin, .last_id = from->last_id, .generation = from->generation,
+		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
+		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed };
+	memcpy(m->volume.bytes, from->uuid.data, 16);
+	copy_text(m->name, sizeof m->name, from->name);
+	int r = root_unpack(from->root, &m->root);
+	if (r == 0)
+		r = root_unpack(from->space, &m->space);
+	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++)
+		r = segment_unpack(from->segments[i], &m->segments[i]);
+	return r;
+}
+
+/* Unpacks with protobuf-c, then with `UNPACK(from, ret)`. */
+#define DECODE(name, UNPACK)                                                                        \
+	do {                                                                                        \
+		if (length > CATALOG_VALUE_MAX)                                                     \
+			return -EUCLEAN;                                                            \
+		__typeof__(aquifer__store__##name##__unpack(NULL, 0, NULL)) from =                  \
+			aquifer__store__##name##__unpack(NULL, length, bytes);                      \
+		if (!from)                                                                          \
+			return -EUCLEAN;                                                            \
+		int status = UNPACK(from, ret);                                                     \
+		aquifer__store__##name##__free_unpacked(from, NULL);                                \
+		return status;                                                                      \
+	} while (0)
+
+int meta_log_decode(const void *bytes, size_t length, struct meta_log *ret) { DECODE(log, log_unpack); }
+
+/* ---- owner ---- */
+
+uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length)
+{
+	Aquifer__Store__Owner to = AQUIFER__STORE__OWNER__INIT;
+	to.epoch = m->epoch;
+	to.state = m->state;
+	to.holder = (char *)(uintptr_t)m->holder;
+	to.control = (char *)(uintptr_t)m->control;
+	to.host = (char *)(uintptr_t)m->host;
+	to.pid = m->pid;
+	PACK(owner, &to);
+}
+
+static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *ret)
+{
+	if (from->state > OWNER_OFFERED)
+		return -EUCLEAN;
+	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid };
+	copy_text(ret->holder, sizeof ret->holder, from->holder);
+	copy_text(ret->control, sizeof ret->control, from->control);
+	copy_text(ret->host, sizeof ret->host, from->host);
+	return 0;
+}
+
+int meta_owner_decode(const void *bytes, size_t length, struct meta_owner *ret) { DECODE(owner, owner_unpack); }
+
+/* ---- snapshot ---- */
+
+uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length)
+{
+	Aquifer__Store__Snapshot to = AQUIFER__STORE__SNAPSHOT__INIT;
+	Aquifer__Store__Root root;
+	to.name = (char *)(uintptr_t)m->name;
+	to.mark_seq = m->mark_seq;
+	to.mark_position = m->mark_position;
+	to.doomed = m->doomed;
+	to.has_root = m->has_root;
+	root_pack(&m->root, &root);
+	to.root = &root;
+	to.node_end = m->node_end;
+	to.size_bytes = m->size_bytes;
+	to.created_ns = m->created_ns;
+	to.clones = m->clones;
+	to.readers = m->readers;
+	PACK(snapshot, &to);
+}
+
+static int snapshot_unpack(const Aquifer__Store__Snapshot *from, struct meta_snapshot *ret)
+{
+	*ret = (struct meta_snapshot){ .mark_seq = from->mark_seq, .mark_position = from->mark_position, .doomed = from->doomed,
+		.has_root = from->has_root, .node_end = from->node_end, .size_bytes = from->size_bytes,
+		.created_ns = from->created_ns, .clones = from->clones, .readers = from->readers };
+	copy_text(ret->name, sizeof ret->name, from->name);
+	return root_unpack(from->root, &ret->root);
+}
+
+int meta_snapshot_decode(const void *bytes, size_t length, struct meta_snapshot *ret) { DECODE(snapshot, snapshot_unpack); }
+
+/* ---- name, server ---- */
+
+uint8_t *meta_name_encode(const struct meta_name *m, size_t *ret_length)
+{
+	Aquifer__Store__Name to = AQUIFER__STORE__NAME__INIT;
+	to.volume = m->volume;
+	to.n_history = m->history_count;
+	to.history = (uint64_t *)(uintptr_t)m->history;
+	PACK(name, &to);
+}
+
+static int name_unpack(const Aquifer__Store__Name *from, struct meta_name *ret)
+{
+	if (from->volume == 0 || from->n_history > META_HISTORY_MAX)
+		return -EUCLEAN;
+	*ret = (struct meta_name){ .volume = from->volume, .history_count = (uint32_t)from->n_history };
+	for (uint32_t i = 0; i < ret->history_count; i++)
+		ret->history[i] = from->history[i];
+	return 0;
+}
+
+int meta_name_decode(const void *bytes, size_t length, struct meta_name *ret) { DECODE(name, name_unpack); }
+
+uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length)
+{
+	Aquifer__Store__Server to = AQUIFER__STORE__SERVER__INIT;
+	to.incarnation = m->incarnation;
+	to.address = (char *)(uintptr_t)m->address;
+	to.domain = (char *)(uintptr_t)m->domain;
+	PACK(server, &to);
+}
+
+static int server_unpack(const Aquifer__Store__Server *from, struct meta_server *ret)
+{
+	*ret = (struct meta_server){ .incarnation = from->incarnation };
+	copy_text(ret->address, sizeof ret->address, from->address);
+	copy_text(ret->domain, sizeof ret->domain, from->domain);
+	return 0;
+}
+
+int meta_server_decode(const void *bytes, size_t length, struct meta_server *ret) { DECODE(server, server_unpack); }
+
+/* ---- keys ---- */
+
+void meta_key_log(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "volume/%016" PRIx64 "/log", volume); }
+void meta_key_owner(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "volume/%016" PRIx64 "/owner", volume); }
+void meta_key_snapshots(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "snapshot/%016" PRIx64 "/", volume); }
+void meta_key_name(const char *name, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "name/%s", name); }
+
+void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
+{
+	snprintf(ret_key, META_KEY_BYTES, "snapshot/%016" PRIx64 "/%016" PRIx64, volume, mark_seq);
+}
+
+void meta_key_server(const uuid *server, char *ret_key)
+{
+	char *p = ret_key + sprintf(ret_key, "server/");
+	for (unsigned i = 0; i < 16; i++)
+		p += sprintf(p, "%02x", server->bytes[i]);
+}
+
+/* ---- get and decode ---- */
+
+#define GET(key_call, decode)                                          \
+	do {                                                           \
+		char key[META_KEY_BYTES];                              \
+		struct catalog_value v;                                \
+		key_call;                                              \
+		int status = catalog_get(c, key, &v);                  \
+		if (status == 0)                                       \
+			status = decode(v.bytes, v.length, ret);       \
+		if (ret_revision)                                      \
+			*ret_revision = v.revision;                    \
+		catalog_value_free(&v);                                \
+		return status;                                         \
+	} while (0)
+
+int meta_get_log(struct catalog *c, uint64_t volume, struct meta_log *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_log(volume, key), meta_log_decode);
+}
+int meta_get_owner(struct catalog *c, uint64_t volume, struct meta_owner *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_owner(volume, key), meta_owner_decode);
+}
+int meta_get_snapshot(struct catalog *c, uint64_t volume, uint64_t mark_seq, struct meta_snapshot *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_snapshot(volume, mark_seq, key), meta_snapshot_decode);
+}
+int meta_get_name(struct catalog *c, const char *name, struct meta_name *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_name(name, key), meta_name_decode);
+}
+int meta_get_server(struct catalog *c, const uuid *server, struct meta_server *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_server(server, key), meta_server_decode);
+}

@@ -1,0 +1,108 @@
+/* What the catalog says of volumes, as structs: encoding (proto/store.proto) and keys.
+ * Codecs only. Every count is limited, so a value read back can't make us allocate much. */
+#ifndef AQ_META_H
+#define AQ_META_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "parallax/catalog.h"
+#include "parallax/format.h"
+
+enum { META_SEGMENTS_MAX = 64, META_REPLICAS_MAX = 3, META_HISTORY_MAX = 64, META_TEXT_MAX = 256 };
+
+struct meta_root {
+	struct pointer pointer; /* position 0: nothing there, all holes */
+	uint32_t level;
+	uint64_t length;        /* space table only: bytes */
+};
+
+struct meta_replica {
+	uuid server;
+	uint64_t incarnation;
+};
+
+struct meta_segment {
+	uint64_t id, epoch, salt;
+	uint32_t size_blocks;
+	struct meta_replica ensemble[META_REPLICAS_MAX];
+	uint32_t ensemble_count;
+	bool cut;
+	uint32_t length;  /* cut: blocks, with block 0 */
+	uint32_t prev;    /* cut: CRC of the last record's header within; 0: none */
+};
+
+struct meta_log {
+	uint64_t stamp, size_bytes;
+	uint32_t replicas, min_replicas;
+	uuid volume;
+	uint64_t parent_volume, parent_mark; /* clone of; 0: none */
+	uint64_t origin;                     /* position: own blocks are above */
+	uint64_t last_id;
+	struct meta_root root, space;
+	uint64_t generation;
+	uint64_t from_position, from_seq;
+	uint32_t from_prev;
+	struct meta_segment segments[META_SEGMENTS_MAX];
+	uint32_t segment_count;
+	uint64_t created_ns;
+	char name[64];
+	bool doomed;
+};
+
+enum owner_state { OWNER_FREE, OWNER_HELD, OWNER_OFFERED };
+struct meta_owner {
+	uint64_t epoch;
+	enum owner_state state;
+	char holder[META_TEXT_MAX], control[META_TEXT_MAX], host[64];
+	uint64_t pid;
+};
+
+struct meta_snapshot {
+	char name[64];
+	uint64_t mark_seq, mark_position;
+	bool doomed, has_root;
+	struct meta_root root;
+	uint64_t node_end;
+	uint64_t size_bytes, created_ns, clones, readers;
+};
+
+struct meta_name {
+	uint64_t volume;
+	uint64_t history[META_HISTORY_MAX];
+	uint32_t history_count;
+};
+
+struct meta_server {
+	uint64_t incarnation;
+	char address[META_TEXT_MAX], domain[64];
+};
+
+/* Each returns malloc'd bytes (NULL: out of memory) and their length. */
+uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length);
+uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length);
+uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length);
+uint8_t *meta_name_encode(const struct meta_name *m, size_t *ret_length);
+uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length);
+/* 0, -EUCLEAN (damaged), -EPROTONOSUPPORT (newer). */
+int meta_log_decode(const void *bytes, size_t length, struct meta_log *ret);
+int meta_owner_decode(const void *bytes, size_t length, struct meta_owner *ret);
+int meta_snapshot_decode(const void *bytes, size_t length, struct meta_snapshot *ret);
+int meta_name_decode(const void *bytes, size_t length, struct meta_name *ret);
+int meta_server_decode(const void *bytes, size_t length, struct meta_server *ret);
+
+/* Keys. Buffers of META_KEY_BYTES. Snapshots sort by mark. */
+#define META_KEY_BYTES 128
+void meta_key_log(uint64_t volume, char *ret_key);
+void meta_key_owner(uint64_t volume, char *ret_key);
+void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key);
+void meta_key_snapshots(uint64_t volume, char *ret_prefix);
+void meta_key_name(const char *name, char *ret_key);
+void meta_key_server(const uuid *server, char *ret_key);
+
+/* FIBER. Get and decode; `ret_revision` may be NULL. */
+int meta_get_log(struct catalog *c, uint64_t volume, struct meta_log *ret, uint64_t *ret_revision);
+int meta_get_owner(struct catalog *c, uint64_t volume, struct meta_owner *ret, uint64_t *ret_revision);
+int meta_get_snapshot(struct catalog *c, uint64_t volume, uint64_t mark_seq, struct meta_snapshot *ret, uint64_t *ret_revision);
+int meta_get_name(struct catalog *c, const char *name, struct meta_name *ret, uint64_t *ret_revision);
+int meta_get_server(struct catalog *c, const uuid *server, struct meta_server *ret, uint64_t *ret_revision);
+#endif
