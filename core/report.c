@@ -25,9 +25,11 @@ int report_prefix(struct report *r, int status, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(prefix, sizeof prefix, format, ap);
 	va_end(ap);
-	size_t n = strnlen(prefix, sizeof r->text - 1);
-	memcpy(r->text, prefix, n);
-	snprintf(r->text + n, sizeof r->text - n, ": %s", cause);
+	/* What is too long loses its end. */
+	int n = snprintf(r->text, sizeof r->text, "%s: ", prefix);
+	if ((size_t)n < sizeof r->text)
+		memccpy(r->text + n, cause, 0, sizeof r->text - (size_t)n - 1);
+	r->text[sizeof r->text - 1] = 0;
 	return status;
 }
 
