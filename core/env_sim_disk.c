@@ -1,0 +1,1000 @@
+/* Disks of simulated hosts: one file system each, in memory, that knows what is durable.
+ *
+ * A file has two images: `now`, what processes read, and `durable`, what a power loss leaves,
+ * with the operations in between as a log. A directory likewise has two lists of entries;
+ * the changes in between are in one log per host, because a rename concerns two directories.
+ *
+ *     write ──▶ now, log ──(sync: those up to its submission)──▶ durable
+ *                     └──(power loss: any subset, by sectors)──▶ durable ──▶ now           */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/blk.h"
+#include "core/bytes.h"
+#include "core/env_sim_world.h"
+#include "core/fiber.h"
+
+struct entry {
+	char *name;
+	struct inode *inode;
+};
+struct entries { /* sorted by name; each counts its inode */
+	struct entry *list;
+	size_t count, room;
+};
+
+struct inode {
+	uint64_t number;
+	bool directory;
+	unsigned refs;          /* entries, logged directory operations, open files */
+	struct link link;       /* host.inodes */
+	struct sim_host *host;
+	struct image now, durable;
+	struct link log;        /* disk_op, oldest first */
+	uint64_t log_seq;       /* of the last completed operation */
+	bool diverged;          /* a failed sync left bytes readable that will never be durable */
+	struct entries entries_now, entries_durable;
+	struct link lockers;    /* sim_file.lock_link */
+};
+
+enum disk_op_kind { OP_WRITE, OP_PUNCH, OP_TRUNCATE };
+struct disk_op {
+	struct link link;
+	enum disk_op_kind kind;
+	uint64_t seq, offset, length;
+	uint8_t data[];
+};
+
+enum dir_op_kind { DIR_LINK, DIR_UNLINK, DIR_RENAME };
+struct dir_op {
+	struct link link;
+	enum dir_op_kind kind;
+	struct inode *dir, *to_dir, *inode; /* counted; to_dir only for RENAME */
+	char *name, *to_name;
+};
+
+struct sim_file {
+	struct file file; /* first */
+	struct sim_process *process;
+	struct inode *inode;
+	struct link link, lock_link;
+	bool writable, direct, exclusive;
+	unsigned under_way;
+};
+
+static struct sim_file *file_of(struct file *f) { return container_of(f, struct sim_file, file); }
+
+/* ---- entries ---- */
+
+static size_t entries_find(const struct entries *e, const char *name, bool *ret_found)
+{
+	size_t low = 0, high = e->count;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		int c = strcmp(e->list[middle].name, name);
+		if (c == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*ret_found = false;
+	return low;
+}
+
+static struct inode *entries_get(const struct entries *e, const char *name)
+{
+	bool found;
+	size_t i = entries_find(e, name, &found);
+	return found ? e->list[i].inode : NULL;
+}
+
+static void inode_drop(struct inode *n);
+
+static void entries_remove(struct entries *e, const char *name)
+{
+	bool found;
+	size_t i = entries_find(e, name, &found);
+	if (!found)
+		return;
+	struct entry gone = e->list[i];
+	memmove(e->list + i, e->list + i + 1, (e->count - i - 1) * sizeof *e->list);
+	e->count--;
+	free(gone.name);
+	inode_drop(gone.inode);
+}
+
+/* Replaces what has this name. */
+static void entries_put(struct entries *e, const char *name, struct inode *n)
+{
+	n->refs++;
+	entries_remove(e, name);
+	bool found;
+	size_t i = entries_find(e, name, &found);
+	if (e->count == e->room) {
+		e->room = e->room ? 2 * e->room : 8;
+		e->list = realloc(e->list, e->room * sizeof *e->list);
+		if (!e->list)
+			abort();
+	}
+	memmove(e->list + i + 1, e->list + i, (e->count - i) * sizeof *e->list);
+	e->list[i] = (struct entry){ strdup(name), n };
+	e->count++;
+}
+
+static void entries_free(struct entries *e)
+{
+	while (e->count) {
+		struct entry gone = e->list[--e->count];
+		free(gone.name);
+		inode_drop(gone.inode);
+	}
+	free(e->list);
+	*e = (struct entries){ 0 };
+}
+
+static void entries_copy(struct entries *to, const struct entries *from)
+{
+	entries_free(to);
+	for (size_t i = 0; i < from->count; i++)
+		entries_put(to, from->list[i].name, from->list[i].inode);
+}
+
+/* ---- inodes ---- */
+
+static struct inode *inode_new(struct sim_host *h, bool directory)
+{
+	struct inode *n = sim_alloc(sizeof *n);
+	n->number = ++h->next_inode;
+	n->directory = directory;
+	n->host = h;
+	link_init(&n->log);
+	link_init(&n->lockers);
+	link_push(&h->inodes, &n->link);
+	return n;
+}
+
+static void log_clear(struct inode *n)
+{
+	for (struct link *l; (l = link_pop(&n->log));)
+		free(container_of(l, struct disk_op, link));
+}
+
+static void inode_drop(struct inode *n)
+{
+	if (--n->refs)
+		return;
+	n->host->disk_used -= image_used(&n->now);
+	link_drop(&n->link);
+	log_clear(n);
+	image_free(&n->now);
+	image_free(&n->durable);
+	entries_free(&n->entries_now);
+	entries_free(&n->entries_durable);
+	free(n);
+}
+
+static void dir_op_free(struct dir_op *op)
+{
+	link_drop(&op->link);
+	inode_drop(op->dir);
+	inode_drop(op->inode);
+	if (op->to_dir)
+		inode_drop(op->to_dir);
+	free(op->name);
+	free(op->to_name);
+	free(op);
+}
+
+void sim_disk_init(struct sim_host *h)
+{
+	link_init(&h->inodes);
+	link_init(&h->dir_ops);
+	h->root = inode_new(h, /* directory= */ true);
+	h->root->refs = 1;
+}
+
+void sim_disk_destroy(struct sim_host *h)
+{
+	while (!link_empty(&h->dir_ops))
+		dir_op_free(container_of(h->dir_ops.next, struct dir_op, link));
+	inode_drop(h->root);
+	assert(link_empty(&h->inodes));
+}
+
+/* ---- the log of a file ---- */
+
+static struct disk_op *log_add(struct inode *n, enum disk_op_kind kind, uint64_t offset, uint64_t length)
+{
+	struct disk_op *op = sim_alloc(sizeof *op + (kind == OP_WRITE ? length : 0));
+	op->kind = kind;
+	op->seq = ++n->log_seq;
+	op->offset = offset;
+	op->length = length;
+	link_push(&n->log, &op->link);
+	return op;
+}
+
+static void op_apply(struct image *m, const struct disk_op *op)
+{
+	if (op->kind == OP_WRITE)
+		image_write(m, op->offset, op->data, op->length);
+	else if (op->kind == OP_PUNCH)
+		image_punch(m, op->offset, op->length);
+	else
+		image_truncate(m, op->offset);
+}
+
+/* Each sector happens with a chance of `odds` in 256; so does a change of the size. */
+static void op_apply_torn(struct sim *sim, struct image *m, const struct disk_op *op, unsigned odds)
+{
+	if (op->kind == OP_TRUNCATE) {
+		if (sim_below(sim, 256) < odds)
+			image_truncate(m, op->offset);
+		return;
+	}
+	uint64_t end = op->offset + op->length;
+	if (op->kind == OP_WRITE && end > m->size && sim_below(sim, 256) < odds)
+		m->size = end;
+	for (uint64_t at = op->offset, n; at < end && at < m->size; at += n) {
+		n = MIN(SECTOR_BYTES - at % SECTOR_BYTES, MIN(end, m->size) - at);
+		if (sim_below(sim, 256) >= odds)
+			continue;
+		if (op->kind == OP_WRITE)
+			image_write(m, at, op->data + (at - op->offset), n);
+		else
+			image_punch(m, at, n);
+	}
+}
+
+/* What a power loss, or a failed sync, makes of the operations up to `seq`. */
+static void log_settle(struct inode *n, uint64_t seq)
+{
+	struct sim *sim = n->host->sim;
+	unsigned manner = (unsigned)sim_below(sim, 5), odds = (unsigned)sim_below(sim, 257);
+	uint64_t count = 0;
+	link_for (l, &n->log)
+		count++;
+	uint64_t prefix = sim_below(sim, count + 1);
+	link_for_safe (l, next, &n->log) {
+		struct disk_op *op = container_of(l, struct disk_op, link);
+		if (op->seq > seq)
+			break;
+		switch (manner) {
+		case 0: break;                                               /* all lost */
+		case 1: op_apply(&n->durable, op); break;                    /* all kept */
+		case 2: if (sim_below(sim, 256) < odds) op_apply(&n->durable, op); break; /* some */
+		case 3: op_apply_torn(sim, &n->durable, op, odds); break;    /* all in any mixture */
+		case 4:                                                      /* a prefix, the last one torn */
+			if (prefix > 1)
+				op_apply(&n->durable, op);
+			else if (prefix == 1)
+				op_apply_torn(sim, &n->durable, op, odds);
+			prefix -= prefix > 0;
+			break;
+		}
+		link_drop(l);
+		free(op);
+	}
+}
+
+/* ---- writing ---- */
+
+static void used_change(struct inode *n, uint64_t before) { n->host->disk_used += image_used(&n->now) - before; }
+
+static void rest_flip(struct inode *n, struct disk_op *op)
+{
+	struct sim *sim = n->host->sim;
+	if (op->length == 0 || !sim_chance(sim, sim->doses.rest_flip))
+		return;
+	op->data[sim_below(sim, op->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
+}
+
+/* Writes the first `length` bytes of the request. */
+static int write_happens(struct inode *n, const struct file_io *io, uint64_t length)
+{
+	struct sim_host *h = n->host;
+	int status = 0;
+	uint64_t needs = image_needs(&n->now, io->offset, length), before = 0;
+	if (needs > h->disk_bytes - MIN(h->disk_used, h->disk_bytes)) {
+		status = -ENOSPC;
+		for (length = round_down(sim_below(h->sim, length), SECTOR_BYTES);
+		     length && image_needs(&n->now, io->offset, length) > h->disk_bytes - MIN(h->disk_used, h->disk_bytes);)
+			length = round_down(length / 2, SECTOR_BYTES);
+	}
+	if (length == 0)
+		return status;
+	uint64_t offset = io->offset;
+	if (sim_chance(h->sim, h->sim->doses.misdirect) && n->now.size > length)
+		offset = round_down(sim_below(h->sim, n->now.size - length), h->io_align);
+	struct disk_op *op = log_add(n, OP_WRITE, offset, length);
+	iov_gather(io->iov, io->iov_count, 0, op->data, length);
+	rest_flip(n, op);
+	if (offset == io->offset) {
+		h->disk_used += image_needs(&n->now, offset, length);
+		op_apply(&n->now, op);
+	} else {
+		before = image_used(&n->now);
+		op_apply(&n->now, op);
+		used_change(n, before);
+	}
+	return status;
+}
+
+static void punch_happens(struct inode *n, const struct file_io *io, bool keep_space)
+{
+	uint64_t end = MIN(io->offset + io->length, n->now.size);
+	if (io->offset >= end)
+		return;
+	uint64_t before = image_used(&n->now);
+	struct disk_op *op = log_add(n, OP_PUNCH, io->offset, end - io->offset);
+	op_apply(&n->now, op);
+	if (keep_space)
+		image_reserve(&n->now, io->offset, end - io->offset);
+	used_change(n, before);
+}
+
+static int allocate_happens(struct inode *n, const struct file_io *io)
+{
+	struct sim_host *h = n->host;
+	uint64_t needs = image_needs(&n->now, io->offset, io->length);
+	if (needs > h->disk_bytes - MIN(h->disk_used, h->disk_bytes))
+		return -ENOSPC;
+	image_reserve(&n->now, io->offset, io->length);
+	h->disk_used += needs;
+	return 0;
+}
+
+static void truncate_happens(struct inode *n, uint64_t size)
+{
+	uint64_t before = image_used(&n->now);
+	op_apply(&n->now, log_add(n, OP_TRUNCATE, size, 0));
+	used_change(n, before);
+}
+
+/* ---- syncing ---- */
+
+static void sync_happens(struct inode *n, uint64_t seq)
+{
+	/* With nothing left unsynced the two images are the same bytes: keep one copy. */
+	bool share = n->log_seq <= seq && !n->diverged;
+	link_for_safe (l, next, &n->log) {
+		struct disk_op *op = container_of(l, struct disk_op, link);
+		if (op->seq > seq)
+			return;
+		link_drop(l);
+		if (share && op->kind != OP_TRUNCATE)
+			image_share_range(&n->durable, &n->now, op->offset, op->length);
+		else
+			op_apply(&n->durable, op);
+		free(op);
+	}
+	if (share)
+		n->durable.size = n->now.size;
+}
+
+/* The kernel drops what it could not write. It may stay readable, but no sync covers it again. */
+static void sync_fails(struct inode *n, uint64_t seq)
+{
+	log_settle(n, seq);
+	n->diverged = sim_random(n->host->sim) & 1;
+	if (n->diverged)
+		return;
+	uint64_t before = image_used(&n->now);
+	image_share(&n->now, &n->durable);
+	link_for (l, &n->log)
+		op_apply(&n->now, container_of(l, struct disk_op, link));
+	used_change(n, before);
+}
+
+/* ---- file I/O ---- */
+
+struct disk_event {
+	struct sim_event event;
+	struct sim_file *file;
+	struct file_io *io;
+	uint64_t seq; /* SYNC: covers operations up to this */
+};
+
+static void io_end(struct disk_event *de, int status)
+{
+	struct file_io *io = de->io;
+	de->file->under_way--;
+	free(de);
+	io->status = status;
+	job_put(io->parent, status);
+}
+
+static int read_happens(struct inode *n, struct file_io *io)
+{
+	struct sim *sim = n->host->sim;
+	if (sim_chance(sim, sim->doses.read_error))
+		return -EIO;
+	io->done = io->offset >= n->now.size ? 0 : MIN(io->length, n->now.size - io->offset);
+	if (io->done == 0)
+		return 0;
+	uint8_t *bytes = sim_alloc(io->done);
+	image_read(&n->now, io->offset, bytes, io->done);
+	if (sim_chance(sim, sim->doses.read_flip))
+		bytes[sim_below(sim, io->done)] ^= (uint8_t)(1u << sim_below(sim, 8));
+	iov_scatter(io->iov, io->iov_count, 0, bytes, io->done);
+	free(bytes);
+	return 0;
+}
+
+static int io_happens(struct disk_event *de)
+{
+	struct inode *n = de->file->inode;
+	struct sim *sim = n->host->sim;
+	struct file_io *io = de->io;
+	bool fails = io->op != FILE_READ && io->op != FILE_SYNC && sim_chance(sim, sim->doses.write_error);
+	switch (io->op) {
+	case FILE_READ:
+		return read_happens(n, io);
+	case FILE_WRITE:
+		if (fails) {
+			write_happens(n, io, round_down(sim_below(sim, io->length + 1), SECTOR_BYTES));
+			return -EIO;
+		}
+		return write_happens(n, io, io->length);
+	case FILE_SYNC:
+		if (sim_chance(sim, sim->doses.sync_error)) {
+			sync_fails(n, de->seq);
+			return -EIO;
+		}
+		sync_happens(n, de->seq);
+		return 0;
+	case FILE_DISCARD:
+	case FILE_ZERO:
+		if (!fails)
+			punch_happens(n, io, io->op == FILE_ZERO);
+		return fails ? -EIO : 0;
+	case FILE_ALLOCATE:
+		return fails ? -EIO : allocate_happens(n, io);
+	case FILE_TRUNCATE:
+		if (!fails)
+			truncate_happens(n, io->offset);
+		return fails ? -EIO : 0;
+	}
+	return -EINVAL;
+}
+
+static void disk_fire(struct sim_event *e)
+{
+	struct disk_event *de = container_of(e, struct disk_event, event);
+	sim_trace(e->owner->sim, e->owner, "disk", (uint64_t)de->io->op << 32 | de->file->inode->number, de->io->offset);
+	io_end(de, io_happens(de));
+}
+
+static void disk_kill(struct sim_event *e)
+{
+	struct disk_event *de = container_of(e, struct disk_event, event);
+	struct sim *sim = e->owner->sim;
+	uint64_t how = sim_below(sim, 3);
+	if (de->io->op == FILE_WRITE && how == 2)
+		write_happens(de->file->inode, de->io,
+			      round_down(sim_below(sim, de->io->length + 1), SECTOR_BYTES));
+	else if (de->io->op != FILE_READ && how == 1)
+		io_happens(de);
+	io_end(de, -ESHUTDOWN);
+}
+
+/* What the kernel refuses at once. */
+static int io_check(const struct sim_file *f, const struct file_io *io)
+{
+	bool reads = io->op == FILE_READ, moves = reads || io->op == FILE_WRITE;
+	if (f->process->env.dead)
+		return -ESHUTDOWN;
+	if (!reads && io->op != FILE_SYNC && !f->writable)
+		return -EBADF;
+	if (io->offset + io->length < io->offset || io->offset + io->length > INT64_MAX)
+		return -EFBIG;
+	if (moves && iov_bytes(io->iov, io->iov_count) != io->length)
+		return -EINVAL;
+	if (!moves || !f->direct)
+		return 0;
+	if ((io->offset | io->length) % f->inode->host->io_align ||
+	    !iov_aligned(io->iov, io->iov_count, SECTOR_BYTES, SECTOR_BYTES))
+		return -EINVAL;
+	return 0;
+}
+
+void sim_file_submit(struct file *file, struct file_io *io, struct job *parent)
+{
+	struct sim_file *f = file_of(file);
+	struct sim *sim = f->process->sim;
+	io->done = 0;
+	int r = io_check(f, io);
+	if (r < 0) {
+		io->status = r;
+		job_put(parent, r);
+		return;
+	}
+	struct disk_event *de = sim_alloc(sizeof *de);
+	de->event = (struct sim_event){ .name = "disk done", .fire = disk_fire, .kill = disk_kill };
+	de->file = f;
+	de->io = io;
+	de->seq = f->inode->log_seq;
+	f->under_way++;
+	sim_event_add(sim, &de->event, f->process, sim_latency(sim, sim->doses.disk_ns, 200000));
+}
+
+/* ---- paths ---- */
+
+/* Finds the directory that holds the last component, and that component (at most 255 bytes). */
+static int path_parent(struct sim_host *h, const char *path, struct inode **ret_dir, char ret_name[256])
+{
+	struct inode *dir = h->root;
+	ret_name[0] = '\0';
+	for (const char *at = path; *at;) {
+		size_t length = strcspn(at, "/");
+		if (length > 255)
+			return -ENAMETOOLONG;
+		if (length && !(length == 1 && *at == '.')) {
+			if (ret_name[0]) {
+				dir = entries_get(&dir->entries_now, ret_name);
+				if (!dir)
+					return -ENOENT;
+				if (!dir->directory)
+					return -ENOTDIR;
+			}
+			memcpy(ret_name, at, length);
+			ret_name[length] = '\0';
+		}
+		at += length + (at[length] == '/');
+	}
+	*ret_dir = dir;
+	return 0;
+}
+
+static int path_find(struct sim_host *h, const char *path, struct inode **ret_inode)
+{
+	struct inode *dir;
+	char name[256];
+	int r = path_parent(h, path, &dir, name);
+	if (r < 0)
+		return r;
+	struct inode *n = name[0] ? entries_get(&dir->entries_now, name) : dir;
+	if (!n)
+		return -ENOENT;
+	*ret_inode = n;
+	return 0;
+}
+
+static struct dir_op *dir_op_add(struct sim_host *h, enum dir_op_kind kind, struct inode *dir, const char *name, struct inode *n)
+{
+	struct dir_op *op = sim_alloc(sizeof *op);
+	op->kind = kind;
+	op->dir = dir;
+	op->name = strdup(name);
+	op->inode = n;
+	dir->refs++;
+	n->refs++;
+	link_push(&h->dir_ops, &op->link);
+	return op;
+}
+
+static void dir_link(struct sim_host *h, struct inode *dir, const char *name, struct inode *n)
+{
+	dir_op_add(h, DIR_LINK, dir, name, n);
+	entries_put(&dir->entries_now, name, n);
+}
+
+static void dir_op_apply(const struct dir_op *op)
+{
+	if (op->kind == DIR_LINK)
+		entries_put(&op->dir->entries_durable, op->name, op->inode);
+	else
+		entries_remove(&op->dir->entries_durable, op->name);
+	if (op->kind == DIR_RENAME)
+		entries_put(&op->to_dir->entries_durable, op->to_name, op->inode);
+}
+
+/* A system call that changes names: happens before or after the time it takes. */
+struct call {
+	struct sim_process *process;
+	bool late;
+};
+
+static int call_begin(struct call *c, struct env *env)
+{
+	c->process = process_of(env);
+	if (env->dead)
+		return -ESHUTDOWN;
+	c->late = sim_random(c->process->sim) & 1;
+	return c->late ? sim_call_wait(c->process) : 0;
+}
+
+static int call_end(struct call *c, int status)
+{
+	int r = c->late ? 0 : sim_call_wait(c->process);
+	return r < 0 ? r : status;
+}
+
+/* ---- directories ---- */
+
+static int mkdir_happens(struct sim_host *h, const char *path)
+{
+	struct inode *dir;
+	char name[256];
+	int r = path_parent(h, path, &dir, name);
+	if (r < 0 || name[0] == '\0')
+		return r;
+	struct inode *n = entries_get(&dir->entries_now, name);
+	if (n)
+		return n->directory ? 0 : -EEXIST;
+	dir_link(h, dir, name, inode_new(h, /* directory= */ true));
+	return 0;
+}
+
+int sim_mkdir(struct env *env, const char *path)
+{
+	struct call c;
+	int r = call_begin(&c, env);
+	return r < 0 ? r : call_end(&c, mkdir_happens(c.process->host, path));
+}
+
+static int unlink_happens(struct sim_host *h, const char *path, bool directory)
+{
+	struct inode *dir;
+	char name[256];
+	int r = path_parent(h, path, &dir, name);
+	if (r < 0)
+		return r;
+	struct inode *n = name[0] ? entries_get(&dir->entries_now, name) : NULL;
+	if (!n)
+		return -ENOENT;
+	if (n->directory != directory)
+		return directory ? -ENOTDIR : -EISDIR;
+	if (directory && n->entries_now.count)
+		return -ENOTEMPTY;
+	dir_op_add(h, DIR_UNLINK, dir, name, n);
+	entries_remove(&dir->entries_now, name);
+	return 0;
+}
+
+int sim_unlink(struct env *env, const char *path)
+{
+	struct call c;
+	int r = call_begin(&c, env);
+	return r < 0 ? r : call_end(&c, unlink_happens(c.process->host, path, false));
+}
+
+int sim_rmdir(struct env *env, const char *path)
+{
+	struct call c;
+	int r = call_begin(&c, env);
+	return r < 0 ? r : call_end(&c, unlink_happens(c.process->host, path, true));
+}
+
+static int rename_happens(struct sim_host *h, const char *from, const char *to)
+{
+	struct inode *dir, *to_dir;
+	char name[256], to_name[256];
+	int r = path_parent(h, from, &dir, name);
+	if (r == 0)
+		r = path_parent(h, to, &to_dir, to_name);
+	if (r < 0)
+		return r;
+	struct inode *n = entries_get(&dir->entries_now, name), *old = entries_get(&to_dir->entries_now, to_name);
+	if (!n)
+		return -ENOENT;
+	if (n == old)
+		return 0;
+	if (old && old->directory != n->directory)
+		return old->directory ? -EISDIR : -ENOTDIR;
+	if (old && old->directory && old->entries_now.count)
+		return -ENOTEMPTY;
+	struct dir_op *op = dir_op_add(h, DIR_RENAME, dir, name, n);
+	op->to_dir = to_dir;
+	op->to_name = strdup(to_name);
+	to_dir->refs++;
+	entries_remove(&dir->entries_now, name); /* `op` keeps the inode */
+	entries_put(&to_dir->entries_now, to_name, n);
+	return 0;
+}
+
+int sim_rename(struct env *env, const char *from, const char *to)
+{
+	struct call c;
+	int r = call_begin(&c, env);
+	return r < 0 ? r : call_end(&c, rename_happens(c.process->host, from, to));
+}
+
+static int sync_dir_happens(struct sim_host *h, const char *path)
+{
+	struct inode *dir;
+	int r = path_find(h, path, &dir);
+	if (r < 0)
+		return r;
+	if (!dir->directory)
+		return -ENOTDIR;
+	if (sim_chance(h->sim, h->sim->doses.sync_error))
+		return -EIO;
+	link_for_safe (l, next, &h->dir_ops) {
+		struct dir_op *op = container_of(l, struct dir_op, link);
+		if (op->dir != dir && op->to_dir != dir)
+			continue;
+		dir_op_apply(op);
+		dir_op_free(op);
+	}
+	return 0;
+}
+
+int sim_sync_dir(struct env *env, const char *path)
+{
+	struct call c;
+	int r = call_begin(&c, env);
+	return r < 0 ? r : call_end(&c, sync_dir_happens(c.process->host, path));
+}
+
+int sim_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg)
+{
+	struct sim_process *p = process_of(env);
+	int r = sim_call_wait(p);
+	struct inode *dir = NULL;
+	if (r == 0)
+		r = path_find(p->host, path, &dir);
+	if (r == 0 && !dir->directory)
+		r = -ENOTDIR;
+	if (r < 0)
+		return r;
+	struct entries copy = { 0 }; /* `entry` may change the directory */
+	entries_copy(&copy, &dir->entries_now);
+	for (size_t i = 0; i < copy.count && r == 0; i++)
+		r = entry(arg, copy.list[i].name);
+	entries_free(&copy);
+	return r;
+}
+
+int sim_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *ret_total)
+{
+	struct sim_process *p = process_of(env);
+	int r = sim_call_wait(p);
+	struct inode *n;
+	if (r == 0)
+		r = path_find(p->host, path, &n);
+	if (r < 0)
+		return r;
+	*ret_free = p->host->disk_bytes - MIN(p->host->disk_used, p->host->disk_bytes);
+	*ret_total = p->host->disk_bytes;
+	return 0;
+}
+
+/* ---- open files ---- */
+
+static int open_happens(struct sim_process *p, const char *path, int flags, struct inode **ret_inode)
+{
+	struct inode *dir;
+	char name[256];
+	int r = path_parent(p->host, path, &dir, name);
+	if (r < 0)
+		return r;
+	struct inode *n = name[0] ? entries_get(&dir->entries_now, name) : dir;
+	if (!n && !(flags & FILE_OPEN_CREATE))
+		return -ENOENT;
+	if (n && flags & FILE_OPEN_CREATE && flags & FILE_OPEN_NEW)
+		return -EEXIST;
+	if (n && n->directory)
+		return -EISDIR;
+	if (!n) {
+		n = inode_new(p->host, /* directory= */ false);
+		dir_link(p->host, dir, name, n);
+	}
+	n->refs++;
+	*ret_inode = n;
+	return 0;
+}
+
+int sim_file_open(struct env *env, const char *path, int flags, struct file **ret_file)
+{
+	struct call c;
+	struct inode *n = NULL;
+	int r = call_begin(&c, env);
+	if (r < 0)
+		return r;
+	r = call_end(&c, open_happens(c.process, path, flags, &n));
+	if (r < 0) {
+		if (n)
+			inode_drop(n);
+		return r;
+	}
+	struct sim_file *f = sim_alloc(sizeof *f);
+	f->file.env = env;
+	f->process = c.process;
+	f->inode = n;
+	f->writable = flags & FILE_OPEN_WRITE;
+	f->direct = flags & FILE_OPEN_DIRECT;
+	link_init(&f->lock_link);
+	link_push(&f->process->files, &f->link);
+	*ret_file = &f->file;
+	return 0;
+}
+
+int sim_file_close(struct env *env, struct file *file)
+{
+	struct sim_file *f = file_of(file);
+	assert(f->under_way == 0 && file->env == env);
+	link_drop(&f->lock_link);
+	link_drop(&f->link);
+	inode_drop(f->inode);
+	free(f);
+	return env->dead ? -ESHUTDOWN : 0;
+}
+
+int sim_file_stat(struct file *file, struct file_info *ret_info)
+{
+	struct sim_file *f = file_of(file);
+	int r = sim_call_wait(f->process);
+	if (r < 0)
+		return r;
+	*ret_info = (struct file_info){
+		.size = f->inode->now.size,
+		.io_align = f->direct ? f->inode->host->io_align : 1,
+		.memory_align = f->direct ? SECTOR_BYTES : 1,
+		.direct = f->direct,
+		.device = 1,
+		.inode = f->inode->number,
+	};
+	return 0;
+}
+
+int sim_file_lock(struct file *file, bool exclusive)
+{
+	struct sim_file *f = file_of(file);
+	int r = sim_call_wait(f->process);
+	if (r < 0)
+		return r;
+	link_for (l, &f->inode->lockers) {
+		const struct sim_file *other = container_of(l, struct sim_file, lock_link);
+		if (other != f && (exclusive || other->exclusive))
+			return -EAGAIN;
+	}
+	link_drop(&f->lock_link);
+	link_push(&f->inode->lockers, &f->lock_link);
+	f->exclusive = exclusive;
+	return 0;
+}
+
+int sim_file_map(struct file *file, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data)
+{
+	struct sim_file *f = file_of(file);
+	int r = sim_call_wait(f->process);
+	if (r < 0)
+		return r;
+	const struct image *m = &f->inode->now;
+	uint64_t at = offset, end = offset + length;
+	bool data = offset < m->size && image_has_data(m, offset);
+	do {
+		at = MIN(end, round_down(at, CHUNK_BYTES) + CHUNK_BYTES);
+	} while (at < end && (at < m->size && image_has_data(m, at)) == data);
+	*ret_length = at - offset;
+	*ret_data = data;
+	return 0;
+}
+
+/* ---- faults ---- */
+
+void sim_disk_process_died(struct sim_process *p)
+{
+	link_for (l, &p->files)
+		link_drop(&container_of(l, struct sim_file, link)->lock_link);
+}
+
+static void dir_ops_settle(struct sim_host *h)
+{
+	struct sim *sim = h->sim;
+	unsigned manner = (unsigned)sim_below(sim, 4);
+	bool prefix_over = false;
+	while (!link_empty(&h->dir_ops)) {
+		struct dir_op *op = container_of(h->dir_ops.next, struct dir_op, link);
+		bool coin = sim_random(sim) & 1;
+		prefix_over |= sim_below(sim, 4) == 0;
+		if (manner == 1 || (manner == 2 && coin) || (manner == 3 && !prefix_over))
+			dir_op_apply(op);
+		dir_op_free(op);
+	}
+}
+
+void sim_disk_power_loss(struct sim_host *h)
+{
+	dir_ops_settle(h);
+	link_for (l, &h->inodes) {
+		struct inode *n = container_of(l, struct inode, link);
+		log_settle(n, UINT64_MAX);
+		image_share(&n->now, &n->durable);
+		n->diverged = false;
+		n->refs++; /* so that none goes while the entries change */
+	}
+	link_for (l, &h->inodes) {
+		struct inode *n = container_of(l, struct inode, link);
+		entries_copy(&n->entries_now, &n->entries_durable);
+	}
+	h->disk_used = 0;
+	link_for (l, &h->inodes)
+		h->disk_used += image_used(&container_of(l, struct inode, link)->now);
+	struct link held; /* dropping one may free others, so from a list of its own */
+	link_init(&held);
+	link_splice(&held, &h->inodes);
+	while (!link_empty(&held)) {
+		struct link *l = link_pop(&held);
+		link_push(&h->inodes, l);
+		inode_drop(container_of(l, struct inode, link));
+	}
+}
+
+/* ---- damage and inspection by tests ---- */
+
+int sim_disk_flip(struct sim_host *host, const char *path, uint64_t offset, uint8_t mask)
+{
+	struct inode *n;
+	int r = path_find(host, path, &n);
+	if (r < 0)
+		return r;
+	if (offset >= n->now.size)
+		return -EINVAL;
+	uint8_t byte;
+	image_read(&n->now, offset, &byte, 1);
+	byte ^= mask;
+	image_write(&n->now, offset, &byte, 1);
+	if (offset < n->durable.size) {
+		image_read(&n->durable, offset, &byte, 1);
+		byte ^= mask;
+		image_write(&n->durable, offset, &byte, 1);
+	}
+	return 0;
+}
+
+int sim_disk_read(struct sim_host *host, const char *path, uint64_t offset, void *buffer, size_t length)
+{
+	struct inode *n;
+	int r = path_find(host, path, &n);
+	if (r < 0)
+		return r;
+	if (!range_within(offset, length, n->now.size))
+		return -EINVAL;
+	image_read(&n->now, offset, buffer, length);
+	return 0;
+}
+
+int sim_disk_write(struct sim_host *host, const char *path, uint64_t offset, const void *bytes, size_t length)
+{
+	struct inode *n, *dir;
+	char name[256];
+	int r = path_find(host, path, &n);
+	if (r == -ENOENT) {
+		r = path_parent(host, path, &dir, name);
+		if (r < 0)
+			return r;
+		n = inode_new(host, /* directory= */ false);
+		entries_put(&dir->entries_now, name, n);
+		entries_put(&dir->entries_durable, name, n);
+	}
+	if (r < 0)
+		return r;
+	uint64_t before = image_used(&n->now);
+	image_write(&n->now, offset, bytes, length);
+	image_write(&n->durable, offset, bytes, length);
+	used_change(n, before);
+	return 0;
+}
+
+int sim_disk_remove(struct sim_host *host, const char *path)
+{
+	struct inode *dir;
+	char name[256];
+	int r = path_parent(host, path, &dir, name);
+	if (r < 0)
+		return r;
+	if (!entries_get(&dir->entries_now, name))
+		return -ENOENT;
+	entries_remove(&dir->entries_now, name);
+	entries_remove(&dir->entries_durable, name);
+	return 0;
+}
+
+uint64_t sim_disk_used(const struct sim_host *host) { return host->disk_used; }
