@@ -162,6 +162,7 @@ void stream_close(struct stream *s)
 		s->env->ops->stream_close(s);
 }
 uint32_t stream_peer_uid(struct stream *s) { return s->env->ops->stream_peer_uid(s); }
+uint32_t stream_peer_pid(struct stream *s) { return s->env->ops->stream_peer_pid ? s->env->ops->stream_peer_pid(s) : 0; }
 
 int stream_recv_wait(struct stream *s, void *buffer, size_t length)
 {

@@ -165,6 +165,8 @@ void stream_shutdown(struct stream *s);
 void stream_close(struct stream *s);
 /* uid of the peer of a unix socket, or (uint32_t)-1. */
 uint32_t stream_peer_uid(struct stream *s);
+/* pid of the peer of a unix socket, or 0 where it isn't known; for messages only. */
+uint32_t stream_peer_pid(struct stream *s);
 /* FIBER: whole-buffer forms. */
 int stream_recv_wait(struct stream *s, void *buffer, size_t length);
 int stream_send_wait(struct stream *s, const void *buffer, size_t length);

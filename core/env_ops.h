@@ -37,6 +37,7 @@ struct env_ops {
 	void (*stream_shutdown)(struct stream *s);
 	void (*stream_close)(struct stream *s);
 	uint32_t (*stream_peer_uid)(struct stream *s);
+	uint32_t (*stream_peer_pid)(struct stream *s); /* may be NULL */
 
 	void (*fd_watch_start)(struct env *env, struct fd_watch *w, int fd, struct job *parent);
 	void (*fd_watch_cancel)(struct env *env, struct fd_watch *w);
