@@ -222,6 +222,7 @@ static const struct env_ops env_linux_ops = {
 	.stream_shutdown = env_linux_stream_shutdown,
 	.stream_close = env_linux_stream_close,
 	.stream_peer_uid = env_linux_stream_peer_uid,
+	.stream_peer_pid = env_linux_stream_peer_pid,
 	.fd_watch_start = env_linux_fd_watch_start,
 	.fd_watch_cancel = env_linux_fd_watch_cancel,
 };

@@ -154,6 +154,7 @@ void env_linux_stream_send(struct stream *s, struct stream_io *io, struct job *p
 void env_linux_stream_shutdown(struct stream *s);
 void env_linux_stream_close(struct stream *s);
 uint32_t env_linux_stream_peer_uid(struct stream *s);
+uint32_t env_linux_stream_peer_pid(struct stream *s);
 /* Sends what was queued in this turn, one system call per stream. */
 void env_linux_streams_flush(struct env_linux *el);
 

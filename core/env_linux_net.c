@@ -310,16 +310,28 @@ void env_linux_stream_close(struct stream *stream)
 	free(s);
 }
 
-uint32_t env_linux_stream_peer_uid(struct stream *stream)
+/* Who was at the other end of a unix socket when it connected; false for other sockets. */
+static bool peer(struct stream *stream, struct ucred *ret)
 {
-	struct ucred c;
-	socklen_t n = sizeof c;
+	socklen_t n = sizeof *ret;
 	struct sockaddr_storage name;
 	socklen_t name_length = sizeof name;
 	int fd = stream_of(stream)->fd;
 	if (getsockname(fd, (struct sockaddr *)&name, &name_length) < 0 || name.ss_family != AF_UNIX)
-		return UINT32_MAX;
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) < 0 ? UINT32_MAX : c.uid;
+		return false;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret, &n) == 0;
+}
+
+uint32_t env_linux_stream_peer_uid(struct stream *stream)
+{
+	struct ucred c;
+	return peer(stream, &c) ? c.uid : UINT32_MAX;
+}
+
+uint32_t env_linux_stream_peer_pid(struct stream *stream)
+{
+	struct ucred c;
+	return peer(stream, &c) ? (uint32_t)c.pid : 0;
 }
 
 /* ---- connecting ---- */
