@@ -18,6 +18,7 @@
 #endif
 #endif
 #ifdef FIBER_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define STACK_BYTES (512u << 10)
 #else
@@ -58,6 +59,10 @@ static void *stack_get(void)
 
 static void stack_put(void *p)
 {
+#ifdef FIBER_ASAN
+	/* The fiber's last frames were never returned from; whoever is next must not trip over them. */
+	__asan_unpoison_memory_region((char *)p + GUARD_BYTES, STACK_BYTES);
+#endif
 	if (kept_count < STACKS_KEPT)
 		kept[kept_count++] = p;
 	else
@@ -115,6 +120,17 @@ static void fiber_resume(struct job *j)
 	free(f);
 }
 
+/* A function of its own because getcontext() may return twice, as compilers see it. */
+static __attribute__((noinline)) void fiber_make_context(struct fiber *f)
+{
+	getcontext(&f->context);
+	f->context.uc_stack.ss_sp = (char *)f->stack + GUARD_BYTES;
+	f->context.uc_stack.ss_size = STACK_BYTES;
+	f->context.uc_link = NULL;
+	uintptr_t p = (uintptr_t)f;
+	makecontext(&f->context, (void (*)(void))fiber_main, 2, (unsigned)p, (unsigned)(p >> 32));
+}
+
 int fiber_start(struct loop *loop, int (*run)(void *arg), void *arg, struct job *done)
 {
 	struct fiber *f = calloc(1, sizeof *f);
@@ -129,12 +145,7 @@ int fiber_start(struct loop *loop, int (*run)(void *arg), void *arg, struct job 
 	f->arg = arg;
 	f->done = done;
 	f->stack = stack;
-	getcontext(&f->context);
-	f->context.uc_stack.ss_sp = (char *)stack + GUARD_BYTES;
-	f->context.uc_stack.ss_size = STACK_BYTES;
-	f->context.uc_link = NULL;
-	uintptr_t p = (uintptr_t)f;
-	makecontext(&f->context, (void (*)(void))fiber_main, 2, (unsigned)p, (unsigned)(p >> 32));
+	fiber_make_context(f);
 	job_init(&f->job, loop);
 	job_then(&f->job, fiber_resume);
 	return 0;
