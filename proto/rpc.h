@@ -1,0 +1,152 @@
+/* The RPC that tapdisks, agents, servers and the command line speak: protobuf messages,
+ * with a raw payload beside them that is never repacked, many calls at a time over one
+ * connection, answered in any order. It knows no service: a call is a method number and
+ * any protobuf message.
+ *
+ * What can go wrong is an error, never a wait for ever: a call ends with the server's status,
+ * -ENOTCONN (not connected, or the connection was lost: it may have been carried out),
+ * -ETIMEDOUT (its deadline; likewise), -EMSGSIZE, -EPROTO (the peer broke the protocol) or
+ * -EBADMSG. Everything that a peer can make us allocate is bounded here. */
+#ifndef AQ_RPC_H
+#define AQ_RPC_H
+#include "core/env.h"
+#include "core/report.h"
+#include "proto/arena.h"
+#include "proto/channel.h"
+#include "proto/pool.h"
+
+/* Version of what is said inside the frames. A new version is spoken along with the one before it, so that
+ * clients and servers can be upgraded in any order, one version at a time. */
+enum { RPC_PROTOCOL = 1, RPC_PROTOCOL_OLDEST = 1 };
+enum { RPC_PAYLOAD_MAX = FRAME_PAYLOAD_MAX };
+
+/* ---- client ---- */
+
+struct rpc_client;
+
+struct rpc_client_options {
+	const char *service;          /* must be the server's */
+	uint64_t connect_timeout_ns;  /* to connect and greet; 0: 5 s */
+	bool reconnect;               /* by itself, in the background, once the first connection has been made */
+	uint64_t retry_min_ns, retry_max_ns; /* pause between attempts, doubling; 0: 50 ms, 2 s */
+	uint64_t silence_ns;          /* a server that says nothing for so long, although asked, is lost; 0: 10 s */
+	unsigned in_flight;           /* calls under way at a time, others wait in order; 0: 256; the server may allow fewer */
+	/* FIBER, may be NULL: called at each connection before other calls are let in; may make calls that are
+	 * marked `early`. Not 0: this connection is no good (with the first one rpc_connect() fails). */
+	int (*greet)(void *arg, struct rpc_client *client, struct report *report);
+	void (*lost)(void *arg, int status); /* may be NULL; never suspends */
+	void *arg;
+	uint32_t protocol_oldest, protocol; /* tests only; 0: ours */
+};
+
+/* One call. Owned by the caller; not moved or touched until it has ended. */
+struct rpc_call {
+	/* asked; rpc_call_init() zeroes the rest */
+	uint32_t method;
+	const ProtobufCMessage *request;     /* borrowed until rpc_submit() returns; may be NULL */
+	const struct iovec *payload;         /* borrowed until the call has ended */
+	int payload_count;
+	const ProtobufCMessageDescriptor *reply_type; /* NULL: the reply's message doesn't matter */
+	const struct iovec *reply_payload;   /* where the reply's payload goes, directly; sums to its limit */
+	int reply_payload_count;
+	uint64_t deadline_ns;                /* from now; 0: none (the silence of the server still ends it) */
+	bool early;                          /* see greet() */
+	/* answered */
+	int status;
+	const char *text;                    /* the server's sentence, "" if none; valid until clean */
+	ProtobufCMessage *reply;             /* when status is 0 and there was a body: of reply_type; valid until clean */
+	uint64_t reply_payload_bytes;
+	/* private */
+	struct job *parent;
+	enum frame_kind kind;
+	uint8_t state;
+	uint64_t id, due_ns;
+	struct link link;
+	struct channel_send send;
+	struct arena arena;
+};
+
+void rpc_call_init(struct rpc_call *call, uint32_t method, const ProtobufCMessage *request,
+		   const ProtobufCMessageDescriptor *reply_type);
+/* Frees what the call holds, the reply too; the call has ended, or never began. */
+void rpc_call_clean(struct rpc_call *call);
+
+/* FIBER. "unix:/path" or "tcp:HOST:PORT". 0 or -errno with a report. */
+int rpc_connect(struct env *env, const char *address, const struct rpc_client_options *options,
+		struct rpc_client **ret_client, struct report *report);
+/* FIBER. Calls under way end with -ENOTCONN. Accepts NULL. */
+void rpc_close(struct rpc_client *client);
+/* Holds `parent`, puts it with the call's status when it has ended. Never suspends. */
+void rpc_submit(struct rpc_client *client, struct rpc_call *call, struct job *parent);
+/* FIBER. The same, waited for; returns call->status and adds the server's sentence to the report (may be NULL). */
+int rpc_call_wait(struct rpc_client *client, struct rpc_call *call, struct report *report);
+bool rpc_connected(const struct rpc_client *client);
+/* Waits until connected, at most so long. FIBER. 0 or -ETIMEDOUT. */
+int rpc_wait_connected(struct rpc_client *client, uint64_t timeout_ns);
+
+/* ---- server ---- */
+
+struct rpc_server;
+
+/* One request, from handler to rpc_reply(). */
+struct rpc_request {
+	uint32_t method;
+	void *payload;               /* page aligned; valid until the request is released */
+	uint32_t payload_bytes;
+	void *reply_payload;         /* page aligned room for the reply's payload, */
+	uint32_t reply_limit;        /* as much as the caller has; not zeroed */
+	uint32_t peer_uid;           /* of a unix socket's other end, or (uint32_t)-1 */
+	void *private;               /* the handler's */
+	void (*released)(struct rpc_request *r); /* the handler's, may be NULL: the reply is sent or given up, the
+	                                            request goes away; whatever it lent can be taken back */
+	/* private to the RPC layer */
+	struct rpc_peer *peer;
+	struct link link;
+	uint64_t id;
+	enum frame_kind kind;
+	bool replied;
+	ProtobufCBinaryData body;
+	struct iovec payload_iov, reply_iov;
+	struct pool_buffer payload_buffer, reply_buffer, head_buffer;
+	uint64_t cost;
+	struct channel_send send;
+	struct arena arena;
+};
+
+struct rpc_server_options {
+	const char *service;
+	/* Exactly one rpc_reply() follows, from here or later, also when the peer is gone by then. */
+	void (*handle)(void *arg, struct rpc_request *request);
+	void *arg;
+	bool in_fiber;               /* handle() is FIBER: each request gets one of its own */
+	unsigned connections_max;    /* 0: 256; further ones are told so and closed */
+	unsigned in_flight;          /* requests handled at a time per connection; 0: 256 */
+	uint64_t pool_bytes;         /* payloads of all connections together; 0: 64 MiB; one may have half */
+	uint64_t silence_ns;         /* a peer that neither speaks nor takes its replies for so long is closed; 0: 60 s */
+	uint32_t protocol_oldest, protocol; /* tests only; 0: ours */
+};
+
+/* FIBER. 0 or -errno with a report. */
+int rpc_listen(struct env *env, const char *address, const struct rpc_server_options *options,
+	       struct rpc_server **ret_server, struct report *report);
+/* The address that a client can use (a TCP port 0 is replaced by the real one). */
+const char *rpc_server_address(const struct rpc_server *server);
+unsigned rpc_server_connections(const struct rpc_server *server);
+/* FIBER. Takes nothing new, waits for the requests under way and their replies (at most `drain_ns`), closes.
+ * Accepts NULL. */
+void rpc_server_close(struct rpc_server *server, uint64_t drain_ns);
+
+/* The request's message, of that type; freed with the request. NULL: it isn't one (reply -EBADMSG). */
+ProtobufCMessage *rpc_request_body(struct rpc_request *r, const ProtobufCMessageDescriptor *type);
+/* Answers: status 0 or -errno; text (may be NULL) for people; message (may be NULL) is packed before this
+ * returns; payload, at most reply_limit bytes, is borrowed until released(). */
+void rpc_reply(struct rpc_request *r, int status, const char *text, const ProtobufCMessage *message,
+	       const struct iovec *payload, int payload_count);
+/* The same with the first `bytes` of r->reply_payload. */
+void rpc_reply_bytes(struct rpc_request *r, const ProtobufCMessage *message, uint32_t bytes);
+
+/* Serves a stream that somebody else accepted (tests, socket activation). Takes the stream over. 0 or -errno. */
+int rpc_server_adopt(struct rpc_server *server, struct stream *stream);
+/* As rpc_listen(), without listening. */
+int rpc_server_create(struct env *env, const struct rpc_server_options *options, struct rpc_server **ret_server);
+#endif
