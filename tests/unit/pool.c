@@ -11,17 +11,17 @@ Test(pool, never_exceeds_its_limit)
 	struct pool p;
 	struct pool_buffer held[64] = { 0 };
 	pool_init(&p, 9 << 20);
-	uint32_t x = 1;
+	uint64_t x = 1;
 	uint64_t refused = 0;
 	for (int i = 0; i < 20000; i++) {
-		x = x * 1103515245u + 12345u;
-		unsigned slot = x >> 8 & 63;
+		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
+		unsigned slot = x >> 58;
 		if (held[slot].bytes) {
 			pool_put(&p, &held[slot]);
 			cr_assert_null(held[slot].bytes);
 			continue;
 		}
-		size_t bytes = (x >> 16) % (x >> 27 & 1 ? 20000 : FRAME_PAYLOAD_MAX) + 1;
+		size_t bytes = (x >> 20 & 0xffffff) % (x >> 50 & 1 ? 20000 : FRAME_PAYLOAD_MAX) + 1;
 		uint64_t used = p.used;
 		int r = pool_get(&p, bytes, &held[slot]);
 		if (r == 0) {
