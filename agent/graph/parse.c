@@ -341,6 +341,12 @@ static int parse_split(struct parser *p, const struct token *first)
 	return r < 0 ? r : node;
 }
 
+/* Is the word taken last neither a driver nor DRIVER:WORD? */
+static bool is_bare(const struct parser *p, const struct token *first)
+{
+	return p->token.type != TOKEN_OPEN && p->token.type != TOKEN_BAR && !first->colon;
+}
+
 /* One element of a chain; its first word has been taken. */
 static int parse_element(struct parser *p, const struct token *first, unsigned depth)
 {
@@ -350,7 +356,7 @@ static int parse_element(struct parser *p, const struct token *first, unsigned d
 		return parse_call(p, first, depth);
 	if (first->colon)
 		return parse_split(p, first);
-	if (p->token.type == TOKEN_BAR)
+	if (!is_bare(p, first))
 		return new_node(p, first->word, first->place);
 	int node = new_node(p, NULL, first->place);
 	int r = node < 0 ? node : add_word(p, node, first->word, first->place);
@@ -367,6 +373,10 @@ static int parse_chain(struct parser *p, struct token first)
 			r = take_word(p, "a node after '|'", &first);
 		if (r < 0)
 			return r;
+		if (is_bare(p, &first) && depth <= GRAPH_DEPTH_MAX) {
+			r = add_word(p, above, first.word, first.place);
+			return r < 0 ? r : top;
+		}
 		int below = parse_element(p, &first, depth);
 		if (below < 0)
 			return below;
