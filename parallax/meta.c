@@ -119,6 +119,11 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.created_ns = m->created_ns;
 	to.name = (char *)(uintptr_t)m->name;
 	to.doomed = m->doomed;
+	if (!m->embedded)
+		to.home = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)m->home.bytes };
+	to.mapped_blocks = m->mapped_blocks;
+	to.live_blocks = m->live_blocks;
+	to.dead_blocks = m->dead_blocks;
 	PACK(log, &to);
 }
 
@@ -133,8 +138,12 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		.min_replicas = from->min_replicas, .parent_volume = from->parent_volume, .parent_mark = from->parent_mark,
 		.origin = from->origin, .last_id = from->last_id, .generation = from->generation,
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
-		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed };
+		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,
+		.embedded = from->home.len != 16, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
+		.dead_blocks = from->dead_blocks };
 	memcpy(m->volume.bytes, from->uuid.data, 16);
+	if (!m->embedded)
+		memcpy(m->home.bytes, from->home.data, 16);
 	copy_text(m->name, sizeof m->name, from->name);
 	int r = root_unpack(from->root, &m->root);
 	if (r == 0)
@@ -205,6 +214,7 @@ uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length)
 	to.created_ns = m->created_ns;
 	to.clones = m->clones;
 	to.readers = m->readers;
+	to.mapped_blocks = m->mapped_blocks;
 	PACK(snapshot, &to);
 }
 
@@ -212,7 +222,8 @@ static int snapshot_unpack(const Aquifer__Store__Snapshot *from, struct meta_sna
 {
 	*ret = (struct meta_snapshot){ .mark_seq = from->mark_seq, .mark_position = from->mark_position, .doomed = from->doomed,
 		.has_root = from->has_root, .node_end = from->node_end, .size_bytes = from->size_bytes,
-		.created_ns = from->created_ns, .clones = from->clones, .readers = from->readers };
+		.created_ns = from->created_ns, .clones = from->clones, .readers = from->readers,
+		.mapped_blocks = from->mapped_blocks };
 	copy_text(ret->name, sizeof ret->name, from->name);
 	return root_unpack(from->root, &ret->root);
 }

@@ -47,6 +47,9 @@ struct meta_log {
 	uint64_t created_ns;
 	char name[64];
 	bool doomed;
+	bool embedded;    /* its segments are in its own directory, not at `home` */
+	uuid home;
+	uint64_t mapped_blocks, live_blocks, dead_blocks; /* as of the last checkpoint */
 };
 
 enum owner_state { OWNER_FREE, OWNER_HELD, OWNER_OFFERED };
@@ -63,7 +66,7 @@ struct meta_snapshot {
 	bool doomed, has_root;
 	struct meta_root root;
 	uint64_t node_end;
-	uint64_t size_bytes, created_ns, clones, readers;
+	uint64_t size_bytes, created_ns, clones, readers, mapped_blocks;
 };
 
 struct meta_name {

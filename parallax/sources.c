@@ -1,0 +1,201 @@
+#include "parallax/sources.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/blk.h"
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "core/plant.h"
+
+/* ---- opening ---- */
+
+static int source_add(struct sources *s, const struct volume_places *places, uint64_t volume, const struct meta_log *log,
+		      struct segment_server *own, struct report *report)
+{
+	if (s->count == SOURCES_MAX)
+		return report_set(report, -EMLINK, "it is a clone of a clone … %u deep, the limit (export it and import it anew)", SOURCES_MAX);
+	struct segment_server *server = own;
+	int r = 0;
+	if (!server)
+		r = log->embedded ? places->open_embedded_reader(places->arg, volume, &server, report)
+				  : places->open_remote(places->arg, &log->home, &server, report);
+	if (r < 0)
+		return r;
+	s->source[s->count++] = (struct source){ position_segment(log->origin), server };
+	return 0;
+}
+
+int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
+		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report)
+{
+	*s = (struct sources){ .env = env };
+	int r = source_add(s, places, volume, log, own, report);
+	struct meta_log *ancestor = malloc(sizeof *ancestor);
+	if (!ancestor)
+		r = r ? r : -ENOMEM;
+	uint64_t parent = log->parent_volume;
+	while (r == 0 && parent) {
+		r = meta_get_log(catalog, parent, ancestor, NULL);
+		if (r < 0)
+			report_set(report, r, "the volume it was cloned from can't be read in the catalog");
+		else
+			r = source_add(s, places, parent, ancestor, NULL, report);
+		parent = r == 0 ? ancestor->parent_volume : 0;
+	}
+	free(ancestor);
+	if (r < 0) {
+		if (own && s->count && s->source[0].server == own)
+			s->source[0].server = NULL; /* still the caller's */
+		sources_close(s);
+	}
+	return r;
+}
+
+void sources_close(struct sources *s)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		segment_server_close(s->source[i].server);
+	s->count = 0;
+}
+
+static struct segment_server *source_of(struct sources *s, uint64_t segment)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (segment > s->source[i].above)
+			return s->source[i].server;
+	return NULL;
+}
+
+/* ---- reading ---- */
+
+void iov_block_crcs(const struct iovec *iov, int iov_count, uint32_t blocks, uint32_t *ret_crcs)
+{
+	int at = 0;
+	size_t skip = 0;
+	for (uint32_t b = 0; b < blocks; b++) {
+		uint32_t crc = 0;
+		for (size_t left = BLOCK_BYTES; left > 0;) {
+			assert(at < iov_count);
+			size_t n = MIN(left, iov[at].iov_len - skip);
+			crc = crc32c(crc, (const uint8_t *)iov[at].iov_base + skip, n);
+			left -= n;
+			skip += n;
+			if (skip == iov[at].iov_len) {
+				skip = 0;
+				at++;
+			}
+		}
+		ret_crcs[b] = crc;
+	}
+}
+
+static int read_verify(const struct block_read *r)
+{
+	uint32_t crcs[256];
+	for (uint32_t done = 0; done < r->count;) {
+		uint32_t n = MIN(r->count - done, (uint32_t)ARRAY_COUNT(crcs));
+		struct iovec part[64];
+		int parts = iov_slice(r->iov, r->iov_count, (uint64_t)done * BLOCK_BYTES, (uint64_t)n * BLOCK_BYTES, part, 64);
+		if (parts < 0) { /* very fragmented: block by block */
+			n = 1;
+			parts = iov_slice(r->iov, r->iov_count, (uint64_t)done * BLOCK_BYTES, BLOCK_BYTES, part, 64);
+		}
+		if (parts < 0)
+			return -EIO;
+		iov_block_crcs(part, parts, n, crcs);
+		for (uint32_t i = 0; i < n; i++)
+			if (crcs[i] != r->pointers[done + i].crc && !PLANTED(read_no_verify))
+				return -EBADMSG;
+		done += n;
+	}
+	return 0;
+}
+
+static void read_done(struct job *j);
+
+static void read_start(struct block_read *r)
+{
+	uint64_t position = r->pointers[0].position;
+	struct segment_server *server = source_of(r->sources, position_segment(position));
+	job_init(&r->job, &r->sources->env->loop);
+	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
+				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count };
+	if (server)
+		segment_submit(server, &r->io, &r->job);
+	else
+		r->job.status = -ENOENT;
+	job_then(&r->job, read_done);
+}
+
+static void read_done(struct job *j)
+{
+	struct block_read *r = container_of(j, struct block_read, job);
+	int status = j->status ? j->status : read_verify(r);
+	if (status == -EBADMSG && r->attempts++ == 0) {
+		r->sources->retries++;
+		read_start(r);
+		return;
+	}
+	if (status) {
+		r->sources->errors++;
+		status = status == -EBADMSG ? -EIO : status;
+	}
+	job_put(r->parent, status);
+}
+
+void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
+		  const struct iovec *iov, int iov_count, struct job *parent)
+{
+	job_hold(parent);
+	r->sources = s;
+	r->pointers = pointers;
+	r->count = count;
+	r->iov = iov;
+	r->iov_count = iov_count;
+	r->attempts = 0;
+	r->parent = parent;
+	read_start(r);
+}
+
+struct node_read {
+	struct job job;
+	struct block_read read;
+	struct pointer at;
+	struct iovec iov;
+	struct job *parent;
+};
+
+static void node_read_done(struct job *j)
+{
+	struct node_read *n = container_of(j, struct node_read, job);
+	job_put(n->parent, j->status);
+	free(n);
+}
+
+void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent)
+{
+	struct sources *s = sources;
+	job_hold(parent);
+	struct node_read *n = malloc(sizeof *n);
+	if (!n) {
+		job_put(parent, -ENOMEM);
+		return;
+	}
+	n->at = *at;
+	n->iov = (struct iovec){ page, BLOCK_BYTES };
+	n->parent = parent;
+	job_init(&n->job, &s->env->loop);
+	sources_read(s, &n->read, &n->at, 1, &n->iov, 1, &n->job);
+	job_then(&n->job, node_read_done);
+}
+
+int sources_read_wait(struct sources *s, const struct pointer *at, void *page)
+{
+	struct iovec v = { page, BLOCK_BYTES };
+	struct block_read r;
+	struct job j;
+	job_init(&j, &s->env->loop);
+	sources_read(s, &r, at, 1, &v, 1, &j);
+	return fiber_wait(&j);
+}

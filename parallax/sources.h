@@ -1,0 +1,60 @@
+/* Where blocks can be read: a volume's own segments, and those of the volumes it was cloned from.
+ * Segment ids only grow, and a clone's own ones are above its origin, so the id says whose it is. */
+#ifndef AQ_SOURCES_H
+#define AQ_SOURCES_H
+#include "parallax/catalog.h"
+#include "parallax/meta.h"
+#include "parallax/segment.h"
+
+/* How a volume reaches the servers that hold segments; the simulator brings its own. */
+struct volume_places {
+	/* FIBER. The directory server of an embedded volume, locked (R34); -EBUSY if another process has it. */
+	int (*open_embedded)(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report);
+	/* FIBER. The same to read only, without the lock: for clones and readers. */
+	int (*open_embedded_reader)(void *arg, uint64_t volume, struct segment_server **ret, struct report *report);
+	/* FIBER. A server of the cluster, by id. */
+	int (*open_remote)(void *arg, const uuid *server, struct segment_server **ret, struct report *report);
+	void *arg;
+};
+
+enum { SOURCES_MAX = 32 };
+
+struct source {
+	uint64_t above;   /* segments with greater ids, up to the next source's */
+	struct segment_server *server;
+};
+
+struct sources {
+	struct env *env;
+	struct source source[SOURCES_MAX]; /* the newest first */
+	unsigned count;
+	uint64_t retries, errors;
+};
+
+/* FIBER. The volume's own server first (`own`, or opened as a reader if NULL), then its ancestors'. 0 or -errno with a report. */
+int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
+		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report);
+void sources_close(struct sources *s); /* FIBER; closes all servers, own included */
+
+/* A run of blocks that lie side by side in one segment. */
+struct block_read {
+	struct job job;
+	struct sources *sources;
+	struct segment_io io;
+	const struct pointer *pointers;
+	const struct iovec *iov;
+	int iov_count;
+	uint32_t count, attempts;
+	struct job *parent;
+};
+/* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); a mismatch is read again once. Holds and puts
+ * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
+void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
+		  const struct iovec *iov, int iov_count, struct job *parent);
+/* A tree_read: one block, with the sources as argument. */
+void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent);
+/* FIBER: one block. */
+int sources_read_wait(struct sources *s, const struct pointer *at, void *page);
+/* CRC32C of each of `blocks` blocks of an iovec. */
+void iov_block_crcs(const struct iovec *iov, int iov_count, uint32_t blocks, uint32_t *ret_crcs);
+#endif

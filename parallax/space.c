@@ -1,0 +1,507 @@
+#include "parallax/space.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+
+void space_init(struct space *s) { *s = (struct space){ 0 }; }
+
+static void list_clear(struct space_list *l)
+{
+	free(l->chunks);
+	free(l->tail[0].entries);
+	free(l->tail[1].entries);
+	free(l->pending.entries);
+}
+
+void space_destroy(struct space *s)
+{
+	for (uint32_t i = 0; i < s->list_count; i++)
+		list_clear(&s->lists[i]);
+	free(s->lists);
+	free(s->segments);
+	space_init(s);
+}
+
+/* Makes room for one more in an array that doubles. */
+static int grow(void *array, uint32_t *room, uint32_t count, size_t size)
+{
+	if (count <= *room)
+		return 0;
+	uint32_t want = MAX(count, *room ? *room * 2 : 16);
+	void *p = realloc(*(void **)array, want * size);
+	if (!p)
+		return -ENOMEM;
+	*(void **)array = p;
+	*room = want;
+	return 0;
+}
+
+/* ---- segments ---- */
+
+int space_add_segment(struct space *s, uint64_t id, uint32_t blocks)
+{
+	if (space_find(s, id))
+		return 0;
+	assert(s->segment_count == 0 || s->segments[s->segment_count - 1].id < id);
+	int r = grow(&s->segments, &s->segment_room, s->segment_count + 1, sizeof *s->segments);
+	if (r == 0)
+		s->segments[s->segment_count++] = (struct space_segment){ .id = id, .blocks = blocks };
+	return r;
+}
+
+struct space_segment *space_find(struct space *s, uint64_t id)
+{
+	uint32_t low = 0, high = s->segment_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (s->segments[middle].id == id)
+			return &s->segments[middle];
+		if (s->segments[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static void live_add(struct space *s, uint64_t position, int32_t by)
+{
+	struct space_segment *g = space_find(s, position_segment(position));
+	if (!g)
+		return;
+	assert(by > 0 || g->live >= (uint32_t)-by);
+	g->live = (uint32_t)((int64_t)g->live + by);
+}
+
+uint64_t space_live(const struct space *s)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		sum += (uint64_t)((int64_t)s->segments[i].live + s->segments[i].pending);
+	return sum;
+}
+
+static bool segment_free(const struct space_segment *g, uint64_t before) { return g->id < before && g->live == 0; }
+
+bool space_has_free(const struct space *s, uint64_t before)
+{
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		if (segment_free(&s->segments[i], before))
+			return true;
+	return false;
+}
+
+void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < s->segment_count; i++) {
+		if (segment_free(&s->segments[i], before))
+			each(arg, s->segments[i].id);
+		else
+			s->segments[kept++] = s->segments[i];
+	}
+	s->segment_count = kept;
+}
+
+/* ---- lists ---- */
+
+struct space_list *space_list_find(struct space *s, uint64_t mark_seq)
+{
+	for (uint32_t i = s->list_count; i-- > 0;)
+		if (s->lists[i].mark_seq == mark_seq)
+			return &s->lists[i];
+	return NULL;
+}
+
+static struct space_list *newest(struct space *s) { return s->list_count ? &s->lists[s->list_count - 1] : NULL; }
+
+static int tail_add(struct space_tail *t, uint64_t position)
+{
+	int r = grow(&t->entries, &t->room, t->count + 1, sizeof *t->entries);
+	if (r == 0)
+		t->entries[t->count++] = position;
+	return r;
+}
+
+int space_mark(struct space *s, uint64_t mark_seq, uint64_t mark_position)
+{
+	if (space_list_find(s, mark_seq))
+		return 0;
+	assert(!newest(s) || newest(s)->mark_seq < mark_seq);
+	int r = grow(&s->lists, &s->list_room, s->list_count + 1, sizeof *s->lists);
+	if (r == 0)
+		s->lists[s->list_count++] = (struct space_list){ .mark_seq = mark_seq, .mark_position = mark_position };
+	return r;
+}
+
+void space_node_end(struct space *s, uint64_t mark_seq, uint64_t node_end)
+{
+	struct space_list *l = space_list_find(s, mark_seq);
+	if (l)
+		l->node_end = node_end;
+}
+
+/* ---- applying ---- */
+
+void space_data_written(struct space *s, uint64_t position, uint32_t count)
+{
+	struct space_segment *g = space_find(s, position_segment(position));
+	assert(g);
+	g->pending += (int32_t)count;
+}
+
+int space_reserve(struct space *s, uint32_t count)
+{
+	struct space_list *l = newest(s);
+	return l ? grow(&l->pending.entries, &l->pending.room, l->pending.count + count, sizeof *l->pending.entries) : 0;
+}
+
+int space_data_replaced(struct space *s, uint64_t position)
+{
+	struct space_segment *g = space_find(s, position_segment(position));
+	if (!g)
+		return 0;
+	struct space_list *l = newest(s);
+	if (l && position < l->mark_position && !PLANTED(space_ignore_snapshot)) {
+		s->dead_pending++;
+		return tail_add(&l->pending, position);
+	}
+	g->pending--;
+	return 0;
+}
+
+/* ---- checkpoint ---- */
+
+void space_fold(struct space *s)
+{
+	for (uint32_t i = 0; i < s->segment_count; i++) {
+		struct space_segment *g = &s->segments[i];
+		assert((int64_t)g->live + g->pending >= 0);
+		g->live = (uint32_t)((int64_t)g->live + g->pending);
+		g->pending = 0;
+	}
+	s->mapped = (uint64_t)((int64_t)s->mapped + s->mapped_pending);
+	s->dead = (uint64_t)((int64_t)s->dead + s->dead_pending);
+	s->mapped_pending = s->dead_pending = 0;
+	for (uint32_t i = 0; i < s->list_count; i++) {
+		struct space_list *l = &s->lists[i];
+		l->folded = true;
+		if (l->pending.count == 0)
+			continue;
+		l->tail_changed[0] = true;
+		if (l->tail[0].count == 0) { /* the common case: hand the array over */
+			struct space_tail t = l->tail[0];
+			l->tail[0] = l->pending;
+			l->pending = t;
+			continue;
+		}
+		for (uint32_t e = 0; e < l->pending.count; e++)
+			if (tail_add(&l->tail[0], l->pending.entries[e]) < 0)
+				abort(); /* a few KiB; without them the accounting would be wrong */
+		l->pending.count = 0;
+	}
+}
+
+void space_node_written(struct space *s, uint64_t position) { live_add(s, position, 1); }
+
+int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position)
+{
+	if (!space_find(s, position_segment(position)))
+		return 0;
+	struct space_list *l = newest_mark ? space_list_find(s, newest_mark) : NULL;
+	if (l && position <= l->node_end) {
+		l->tail_changed[1] = true;
+		s->dead++;
+		return tail_add(&l->tail[1], position);
+	}
+	live_add(s, position, -1);
+	return 0;
+}
+
+static int compare_positions(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *ret_block)
+{
+	for (uint32_t i = 0; i < s->list_count; i++) {
+		struct space_list *l = &s->lists[i];
+		for (unsigned k = 0; k < 2; k++) {
+			struct space_tail *t = &l->tail[k];
+			if (!l->folded || !l->tail_changed[k])
+				continue;
+			/* sorted, so that chunks have narrow ranges of birth */
+			qsort(t->entries, t->count, sizeof *t->entries, compare_positions);
+			uint32_t count = MIN(t->count, (uint32_t)SPACE_CHUNK_ENTRIES);
+			*ret_write = (struct space_tail_write){ .list = i, .nodes = k == 1, .count = count };
+			ret_write->finish = count == SPACE_CHUNK_ENTRIES || i + 1 < s->list_count;
+			uint8_t *b = ret_block;
+			memset(b, 0, BLOCK_BYTES);
+			for (uint32_t e = 0; e < count; e++)
+				put_le64(b + e * 8, t->entries[e]);
+			return true;
+		}
+	}
+	return false;
+}
+
+static int chunk_add(struct space_list *l, const struct space_chunk *c)
+{
+	int r = grow(&l->chunks, &l->chunk_room, l->chunk_count + 1, sizeof *l->chunks);
+	if (r == 0)
+		l->chunks[l->chunk_count++] = *c;
+	return r;
+}
+
+int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at)
+{
+	struct space_list *l = &s->lists[w->list];
+	unsigned k = w->nodes;
+	struct space_tail *t = &l->tail[k];
+	struct space_chunk c = { .at = *at, .count = w->count, .nodes = w->nodes };
+	if (l->written[k].count) { /* the unfinished chunk's old place is free now */
+		live_add(s, l->written[k].at.position, -1);
+		l->written[k].count = 0;
+	}
+	if (w->count == 0) {
+		l->tail_changed[k] = false;
+		return 0;
+	}
+	c.min = t->entries[0];
+	c.max = t->entries[w->count - 1];
+	live_add(s, at->position, 1);
+	if (!w->finish) {
+		l->written[k] = c;
+		l->tail_changed[k] = false;
+		return 0;
+	}
+	int r = chunk_add(l, &c);
+	if (r < 0)
+		return r;
+	memmove(t->entries, t->entries + w->count, (t->count - w->count) * sizeof *t->entries);
+	t->count -= w->count;
+	l->tail_changed[k] = t->count > 0;
+	return 0;
+}
+
+/* ---- dropping a snapshot ---- */
+
+static uint32_t list_index(const struct space *s, uint64_t mark_seq)
+{
+	for (uint32_t i = 0; i < s->list_count; i++)
+		if (s->lists[i].mark_seq == mark_seq)
+			return i;
+	return UINT32_MAX;
+}
+
+/* The greatest position that the predecessor of a list's mark can hold; 0: no predecessor. */
+static uint64_t border(const struct space *s, uint32_t index, bool nodes)
+{
+	if (index == 0)
+		return 0;
+	const struct space_list *before = &s->lists[index - 1];
+	return nodes ? before->node_end : before->mark_position;
+}
+
+bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk)
+{
+	uint32_t i = list_index(s, mark_seq);
+	return i == 0 || chunk->max > border(s, i, chunk->nodes);
+}
+
+/* One position of a dropped mark's list: free, or the predecessor's. */
+static int drop_entry(struct space *s, uint32_t index, bool nodes, uint64_t position, bool pending)
+{
+	if (index > 0 && position <= border(s, index, nodes)) {
+		struct space_list *before = &s->lists[index - 1];
+		if (!pending)
+			before->tail_changed[nodes] = true;
+		return tail_add(pending ? &before->pending : &before->tail[nodes], position);
+	}
+	if (pending) {
+		struct space_segment *g = space_find(s, position_segment(position));
+		if (g)
+			g->pending--;
+		s->dead_pending--;
+		return 0;
+	}
+	live_add(s, position, -1);
+	s->dead--;
+	return 0;
+}
+
+int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content)
+{
+	uint32_t index = list_index(s, mark_seq);
+	struct space_list *l = &s->lists[index];
+	uint32_t at = 0;
+	while (at < l->chunk_count && l->chunks[at].at.position != chunk.at.position)
+		at++;
+	assert(at < l->chunk_count);
+	l->chunks[at] = l->chunks[--l->chunk_count];
+	if (!content) /* wholly the predecessor's */
+		return chunk_add(&s->lists[index - 1], &chunk);
+	live_add(s, chunk.at.position, -1);
+	int r = 0;
+	for (uint32_t e = 0; r == 0 && e < chunk.count; e++)
+		r = drop_entry(s, index, chunk.nodes, get_le64((const uint8_t *)content + e * 8), /* pending= */ false);
+	return r;
+}
+
+int space_drop_finish(struct space *s, uint64_t mark_seq)
+{
+	uint32_t index = list_index(s, mark_seq);
+	if (index == UINT32_MAX)
+		return 0;
+	struct space_list *l = &s->lists[index];
+	assert(l->chunk_count == 0);
+	int r = 0;
+	for (unsigned k = 0; k < 2; k++) {
+		if (l->written[k].count)
+			live_add(s, l->written[k].at.position, -1);
+		for (uint32_t e = 0; r == 0 && e < l->tail[k].count; e++)
+			r = drop_entry(s, index, k == 1, l->tail[k].entries[e], false);
+	}
+	for (uint32_t e = 0; r == 0 && e < l->pending.count; e++)
+		r = drop_entry(s, index, false, l->pending.entries[e], true);
+	list_clear(l);
+	memmove(l, l + 1, (s->list_count - index - 1) * sizeof *l);
+	s->list_count--;
+	return r;
+}
+
+/* ---- encoding ----
+ * header 48 bytes: magic "AQSPACE1" u64, version u32, segment count u32, list count u32, zero u32, mapped u64, dead u64, zero u64
+ * segment 16 bytes: id u64, live u32, blocks u32
+ * list 32 bytes: mark seq u64, mark position u64, node end u64, chunk count u32, zero u32; then its chunks,
+ * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes), zero u32 */
+
+#define SPACE_MAGIC UINT64_C(0x3145434150535141)
+#define SPACE_VERSION 1u
+#define HEADER_BYTES 48u
+#define SEGMENT_BYTES 16u
+#define LIST_BYTES 32u
+#define CHUNK_BYTES 40u
+
+static uint32_t list_chunks(const struct space_list *l)
+{
+	return l->chunk_count + (l->written[0].count > 0) + (l->written[1].count > 0);
+}
+
+size_t space_encoded_bytes(const struct space *s)
+{
+	size_t bytes = HEADER_BYTES + (size_t)s->segment_count * SEGMENT_BYTES;
+	for (uint32_t i = 0; i < s->list_count; i++)
+		if (s->lists[i].folded)
+			bytes += LIST_BYTES + (size_t)list_chunks(&s->lists[i]) * CHUNK_BYTES;
+	return bytes;
+}
+
+static uint8_t *chunk_encode(const struct space_chunk *c, uint8_t *p)
+{
+	memset(p, 0, CHUNK_BYTES);
+	put_le64(p, c->at.position);
+	put_le32(p + 8, c->at.crc);
+	put_le32(p + 12, c->count);
+	put_le64(p + 16, c->min);
+	put_le64(p + 24, c->max);
+	put_le32(p + 32, c->nodes);
+	return p + CHUNK_BYTES;
+}
+
+static uint8_t *list_encode(const struct space_list *l, uint8_t *p)
+{
+	memset(p, 0, LIST_BYTES);
+	put_le64(p, l->mark_seq);
+	put_le64(p + 8, l->mark_position);
+	put_le64(p + 16, l->node_end);
+	put_le32(p + 24, list_chunks(l));
+	p += LIST_BYTES;
+	for (uint32_t c = 0; c < l->chunk_count; c++)
+		p = chunk_encode(&l->chunks[c], p);
+	for (unsigned k = 0; k < 2; k++)
+		if (l->written[k].count)
+			p = chunk_encode(&l->written[k], p);
+	return p;
+}
+
+void space_encode(const struct space *s, void *buffer)
+{
+	uint8_t *p = buffer;
+	uint32_t lists = 0;
+	memset(p, 0, HEADER_BYTES);
+	for (uint32_t i = 0; i < s->list_count; i++)
+		lists += s->lists[i].folded;
+	put_le64(p, SPACE_MAGIC);
+	put_le32(p + 8, SPACE_VERSION);
+	put_le32(p + 12, s->segment_count);
+	put_le32(p + 16, lists);
+	put_le64(p + 24, s->mapped);
+	put_le64(p + 32, s->dead);
+	p += HEADER_BYTES;
+	for (uint32_t i = 0; i < s->segment_count; i++, p += SEGMENT_BYTES) {
+		put_le64(p, s->segments[i].id);
+		put_le32(p + 8, s->segments[i].live);
+		put_le32(p + 12, s->segments[i].blocks);
+	}
+	for (uint32_t i = 0; i < s->list_count; i++)
+		if (s->lists[i].folded)
+			p = list_encode(&s->lists[i], p);
+}
+
+static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
+{
+	if (end - *p < LIST_BYTES)
+		return -EUCLEAN;
+	uint64_t seq = get_le64(*p);
+	uint32_t chunks = get_le32(*p + 24);
+	if ((size_t)(end - *p - LIST_BYTES) / CHUNK_BYTES < chunks || (newest(s) && newest(s)->mark_seq >= seq))
+		return -EUCLEAN;
+	int r = space_mark(s, seq, get_le64(*p + 8));
+	if (r < 0)
+		return r;
+	struct space_list *l = newest(s);
+	l->node_end = get_le64(*p + 16);
+	l->folded = true;
+	*p += LIST_BYTES;
+	for (uint32_t c = 0; r == 0 && c < chunks; c++, *p += CHUNK_BYTES) {
+		struct space_chunk k = { .at = { get_le64(*p), get_le32(*p + 8), 0 }, .count = get_le32(*p + 12),
+					 .min = get_le64(*p + 16), .max = get_le64(*p + 24), .nodes = get_le32(*p + 32) & 1 };
+		r = k.count == 0 || k.count > SPACE_CHUNK_ENTRIES ? -EUCLEAN : chunk_add(l, &k);
+	}
+	return r;
+}
+
+int space_decode(struct space *s, const void *buffer, size_t length)
+{
+	const uint8_t *p = buffer, *end = p + length;
+	if (length < HEADER_BYTES || get_le64(p) != SPACE_MAGIC)
+		return -EUCLEAN;
+	if (get_le32(p + 8) > SPACE_VERSION)
+		return -EPROTONOSUPPORT;
+	uint32_t segments = get_le32(p + 12), lists = get_le32(p + 16);
+	s->mapped = get_le64(p + 24);
+	s->dead = get_le64(p + 32);
+	p += HEADER_BYTES;
+	if ((size_t)(end - p) / SEGMENT_BYTES < segments)
+		return -EUCLEAN;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < segments; i++, p += SEGMENT_BYTES) {
+		uint64_t id = get_le64(p);
+		if (s->segment_count && s->segments[s->segment_count - 1].id >= id)
+			return -EUCLEAN;
+		r = space_add_segment(s, id, get_le32(p + 12));
+		if (r == 0)
+			s->segments[i].live = get_le32(p + 8);
+	}
+	for (uint32_t i = 0; r == 0 && i < lists; i++)
+		r = list_decode(s, &p, end);
+	return r;
+}

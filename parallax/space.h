@@ -1,0 +1,114 @@
+/* Exact accounting of a volume's own segments (store.md R26–R29).
+ *
+ * Per segment: how many of its blocks are *live*: reachable from the head, from a snapshot, or
+ * part of a dead list. Per snapshot M, oldest first: its *dead list*, what was replaced after M
+ * and before the next snapshot but born before M; deleting M frees from it what was born after
+ * M's predecessor and gives the rest to the predecessor. Dead lists live in the log in chunks of
+ * 512 positions; only the newest list's unfinished chunk is in memory.
+ *
+ * Two hands change the numbers: applying guest writes (into `pending` parts) and the one
+ * checkpoint that runs (into the others). space_fold() at the checkpoint's freeze moves what is
+ * pending over, so the table written describes exactly the frozen instant. Blocks of the table
+ * itself and record headers are not counted: the log's `from` protects them.
+ * Memory: 24 bytes a segment, 40 a chunk. */
+#ifndef AQ_SPACE_H
+#define AQ_SPACE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "parallax/format.h"
+
+enum { SPACE_CHUNK_ENTRIES = BLOCK_BYTES / 8 };
+
+struct space_segment {
+	uint64_t id;
+	uint32_t live;      /* as of the last fold, and what the checkpoint did since */
+	int32_t pending;    /* applied since the fold */
+	uint32_t blocks;
+};
+
+struct space_chunk {
+	struct pointer at;
+	uint32_t count;
+	bool nodes;
+	uint64_t min, max;  /* positions in it */
+};
+
+struct space_tail {         /* positions not in a finished chunk */
+	uint64_t *entries;
+	uint32_t count, room;
+};
+
+struct space_list {
+	uint64_t mark_seq, mark_position, node_end; /* node_end 0: the mark's nodes aren't written yet */
+	struct space_chunk *chunks;
+	uint32_t chunk_count, chunk_room;
+	struct space_tail tail[2];      /* 0 data, 1 nodes */
+	struct space_tail pending;      /* data, since the fold */
+	struct space_chunk written[2];  /* where the tail was written last; count 0: nowhere */
+	bool tail_changed[2];
+	bool folded;                    /* known to the checkpoint that runs or to an earlier one */
+};
+
+struct space {
+	struct space_segment *segments; /* by id */
+	uint32_t segment_count, segment_room;
+	struct space_list *lists;       /* by mark_seq */
+	uint32_t list_count, list_room;
+	uint64_t mapped, dead;          /* blocks mapped by the head; held by snapshots only: at the fold */
+	int64_t mapped_pending, dead_pending;
+};
+
+void space_init(struct space *s);
+void space_destroy(struct space *s);
+
+/* A new segment of this volume; ids only grow. 0 or -ENOMEM. */
+int space_add_segment(struct space *s, uint64_t id, uint32_t blocks);
+struct space_segment *space_find(struct space *s, uint64_t id); /* NULL: not this volume's */
+
+/* ---- applying guest writes ---- */
+/* `count` data blocks at `position` are reachable now. */
+void space_data_written(struct space *s, uint64_t position, uint32_t count);
+/* The head lost this pointer. 0 or -ENOMEM. */
+int space_data_replaced(struct space *s, uint64_t position);
+/* Makes sure that `count` calls of space_data_replaced() will not fail. */
+int space_reserve(struct space *s, uint32_t count);
+/* A snapshot was taken: later replacements go to its list. */
+int space_mark(struct space *s, uint64_t mark_seq, uint64_t mark_position);
+
+/* ---- checkpoint ---- */
+void space_fold(struct space *s);
+void space_node_written(struct space *s, uint64_t position);
+/* The generation after mark `newest_mark` (0: none) replaced a node. */
+int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position);
+void space_node_end(struct space *s, uint64_t mark_seq, uint64_t node_end);
+struct space_list *space_list_find(struct space *s, uint64_t mark_seq);
+
+/* The next tail block to be written: fills one block and says what it is; false: all are written. After it is at
+ * `at`, call space_tail_written(). */
+struct space_tail_write {
+	uint32_t list;
+	bool nodes, finish;
+	uint32_t skip, count;
+};
+bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *ret_block);
+int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at);
+
+/* Deleting a snapshot: for each finished chunk of its list that space_drop_reads() says must be read, its content goes
+ * to space_drop_chunk(); the others need none. At the end space_drop_finish() removes the list and re-files what is
+ * still in memory. */
+bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk);
+int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);
+int space_drop_finish(struct space *s, uint64_t mark_seq);
+
+/* Segments with nothing live, wholly before segment `before`: calls `each`; then they are gone from the table. */
+void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg);
+bool space_has_free(const struct space *s, uint64_t before);
+uint64_t space_live(const struct space *s); /* blocks, of all segments */
+
+/* The table in bytes, without what is pending and lists that aren't folded. */
+size_t space_encoded_bytes(const struct space *s);
+void space_encode(const struct space *s, void *buffer);
+int space_decode(struct space *s, const void *buffer, size_t length); /* 0, -EUCLEAN, -EPROTONOSUPPORT, -ENOMEM */
+#endif

@@ -1,0 +1,496 @@
+#include "parallax/tree.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+
+static_assert(sizeof(struct pointer) == 16 && __BYTE_ORDER == __LITTLE_ENDIAN,
+	      "slots are used in memory as they are on disk");
+
+#define SPARE_MAX 256
+
+static inline bool slot_hole(const struct pointer *s) { return s->position == 0; }
+static inline bool slot_in_memory(const struct pointer *s) { return s->flags & SLOT_MEMORY; }
+static inline struct tree_node *slot_node(const struct pointer *s) { return (struct tree_node *)(uintptr_t)s->position; }
+static inline struct pointer slot_of(struct tree_node *n) { return (struct pointer){ (uint64_t)(uintptr_t)n, 0, SLOT_MEMORY }; }
+/* Blocks below one slot of a node of this level. */
+static inline uint64_t slot_blocks(uint32_t level) { return UINT64_C(1) << (NODE_FANOUT_BITS * level); }
+static inline unsigned slot_index(uint64_t block, uint32_t level) { return (unsigned)(block >> (NODE_FANOUT_BITS * level)) % NODE_FANOUT; }
+
+/* ---- node objects ---- */
+
+static void node_evict(struct tree *t, struct tree_node *n);
+
+static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first)
+{
+	while (t->node_count >= t->node_budget && !link_empty(&t->lru))
+		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
+	struct tree_node *n;
+	struct pointer *slots;
+	struct link *l = link_pop(&t->spare);
+	if (l) {
+		n = container_of(l, struct tree_node, lru);
+		slots = n->slots;
+		t->spare_count--;
+	} else {
+		n = malloc(sizeof *n);
+		slots = n ? env_alloc_aligned(BLOCK_BYTES) : NULL;
+		if (!slots) {
+			free(n);
+			return NULL;
+		}
+	}
+	*n = (struct tree_node){ .slots = slots, .generation = t->generation, .level = level, .first = first, .references = 1 };
+	link_init(&n->lru);
+	t->node_count++;
+	return n;
+}
+
+static void node_free(struct tree *t, struct tree_node *n)
+{
+	t->node_count--;
+	if (t->spare_count < SPARE_MAX) {
+		t->spare_count++;
+		link_push(&t->spare, &n->lru);
+		return;
+	}
+	free(n->slots);
+	free(n);
+}
+
+static void node_evict(struct tree *t, struct tree_node *n)
+{
+	assert(n->references == 0 && n->written);
+	link_drop(&n->lru);
+	if (n->hashed)
+		HASH_DEL(t->cached, n);
+	node_free(t, n);
+}
+
+static void node_ref(struct tree_node *n)
+{
+	if (n->references++ == 0)
+		link_drop(&n->lru);
+}
+
+static void node_unref(struct tree *t, struct tree_node *n);
+
+/* An unwritten node nobody refers to any more: its children lose a reference each. */
+static void node_destroy(struct tree *t, struct tree_node *n)
+{
+	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++)
+		if (slot_in_memory(&n->slots[i]))
+			node_unref(t, slot_node(&n->slots[i]));
+	if (n->origin_node)
+		node_unref(t, n->origin_node);
+	if (!n->written)
+		t->dirty_count--;
+	node_free(t, n);
+}
+
+static void node_unref(struct tree *t, struct tree_node *n)
+{
+	assert(n->references > 0);
+	if (--n->references > 0)
+		return;
+	if (n->hashed)
+		link_push(&t->lru, &n->lru);
+	else
+		node_destroy(t, n);
+}
+
+static struct tree_node *cache_find(struct tree *t, const struct pointer *at)
+{
+	struct tree_node *n;
+	HASH_FIND(hh, t->cached, &at->position, sizeof at->position, n);
+	if (n && n->references == 0) { /* most recently used goes last */
+		link_drop(&n->lru);
+		link_push(&t->lru, &n->lru);
+	}
+	return n;
+}
+
+static void cache_add(struct tree *t, struct tree_node *n)
+{
+	HASH_ADD_KEYPTR(hh, t->cached, &n->at.position, sizeof n->at.position, n);
+	n->hashed = true;
+}
+
+/* ---- life ---- */
+
+void tree_init(struct tree *t, struct env *env, tree_read *read, void *arg, const struct pointer *root, uint32_t level,
+	       unsigned node_budget)
+{
+	*t = (struct tree){ .env = env, .read = read, .read_arg = arg, .root = *root, .level = level, .generation = 1,
+			    .node_budget = node_budget };
+	link_init(&t->lru);
+	link_init(&t->loads);
+	link_init(&t->spare);
+}
+
+void tree_destroy(struct tree *t)
+{
+	assert(link_empty(&t->loads));
+	if (slot_in_memory(&t->root))
+		node_unref(t, slot_node(&t->root));
+	while (!link_empty(&t->lru))
+		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
+	assert(t->node_count == 0);
+	for (struct link *l; (l = link_pop(&t->spare));) {
+		struct tree_node *n = container_of(l, struct tree_node, lru);
+		free(n->slots);
+		free(n);
+	}
+}
+
+uint32_t tree_level_for(uint64_t blocks)
+{
+	uint32_t level = 0;
+	while (slot_blocks(level + 1) < blocks)
+		level++;
+	return level;
+}
+
+int tree_grow(struct tree *t, uint64_t blocks)
+{
+	uint32_t level = tree_level_for(blocks);
+	while (t->level < level) {
+		if (slot_hole(&t->root)) {
+			t->level = level;
+			break;
+		}
+		struct tree_node *n = node_new(t, t->level + 1, 0);
+		if (!n)
+			return -ENOMEM;
+		memset(n->slots, 0, BLOCK_BYTES);
+		n->slots[0] = t->root;
+		t->root = slot_of(n);
+		t->level++;
+		t->dirty_count++;
+	}
+	return 0;
+}
+
+/* ---- finding and changing ---- */
+
+/* The node behind a slot, if it is in memory. 0, or -EAGAIN with the need. */
+static int slot_resolve(struct tree *t, const struct pointer *slot, uint32_t level, uint64_t first,
+			struct tree_node **ret_node, struct tree_need *ret_need)
+{
+	if (slot_in_memory(slot)) {
+		*ret_node = slot_node(slot);
+		return 0;
+	}
+	*ret_node = cache_find(t, slot);
+	if (*ret_node)
+		return 0;
+	*ret_need = (struct tree_need){ *slot, level, first };
+	return -EAGAIN;
+}
+
+int tree_leaf_read(struct tree *t, uint64_t block, struct tree_node **ret_leaf, uint64_t *ret_span, struct tree_need *ret_need)
+{
+	const struct pointer *slot = &t->root;
+	uint64_t first = 0;
+	for (uint32_t level = t->level;; level--) {
+		uint64_t covers = slot_blocks(level + 1);
+		if (slot_hole(slot)) {
+			*ret_leaf = NULL;
+			*ret_span = first + covers - block;
+			return 0;
+		}
+		struct tree_node *n;
+		int r = slot_resolve(t, slot, level, first, &n, ret_need);
+		if (r < 0)
+			return r;
+		if (level == 0) {
+			*ret_leaf = n;
+			*ret_span = first + covers - block;
+			t->hits++;
+			return 0;
+		}
+		unsigned i = slot_index(block, level);
+		first += i * slot_blocks(level);
+		slot = &n->slots[i];
+	}
+}
+
+/* A copy of `n` that the current generation owns. */
+static struct tree_node *node_copy(struct tree *t, struct tree_node *n)
+{
+	node_ref(n); /* making room must not evict what we copy */
+	struct tree_node *copy = node_new(t, n->level, n->first);
+	if (!copy) {
+		node_unref(t, n);
+		return NULL;
+	}
+	memcpy(copy->slots, n->slots, BLOCK_BYTES);
+	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++)
+		if (slot_in_memory(&copy->slots[i]))
+			node_ref(slot_node(&copy->slots[i]));
+	if (n->written) {
+		copy->origin = n->at;
+		node_unref(t, n);
+	} else {
+		copy->origin_node = n; /* our reference */
+	}
+	t->dirty_count++;
+	return copy;
+}
+
+/* Makes the slot refer to a node of the current generation. */
+static int slot_own(struct tree *t, struct pointer *slot, uint32_t level, uint64_t first, struct tree_node **ret_node,
+		    struct tree_need *ret_need)
+{
+	struct tree_node *n, *own;
+	if (slot_hole(slot)) {
+		own = node_new(t, level, first);
+		if (!own)
+			return -ENOMEM;
+		memset(own->slots, 0, BLOCK_BYTES);
+		t->dirty_count++;
+	} else {
+		int r = slot_resolve(t, slot, level, first, &n, ret_need);
+		if (r < 0)
+			return r;
+		bool mine = slot_in_memory(slot) && !n->written && (n->generation == t->generation || PLANTED(tree_freeze_no_copy));
+		if (mine) {
+			*ret_node = n;
+			return 0;
+		}
+		own = node_copy(t, n);
+		if (!own)
+			return -ENOMEM;
+		if (slot_in_memory(slot))
+			node_unref(t, n);
+	}
+	*slot = slot_of(own);
+	*ret_node = own;
+	return 0;
+}
+
+int tree_leaf_write(struct tree *t, uint64_t block, struct tree_node **ret_leaf, struct tree_need *ret_need)
+{
+	struct pointer *slot = &t->root;
+	uint64_t first = 0;
+	for (uint32_t level = t->level;; level--) {
+		struct tree_node *n;
+		int r = slot_own(t, slot, level, first, &n, ret_need);
+		if (r < 0)
+			return r;
+		if (level == 0) {
+			*ret_leaf = n;
+			return 0;
+		}
+		unsigned i = slot_index(block, level);
+		first += i * slot_blocks(level);
+		slot = &n->slots[i];
+	}
+}
+
+/* ---- loading ---- */
+
+struct tree_waiter {
+	struct job *parent;
+	struct link link;
+};
+
+struct tree_load {
+	struct job job;
+	struct tree *tree;
+	struct tree_node *node;
+	struct link link, waiters;
+};
+
+/* What a node on disk may hold: pointers without memory flags. */
+static bool node_sound(const struct tree_node *n)
+{
+	for (unsigned i = 0; i < NODE_FANOUT; i++)
+		if (n->slots[i].flags != 0)
+			return false;
+	return true;
+}
+
+static void load_done(struct job *j)
+{
+	struct tree_load *load = container_of(j, struct tree_load, job);
+	struct tree *t = load->tree;
+	int status = j->status;
+	if (status == 0 && !node_sound(load->node))
+		status = -EIO;
+	link_drop(&load->link);
+	if (status == 0) {
+		load->node->written = true;
+		cache_add(t, load->node);
+		node_unref(t, load->node);
+	} else {
+		node_free(t, load->node);
+	}
+	for (struct link *l; (l = link_pop(&load->waiters));) {
+		struct tree_waiter *w = container_of(l, struct tree_waiter, link);
+		job_put(w->parent, status);
+		free(w);
+	}
+	free(load);
+}
+
+static struct tree_load *load_find(struct tree *t, const struct pointer *at)
+{
+	link_for(l, &t->loads) {
+		struct tree_load *load = container_of(l, struct tree_load, link);
+		if (load->node->at.position == at->position)
+			return load;
+	}
+	return NULL;
+}
+
+static struct tree_load *load_start(struct tree *t, const struct tree_need *need)
+{
+	struct tree_load *load = calloc(1, sizeof *load);
+	struct tree_node *n = load ? node_new(t, need->level, need->first) : NULL;
+	if (!n) {
+		free(load);
+		return NULL;
+	}
+	n->at = need->at;
+	load->tree = t;
+	load->node = n;
+	link_init(&load->waiters);
+	link_push(&t->loads, &load->link);
+	t->misses++;
+	job_init(&load->job, &t->env->loop);
+	t->read(t->read_arg, &n->at, n->slots, &load->job);
+	job_then(&load->job, load_done);
+	return load;
+}
+
+void tree_load(struct tree *t, const struct tree_need *need, struct job *parent)
+{
+	job_hold(parent);
+	if (cache_find(t, &need->at)) {
+		job_put(parent, 0);
+		return;
+	}
+	struct tree_waiter *w = malloc(sizeof *w);
+	struct tree_load *load = w ? load_find(t, &need->at) : NULL;
+	if (w && !load)
+		load = load_start(t, need);
+	if (!load) {
+		free(w);
+		job_put(parent, -ENOMEM);
+		return;
+	}
+	w->parent = parent;
+	link_push(&load->waiters, &w->link);
+}
+
+/* ---- versions ---- */
+
+void tree_freeze(struct tree *t, struct tree_version *ret_version)
+{
+	*ret_version = (struct tree_version){ t->root, t->level, t->generation };
+	if (slot_in_memory(&t->root))
+		node_ref(slot_node(&t->root));
+	t->generation++;
+}
+
+void tree_version_release(struct tree *t, struct tree_version *v)
+{
+	if (slot_in_memory(&v->root))
+		node_unref(t, slot_node(&v->root));
+	v->root = (struct pointer){ 0 };
+}
+
+struct pointer tree_version_root(const struct tree_version *v)
+{
+	if (!slot_in_memory(&v->root))
+		return v->root;
+	assert(slot_node(&v->root)->written);
+	return slot_node(&v->root)->at;
+}
+
+static int batch_add(struct tree_batch *b, struct tree_node *n)
+{
+	if (b->count == b->room) {
+		unsigned room = b->room ? b->room * 2 : 256;
+		struct tree_node **nodes = realloc(b->nodes, room * sizeof *nodes);
+		if (!nodes)
+			return -ENOMEM;
+		b->nodes = nodes;
+		b->room = room;
+	}
+	node_ref(n);
+	b->nodes[b->count++] = n;
+	return 0;
+}
+
+/* Adds the unwritten nodes of `level` below `slot`. */
+static int collect_level(struct tree_batch *b, const struct pointer *slot, uint32_t at_level, uint32_t level)
+{
+	if (!slot_in_memory(slot) || slot_node(slot)->written)
+		return 0;
+	struct tree_node *n = slot_node(slot);
+	if (at_level == level)
+		return batch_add(b, n);
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < NODE_FANOUT; i++)
+		r = collect_level(b, &n->slots[i], at_level - 1, level);
+	return r;
+}
+
+int tree_collect(struct tree *t, const struct tree_version *v, struct tree_batch *ret_batch)
+{
+	*ret_batch = (struct tree_batch){ 0 };
+	int r = 0;
+	for (uint32_t level = 0; r == 0 && level <= v->level; level++)
+		r = collect_level(ret_batch, &v->root, v->level, level);
+	if (r < 0)
+		tree_batch_release(t, ret_batch);
+	return r;
+}
+
+void tree_batch_release(struct tree *t, struct tree_batch *b)
+{
+	for (unsigned i = 0; i < b->count; i++)
+		node_unref(t, b->nodes[i]);
+	free(b->nodes);
+	*b = (struct tree_batch){ 0 };
+}
+
+bool tree_resolve(struct tree *t, struct tree_node *n)
+{
+	bool empty = true;
+	for (unsigned i = 0; i < NODE_FANOUT; i++) {
+		struct pointer *slot = &n->slots[i];
+		if (n->level > 0 && slot_in_memory(slot)) {
+			struct tree_node *child = slot_node(slot);
+			assert(child->written);
+			*slot = child->at;
+			node_unref(t, child);
+		}
+		empty &= slot_hole(slot);
+	}
+	return empty;
+}
+
+void tree_written(struct tree *t, struct tree_node *n, const struct pointer *at, struct pointer *ret_replaced)
+{
+	assert(!n->written);
+	*ret_replaced = n->origin;
+	if (n->origin_node) {
+		assert(n->origin_node->written);
+		*ret_replaced = n->origin_node->at;
+		node_unref(t, n->origin_node);
+		n->origin_node = NULL;
+	}
+	n->at = *at;
+	n->written = true;
+	t->dirty_count--;
+	if (at->position)
+		cache_add(t, n);
+}

@@ -1,0 +1,112 @@
+/* A volume: a radix-tree virtual disk with one writer, on a log of segments. This header is what
+ * the block driver, the command line's store operations and the simulator use; the parts behind
+ * it are in volume_private.h. Everything is one loop's; functions marked FIBER may suspend. */
+#ifndef AQ_VOLUME_H
+#define AQ_VOLUME_H
+#include "core/blk.h"
+#include "parallax/catalog.h"
+#include "parallax/meta.h"
+#include "parallax/segment.h"
+#include "parallax/sources.h"
+
+struct volume;
+
+struct volume_limits {             /* 0 means the default */
+	uint64_t cache_bytes;      /* tree nodes in memory: 64 MiB (P5) */
+	uint32_t segment_blocks;   /* 16384: 64 MiB */
+	uint64_t replay_bytes;     /* checkpoint when so much log would have to be replayed: 192 MiB of the 256 allowed */
+	uint64_t checkpoint_ns;    /* … and after so long with changes: 20 s (R20) */
+	uint32_t window;           /* records in flight */
+};
+
+struct volume_open {
+	struct catalog *catalog;
+	const struct volume_places *places;
+	uint64_t volume;
+	const char *holder, *control, *host; /* for the owner record */
+	uint64_t pid;
+	bool force;                /* fence a holder that still lives */
+	bool accept_flushed;       /* R17.2: go on with what was flushed when no whole copy is left */
+	struct volume_limits limits;
+};
+
+/* FIBER. Acquires the volume (R17): takes over after a crash, fences, cuts, replays. -EBUSY: held, the report names the holder. */
+int volume_open(struct env *env, const struct volume_open *how, struct volume **ret_volume, struct report *report);
+/* FIBER. Nothing is in flight. Checkpoints, cuts every segment, frees the owner record; on failure the next opener
+ * takes over as after a crash. Always frees the volume. Accepts NULL. */
+int volume_close(struct volume *v);
+
+uint64_t volume_size(const struct volume *v); /* bytes */
+uint64_t volume_epoch(const struct volume *v);
+
+/* ---- requests: what a frame of the block driver holds ---- */
+
+struct volume_write {
+	uint64_t first;            /* block */
+	uint32_t count;            /* blocks; with `clear` any number, else at most VOLUME_IO_BLOCKS */
+	bool clear;                /* discard: reads as zeroes afterwards, no data */
+	bool fua;
+	const struct iovec *iov;   /* count * BLOCK_BYTES, borrowed, stable */
+	int iov_count;
+	struct job *parent;
+	/* the log's until completion */
+	struct link link;
+	uint32_t payload;          /* index of its first payload block in the record */
+	uint64_t seq;
+};
+enum { VOLUME_IO_BLOCKS = 256 };
+
+/* Holds parent; put when the write is acknowledged and applied (and synced, with fua). The caller keeps overlapping
+ * partial writes apart. */
+void volume_write(struct volume *v, struct volume_write *w, struct job *parent);
+/* Durable: everything whose parent was put before. */
+struct volume_flush {
+	struct job *parent;
+	struct link link;
+	uint64_t seq;
+};
+void volume_flush(struct volume *v, struct volume_flush *f, struct job *parent);
+
+/* Pointers of `count` blocks from `first`, now: 0, or -EAGAIN after starting to load what is missing (parent held: call again
+ * when it has been put without error). */
+int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
+/* Where its blocks can be read; see sources.h. */
+struct sources *volume_sources(struct volume *v);
+
+/* ---- operations on an open volume, FIBER ---- */
+
+/* A snapshot now (R21). -EEXIST, -EINVAL. It exists durably when this returns; its root comes with the next checkpoint. */
+int volume_snapshot(struct volume *v, const char *name, struct report *report);
+/* Publishes everything up to now and starts replay after it; removes doomed snapshots that nobody holds. */
+int volume_checkpoint(struct volume *v);
+int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct report *report);
+
+struct volume_counters {
+	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
+		read_errors, mends, segments_freed;
+	uint64_t seq, acked, synced, log_bytes; /* log_bytes: would have to be replayed now */
+	uint64_t nodes, dirty_nodes, node_hits, node_misses, mapped_blocks, live_blocks, dead_blocks;
+};
+void volume_count(const struct volume *v, struct volume_counters *ret);
+
+/* FIBER. Recomputes what is live from all roots and compares with the accounting (invariant I10): 0, or -EUCLEAN with a report. The
+ * volume must be quiet and just checkpointed. */
+int volume_verify_space(struct volume *v, struct report *report);
+
+/* ---- reading a snapshot, or a volume's last checkpoint, without being its owner ---- */
+
+struct volume_reader;
+struct volume_reader_open {
+	struct catalog *catalog;
+	const struct volume_places *places;
+	uint64_t volume, mark_seq;
+	uint64_t cache_bytes;
+};
+/* FIBER. The snapshot must have its root (has_root). The caller keeps a hold on it. */
+int volume_reader_open(struct env *env, const struct volume_reader_open *how, struct volume_reader **ret_reader,
+		       struct report *report);
+int volume_reader_close(struct volume_reader *r); /* FIBER */
+uint64_t volume_reader_size(const struct volume_reader *r);
+int volume_reader_lookup(struct volume_reader *r, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
+struct sources *volume_reader_sources(struct volume_reader *r);
+#endif
