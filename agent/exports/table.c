@@ -4,6 +4,7 @@
 #include "agent/exports/export.h"
 
 const struct export_driver *const export_table[] = {
+	&export_loop,
 	&export_nbd,
 	NULL,
 };

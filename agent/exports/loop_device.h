@@ -1,0 +1,37 @@
+/* The kernel's loop device. All of these block and are not for a loop's thread, because the kernel may
+ * ask the FUSE file, which that thread serves, before they return. Each returns 0 or -errno. */
+#ifndef AQ_LOOP_DEVICE_H
+#define AQ_LOOP_DEVICE_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/report.h"
+
+struct loop_device {
+	char path[32];   /* "/dev/loop3" */
+	int hold;        /* a socket that holds the device open, see loop_device.c; -1: none */
+	uint64_t backing_dev; /* st_dev of the file behind it */
+};
+
+struct loop_bind {
+	int file;            /* borrowed; the loop driver takes a reference of its own */
+	const char *name;    /* shown by losetup */
+	uint32_t block_size; /* 512 … 4096 */
+	uint64_t size;       /* bytes, for the check that all of it came through */
+	bool read_only;
+	bool rotational;
+};
+
+/* A free loop device over the file, with direct I/O really on, that the kernel frees at its last
+ * close. On failure nothing is left behind. */
+int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device, struct report *report);
+/* Lets go. Without `force`: writes out what is in the page cache, then -EBUSY with a report that names
+ * the user if there is one, and the device goes on. With it: the kernel frees the device at its last close. */
+int loop_device_release(struct loop_device *device, bool force, struct report *report);
+
+/* For whoever finds a tapdisk hung (the agent's detach --force, an operator): the number of the FUSE
+ * connection behind a loop device, as in /sys/fs/fuse/connections/N. Answers at once also when the server is stopped. */
+int loop_connection(const char *device, unsigned *ret_connection, struct report *report);
+/* Ends that connection: I/O that hangs fails, and so does all that follows. -ENOENT if it has ended already. */
+int loop_connection_abort(const char *device, struct report *report);
+#endif

@@ -1,0 +1,241 @@
+/* Finds a block device's users in /proc and /sys: mounts in any mount namespace, swap,
+ * devices stacked on it (dm, md, loop), and processes that have it open.
+ *
+ * None of this may hang on a file system that hangs, so paths are compared as text first and
+ * only ones that look like device nodes are looked at, without asking any server. */
+#include "agent/exports/users.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define NAMED_MAX 4u /* users named in the text; the rest is counted */
+#define NAMESPACES_MAX 256u
+
+struct search {
+	dev_t dev;
+	char kernel_name[64]; /* "loop0" */
+	struct block_users *users;
+	bool serious; /* somebody who won't leave by himself */
+	ino_t namespaces[NAMESPACES_MAX]; /* mount namespaces already looked at */
+	unsigned namespace_count;
+};
+
+static void found(struct search *s, bool probing, const char *what, const char *who)
+{
+	struct block_users *u = s->users;
+	s->serious |= !probing;
+	size_t used = strlen(u->text);
+	if (u->count < NAMED_MAX)
+		snprintf(u->text + used, sizeof u->text - used, "%s%s %s", u->count ? ", " : "", what, who);
+	else if (u->count == NAMED_MAX)
+		snprintf(u->text + used, sizeof u->text - used, " and others");
+	u->count++;
+}
+
+static bool is_device(const struct search *s, const char *path)
+{
+	if (strncmp(path, "/", 1) != 0 || !strstr(path, "dev/"))
+		return false;
+	struct statx st;
+	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 && S_ISBLK(st.stx_mode) &&
+	       makedev(st.stx_rdev_major, st.stx_rdev_minor) == s->dev;
+}
+
+/* ---- mounts ---- */
+
+/* Undoes mountinfo's \040 in place. */
+static void unescape(char *text)
+{
+	char *to = text;
+	for (const char *p = text; *p; to++) {
+		if (p[0] == '\\' && isdigit((unsigned char)p[1]) && isdigit((unsigned char)p[2]) && isdigit((unsigned char)p[3])) {
+			*to = (char)((p[1] - '0') * 64 + (p[2] - '0') * 8 + (p[3] - '0'));
+			p += 4;
+		} else {
+			*to = *p++;
+		}
+	}
+	*to = 0;
+}
+
+/* "36 35 98:0 /root /mount/point options … - type source options". Some file systems (btrfs) show a
+ * number of their own; they name the device as the source. */
+static void mount_line(struct search *s, char *line)
+{
+	unsigned major_number, minor_number;
+	char point[1024], source[1024];
+	char *dash = strstr(line, " - ");
+	if (!dash || sscanf(line, "%*u %*u %u:%u %*s %1023s", &major_number, &minor_number, point) != 3 ||
+	    sscanf(dash, " - %*s %1023s", source) != 1)
+		return;
+	unescape(source);
+	if (makedev(major_number, minor_number) != s->dev && !is_device(s, source))
+		return;
+	unescape(point);
+	found(s, /* probing= */ false, "mounted at", point);
+}
+
+static void mounts_of(struct search *s, const char *pid)
+{
+	char path[64];
+	struct stat st;
+	snprintf(path, sizeof path, "/proc/%.16s/ns/mnt", pid);
+	if (stat(path, &st) < 0)
+		return;
+	for (unsigned i = 0; i < s->namespace_count; i++)
+		if (s->namespaces[i] == st.st_ino)
+			return;
+	if (s->namespace_count < NAMESPACES_MAX)
+		s->namespaces[s->namespace_count++] = st.st_ino;
+	snprintf(path, sizeof path, "/proc/%.16s/mountinfo", pid);
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t room = 0;
+	while (f && getline(&line, &room, f) > 0)
+		mount_line(s, line);
+	free(line);
+	if (f)
+		fclose(f);
+}
+
+/* ---- processes ---- */
+
+static bool probing(const char *comm)
+{
+	return strcmp(comm, "(udev-worker)") == 0 || strcmp(comm, "systemd-udevd") == 0 || strcmp(comm, "udevd") == 0 ||
+	       strcmp(comm, "blkid") == 0;
+}
+
+static void opener(struct search *s, const char *pid)
+{
+	char path[64], comm[32] = "?", who[64];
+	snprintf(path, sizeof path, "/proc/%.16s/comm", pid);
+	FILE *f = fopen(path, "re");
+	if (f && fgets(comm, sizeof comm, f))
+		comm[strcspn(comm, "\n")] = 0;
+	if (f)
+		fclose(f);
+	snprintf(who, sizeof who, "%s (pid %.16s)", comm, pid);
+	found(s, probing(comm), "open by", who);
+}
+
+static void open_files_of(struct search *s, const char *pid)
+{
+	char path[320], target[1024];
+	snprintf(path, sizeof path, "/proc/%.16s/fd", pid);
+	DIR *d = opendir(path);
+	struct dirent *e;
+	while (d && (e = readdir(d))) {
+		snprintf(path, sizeof path, "/proc/%.16s/fd/%.255s", pid, e->d_name);
+		ssize_t n = readlink(path, target, sizeof target - 1);
+		if (n <= 0)
+			continue;
+		target[n] = 0;
+		/* Through the descriptor: the name may mean something else where the process lives. */
+		struct statx st;
+		if (!strstr(target, "dev/") || statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0 ||
+		    !S_ISBLK(st.stx_mode) || makedev(st.stx_rdev_major, st.stx_rdev_minor) != s->dev)
+			continue;
+		opener(s, pid);
+		break;
+	}
+	if (d)
+		closedir(d);
+}
+
+static void processes(struct search *s)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	while (d && (e = readdir(d))) {
+		if (!isdigit((unsigned char)e->d_name[0]))
+			continue;
+		mounts_of(s, e->d_name);
+		if (atol(e->d_name) != getpid())
+			open_files_of(s, e->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* ---- the kernel ---- */
+
+static void holders(struct search *s)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/sys/block/%s/holders", s->kernel_name);
+	DIR *d = opendir(path);
+	struct dirent *e;
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.')
+			found(s, /* probing= */ false, "held by", e->d_name);
+	if (d)
+		closedir(d);
+}
+
+static void swaps(struct search *s)
+{
+	char line[1024];
+	FILE *f = fopen("/proc/swaps", "re");
+	while (f && fgets(line, sizeof line, f)) {
+		line[strcspn(line, " \t\n")] = 0;
+		if (is_device(s, line))
+			found(s, /* probing= */ false, "used as", "swap");
+	}
+	if (f)
+		fclose(f);
+}
+
+static void loops_over(struct search *s)
+{
+	DIR *d = opendir("/sys/block");
+	struct dirent *e;
+	while (d && (e = readdir(d))) {
+		char path[320], backing[1024];
+		snprintf(path, sizeof path, "/sys/block/%.255s/loop/backing_file", e->d_name);
+		FILE *f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fgets(backing, sizeof backing, f)) {
+			backing[strcspn(backing, "\n")] = 0;
+			if (is_device(s, backing))
+				found(s, /* probing= */ false, "held by", e->d_name);
+		}
+		fclose(f);
+	}
+	if (d)
+		closedir(d);
+}
+
+int block_users(const char *device, struct block_users *ret_users)
+{
+	struct stat st;
+	if (stat(device, &st) < 0)
+		return -errno;
+	if (!S_ISBLK(st.st_mode))
+		return -ENOTBLK;
+	*ret_users = (struct block_users){ 0 };
+	struct search s = { .dev = st.st_rdev, .users = ret_users };
+	char path[64], target[256];
+	snprintf(path, sizeof path, "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
+	ssize_t n = readlink(path, target, sizeof target - 1);
+	if (n > 0) {
+		target[n] = 0;
+		const char *slash = strrchr(target, '/');
+		snprintf(s.kernel_name, sizeof s.kernel_name, "%.63s", slash ? slash + 1 : target);
+	}
+	processes(&s);
+	holders(&s);
+	swaps(&s);
+	loops_over(&s);
+	ret_users->only_probing = ret_users->count > 0 && !s.serious;
+	return 0;
+}
