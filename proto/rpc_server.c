@@ -38,7 +38,7 @@ struct rpc_server {
 	struct fiber_cond changed;  /* accepting, peer_count, requests under way */
 	struct timer clock;
 	struct job clock_job;
-	bool clock_running;
+	bool clock_running, clock_graced;
 };
 
 struct rpc_peer {
@@ -443,14 +443,17 @@ static void server_clock(struct job *j)
 		fiber_cond_wake(&s->changed);
 		return;
 	}
+	uint64_t now = env_now_ns(s->env), period = MIN(s->options.silence_ns, GREETING_NS) / 4 + 1;
+	/* when we come late, peers may have spoken in time without being heard: listen first */
+	bool late = j->status == 0 && now - s->clock.due_ns > period / 2 && !s->clock_graced;
+	s->clock_graced = late;
 	j->status = 0;
-	uint64_t now = env_now_ns(s->env);
 	link_for_safe(l, next, &s->peers) {
 		struct rpc_peer *p = container_of(l, struct rpc_peer, link);
-		if (!p->channel.down && peer_overdue(p, now))
+		if (!late && !p->channel.down && peer_overdue(p, now))
 			channel_down(&p->channel, -ETIMEDOUT);
 	}
-	timer_start(s->env, &s->clock, MIN(s->options.silence_ns, GREETING_NS) / 4 + 1, j);
+	timer_start(s->env, &s->clock, late ? period / 4 + 1 : period, j);
 	job_then(j, server_clock);
 }
 
@@ -476,6 +479,7 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	timer_init(&s->clock);
 	job_init(&s->clock_job, &env->loop);
 	s->clock_running = true;
+	s->clock.due_ns = env_now_ns(env);
 	job_then(&s->clock_job, server_clock);
 	*ret_server = s;
 	return 0;

@@ -15,7 +15,7 @@ Test(pool, never_exceeds_its_limit)
 	uint64_t refused = 0;
 	for (int i = 0; i < 20000; i++) {
 		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
-		unsigned slot = x >> 58;
+		unsigned slot = (unsigned)(x >> 58);
 		if (held[slot].bytes) {
 			pool_put(&p, &held[slot]);
 			cr_assert_null(held[slot].bytes);
