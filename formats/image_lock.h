@@ -1,0 +1,19 @@
+/* Who has an image open: one writer, or any number of readers. */
+#ifndef AQ_IMAGE_LOCK_H
+#define AQ_IMAGE_LOCK_H
+#include "core/env.h"
+
+/* The lock itself lives with the open image file and dies with the process; this is the note that tells others who
+ * has it. */
+struct image_lock {
+	struct file *note; /* NULL: nobody could be told */
+	char path[512];
+};
+
+/* FIBER. Locks `image` (opened from `path`) for one writer or shared by readers. -EBUSY with a report that names the
+ * holder. `root` is AQUIFER_ROOT, `holder` a line about who opens. */
+int image_lock_take(struct env *env, const char *root, struct file *image, const char *path, bool exclusive,
+		    const char *holder, struct image_lock *ret_lock, struct report *report);
+/* FIBER. Withdraws the note; the lock goes with file_close() of the image. Harmless on a zeroed or released one. */
+void image_lock_release(struct env *env, struct image_lock *lock);
+#endif
