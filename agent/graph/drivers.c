@@ -5,6 +5,9 @@
 #include <string.h>
 
 const struct blk_driver *const driver_table[] = {
+	&driver_null,
+	&driver_ram,
+	&driver_raw,
 	&driver_ro,
 	NULL,
 };
