@@ -123,6 +123,11 @@ void merge_submit(struct merge *m, struct merge_io *io, struct job *parent)
 	io->merge = m;
 	io->status = 0;
 	io->done = 0;
+	if (io->op == FILE_SYNC && m->sync_error != 0) {
+		io->status = m->sync_error;
+		job_put(parent, io->status);
+		return;
+	}
 	if (io->op == FILE_SYNC) {
 		m->counters.syncs_in++;
 		m->generation++;
@@ -297,6 +302,8 @@ static void merge_dispatch(struct job *j)
 static void sync_done(struct job *j)
 {
 	struct merge *m = container_of(j, struct merge, sync_job);
+	if (j->status != 0 && m->sync_error == 0)
+		m->sync_error = j->status;
 	for (struct link *l; (l = link_pop(&m->sync_running));) {
 		struct merge_io *io = container_of(l, struct merge_io, link);
 		io->status = j->status;

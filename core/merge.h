@@ -7,7 +7,8 @@
  *
  * Neighbours are found in what arrives in one turn of the loop and in what is held back; they leave
  * sorted, as one vectored request up to the limits. Requests on different sides of a sync are never
- * merged. Syncs that wait for a running one share the next. */
+ * merged. Syncs that wait for a running one share the next. After a sync has failed the kernel may have
+ * forgotten what it couldn't write, so every later one fails too, until the file is opened again. */
 #ifndef AQ_MERGE_H
 #define AQ_MERGE_H
 #include "core/env.h"
@@ -71,6 +72,7 @@ struct merge {
 	struct job sync_job;
 	struct file_io sync_io;
 	struct link sync_waiting, sync_running;
+	int sync_error;              /* of the first sync that failed */
 };
 
 /* 0 or -ENOMEM. Nothing may be under way when it is destroyed. */
