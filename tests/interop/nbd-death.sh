@@ -1,0 +1,47 @@
+#!/bin/bash
+# Clients that are killed in the middle of everything leave nothing behind; a server that is killed leaves a
+# socket that the next one takes over; one that is in use says by whom.
+. tests/interop/lib/nbd
+need fio qemu-io truncate
+fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
+
+truncate -s 64M "$dir/a.img"
+serve raw "$dir/a.img"
+descriptors() { ls "/proc/$server/fd" | wc -l; }
+before=$(descriptors)
+for rw in randwrite randread write read; do
+	(cd "$dir" && exec fio --name=job --thread --ioengine=nbd --uri="$uri" --size=64M --rw=$rw --bsrange=4k-1M --iodepth=32 \
+		--time_based --runtime=30 >/dev/null 2>&1) &
+	client=$!
+	sleep 0.5
+	kill -9 $client
+	wait $client 2>/dev/null || true
+done
+i=0
+while [ "$(descriptors)" -ne "$before" ]; do
+	i=$((i + 1))
+	[ $i -lt 100 ] || fail "$(descriptors) descriptors are open, $before were"
+	sleep 0.05
+done
+
+qemu-io -f raw -c 'sleep 30000' "$uri" >/dev/null 2>&1 &
+client=$!
+while [ "$(descriptors)" -eq "$before" ]; do
+	kill -0 $client || fail "qemu-io does not connect"
+	sleep 0.05
+done
+i=0
+while kill -TERM "$server" 2>/dev/null && ! grep -q "is in use by 1 NBD client (pid $client)" "$dir/errors"; do
+	i=$((i + 1))
+	[ $i -lt 100 ] || fail "it doesn't name its client: $(cat "$dir/errors")"
+	sleep 0.05
+done
+kill -9 $client
+wait $client 2>/dev/null || true
+kill -9 "$server" 2>/dev/null || fail "it gave way to SIGTERM while in use"
+wait "$server" 2>/dev/null || true
+[ -S "$dir/s.sock" ] || fail "the stale socket, gone"
+rm "$dir/device"
+serve raw "$dir/a.img"
+qemu-io -f raw -c 'read 0 4k' "$uri" >/dev/null || fail "after a stale socket"
+unserve
