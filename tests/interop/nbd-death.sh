@@ -37,11 +37,10 @@ while kill -TERM "$server" 2>/dev/null && ! grep -q "is in use by 1 NBD client (
 	sleep 0.05
 done
 kill -9 $client
-wait $client 2>/dev/null || true
+{ wait $client; } 2>/dev/null || true
 kill -9 "$server" 2>/dev/null || fail "it gave way to SIGTERM while in use"
 wait "$server" 2>/dev/null || true
 [ -S "$dir/s.sock" ] || fail "the stale socket, gone"
-rm "$dir/device"
 serve raw "$dir/a.img"
 qemu-io -f raw -c 'read 0 4k' "$uri" >/dev/null || fail "after a stale socket"
 unserve
