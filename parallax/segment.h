@@ -92,6 +92,7 @@ struct segment_dir_options {
 	bool create;
 	uint64_t size_limit;
 	const char *address;   /* registered in the catalog; NULL: embedded */
+	const char *domain;    /* registered too: what fails together, "" or NULL if nobody said */
 };
 int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		     const struct segment_dir_options *options, struct segment_server **ret_server,

@@ -1,0 +1,143 @@
+#include "parallax/segment_wire.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/bytes.h"
+
+#define METHOD(name) AQUIFER__SEGMENT__METHOD__##name
+#define SEGMENT_ID_MAX ((UINT64_C(1) << 48) - 1)
+
+static const Aquifer__Segment__Method methods[] = {
+	[SEGMENT_CREATE] = METHOD(CREATE), [SEGMENT_APPEND] = METHOD(APPEND), [SEGMENT_READ] = METHOD(READ),
+	[SEGMENT_SYNC] = METHOD(SYNC),	   [SEGMENT_FENCE] = METHOD(FENCE),   [SEGMENT_SEAL] = METHOD(SEAL),
+	[SEGMENT_REPAIR] = METHOD(REPAIR), [SEGMENT_DELETE] = METHOD(DELETE), [SEGMENT_STAT] = METHOD(STAT),
+};
+
+Aquifer__Segment__Method segment_wire_method(enum segment_op op)
+{
+	return methods[op];
+}
+
+int segment_wire_op(uint32_t method, enum segment_op *ret_op)
+{
+	for (unsigned op = 0; op < ARRAY_COUNT(methods); op++) {
+		if (method == (uint32_t)methods[op]) {
+			*ret_op = (enum segment_op)op;
+			return 0;
+		}
+	}
+	return -ENOSYS;
+}
+
+void segment_wire_request(const struct segment_io *io, struct segment_request *ret)
+{
+	aquifer__segment__request__init(&ret->message);
+	Aquifer__Segment__Request *m = &ret->message;
+	m->segment = io->segment;
+	m->epoch = io->epoch;
+	m->incarnation = io->incarnation;
+	m->block = io->block;
+	m->blocks = io->blocks;
+	m->crc = io->crc;
+	if (io->op != SEGMENT_CREATE)
+		return;
+	aquifer__segment__header__init(&ret->header);
+	m->header = &ret->header;
+	m->header->volume.data = (uint8_t *)(uintptr_t)io->header.volume.bytes;
+	m->header->volume.len = sizeof io->header.volume.bytes;
+	m->header->epoch = io->header.epoch;
+	m->header->salt = io->header.salt;
+	m->header->size_blocks = io->header.size_blocks;
+}
+
+static const char *parse_header(const Aquifer__Segment__Request *m, struct segment_io *io)
+{
+	const Aquifer__Segment__Header *h = m->header;
+	if (!h || h->volume.len != sizeof io->header.volume.bytes)
+		return "no segment header, or one without a volume";
+	if (h->size_blocks < 2 || h->size_blocks > SEGMENT_BLOCKS_MAX)
+		return "the segment's size is out of range";
+	io->header.segment = m->segment;
+	memcpy(io->header.volume.bytes, h->volume.data, h->volume.len);
+	io->header.epoch = h->epoch;
+	io->header.salt = h->salt;
+	io->header.size_blocks = h->size_blocks;
+	return NULL;
+}
+
+static const char *parse_blocks(const struct segment_io *io, uint64_t payload_bytes, uint64_t reply_limit)
+{
+	bool sends = io->op == SEGMENT_APPEND || io->op == SEGMENT_REPAIR, reads = io->op == SEGMENT_READ;
+	if (io->block > SEGMENT_BLOCKS_MAX)
+		return "the block is beyond any segment";
+	if ((sends || reads) && (io->blocks == 0 || io->blocks > RECORD_BLOCKS_MAX ||
+				 !range_within(io->block, io->blocks, SEGMENT_BLOCKS_MAX)))
+		return "the range is beyond any segment, or longer than a record";
+	if (payload_bytes != (sends ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
+		return "the payload isn't as long as it should be";
+	if (reply_limit != (reads ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
+		return "the room for the reply isn't what was asked for";
+	return NULL;
+}
+
+int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint64_t payload_bytes,
+		       uint64_t reply_limit, struct segment_io *ret_io, const char **ret_why)
+{
+	struct segment_io io = { 0 };
+	*ret_why = "there is no such operation";
+	if (segment_wire_op(method, &io.op) < 0)
+		return -ENOSYS;
+	io.segment = m->segment;
+	io.epoch = m->epoch;
+	io.incarnation = m->incarnation;
+	io.block = m->block;
+	io.blocks = m->blocks;
+	io.crc = m->crc;
+	const char *why = io.segment == 0 || io.segment > SEGMENT_ID_MAX ? "that is no segment id" : NULL;
+	if (!why)
+		why = parse_blocks(&io, payload_bytes, reply_limit);
+	if (!why && io.op == SEGMENT_CREATE)
+		why = parse_header(m, &io);
+	*ret_why = why;
+	if (why)
+		return -EINVAL;
+	*ret_io = io;
+	return 0;
+}
+
+void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *ret)
+{
+	static const Aquifer__Segment__State states[] = {
+		[COPY_WHOLE] = AQUIFER__SEGMENT__STATE__WHOLE,
+		[COPY_DOUBTFUL] = AQUIFER__SEGMENT__STATE__DOUBTFUL,
+		[COPY_BROKEN] = AQUIFER__SEGMENT__STATE__BROKEN,
+		[COPY_ABSENT] = AQUIFER__SEGMENT__STATE__ABSENT,
+	};
+	aquifer__segment__reply__init(ret);
+	ret->length = io->length;
+	ret->state = states[io->state];
+	ret->sealed = io->sealed;
+	ret->last_crc = io->last_crc;
+	ret->last_seq = io->last_seq;
+	ret->fenced_epoch = io->fenced_epoch;
+}
+
+int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
+{
+	static const enum copy_state states[] = {
+		[AQUIFER__SEGMENT__STATE__WHOLE] = COPY_WHOLE,
+		[AQUIFER__SEGMENT__STATE__DOUBTFUL] = COPY_DOUBTFUL,
+		[AQUIFER__SEGMENT__STATE__BROKEN] = COPY_BROKEN,
+		[AQUIFER__SEGMENT__STATE__ABSENT] = COPY_ABSENT,
+	};
+	if (m->length > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states))
+		return -EPROTO;
+	io->length = m->length;
+	io->state = states[m->state];
+	io->sealed = m->sealed;
+	io->last_crc = m->last_crc;
+	io->last_seq = m->last_seq;
+	io->fenced_epoch = m->fenced_epoch;
+	return 0;
+}

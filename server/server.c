@@ -1,0 +1,217 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/segment_wire.h"
+
+struct server {
+	struct env *env;
+	struct segment_server *segments;
+	struct rpc_server *rpc;
+	struct server_counters counters;
+	struct link free; /* server_op.link */
+};
+
+/* One operation, from its request to its reply; it lives as long as the request. */
+struct server_op {
+	struct job job;
+	struct link link;
+	struct server *server;
+	struct rpc_request *request;
+	struct segment_io io;
+	struct iovec iov;
+};
+
+static struct server_op *server_op_get(struct server *s)
+{
+	struct link *l = link_pop(&s->free);
+	struct server_op *op = l ? container_of(l, struct server_op, link) : malloc(sizeof *op);
+	if (!op)
+		return NULL;
+	*op = (struct server_op){ .server = s };
+	link_init(&op->link);
+	return op;
+}
+
+/* What people should read when an operation is refused; the status alone decides. */
+static const char *server_text(int status)
+{
+	switch (status) {
+	case -EPERM: return "the segment is fenced above this epoch";
+	case -ESTALE: return "the copy isn't whole, or the server was restarted since";
+	case -EROFS: return "the segment is sealed";
+	case -EINVAL: return "that isn't where the copy ends";
+	case -ENOENT: return "the server has no copy of this segment";
+	case -EEXIST: return "the server has a copy of this segment already";
+	case -ENOSPC: return "the server is full";
+	case -EIO: return "the server's disk reported an error";
+	default: return NULL;
+	}
+}
+
+static void server_reply(struct server_op *op)
+{
+	struct server *s = op->server;
+	struct segment_io *io = &op->io;
+	Aquifer__Segment__Reply m;
+	uint32_t bytes = io->op == SEGMENT_READ ? op->request->reply_limit : 0;
+	segment_wire_reply(io, &m);
+	if (io->op != SEGMENT_APPEND && io->op != SEGMENT_READ) {
+		m.free_bytes = s->segments->free_bytes;
+		m.total_bytes = s->segments->total_bytes;
+	}
+	s->counters.bytes_out += bytes;
+	rpc_reply_bytes(op->request, &m.base, bytes);
+}
+
+static void server_done(struct job *j)
+{
+	struct server_op *op = container_of(j, struct server_op, job);
+	struct server *s = op->server;
+	if (j->status < 0) {
+		s->counters.errors[op->io.op]++;
+		rpc_reply(op->request, j->status, server_text(j->status), NULL, NULL, 0);
+	} else {
+		server_reply(op);
+	}
+	link_push(&s->free, &op->link);
+}
+
+static void server_info(struct server *s, struct rpc_request *r)
+{
+	Aquifer__Segment__Info m = AQUIFER__SEGMENT__INFO__INIT;
+	m.server.data = s->segments->id.bytes;
+	m.server.len = sizeof s->segments->id.bytes;
+	m.incarnation = s->segments->incarnation;
+	m.free_bytes = s->segments->free_bytes;
+	m.total_bytes = s->segments->total_bytes;
+	rpc_reply_bytes(r, &m.base, 0);
+}
+
+static int server_parse(struct server_op *op, struct rpc_request *r, const char **ret_why)
+{
+	const Aquifer__Segment__Request *m =
+		(const Aquifer__Segment__Request *)rpc_request_body(r, &aquifer__segment__request__descriptor);
+	*ret_why = "that is no request";
+	if (!m)
+		return -EBADMSG;
+	int status = segment_wire_parse(r->method, m, r->payload_bytes, r->reply_limit, &op->io, ret_why);
+	if (status < 0)
+		return status;
+	bool reads = op->io.op == SEGMENT_READ;
+	op->iov.iov_base = reads ? r->reply_payload : r->payload;
+	op->iov.iov_len = reads ? r->reply_limit : r->payload_bytes;
+	if (op->iov.iov_len > 0) {
+		op->io.iov = &op->iov;
+		op->io.iov_count = 1;
+	}
+	return 0;
+}
+
+static void server_handle(void *arg, struct rpc_request *r)
+{
+	struct server *s = arg;
+	if (r->method == AQUIFER__SEGMENT__METHOD__INFO) {
+		server_info(s, r);
+		return;
+	}
+	struct server_op *op = server_op_get(s);
+	const char *why = NULL;
+	int status = op ? server_parse(op, r, &why) : -ENOMEM;
+	if (status < 0) {
+		s->counters.refused++;
+		if (op)
+			link_push(&s->free, &op->link);
+		rpc_reply(r, status, why, NULL, NULL, 0);
+		return;
+	}
+	op->request = r;
+	s->counters.requests[op->io.op]++;
+	s->counters.bytes_in += r->payload_bytes;
+	job_init(&op->job, &s->env->loop);
+	segment_submit(s->segments, &op->io, &op->job);
+	job_then(&op->job, server_done);
+}
+
+static struct server *server_new(struct env *env, struct segment_server *segments)
+{
+	struct server *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->env = env;
+	s->segments = segments;
+	link_init(&s->free);
+	return s;
+}
+
+static struct rpc_server_options server_options(struct server *s, const struct server_limits *limits)
+{
+	return (struct rpc_server_options){
+		.service = SEGMENT_SERVICE,
+		.handle = server_handle,
+		.arg = s,
+		.connections_max = limits->connections_max,
+		.in_flight = limits->in_flight,
+		.pool_bytes = limits->pool_bytes,
+	};
+}
+
+int server_start(struct env *env, const char *address, struct segment_server *segments,
+		 const struct server_limits *limits, struct server **ret_server, struct report *report)
+{
+	struct server *s = server_new(env, segments);
+	if (!s)
+		return -ENOMEM;
+	struct rpc_server_options o = server_options(s, limits);
+	int r = rpc_listen(env, address, &o, &s->rpc, report);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	*ret_server = s;
+	return 0;
+}
+
+int server_create(struct env *env, struct segment_server *segments, const struct server_limits *limits,
+		  struct server **ret_server)
+{
+	struct server *s = server_new(env, segments);
+	if (!s)
+		return -ENOMEM;
+	struct rpc_server_options o = server_options(s, limits);
+	int r = rpc_server_create(env, &o, &s->rpc);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	*ret_server = s;
+	return 0;
+}
+
+struct rpc_server *server_rpc(struct server *s)
+{
+	return s->rpc;
+}
+
+const char *server_address(const struct server *s)
+{
+	return rpc_server_address(s->rpc);
+}
+
+const struct server_counters *server_counters(const struct server *s)
+{
+	return &s->counters;
+}
+
+void server_stop(struct server *s, uint64_t drain_ns)
+{
+	if (!s)
+		return;
+	rpc_server_close(s->rpc, drain_ns);
+	for (struct link *l; (l = link_pop(&s->free));)
+		free(container_of(l, struct server_op, link));
+	free(s);
+}

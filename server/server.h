@@ -1,0 +1,34 @@
+/* The block server's network side: the service "segment" over whatever holds the copies (a data
+ * directory, in production). The rules are segment.h's; this only checks what comes from the wire,
+ * hands it on, and answers. */
+#ifndef AQ_SERVER_H
+#define AQ_SERVER_H
+#include "parallax/segment.h"
+#include "proto/rpc.h"
+
+struct server;
+
+struct server_limits { /* 0: the RPC layer's defaults */
+	unsigned connections_max;
+	unsigned in_flight;   /* per connection */
+	uint64_t pool_bytes;  /* payloads under way */
+};
+
+/* FIBER. Serves `segments` (borrowed until server_stop) at "tcp:…" or "unix:…". 0 or -errno with a report. */
+int server_start(struct env *env, const char *address, struct segment_server *segments,
+		 const struct server_limits *limits, struct server **ret_server, struct report *report);
+const char *server_address(const struct server *s);
+/* FIBER. Takes nothing new, answers what is under way (at most `drain_ns`), closes. Accepts NULL. */
+void server_stop(struct server *s, uint64_t drain_ns);
+
+/* For what has no socket (fuzzing): the server without listening, and its RPC side. */
+int server_create(struct env *env, struct segment_server *segments, const struct server_limits *limits,
+		  struct server **ret_server);
+struct rpc_server *server_rpc(struct server *s);
+
+struct server_counters {
+	uint64_t requests[SEGMENT_STAT + 1], errors[SEGMENT_STAT + 1], refused; /* refused: not a request at all */
+	uint64_t bytes_in, bytes_out;
+};
+const struct server_counters *server_counters(const struct server *s);
+#endif
