@@ -104,6 +104,9 @@ struct blk_driver {
 	bool writes_child;                  /* needs its children writable when it is itself */
 	size_t node_size, frame_size;       /* bytes; node_size includes struct blk_node at its start */
 	unsigned depth;                     /* frames; 0: the default (BLK_DEFAULT_DEPTH) if frame_size isn't 0 */
+	/* Is `head`, the first `length` bytes of a file, this format? A FILE in a graph whose format isn't named is opened
+	 * with the driver that says so. NULL: must be named. */
+	bool (*probe)(const uint8_t *head, size_t length);
 	/* FIBER. node->child[] are open. On failure it cleans up after itself. NULL: pass child[0]'s info through. */
 	int (*open)(struct blk_node *node, const struct blk_open *how, struct report *report);
 	/* FIBER. No request is in flight. Returns the first error of what it still had to write. */

@@ -26,8 +26,7 @@ const struct option_spec graph_export_options[] = {
 	{ .name = NULL },
 };
 
-static const char *const export_names[] = { "loop", "nbd", "ublk", "vhost-user", "xen", NULL };
-const struct graph_tables graph_tables_built_in = { driver_table, export_names };
+const struct graph_tables graph_tables_built_in = { driver_table, export_table };
 
 struct check {
 	struct graph *graph;
@@ -406,11 +405,11 @@ static int check_export_type(struct check *c, const struct graph_export *e)
 {
 	struct guess g = { .word = e->type };
 	char shown[SHOWN], known[256] = "";
-	for (const char *const *t = c->tables->exports; *t; t++) {
-		if (strcmp(*t, e->type) == 0)
+	for (const struct export_driver *const *t = c->tables->exports; *t; t++) {
+		if (strcmp((*t)->name, e->type) == 0)
 			return 0;
-		guess_try(&g, *t);
-		append(known, sizeof known, ", ", *t);
+		guess_try(&g, (*t)->name);
+		append(known, sizeof known, ", ", (*t)->name);
 	}
 	return graph_error(c->report, e->type_place, "unknown export type %s%s%s%s", graph_quote(e->type, shown, sizeof shown),
 			   guess_text(&g, " (there are "), g.best ? "" : known, g.best ? "" : ")");

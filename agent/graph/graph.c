@@ -311,7 +311,8 @@ int graph_set_directory(struct graph *g, const char *directory)
 		struct graph_node *n = &g->nodes[i];
 		for (unsigned k = 0; k < n->arg_count; k++) {
 			struct graph_arg *a = &n->args[k];
-			bool path = !n->driver || (a->option >= 0 && strcmp(n->blk->options[a->option].name, "path") == 0);
+			const char *option = a->option >= 0 && n->blk ? n->blk->options[a->option].name : "file";
+			bool path = strcmp(option, "file") == 0 || strcmp(option, "path") == 0;
 			int r = path && a->word ? make_absolute(g, a, directory) : 0;
 			if (r < 0)
 				return r;

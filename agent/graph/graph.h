@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/exports/export.h"
 #include "core/blk.h"
 #include "core/option.h"
 #include "core/report.h"
@@ -82,7 +83,7 @@ struct graph {
 /* The names a graph may use. */
 struct graph_tables {
 	const struct blk_driver *const *drivers; /* end with NULL */
-	const char *const *exports;
+	const struct export_driver *const *exports;
 };
 extern const struct graph_tables graph_tables_built_in;
 
@@ -104,10 +105,10 @@ void graph_free(struct graph *g); /* accepts NULL */
 /* The default name of a device on a checked graph that is an expression: the volume's name, or the file's base name
  * without its suffix, if the graph has one leaf. -EINVAL with a report that asks for --name otherwise. */
 int graph_default_name(const struct graph *g, char ret_name[64], struct report *report);
-/* Makes the relative paths in a checked graph (files, and options named `path`) start at `directory`, because the process
+/* Makes the relative paths in a checked graph (files, and options named `file` or `path`) start at `directory`, because the process
  * that opens the graph has another working directory than the one that was given it. 0 or -ENOMEM. */
 int graph_set_directory(struct graph *g, const char *directory);
-/* The word of the first string option that may be given without its name (raw's path, volume's name), NULL if none is given. */
+/* The word of the first string option that may be given without its name (raw's file, volume's name), NULL if none is given. */
 const char *graph_node_subject(const struct graph_node *n);
 
 /* ---- between the files of this folder ---- */

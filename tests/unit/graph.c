@@ -45,7 +45,8 @@ DRIVER(t_trace, "trace", path_option, 1, 1);
 DRIVER(t_volume, "volume", name_option, 0, 0);
 static const struct blk_driver *const drivers[] = { &t_cache, &t_cow, &t_crypt, &t_mirror, &t_null, &t_qcow2, &t_raw,
 						    &t_ro, &t_throttle, &t_trace, &t_volume, NULL };
-static const char *const exports[] = { "loop", "nbd", "ublk", NULL };
+static const struct export_driver t_loop = { .name = "loop" }, t_nbd = { .name = "nbd" }, t_ublk = { .name = "ublk" };
+static const struct export_driver *const exports[] = { &t_loop, &t_nbd, &t_ublk, NULL };
 static const struct graph_tables tables = { drivers, exports };
 
 static struct graph *must_parse(const char *text)
