@@ -97,6 +97,9 @@ include $(wildcard make/*.mk)
 clean:
 	rm -rf build
 
+# what protoc made is kept, or each build would make it again
+.SECONDARY: $(GEN_C)
+
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 .PHONY: all man unit tools clean
