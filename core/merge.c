@@ -138,6 +138,8 @@ void merge_submit(struct merge *m, struct merge_io *io, struct job *parent)
 	}
 	m->counters.requests_in++;
 	job_init(&io->job, &m->env->loop);
+	if (PLANTED(merge_cross_overlap))
+		io->locked = true;
 	if (!io->locked) {
 		io->range = (struct range){ .start = io->offset, .end = io->offset + io->length,
 					    .exclusive = io->op != FILE_READ };

@@ -508,9 +508,12 @@ static int raw_open(struct blk_node *node, const struct blk_open *how, struct re
 	status = image_lock_take(node->env, how->root, r->file, path, !how->read_only, how->holder, &r->lock, report);
 	if (status < 0)
 		goto err_after_open;
+	struct merge_limits limits = MERGE_LIMITS_DEFAULT;
+	if (!option_bool(how->options, "merge"))
+		limits.bytes_max = limits.hold_bytes_max = 0;
 	status = raw_bounces_make(r);
 	if (status == 0)
-		status = merge_init(&r->merge, node->env, r->file, &MERGE_LIMITS_DEFAULT);
+		status = merge_init(&r->merge, node->env, r->file, &limits);
 	if (status < 0) {
 		report_set(report, status, "%s: no memory for its buffers", path);
 		goto err_after_lock;
@@ -553,6 +556,7 @@ static void raw_describe(struct blk_node *node, void (*item)(void *arg, const ch
 static const struct option_spec raw_options[] = {
 	{ "direct", OPTION_BOOL, .help = "bypass the page cache (default on)", .number_default = 1 },
 	{ "file", OPTION_STRING, .positional = true, .required = true, .help = "the file or block device" },
+	{ "merge", OPTION_BOOL, .help = "merge neighbouring requests (default on)", .number_default = 1 },
 	{ NULL },
 };
 
