@@ -91,6 +91,7 @@ struct blk_open {                     /* what open() is given */
 	const struct option_values *options;
 	const char *node_name;        /* for messages */
 	const char *holder;           /* who opens, for lock messages: "device NAME (tapdisk pid N)" */
+	const char *control;          /* the process' control socket, "unix:PATH"; NULL: it has none */
 	const char *root;             /* AQUIFER_ROOT, "" if none */
 	bool read_only;               /* nothing above will write */
 	bool force;                   /* take over from another holder where that can be done safely */
@@ -120,6 +121,9 @@ struct blk_driver {
 	 * *ret_json is NULL or a malloc'd JSON text, the caller's. -EOPNOTSUPP: no such verb. NULL: has none. */
 	int (*control)(struct blk_node *node, const char *verb, const char *const *args, char **ret_json,
 		       struct report *report);
+	/* FIBER. Makes an empty image of `size` bytes in a new file, durably: `aquifer image create`. -EEXIST: the file is
+	 * there. `backing` is a file that it starts as a layer over, or NULL. NULL: this is no format that can be made. */
+	int (*create)(struct env *env, const char *path, uint64_t size, const char *backing, struct report *report);
 };
 
 #define BLK_DEFAULT_DEPTH 128

@@ -20,7 +20,7 @@ enum {
 	STORE_NAME_BYTES = 64,            /* a name of name_valid() and a NUL */
 	STORE_SNAPSHOT_NAME_BYTES = 128,  /* VOLUME@SNAP */
 	STORE_HOLDER_BYTES = 192,
-	STORE_CONTROL_BYTES = 256,
+	STORE_CONTROL_BYTES = 768,        /* a path below a root of up to 512 bytes */
 	STORE_GROUP_MAX = 30,             /* volumes in one `snapshot create`, R5 */
 };
 #define STORE_VOLUME_BYTES_MAX (UINT64_C(64) << 40)
