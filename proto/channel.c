@@ -226,12 +226,12 @@ static void channel_sent(struct job *j)
 {
 	struct channel_send *s = container_of(j, struct channel_send, job);
 	struct channel *c = s->channel;
-	s->active = false;
-	c->sending--;
 	if (j->status < 0)
-		channel_down(c, -ENOTCONN);
+		channel_down(c, -ENOTCONN); /* while still active: down() must not think that it is over */
 	else
 		c->sent_ns = env_now_ns(c->env);
+	s->active = false;
+	c->sending--;
 	bool last = c->down && !c->receiving && c->sending == 0;
 	s->done(s, j->status);
 	if (last)

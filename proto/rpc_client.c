@@ -19,6 +19,7 @@
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/version.h"
 #include "proto/rpc.h"
 
 enum client_state { CLIENT_DOWN, CLIENT_GREETING, CLIENT_UP };
@@ -413,6 +414,7 @@ static int client_hello(struct rpc_client *c, struct report *report)
 	hello.protocol = c->options.protocol;
 	hello.in_flight = c->options.in_flight;
 	hello.payload_limit = RPC_PAYLOAD_MAX;
+	hello.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
 	struct rpc_call call;
 	rpc_call_init(&call, 0, &hello.base, &aquifer__hello__descriptor);
 	call.kind = FRAME_HELLO;

@@ -19,6 +19,7 @@
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/version.h"
 #include "proto/rpc.h"
 
 #define CONNECTIONS_DEFAULT 256u
@@ -304,6 +305,7 @@ static void peer_hello(struct rpc_request *r)
 	answer.protocol = answer.protocol_oldest = MIN(h->protocol, o->protocol);
 	answer.in_flight = o->in_flight;
 	answer.payload_limit = FRAME_PAYLOAD_MAX;
+	answer.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
 	p->greeted = true;
 	rpc_reply(r, 0, NULL, &answer.base, NULL, 0);
 }
@@ -485,27 +487,35 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	return 0;
 }
 
-int rpc_listen(struct env *env, const char *address, const struct rpc_server_options *options,
-	       struct rpc_server **ret_server, struct report *report)
+int rpc_listen_on(struct env *env, struct listener *listener, const struct rpc_server_options *options,
+		  struct rpc_server **ret_server)
 {
 	struct rpc_server *s;
 	int r = rpc_server_create(env, options, &s);
-	if (r < 0)
-		return r;
-	r = stream_listen(env, address, &s->listener);
-	if (r == 0) {
-		s->accepting = true;
-		r = fiber_start(&env->loop, server_accept, s, NULL);
-		if (r < 0)
-			s->accepting = false;
-	}
 	if (r < 0) {
-		report_set(report, r, "listen on %s: %s", address, strerror(-r));
+		listener_close(listener);
+		return r;
+	}
+	s->listener = listener;
+	s->accepting = true;
+	r = fiber_start(&env->loop, server_accept, s, NULL);
+	if (r < 0) {
+		s->accepting = false;
 		rpc_server_close(s, 0);
 		return r;
 	}
 	*ret_server = s;
 	return 0;
+}
+
+int rpc_listen(struct env *env, const char *address, const struct rpc_server_options *options,
+	       struct rpc_server **ret_server, struct report *report)
+{
+	struct listener *listener;
+	int r = stream_listen(env, address, &listener);
+	if (r < 0)
+		return report_set(report, r, "listen on %s: %s", address, strerror(-r));
+	return rpc_listen_on(env, listener, options, ret_server);
 }
 
 const char *rpc_server_address(const struct rpc_server *s)

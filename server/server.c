@@ -159,14 +159,16 @@ static struct rpc_server_options server_options(struct server *s, const struct s
 	};
 }
 
-int server_start(struct env *env, const char *address, struct segment_server *segments,
-		 const struct server_limits *limits, struct server **ret_server, struct report *report)
+int server_start(struct env *env, struct listener *listener, struct segment_server *segments,
+		 const struct server_limits *limits, struct server **ret_server)
 {
 	struct server *s = server_new(env, segments);
-	if (!s)
+	if (!s) {
+		listener_close(listener);
 		return -ENOMEM;
+	}
 	struct rpc_server_options o = server_options(s, limits);
-	int r = rpc_listen(env, address, &o, &s->rpc, report);
+	int r = rpc_listen_on(env, listener, &o, &s->rpc);
 	if (r < 0) {
 		free(s);
 		return r;

@@ -14,9 +14,10 @@ struct server_limits { /* 0: the RPC layer's defaults */
 	uint64_t pool_bytes;  /* payloads under way */
 };
 
-/* FIBER. Serves `segments` (borrowed until server_stop) at "tcp:…" or "unix:…". 0 or -errno with a report. */
-int server_start(struct env *env, const char *address, struct segment_server *segments,
-		 const struct server_limits *limits, struct server **ret_server, struct report *report);
+/* FIBER. Serves `segments` (borrowed until server_stop) to who connects to `listener` (taken over, also on
+ * failure). 0 or -errno. */
+int server_start(struct env *env, struct listener *listener, struct segment_server *segments,
+		 const struct server_limits *limits, struct server **ret_server);
 const char *server_address(const struct server *s);
 /* FIBER. Takes nothing new, answers what is under way (at most `drain_ns`), closes. Accepts NULL. */
 void server_stop(struct server *s, uint64_t drain_ns);

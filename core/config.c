@@ -1,0 +1,116 @@
+#include "core/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+
+#define FILE_BYTES_MAX (64u << 10)
+
+static char *strip(char *s)
+{
+	while (isspace((unsigned char)*s))
+		s++;
+	size_t n = strlen(s);
+	while (n > 0 && isspace((unsigned char)s[n - 1]))
+		s[--n] = 0;
+	return s;
+}
+
+int config_parse_line(char *line, const char **ret_key, const char **ret_value)
+{
+	char *comment = strchr(line, '#');
+	if (comment)
+		*comment = 0;
+	char *key = strip(line);
+	if (!*key)
+		return -ENOENT;
+	char *equals = strchr(key, '=');
+	if (!equals)
+		return -EINVAL;
+	*equals = 0;
+	key = strip(key);
+	char *value = strip(equals + 1);
+	if (!*key || !*value)
+		return -EINVAL;
+	*ret_key = key;
+	*ret_value = value;
+	return 0;
+}
+
+/* FIBER. The whole file and a NUL, malloc'd. */
+static int config_load(struct env *env, const char *path, char **ret_text, struct report *report)
+{
+	struct file *f;
+	struct file_info info;
+	int r = file_open(env, path, 0, &f);
+	if (r < 0)
+		return r == -ENOENT ? r : report_set(report, r, "read %s: %s", path, strerror(-r));
+	r = file_stat(f, &info);
+	if (r == 0 && info.size > FILE_BYTES_MAX)
+		r = report_set(report, -EFBIG, "%s is too large for a configuration file", path);
+	char *text = r == 0 ? malloc(info.size + 1) : NULL;
+	size_t done = 0;
+	if (r == 0)
+		r = text ? file_read_wait(f, text, info.size, 0, &done) : -ENOMEM;
+	file_close(env, f);
+	if (r < 0) {
+		free(text);
+		return report_set(report, r, "read %s: %s", path, strerror(-r));
+	}
+	text[done] = 0;
+	*ret_text = text;
+	return 0;
+}
+
+int config_get(struct env *env, const char *root, const char *key, char ret_value[CONFIG_VALUE_BYTES],
+	       struct report *report)
+{
+	char path[4096], *text = NULL, *rest;
+	if ((size_t)snprintf(path, sizeof path, "%s/etc/aquifer/aquifer.conf", root) >= sizeof path)
+		return report_set(report, -ENAMETOOLONG, "the root directory's name is too long");
+	int r = config_load(env, path, &text, report);
+	if (r < 0)
+		return r;
+	r = -ENOENT;
+	unsigned number = 0;
+	for (char *line = text; line; line = rest) {
+		const char *k, *v;
+		rest = strchr(line, '\n');
+		if (rest)
+			*rest++ = 0;
+		number++;
+		int bad = config_parse_line(line, &k, &v);
+		if (bad == -EINVAL || (bad == 0 && strlen(v) >= CONFIG_VALUE_BYTES)) {
+			r = report_set(report, -EINVAL, "%s, line %u: that is not `key = value`", path, number);
+			break;
+		}
+		if (bad == 0 && strcmp(k, key) == 0) {
+			strcpy(ret_value, v);
+			r = 0; /* the last one counts; the rest is checked too */
+		}
+	}
+	free(text);
+	return r;
+}
+
+int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],
+		       struct report *report)
+{
+	int r = 0;
+	if (!given) {
+		r = config_get(env, root, "catalog", ret_url, report);
+		if (r != -ENOENT)
+			return r;
+	}
+	if (given)
+		r = snprintf(ret_url, CONFIG_VALUE_BYTES, "%s", given);
+	else
+		r = snprintf(ret_url, CONFIG_VALUE_BYTES, "sqlite:%s/var/lib/aquifer/catalog.db", root);
+	if (r >= CONFIG_VALUE_BYTES)
+		return report_set(report, -ENAMETOOLONG, "the catalog's URL is too long");
+	return 0;
+}

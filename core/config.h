@@ -1,0 +1,20 @@
+/* The configuration file, ROOT/etc/aquifer/aquifer.conf: lines of `key = value`; # begins a comment.
+ * Only programs' main files and store_open() read it. */
+#ifndef AQ_CONFIG_H
+#define AQ_CONFIG_H
+#include "core/env.h"
+#include "core/report.h"
+
+#define CONFIG_VALUE_BYTES 1024
+
+/* FIBER. 0; -ENOENT: no file, or no such key; other: a report names file and line. `root`: AQUIFER_ROOT, "" if none. */
+int config_get(struct env *env, const char *root, const char *key, char ret_value[CONFIG_VALUE_BYTES],
+	       struct report *report);
+/* FIBER. The catalog's URL: `given` if not NULL, else the file's `catalog`, else the embedded store's, which is
+ * sqlite:ROOT/var/lib/aquifer/catalog.db. 0 or -errno with a report. */
+int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],
+		       struct report *report);
+
+/* One line, in place; codec only. 0 and key and value (borrowed); -ENOENT: nothing in it; -EINVAL. */
+int config_parse_line(char *line, const char **ret_key, const char **ret_value);
+#endif
