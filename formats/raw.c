@@ -19,6 +19,7 @@
 #include "core/merge.h"
 #include "core/plant.h"
 #include "formats/image_lock.h"
+#include "formats/raw_create.h"
 
 #define RAW_SECTOR 512u
 #define RAW_TRANSFER_MAX (32u << 20)
@@ -570,4 +571,5 @@ const struct blk_driver driver_raw = {
 	.close = raw_close,
 	.submit = raw_submit,
 	.describe = raw_describe,
+	.create = raw_create,
 };

@@ -8,6 +8,7 @@ struct graph_instance;
 
 struct graph_how {
 	const char *holder; /* for lock messages: "device NAME (tapdisk pid N)" */
+	const char *control; /* the control socket of this process, "unix:PATH"; NULL: it has none */
 	const char *root;   /* AQUIFER_ROOT, "" or NULL if none */
 	bool read_only;     /* of all devices, whatever their exports say */
 	bool force;         /* take over from another holder where that can be done safely */

@@ -1,0 +1,181 @@
+/* aquifer-tapdisk: serves one graph. This file reads the command line; agent/daemon/tapdisk.c does the rest.
+ * The agent starts it with --run-dir and --ready-fd; by hand it prints its devices and stays in the foreground. */
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/args.h"
+#include "agent/daemon/log.h"
+#include "agent/daemon/paths.h"
+#include "agent/daemon/process.h"
+#include "agent/daemon/spawn.h"
+#include "agent/daemon/tapdisk.h"
+#include "agent/guard.h"
+#include "core/version.h"
+
+struct arguments {
+	const char *root, *graph_file, *graph;
+	const char *exports[STATE_DEVICES_MAX];
+	struct plan_how how;
+	struct tapdisk_options options;
+	struct report report;
+	struct env *env;
+};
+
+enum { KEY_ROOT = 0x100, KEY_READY, KEY_RUN_DIR, KEY_EXPORT, KEY_NAME, KEY_LISTEN, KEY_GRAPH, KEY_READ_ONLY, KEY_FORCE,
+       KEY_HELP, KEY_VERSION };
+
+static const struct argp_option options[] = {
+	{ "export", KEY_EXPORT, "KIND[:ADDRESS]", 0,
+	  "loop, loop:NAME, nbd, nbd:PATH (a unix socket) or nbd:tcp:HOST:PORT; may be repeated; default: loop", 0 },
+	{ "name", KEY_NAME, "NAME", 0, "The device's name; default: the volume's, or the file's without its suffix", 0 },
+	{ "graph", KEY_GRAPH, "FILE", 0, "Serve the graph in FILE, with its own exports", 0 },
+	{ "read-only", KEY_READ_ONLY, NULL, 0, "Nothing can be written", 0 },
+	{ "force", KEY_FORCE, NULL, 0, "Fence another holder", 0 },
+	{ "root", KEY_ROOT, "DIR", 0, "Put what lives under /etc, /run and /var/lib below DIR (default: $AQUIFER_ROOT)", 0 },
+	{ "listen", KEY_LISTEN, "HOST:PORT", OPTION_HIDDEN, "nbd's TCP port", 0 },
+	{ "run-dir", KEY_RUN_DIR, "DIR", OPTION_HIDDEN, "The agent's directory for this tapdisk", 0 },
+	{ "ready-fd", KEY_READY, "FD", OPTION_HIDDEN, "Say there when it is up", 0 },
+	{ "help", KEY_HELP, NULL, 0, "Say all this", 1 },
+	{ "version", KEY_VERSION, NULL, 0, "Print the version", 1 },
+	{ 0 },
+};
+
+static const struct argp argp;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+	switch (key) {
+	case KEY_EXPORT:
+		if (a->how.export_count == STATE_DEVICES_MAX)
+			return report_set(&a->report, EINVAL, "more than %d exports", STATE_DEVICES_MAX);
+		a->exports[a->how.export_count++] = arg;
+		return 0;
+	case KEY_NAME:
+		a->how.name = arg;
+		return 0;
+	case KEY_LISTEN:
+		a->how.listen = arg;
+		return 0;
+	case KEY_GRAPH:
+		a->graph_file = arg;
+		return 0;
+	case KEY_READ_ONLY:
+		a->how.read_only = a->options.read_only = true;
+		return 0;
+	case KEY_FORCE:
+		a->options.force = true;
+		return 0;
+	case KEY_ROOT:
+		a->root = arg;
+		return 0;
+	case KEY_RUN_DIR:
+		a->options.run_dir = arg;
+		return 0;
+	case KEY_READY:
+		a->options.ready_fd = atoi(arg);
+		fcntl(a->options.ready_fd, F_SETFD, FD_CLOEXEC);
+		return 0;
+	case KEY_HELP:
+		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_DOC | ARGP_HELP_LONG, (char *)(uintptr_t)"aquifer-tapdisk");
+		exit(0);
+	case KEY_VERSION:
+		printf("aquifer-tapdisk %s\n", AQ_VERSION);
+		exit(0);
+	case ARGP_KEY_ARG:
+		if (a->graph)
+			return report_set(&a->report, EINVAL, "unexpected argument '%s' (quote the graph)", arg);
+		a->graph = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.args_doc = "GRAPH",
+	.doc = "Serves one graph of block components, in the foreground. `aquifer attach` starts one for each device."
+	       "\vPrints each device once it is there. SIGTERM closes them and ends; a device that is in use stays until it "
+	       "isn't, or until a second SIGTERM.\n\n"
+	       "  aquifer-tapdisk --export nbd:/tmp/s.sock 'raw(/images/a.img)'\n"
+	       "  aquifer-tapdisk --export loop:web1 'cow(/vms/top.cow, ro(raw(/images/gold.raw)))'\n",
+};
+
+static void print_devices(void *arg, const struct tap_state *s)
+{
+	(void)arg;
+	for (unsigned i = 0; i < s->device_count; i++)
+		printf("%s\n", s->device[i].device);
+	fflush(stdout);
+}
+
+static int run(void *arg)
+{
+	struct arguments *a = arg;
+	return tapdisk_run(a->env, &a->options, &a->report);
+}
+
+static int usage_failed(const struct arguments *a)
+{
+	ready_bad(a->options.ready_fd, -EINVAL, a->report.text);
+	fprintf(stderr, "aquifer-tapdisk: start failed: %s (see aquifer-tapdisk --help)\n", a->report.text);
+	return 2;
+}
+
+/* The graph's text and its plan, before any work: all that is wrong with them is wrong usage. */
+static int make_plan(struct arguments *a, struct plan *ret_plan)
+{
+	char *text = NULL, here[PATHS_MAX];
+	size_t length = a->graph ? strlen(a->graph) : 0;
+	int r = 0;
+	if (!a->graph == !a->graph_file)
+		return report_set(&a->report, -EINVAL, a->graph ? "both a graph and a graph file" : "the graph is missing");
+	if (a->graph_file && (r = state_file_read(a->graph_file, GRAPH_TEXT_MAX, &text, &length)) < 0)
+		return report_set(&a->report, r, "the graph file %s: %s", a->graph_file, strerror(-r));
+	a->how.exports = a->exports;
+	a->how.directory = getcwd(here, sizeof here);
+	r = plan_make(text ? text : a->graph, length, &a->how, ret_plan, &a->report);
+	free(text);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	static struct arguments a = { .options.ready_fd = -1 };
+	static char root[PATHS_MAX], speaker[80];
+	static struct plan plan;
+	struct report note = { 0 };
+	if (args_parse(&argp, argc, argv, &a, &a.report) < 0 || make_plan(&a, &plan) < 0)
+		return usage_failed(&a);
+	if (paths_resolve_root(a.root ? a.root : getenv("AQUIFER_ROOT"), root, &a.report) < 0)
+		return usage_failed(&a);
+	process_signals_block();
+	process_raise_limits();
+	guard_process(&note);
+	snprintf(speaker, sizeof speaker, "tapdisk %s", plan.device[0].name);
+	a.options.plan = &plan;
+	a.options.root = root;
+	if (a.options.ready_fd < 0)
+		a.options.up = print_devices;
+	int r = env_linux_create(0, &a.env);
+	if (r == 0) {
+		log_start(a.env, speaker);
+		if (note.text[0])
+			log_line("note: %s", note.text);
+		r = env_linux_run_fiber(a.env, run, &a);
+		env_linux_destroy(a.env);
+	} else {
+		ready_bad(a.options.ready_fd, r, strerror(-r));
+	}
+	plan_free(&plan);
+	if (r < 0)
+		fprintf(stderr, "aquifer-tapdisk: %s failed: %s\n", plan.device[0].name, report_text(&a.report, r));
+	return r < 0 ? 1 : 0;
+}

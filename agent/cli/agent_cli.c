@@ -1,0 +1,123 @@
+/* agent start, stop, status, restart. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/cli/cli.h"
+#include "agent/daemon/state.h"
+#include "agent/daemon/client.h"
+#include "core/fiber.h"
+
+#define STOP_NS (10 * NS_PER_S)
+#define STOP_POLL_NS (10 * NS_PER_MS)
+
+/* FIBER. One call without arguments; *ret_json is the caller's. -ENOTCONN: no agent. */
+static int ask(struct cli *c, bool start, uint32_t method, json_t **ret_json)
+{
+	struct rpc_client *client;
+	struct client_call call = { .method = method };
+	char *text = NULL;
+	int r = client_agent(c->env, c->root, start, &client, &c->report);
+	if (r < 0)
+		return r;
+	r = client_call(client, &call, &text, &c->report);
+	rpc_close(client);
+	if (r < 0)
+		return r;
+	*ret_json = json_loads(text, 0, NULL);
+	free(text);
+	return *ret_json ? 0 : report_set(&c->report, -EPROTO, "the agent's answer makes no sense (is it another version?)");
+}
+
+static void print_status(json_t *j)
+{
+	printf("running, pid %d, version %s, %d devices\n", (int)json_integer_value(json_object_get(j, "pid")),
+	       json_string_value(json_object_get(j, "version")), (int)json_integer_value(json_object_get(j, "devices")));
+	json_decref(j);
+}
+
+int cli_agent_start(struct cli *c)
+{
+	json_t *j;
+	int r = ask(c, /* start= */ true, AQUIFER__AGENT_METHOD__AGENT_STATUS, &j);
+	if (r == 0)
+		print_status(j);
+	return r;
+}
+
+int cli_agent_status(struct cli *c)
+{
+	json_t *j;
+	int r = ask(c, /* start= */ false, AQUIFER__AGENT_METHOD__AGENT_STATUS, &j);
+	if (r < 0)
+		return r;
+	if (cli_flag(c, CLI_JSON))
+		return cli_print_json(j);
+	print_status(j);
+	return 0;
+}
+
+/* FIBER. Until nobody holds the agent's lock. */
+static int wait_end(struct cli *c)
+{
+	char run[PATHS_MAX], path[PATHS_MAX];
+	paths_run(c->root, run);
+	paths_agent_lock(c->root, path);
+	for (uint64_t waited = 0; state_file_locked(path); waited += STOP_POLL_NS) {
+		if (waited > STOP_NS)
+			return report_set(&c->report, -ETIMEDOUT, "the agent doesn't end (see %s/agent.log)", run);
+		fiber_sleep(&c->env->loop, STOP_POLL_NS);
+	}
+	return 0;
+}
+
+/* FIBER. *ret_devices: what stays attached. */
+static int stop(struct cli *c, json_t **ret_devices)
+{
+	int r = ask(c, /* start= */ false, AQUIFER__AGENT_METHOD__AGENT_STOP, ret_devices);
+	if (r == 0 && (r = wait_end(c)) < 0)
+		json_decref(*ret_devices);
+	return r;
+}
+
+static void print_staying(json_t *devices)
+{
+	size_t stay = 0;
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const json_t *d = json_array_get(devices, i);
+		if (!strcmp(json_string_value(json_object_get(d, "state")), "died"))
+			continue;
+		if (stay++ == 0)
+			printf("These stay attached, served by their tapdisks:\n");
+		printf("  %s  %s  (pid %d)\n", json_string_value(json_object_get(d, "name")),
+		       json_string_value(json_object_get(d, "device")), (int)json_integer_value(json_object_get(d, "pid")));
+	}
+	json_decref(devices);
+}
+
+int cli_agent_stop(struct cli *c)
+{
+	json_t *devices;
+	int r = stop(c, &devices);
+	if (r == -ENOTCONN) {
+		printf("The agent isn't running.\n");
+		return 0;
+	}
+	if (r == 0)
+		print_staying(devices);
+	return r;
+}
+
+int cli_agent_restart(struct cli *c)
+{
+	json_t *devices;
+	int r = stop(c, &devices);
+	if (r == 0)
+		json_decref(devices);
+	if (r < 0 && r != -ENOTCONN)
+		return r;
+	c->report.text[0] = 0;
+	return cli_agent_start(c);
+}

@@ -1,0 +1,109 @@
+/* The table of commands, in the order in which --help shows them. Commands of later issues
+ * are absent, so that asking for one is answered honestly. */
+#include "agent/cli/cli.h"
+
+static const struct argp_option attach_options[] = {
+	{ "name", CLI_NAME, "NAME", 0, "The device's name; default: the volume's name, or the file's without its suffix", 0 },
+	{ "as", CLI_AS, "EXPORT", 0, "The kind of device: loop or nbd; default: loop", 0 },
+	{ "graph", CLI_GRAPH, "FILE", 0, "Attach the graph in FILE; its exports name the devices", 0 },
+	{ "listen", CLI_LISTEN, "ADDR:PORT", 0, "With --as nbd: a TCP port instead of a unix socket", 0 },
+	{ "read-only", CLI_READ_ONLY, NULL, 0, "Nothing can be written through the device", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Fence another holder of the volume or image", 0 },
+	{ 0 },
+};
+static const struct argp_option detach_options[] = {
+	{ "all", CLI_ALL, NULL, 0, "Detach every device on this host", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Let go now, also while mounted or open", 0 },
+	{ 0 },
+};
+static const struct argp_option show_options[] = {
+	{ "dot", CLI_DOT, NULL, 0, "Print the graph in Graphviz' language", 0 },
+	{ "svg", CLI_SVG, NULL, 0, "Draw it as SVG; needs the program dot", 0 },
+	{ 0 },
+};
+static const struct argp_option create_options[] = {
+	{ "backing", CLI_BACKING, "FILE", 0, "Start as a copy-on-write layer over FILE (formats that can)", 0 },
+	{ 0 },
+};
+static const struct argp_option convert_options[] = {
+	{ "to", CLI_TO, "FORMAT", 0, "Format of DST; default: raw", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Replace DST if it exists", 0 },
+	{ 0 },
+};
+#if __has_include("parallax/store.c")
+static const struct argp_option volume_create_options[] = {
+	{ "replicas", CLI_REPLICAS, "N", 0, "Copies of each segment", 0 },
+	{ "min-replicas", CLI_MIN_REPLICAS, "N", 0, "Copies without which writes wait", 0 },
+	{ 0 },
+};
+static const struct argp_option volume_resize_options[] = {
+	{ "force", CLI_FORCE, NULL, 0, "Shrink too: what lies beyond SIZE is lost", 0 },
+	{ 0 },
+};
+static const struct argp_option volume_delete_options[] = {
+	{ "with-snapshots", CLI_WITH_SNAPSHOTS, NULL, 0, "Delete its snapshots with it", 0 },
+	{ 0 },
+};
+#endif
+
+const struct cli_command cli_commands[] = {
+	{ "attach", "GRAPH|VOLUME|VOLUME@SNAP|FILE", "Make a block device and print it",
+	  "The device is printed: a /dev path for loop, an NBD URI for nbd. The agent is started if it isn't running.\n\n"
+	  "A FILE contains a slash; a bare word is a volume. A file that ends in .graph is a graph file, and its exports name "
+	  "the devices, one line each.\n\n"
+	  "  aquifer attach ./disk.img\n"
+	  "  aquifer attach web1 --as nbd\n"
+	  "  aquifer attach 'cow(/vms/top.cow, ro(raw(/images/gold.raw)))' --name vm1\n",
+	  attach_options, 0, 1, true, cli_attach },
+	{ "detach", "NAME|DEVICE", "Take a device away",
+	  "Refused while the device is mounted or open, naming the user; --force lets go now, and the kernel frees the "
+	  "device at its last close.\n",
+	  detach_options, 0, 1, true, cli_detach },
+	{ "list", "", "The devices on this host", NULL, NULL, 0, 0, true, cli_list },
+	{ "show", "NAME|DEVICE", "A device's graph, with live counters for each node", NULL, show_options, 1, 1, true, cli_show },
+
+	{ "agent start", "", "Start this host's agent; nothing if it runs", NULL, NULL, 0, 0, false, cli_agent_start },
+	{ "agent stop", "", "Stop the agent; devices stay", NULL, NULL, 0, 0, false, cli_agent_stop },
+	{ "agent status", "", "Whether the agent runs, and what is attached", "Fails if it doesn't run.\n", NULL, 0, 0, true,
+	  cli_agent_status },
+	{ "agent restart", "", "Stop and start the agent; devices aren't disturbed", NULL, NULL, 0, 0, false,
+	  cli_agent_restart },
+
+	{ "image create", "FORMAT FILE SIZE", "Make an empty image", "FILE must not exist yet.\n", create_options, 3, 3, false,
+	  cli_image_create },
+	{ "image info", "FILE|GRAPH", "Format, size and allocated space of an image", NULL, NULL, 1, 1, true, cli_image_info },
+	{ "image check", "FILE|GRAPH", "Read all of an image's data; fails if some can't be read", NULL, NULL, 1, 1, true,
+	  cli_image_check },
+	{ "image convert", "SRC DST", "Copy an image, graph or volume into a new file",
+	  "SRC is a file (with a slash in its name), a graph, VOLUME or VOLUME@SNAP; DST is a file. What is zero in SRC stays "
+	  "a hole in DST. DST appears under its name only when it is complete.\n",
+	  convert_options, 2, 2, false, cli_image_convert },
+	{ "graph check", "GRAPH|FILE", "Parse and check a graph; print its canonical form", NULL, NULL, 1, 1, false,
+	  cli_graph_check },
+
+#if __has_include("parallax/store.c")
+	{ "volume create", "NAME SIZE", "Make an empty volume", NULL, volume_create_options, 2, 2, false, cli_volume_create },
+	{ "volume list", "", "The volumes of the store", NULL, NULL, 0, 0, true, cli_volume_list },
+	{ "volume show", "NAME", "Size, space, holder and health of a volume", NULL, NULL, 1, 1, true, cli_volume_show },
+	{ "volume set", "NAME KEY=VALUE", "Change a property of a volume", NULL, NULL, 2, 2, false, cli_volume_set },
+	{ "volume resize", "NAME SIZE", "Grow a volume; shrink it with --force", NULL, volume_resize_options, 2, 2, false,
+	  cli_volume_resize },
+	{ "volume rename", "OLD NEW", "Give a volume another name", NULL, NULL, 2, 2, false, cli_volume_rename },
+	{ "volume delete", "NAME", "Delete a volume", NULL, volume_delete_options, 1, 1, false, cli_volume_delete },
+	{ "volume import", "SRC NAME", "Make a volume from an image, a graph or another volume", NULL, NULL, 2, 2, false,
+	  cli_volume_import },
+	{ "volume export", "NAME[@SNAP] DST", "Write a volume or snapshot into a new image file", NULL, convert_options, 2, 2,
+	  false, cli_volume_export },
+
+	{ "snapshot create", "VOLUME@SNAP...", "Freeze volumes; several at once at one instant", NULL, NULL, 1, CLI_ARGS_MAX, false,
+	  cli_snapshot_create },
+	{ "snapshot list", "[VOLUME]", "Snapshots of a volume, or all", NULL, NULL, 0, 1, true, cli_snapshot_list },
+	{ "snapshot delete", "VOLUME@SNAP", "Delete a snapshot, in any order", NULL, NULL, 1, 1, false, cli_snapshot_delete },
+	{ "snapshot rollback", "VOLUME@SNAP", "Make the volume what it was then; it must not be attached", NULL, NULL, 1, 1, false,
+	  cli_snapshot_rollback },
+	{ "clone", "VOLUME@SNAP NEW", "Make a volume that begins as a snapshot", NULL, NULL, 2, 2, false, cli_clone },
+	{ "diff", "VOLUME@A VOLUME[@B]", "Extents that differ between two points of a volume",
+	  "One extent per line: offset and length in bytes, and `data` or `zero`.\n", NULL, 2, 2, true, cli_diff },
+#endif
+	{ 0 },
+};

@@ -1,0 +1,178 @@
+/* list and show. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/cli/cli.h"
+#include "agent/daemon/client.h"
+#include "core/blk.h"
+
+extern char **environ;
+
+static const char *text_at(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+	return s ? s : "";
+}
+
+static uint64_t number_at(const json_t *j, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(j, key));
+}
+
+/* FIBER. */
+static int ask(struct cli *c, const struct client_call *call, json_t **ret)
+{
+	struct rpc_client *client;
+	char *text = NULL;
+	int r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
+	if (r < 0)
+		return r;
+	r = client_call(client, call, &text, &c->report);
+	rpc_close(client);
+	if (r < 0)
+		return r;
+	*ret = json_loads(text, 0, NULL);
+	free(text);
+	return *ret ? 0 : report_set(&c->report, -EPROTO, "the agent's answer makes no sense (is it another version?)");
+}
+
+/* ---- list ---- */
+
+int cli_list(struct cli *c)
+{
+	static const char *const headings[] = { "NAME", "DEVICE", "EXPORT", "GRAPH", "STATE", ">PID", NULL };
+	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_LIST };
+	json_t *devices;
+	int r = ask(c, &call, &devices);
+	if (r < 0)
+		return r;
+	if (cli_flag(c, CLI_JSON))
+		return cli_print_json(devices);
+	struct table *t = table_new(headings);
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const json_t *d = json_array_get(devices, i);
+		const char *reason = text_at(d, "reason"), *device = text_at(d, "device");
+		/* A graph file's graph has lines. */
+		char graph[100];
+		snprintf(graph, sizeof graph, "%s", text_at(d, "graph"));
+		if (strlen(text_at(d, "graph")) >= sizeof graph)
+			strcpy(graph + sizeof graph - 4, "…");
+		for (char *p = graph; *p; p++)
+			if (*p == '\n')
+				*p = ';';
+		table_cell(t, "%s", text_at(d, "name"));
+		table_cell(t, "%s", device[0] ? device : "-");
+		table_cell(t, "%s", text_at(d, "export"));
+		table_cell(t, "%s", graph[0] ? graph : "-");
+		table_cell(t, "%s%s%s%s", text_at(d, "state"), reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+		table_cell(t, "%" PRIu64, number_at(d, "pid"));
+	}
+	table_print(t, stdout);
+	json_decref(devices);
+	return 0;
+}
+
+/* ---- show ---- */
+
+static void print_counters(const json_t *node)
+{
+	const json_t *c = json_object_get(node, "counters");
+	char bytes[24];
+	for (int op = 0; op < BLK_OP_COUNT; op++) {
+		const json_t *o = json_object_get(c, blk_op_name((enum blk_op)op));
+		uint64_t requests = number_at(o, "requests");
+		if (!requests)
+			continue;
+		printf("    %-8s %12" PRIu64 " requests  %12s  %8.1f us each  %" PRIu64 " errors\n", blk_op_name((enum blk_op)op),
+		       requests, format_size_human(number_at(o, "bytes"), bytes),
+		       (double)number_at(o, "busy_ns") / (double)requests / 1000, number_at(o, "errors"));
+	}
+	printf("    in flight %" PRIu64 ", at most %" PRIu64 " so far\n", number_at(c, "in_flight"), number_at(c, "in_flight_max"));
+	const char *key;
+	json_t *value;
+	json_object_foreach(json_object_get(node, "items"), key, value)
+		printf("    %-24s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
+}
+
+static void print_show(const json_t *j)
+{
+	char size[24];
+	size_t i;
+	const json_t *e;
+	printf("graph:\n  %s\n", text_at(j, "graph"));
+	printf("tapdisk: pid %" PRIu64 ", version %s%s\n", number_at(j, "pid"), text_at(j, "version"),
+	       json_is_true(json_object_get(j, "read_only")) ? ", read only" : "");
+	printf("devices:\n");
+	json_array_foreach(json_object_get(j, "devices"), i, e)
+		printf("  %s  %s  (%s of %s, %" PRIu64 " connected)\n", text_at(e, "name"), text_at(e, "device"), text_at(e, "export"),
+		       text_at(e, "node"), number_at(e, "clients"));
+	printf("nodes:\n");
+	json_array_foreach(json_object_get(j, "nodes"), i, e) {
+		printf("  %s: %s(%s), %s%s\n", text_at(e, "name"), text_at(e, "driver"), text_at(e, "args"),
+		       format_size(number_at(e, "size"), size), json_is_true(json_object_get(e, "read_only")) ? ", read only" : "");
+		print_counters(e);
+	}
+}
+
+/* `dot` reads what we write; its output is ours. */
+static int run_dot(struct cli *c, const char *dot)
+{
+	int fds[2], status = 0;
+	pid_t pid;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	char *argv[] = { (char *)(uintptr_t)"dot", (char *)(uintptr_t)"-Tsvg", NULL };
+	posix_spawn_file_actions_t files;
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, fds[0], 0);
+	fflush(stdout);
+	int e = posix_spawnp(&pid, "dot", &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	close(fds[0]);
+	if (e) {
+		close(fds[1]);
+		return report_set(&c->report, -e, "the program dot could not be started: %s (install graphviz, or use --dot)", strerror(e));
+	}
+	size_t n = strlen(dot), done = 0;
+	while (done < n) {
+		ssize_t w = write(fds[1], dot + done, n - done);
+		if (w <= 0)
+			break;
+		done += (size_t)w;
+	}
+	close(fds[1]);
+	if (waitpid(pid, &status, 0) < 0 || status)
+		return report_set(&c->report, -EIO, "the program dot failed (use --dot to see its input)");
+	return 0;
+}
+
+int cli_show(struct cli *c)
+{
+	Aquifer__DeviceCall q = AQUIFER__DEVICE_CALL__INIT;
+	q.device = (char *)(uintptr_t)c->arg[0];
+	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_SHOW, .request = &q.base };
+	if (cli_flag(c, CLI_DOT) + cli_flag(c, CLI_SVG) + cli_flag(c, CLI_JSON) > 1)
+		return cli_usage(c, "one of --dot, --svg and --json at a time");
+	json_t *j;
+	int r = ask(c, &call, &j);
+	if (r < 0)
+		return r;
+	if (cli_flag(c, CLI_JSON)) {
+		json_object_del(j, "dot");
+		return cli_print_json(j);
+	}
+	if (cli_flag(c, CLI_DOT))
+		printf("%s", text_at(j, "dot"));
+	else if (cli_flag(c, CLI_SVG))
+		r = run_dot(c, text_at(j, "dot"));
+	else
+		print_show(j);
+	json_decref(j);
+	return r;
+}

@@ -1,0 +1,100 @@
+/* graph check, and what the other commands need to read a graph. */
+#include "agent/cli/graph_cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/state.h"
+
+static bool ends_in_graph(const char *word)
+{
+	size_t n = strlen(word);
+	return n > 6 && !strcmp(word + n - 6, ".graph") && !strpbrk(word, "(|= \t\n");
+}
+
+static int working_directory(struct cli *c, char ret[PATHS_MAX])
+{
+	if (!getcwd(ret, PATHS_MAX))
+		return report_set(&c->report, -errno, "the working directory: %m (use absolute paths from elsewhere)");
+	return 0;
+}
+
+/* Where a file is, as an absolute path. */
+static int directory_of(struct cli *c, const char *file, char ret[PATHS_MAX])
+{
+	const char *slash = strrchr(file, '/');
+	size_t n = slash ? (size_t)(slash - file) : 0;
+	char here[PATHS_MAX] = "";
+	int r = file[0] == '/' ? 0 : working_directory(c, here);
+	if (r < 0)
+		return r;
+	if ((size_t)snprintf(ret, PATHS_MAX, "%s%s%.*s", here, here[0] && n ? "/" : "", (int)n, file) >= PATHS_MAX)
+		return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", file);
+	if (!ret[0])
+		strcpy(ret, "/");
+	return 0;
+}
+
+int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret_text, size_t *ret_length,
+		   char ret_directory[PATHS_MAX])
+{
+	if (!file && ends_in_graph(word))
+		file = word;
+	if (!file) {
+		*ret_length = strlen(word);
+		*ret_text = strdup(word);
+		return *ret_text ? working_directory(c, ret_directory) : -ENOMEM;
+	}
+	int r = directory_of(c, file, ret_directory);
+	if (r < 0)
+		return r;
+	r = state_file_read(file, GRAPH_TEXT_MAX, ret_text, ret_length);
+	if (r == -EFBIG)
+		return report_set(&c->report, r, "the graph file %s is larger than %d bytes", file, GRAPH_TEXT_MAX);
+	return r < 0 ? report_set(&c->report, r, "the graph file %s: %s", file, strerror(-r)) : 0;
+}
+
+int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
+{
+	char directory[PATHS_MAX], *text;
+	size_t length;
+	struct graph *g;
+	int r = cli_graph_text(c, NULL, word, &text, &length, directory);
+	if (r < 0)
+		return r;
+	r = graph_parse(text, length, &g, &c->report);
+	free(text);
+	if (r < 0)
+		return r;
+	r = graph_check(g, NULL, &c->report);
+	if (r == 0)
+		r = graph_set_directory(g, directory);
+	if (r == 0)
+		*ret_graph = g;
+	else
+		graph_free(g);
+	return r;
+}
+
+int cli_graph_check(struct cli *c)
+{
+	char directory[PATHS_MAX], *text, *canonical;
+	size_t length;
+	struct graph *g;
+	int r = cli_graph_text(c, NULL, c->arg[0], &text, &length, directory);
+	if (r < 0)
+		return r;
+	r = graph_parse(text, length, &g, &c->report);
+	free(text);
+	if (r < 0)
+		return r;
+	r = graph_check(g, NULL, &c->report);
+	canonical = r == 0 ? graph_print(g) : NULL;
+	if (r == 0)
+		puts(canonical ? canonical : "");
+	free(canonical);
+	graph_free(g);
+	return r;
+}

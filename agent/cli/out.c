@@ -1,0 +1,134 @@
+/* What commands print: tables, JSON, progress, times. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/cli/cli.h"
+#include "core/bytes.h"
+#include "core/option.h"
+
+int cli_print_json(json_t *j)
+{
+	assert(j);
+	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	putchar('\n');
+	json_decref(j);
+	return 0;
+}
+
+/* ---- tables ---- */
+
+struct table {
+	unsigned columns;
+	size_t count, room; /* cells, headings first */
+	char **cell;
+	bool right[16];
+};
+
+static void table_add(struct table *t, char *cell)
+{
+	if (t->count == t->room) {
+		t->room = t->room ? 2 * t->room : 64;
+		t->cell = realloc(t->cell, t->room * sizeof *t->cell);
+	}
+	if (!cell || !t->cell)
+		abort();
+	t->cell[t->count++] = cell;
+}
+
+struct table *table_new(const char *const *headings)
+{
+	struct table *t = calloc(1, sizeof *t);
+	if (!t)
+		abort();
+	for (; headings[t->columns]; t->columns++) {
+		const char *h = headings[t->columns];
+		assert(t->columns < ARRAY_COUNT(t->right));
+		t->right[t->columns] = h[0] == '>';
+		table_add(t, strdup(h[0] == '>' ? h + 1 : h));
+	}
+	return t;
+}
+
+void table_cell(struct table *t, const char *format, ...)
+{
+	char *cell = NULL;
+	va_list ap;
+	va_start(ap, format);
+	if (vasprintf(&cell, format, ap) < 0)
+		cell = NULL;
+	va_end(ap);
+	table_add(t, cell);
+}
+
+void table_print(struct table *t, FILE *to)
+{
+	assert(t->count % t->columns == 0);
+	size_t width[ARRAY_COUNT(t->right)] = { 0 };
+	for (size_t i = 0; i < t->count; i++)
+		width[i % t->columns] = MAX(width[i % t->columns], strlen(t->cell[i]));
+	for (size_t i = 0; i < t->count && t->count > t->columns; i++) {
+		size_t column = i % t->columns;
+		bool last = column == t->columns - 1;
+		int w = (int)width[column];
+		fprintf(to, "%*s%s", t->right[column] ? w : last ? 0 : -w, t->cell[i], last ? "\n" : "  ");
+	}
+	for (size_t i = 0; i < t->count; i++)
+		free(t->cell[i]);
+	free(t->cell);
+	free(t);
+}
+
+/* ---- progress ---- */
+
+#define BAR_WIDTH 30
+#define BAR_EVERY_NS (NS_PER_S / 5)
+#define LINE_EVERY_PERCENT 10
+
+void progress_start(struct progress *p, const struct cli *c, const char *what, uint64_t total_bytes)
+{
+	*p = (struct progress){ .what = what, .total = total_bytes, .last_percent = -1 };
+	p->lines = cli_flag(c, CLI_PROGRESS) && !isatty(STDERR_FILENO);
+	p->bar = isatty(STDERR_FILENO) && !cli_flag(c, CLI_JSON);
+}
+
+void progress_set(struct progress *p, uint64_t now_ns, uint64_t done_bytes)
+{
+	int percent = p->total ? (int)((double)done_bytes * 100 / (double)p->total) : 100;
+	char done[24], total[24];
+	if (p->lines && percent / LINE_EVERY_PERCENT != p->last_percent / LINE_EVERY_PERCENT) {
+		p->last_percent = percent;
+		fprintf(stderr, "%s: %d %%, %s of %s\n", p->what, percent, format_size_human(done_bytes, done),
+			format_size_human(p->total, total));
+	}
+	if (!p->bar || (p->drawn && now_ns - p->last_ns < BAR_EVERY_NS && done_bytes != p->total))
+		return;
+	p->last_ns = now_ns;
+	p->drawn = true;
+	char bar[BAR_WIDTH + 1];
+	for (int i = 0; i < BAR_WIDTH; i++)
+		bar[i] = i * 100 < percent * BAR_WIDTH ? '#' : '.';
+	bar[BAR_WIDTH] = 0;
+	fprintf(stderr, "\r%s [%s] %3d %% %s of %s ", p->what, bar, percent, format_size_human(done_bytes, done),
+		format_size_human(p->total, total));
+	fflush(stderr);
+}
+
+void progress_end(struct progress *p, bool good)
+{
+	if (p->drawn)
+		fprintf(stderr, good ? "\n" : "\r\033[K");
+	p->drawn = false;
+}
+
+const char *cli_time(uint64_t ns, char buffer[32])
+{
+	time_t seconds = (time_t)(ns / NS_PER_S);
+	struct tm tm;
+	if (!localtime_r(&seconds, &tm) || !strftime(buffer, 32, "%Y-%m-%d %H:%M:%S", &tm))
+		snprintf(buffer, 32, "-");
+	return buffer;
+}

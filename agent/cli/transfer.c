@@ -1,0 +1,185 @@
+/* Copies between images, graphs and volumes: image convert, volume import, volume export.
+ *
+ * A new image grows under the name TARGET.part and is renamed when all of it is durable, so
+ * TARGET is never half of an image; a copy that fails or is interrupted removes it. */
+#include "agent/cli/transfer.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/cli/copy.h"
+#include "core/bytes.h"
+#include "core/drivers.h"
+#include "core/fiber.h"
+#include "core/option.h"
+
+/* ---- opening ---- */
+
+static int open_graph(struct cli *c, struct graph *g, bool read_only, struct graph_instance **ret_graph,
+		      struct blk_node **ret_node)
+{
+	char holder[96];
+	snprintf(holder, sizeof holder, "aquifer %s (pid %d)", c->command->words, (int)getpid());
+	struct graph_how how = { .holder = holder, .root = c->root, .read_only = read_only };
+	int r = g->export_count ? report_set(&c->report, -EINVAL, "a graph with exports is not an image (give an expression)") : 0;
+	if (r == 0)
+		r = graph_open(c->env, g, &how, ret_graph, &c->report);
+	if (r < 0) {
+		graph_free(g);
+		return r;
+	}
+	*ret_node = graph_root_node(*ret_graph);
+	return 0;
+}
+
+int transfer_open(struct cli *c, const char *word, struct graph_instance **ret_graph, struct blk_node **ret_node)
+{
+	struct graph *g;
+	int r = cli_graph_load(c, word, &g);
+	return r < 0 ? r : open_graph(c, g, /* read_only= */ true, ret_graph, ret_node);
+}
+
+int transfer_open_text(struct cli *c, const char *text, bool read_only, struct graph_instance **ret_graph,
+		       struct blk_node **ret_node)
+{
+	struct graph *g;
+	int r = graph_parse(text, strlen(text), &g, &c->report);
+	if (r < 0)
+		return r;
+	if ((r = graph_check(g, NULL, &c->report)) < 0) {
+		graph_free(g);
+		return r;
+	}
+	return open_graph(c, g, read_only, ret_graph, ret_node);
+}
+
+int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver)
+{
+	char list[160] = "";
+	for (const struct blk_driver *const *d = driver_table; *d; d++) {
+		if (!(*d)->create)
+			continue;
+		if (!strcmp((*d)->name, format)) {
+			*ret_driver = *d;
+			return 0;
+		}
+		snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "", (*d)->name);
+	}
+	return cli_usage(c, "there is no image format '%s' to make: there are %s", format, list);
+}
+
+/* ---- copying ---- */
+
+static volatile bool interrupted;
+
+static void interrupt(int signal_number)
+{
+	(void)signal_number;
+	interrupted = true;
+}
+
+struct watch {
+	struct progress progress;
+	struct env *env;
+};
+
+static void show_progress(void *arg, uint64_t done_bytes)
+{
+	struct watch *w = arg;
+	progress_set(&w->progress, env_now_ns(w->env), done_bytes);
+}
+
+int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)
+{
+	struct watch w = { .env = c->env };
+	struct copy copy = { .from = from, .to = to, .progress = show_progress, .arg = &w, .stop = &interrupted };
+	struct sigaction act = { .sa_handler = interrupt }, old_int, old_term;
+	sigaction(SIGINT, &act, &old_int);
+	sigaction(SIGTERM, &act, &old_term);
+	progress_start(&w.progress, c, c->command->words, from->info.size);
+	int r = copy_run(&copy);
+	progress_end(&w.progress, r == 0);
+	sigaction(SIGINT, &old_int, NULL);
+	sigaction(SIGTERM, &old_term, NULL);
+	if (r == -EINTR)
+		return report_set(&c->report, r, "interrupted; nothing was left behind");
+	if (r < 0)
+		return report_set(&c->report, r, "%s at offset %llu: %s", copy.bad_write ? "writing the target" : "reading the source",
+				  (unsigned long long)copy.bad_offset, strerror(-r));
+	return 0;
+}
+
+/* ---- into a file ---- */
+
+/* Opens an image that has just been made. */
+static int open_made(struct cli *c, const struct blk_driver *driver, const char *path, struct blk_node **ret_node)
+{
+	const char *key = NULL;
+	struct option_values values;
+	int r = option_parse(driver->options, &key, &path, 1, &values, &c->report);
+	if (r < 0)
+		return r;
+	struct blk_open how = { .options = &values, .node_name = driver->name, .holder = c->what, .root = c->root };
+	return blk_open(c->env, driver, &how, NULL, 0, ret_node, &c->report);
+}
+
+static int sync_directory_of(struct cli *c, const char *path)
+{
+	char directory[PATHS_MAX];
+	const char *slash = strrchr(path, '/');
+	snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	int r = env_sync_dir(c->env, directory);
+	return r < 0 ? report_set(&c->report, r, "directory %s: %s", directory, strerror(-r)) : 0;
+}
+
+static int fill(struct cli *c, const struct blk_driver *driver, const char *part, struct blk_node *from)
+{
+	struct blk_node *to;
+	int r = open_made(c, driver, part, &to);
+	if (r < 0)
+		return r;
+	r = transfer_copy(c, from, to);
+	int closed = blk_close(to);
+	if (r == 0 && closed < 0)
+		r = report_set(&c->report, closed, "closing the target: %s", strerror(-closed));
+	return r;
+}
+
+static int copy_to_file(struct cli *c, const struct blk_driver *driver, const char *target, struct blk_node *from)
+{
+	char part[PATHS_MAX];
+	if ((size_t)snprintf(part, sizeof part, "%s.part", target) >= sizeof part)
+		return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", target);
+	int r = driver->create(c->env, part, from->info.size, NULL, &c->report);
+	if (r == -EEXIST)
+		c->report.text[0] = 0, report_set(&c->report, r, "%s exists: another copy is under way, or was killed (remove it)", part);
+	if (r < 0)
+		return r;
+	r = fill(c, driver, part, from);
+	if (r == 0 && (r = env_rename(c->env, part, target)) < 0)
+		report_set(&c->report, r, "rename to %s: %s", target, strerror(-r));
+	if (r < 0)
+		env_unlink(c->env, part);
+	return r < 0 ? r : sync_directory_of(c, target);
+}
+
+int transfer_to_file(struct cli *c, const char *source, const char *target)
+{
+	const char *format = cli_option(c, CLI_TO);
+	const struct blk_driver *driver;
+	struct graph_instance *graph;
+	struct blk_node *from;
+	int r = transfer_format(c, format ? format : "raw", &driver);
+	if (r < 0)
+		return r;
+	if (access(target, F_OK) == 0 && !cli_flag(c, CLI_FORCE))
+		return report_set(&c->report, -EEXIST, "%s exists (--force replaces it)", target);
+	if ((r = transfer_open(c, source, &graph, &from)) < 0)
+		return r;
+	r = copy_to_file(c, driver, target, from);
+	graph_close(graph);
+	return r;
+}

@@ -1,0 +1,19 @@
+/* Images as commands open and make them: sources are graphs, targets new files of some format. */
+#ifndef AQ_TRANSFER_H
+#define AQ_TRANSFER_H
+#include "agent/cli/graph_cli.h"
+#include "agent/graph/instance.h"
+#include "core/blk.h"
+
+/* FIBER. Opens a graph without exports (a file, an expression, a volume or snapshot) for reading. */
+int transfer_open(struct cli *c, const char *word, struct graph_instance **ret_graph, struct blk_node **ret_node);
+/* FIBER. The graph `text` opened for writing. */
+int transfer_open_text(struct cli *c, const char *text, bool read_only, struct graph_instance **ret_graph,
+		       struct blk_node **ret_node);
+/* The driver of an image format that can be made. Usage error, saying which there are, otherwise. */
+int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver);
+/* FIBER. Copies all of `from` into `to` with progress; SIGINT and SIGTERM end it with -EINTR. */
+int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
+/* FIBER. Copies `source` into the new file `target`, which appears when it is complete. */
+int transfer_to_file(struct cli *c, const char *source, const char *target);
+#endif

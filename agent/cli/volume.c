@@ -1,0 +1,240 @@
+/* volume create, list, show, set, resize, rename, delete, import, export. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/cli/cli.h"
+#include "agent/cli/store_cli.h"
+#include "agent/cli/transfer.h"
+#include "core/bytes.h"
+#include "core/option.h"
+
+static int number_option(struct cli *c, enum cli_option key, const char *name, uint32_t *ret)
+{
+	const char *text = cli_option(c, key);
+	*ret = 0;
+	if (!text)
+		return 0;
+	char *end;
+	unsigned long v = strtoul(text, &end, 10);
+	if (!text[0] || *end || text[0] == '-' || v < 1 || v > 16)
+		return cli_usage(c, "--%s=%s is not a number from 1 to 16", name, text);
+	*ret = (uint32_t)v;
+	return 0;
+}
+
+static int volume_size(struct cli *c, const char *text, uint64_t *ret_bytes)
+{
+	int r = cli_size(c, text, ret_bytes);
+	if (r < 0)
+		return r;
+	if (*ret_bytes == 0 || *ret_bytes % 4096)
+		return report_set(&c->report, -EINVAL, "the size %s is not a positive multiple of 4096", text);
+	return 0;
+}
+
+int cli_volume_create(struct cli *c)
+{
+	struct store_volume_options o = { 0 };
+	struct store *s;
+	int r;
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = volume_size(c, c->arg[1], &o.size_bytes)) < 0 ||
+	    (r = number_option(c, CLI_REPLICAS, "replicas", &o.replicas)) < 0 ||
+	    (r = number_option(c, CLI_MIN_REPLICAS, "min-replicas", &o.min_replicas)) < 0)
+		return r;
+	if (o.replicas && o.min_replicas > o.replicas)
+		return cli_usage(c, "--min-replicas is more than --replicas");
+	if ((r = cli_store_open(c, true, &s)) < 0)
+		return r;
+	return cli_store_close(c, s, store_volume_create(s, c->arg[0], &o, &c->report));
+}
+
+/* ---- list and show ---- */
+
+static json_t *volume_json(const struct store_volume *v)
+{
+	json_t *holder = v->state == STORE_FREE ? json_null()
+						: json_pack("{s:s, s:s}", "text", v->holder.text, "control", v->holder.control);
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:i, s:I, s:s, s:s}", "name", v->name, "id",
+			 (json_int_t)v->id, "size", (json_int_t)v->size_bytes, "used", (json_int_t)v->used_bytes, "exclusive",
+			 (json_int_t)v->exclusive_bytes, "snapshot_bytes", (json_int_t)v->snapshot_bytes, "state",
+			 store_state_name(v->state), "holder", holder, "epoch", (json_int_t)v->epoch, "replicas",
+			 (int)v->replicas, "min_replicas", (int)v->min_replicas, "snapshots", (int)v->snapshot_count,
+			 "created_ns", (json_int_t)v->created_ns, "parent", v->parent, "health", v->health);
+}
+
+struct listing {
+	struct table *table;
+	json_t *json;
+};
+
+static int list_volume(void *arg, const struct store_volume *v)
+{
+	struct listing *l = arg;
+	char size[24], used[24];
+	if (l->json)
+		return json_array_append_new(l->json, volume_json(v));
+	table_cell(l->table, "%s", v->name);
+	table_cell(l->table, "%s", format_size(v->size_bytes, size));
+	table_cell(l->table, "%s", format_size_human(v->used_bytes, used));
+	table_cell(l->table, "%u", v->snapshot_count);
+	table_cell(l->table, "%s", store_state_name(v->state));
+	table_cell(l->table, "%s", v->state == STORE_FREE ? "-" : v->holder.text);
+	table_cell(l->table, "%s", v->parent[0] ? v->parent : "-");
+	table_cell(l->table, "%s", v->health);
+	return 0;
+}
+
+int cli_volume_list(struct cli *c)
+{
+	static const char *const headings[] = { "NAME", ">SIZE", ">USED", ">SNAPSHOTS", "STATE", "HOLDER", "CLONE OF", "HEALTH", NULL };
+	struct listing l = { 0 };
+	struct store *s;
+	int r = cli_store_open(c, false, &s);
+	if (r == -ENOENT) { /* no store yet: no volumes */
+		if (cli_flag(c, CLI_JSON))
+			cli_print_json(json_array());
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (cli_flag(c, CLI_JSON))
+		l.json = json_array();
+	else
+		l.table = table_new(headings);
+	r = cli_store_close(c, s, store_volume_list(s, list_volume, &l, &c->report));
+	if (l.table)
+		table_print(l.table, stdout);
+	else if (r == 0)
+		cli_print_json(l.json);
+	else
+		json_decref(l.json);
+	return r;
+}
+
+static void print_bytes(const char *what, uint64_t bytes)
+{
+	char text[24];
+	printf("%-22s %" PRIu64 " (%s)\n", what, bytes, format_size_human(bytes, text));
+}
+
+int cli_volume_show(struct cli *c)
+{
+	struct store_volume v;
+	struct store *s;
+	int r = cli_store_open(c, false, &s);
+	if (r < 0)
+		return r;
+	r = cli_store_close(c, s, store_volume_show(s, c->arg[0], &v, &c->report));
+	if (r < 0)
+		return r;
+	if (cli_flag(c, CLI_JSON))
+		return cli_print_json(volume_json(&v));
+	char created[32];
+	printf("%-22s %s\n", "name", v.name);
+	print_bytes("size", v.size_bytes);
+	print_bytes("used", v.used_bytes);
+	print_bytes("exclusive", v.exclusive_bytes);
+	print_bytes("held by snapshots", v.snapshot_bytes);
+	printf("%-22s %u\n", "snapshots", v.snapshot_count);
+	printf("%-22s %s\n", "clone of", v.parent[0] ? v.parent : "-");
+	printf("%-22s %s\n", "created", cli_time(v.created_ns, created));
+	printf("%-22s %u (writes need %u)\n", "replicas", v.replicas, v.min_replicas);
+	printf("%-22s %s\n", "state", store_state_name(v.state));
+	printf("%-22s %s\n", "holder", v.state == STORE_FREE ? "-" : v.holder.text);
+	printf("%-22s %" PRIu64 "\n", "epoch", v.epoch);
+	printf("%-22s %s\n", "health", v.health);
+	return 0;
+}
+
+/* ---- changes ---- */
+
+int cli_volume_set(struct cli *c)
+{
+	char key[64];
+	const char *equals = strchr(c->arg[1], '=');
+	size_t n = equals ? (size_t)(equals - c->arg[1]) : 0;
+	if (n == 0 || n >= sizeof key)
+		return cli_usage(c, "'%s' is not KEY=VALUE", c->arg[1]);
+	memcpy(key, c->arg[1], n);
+	key[n] = 0;
+	struct store *s;
+	int r = cli_store_open(c, false, &s);
+	if (r < 0)
+		return r;
+	return cli_store_close(c, s, store_volume_set(s, c->arg[0], key, equals + 1, &c->report));
+}
+
+int cli_volume_resize(struct cli *c)
+{
+	uint64_t size;
+	struct store *s;
+	int r;
+	if ((r = volume_size(c, c->arg[1], &size)) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+		return r;
+	return cli_store_close(c, s, store_volume_resize(s, c->arg[0], size, cli_flag(c, CLI_FORCE), &c->report));
+}
+
+int cli_volume_rename(struct cli *c)
+{
+	struct store *s;
+	int r;
+	if ((r = cli_name(c, "volume", c->arg[1])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+		return r;
+	return cli_store_close(c, s, store_volume_rename(s, c->arg[0], c->arg[1], &c->report));
+}
+
+int cli_volume_delete(struct cli *c)
+{
+	struct store *s;
+	int r = cli_store_open(c, false, &s);
+	if (r < 0)
+		return r;
+	return cli_store_close(c, s, store_volume_delete(s, c->arg[0], cli_flag(c, CLI_WITH_SNAPSHOTS), &c->report));
+}
+
+/* ---- in and out ---- */
+
+/* FIBER. Fills a volume that was just created. */
+static int import_into(struct cli *c, const char *name, struct blk_node *from)
+{
+	struct graph_instance *graph;
+	struct blk_node *to;
+	char text[STORE_NAME_BYTES + 16];
+	snprintf(text, sizeof text, "volume(%s)", name);
+	int r = transfer_open_text(c, text, /* read_only= */ false, &graph, &to);
+	if (r < 0)
+		return r;
+	r = transfer_copy(c, from, to);
+	int closed = graph_close(graph);
+	if (r == 0 && closed < 0)
+		r = report_set(&c->report, closed, "closing the volume: %s", strerror(-closed));
+	return r;
+}
+
+int cli_volume_import(struct cli *c)
+{
+	struct store_volume_options o = { 0 };
+	struct graph_instance *graph;
+	struct blk_node *from;
+	struct store *s;
+	int r = cli_name(c, "volume", c->arg[1]);
+	if (r < 0 || (r = transfer_open(c, c->arg[0], &graph, &from)) < 0)
+		return r;
+	o.size_bytes = round_up(from->info.size, 4096);
+	r = cli_store_open(c, true, &s);
+	if (r == 0) {
+		r = store_volume_create(s, c->arg[1], &o, &c->report);
+		if (r == 0 && (r = import_into(c, c->arg[1], from)) < 0)
+			store_volume_delete(s, c->arg[1], /* with_snapshots= */ false, NULL);
+		r = cli_store_close(c, s, r);
+	}
+	graph_close(graph);
+	return r;
+}
+
+int cli_volume_export(struct cli *c)
+{
+	return transfer_to_file(c, c->arg[0], c->arg[1]);
+}

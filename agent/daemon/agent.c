@@ -1,0 +1,99 @@
+#include "agent/daemon/agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/log.h"
+#include "agent/daemon/process.h"
+#include "agent/daemon/spawn.h"
+
+#define DRAIN_NS (2 * NS_PER_S)
+
+static int make_directories(struct agent *a, char run[PATHS_MAX], struct report *report)
+{
+	char exports[PATHS_MAX];
+	paths_run(a->options->root, run);
+	paths_exports(a->options->root, exports);
+	int r = paths_make(run, report);
+	if (r == 0)
+		r = paths_make(a->taps.directory, report);
+	return r == 0 ? paths_make(exports, report) : r;
+}
+
+static int take_lock(struct agent *a, struct report *report)
+{
+	char path[PATHS_MAX];
+	struct report why = { 0 };
+	paths_agent_lock(a->options->root, path);
+	int r = state_lock_file(path, &a->lock_fd, &why);
+	if (r == -EBUSY)
+		return report_set(report, r, "another agent runs already (it holds %s)", path);
+	return r < 0 ? report_set(report, r, "%s", why.text) : 0;
+}
+
+static int listen_on(struct agent *a, const char *run, struct report *report)
+{
+	char address[PATHS_MAX];
+	struct rpc_server_options o = { .service = "agent", .handle = agent_handle, .arg = a, .in_fiber = true };
+	int r = paths_socket_address(run, "agent.sock", address, &a->directory_fd, report);
+	return r < 0 ? r : rpc_listen(a->env, address, &o, &a->server, report);
+}
+
+static void stop(void *arg, int signal_number)
+{
+	struct agent *a = arg;
+	log_line("signal %d: ending; devices stay", signal_number);
+	a->ending = true;
+	fiber_cond_wake(&a->end);
+}
+
+static int serve(struct agent *a, struct report *report)
+{
+	struct process_signals signals;
+	char run[PATHS_MAX], socket[PATHS_MAX];
+	int r;
+	if ((r = make_directories(a, run, report)) < 0 || (r = take_lock(a, report)) < 0 ||
+	    (r = taps_scan(&a->taps, report)) < 0 || (r = listen_on(a, run, report)) < 0)
+		return r;
+	if ((r = process_signals_start(&signals, a->env, stop, a)) < 0)
+		return report_set(report, r, "signals: %s", strerror(-r));
+	paths_agent_socket(a->options->root, socket);
+	log_line("running as pid %d, %u devices, on %s", (int)getpid(), taps_device_count(&a->taps), socket);
+	ready_good(a->options->ready_fd, "{}");
+	while (!a->ending)
+		fiber_cond_wait(&a->env->loop, &a->end);
+	rpc_server_close(a->server, DRAIN_NS);
+	a->server = NULL;
+	unlink(socket);
+	process_signals_stop(&signals);
+	return 0;
+}
+
+int agent_run(struct env *env, const struct agent_options *options, struct report *report)
+{
+	struct agent *a = calloc(1, sizeof *a);
+	if (!a)
+		return -ENOMEM;
+	a->env = env;
+	a->options = options;
+	a->lock_fd = a->directory_fd = -1;
+	a->start_ns = env_wall_ns(env);
+	fiber_cond_init(&a->end);
+	taps_init(&a->taps, env, options->root);
+	log_start(env, "aquifer-agent");
+	process_raise_limits();
+	int r = serve(a, report);
+	if (r < 0)
+		ready_bad(options->ready_fd, r, report_text(report, r));
+	rpc_server_close(a->server, 0);
+	taps_close(&a->taps);
+	if (a->directory_fd >= 0)
+		close(a->directory_fd);
+	if (a->lock_fd >= 0)
+		close(a->lock_fd);
+	free(a);
+	return r;
+}

@@ -1,0 +1,105 @@
+#include "agent/daemon/client.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/launch.h"
+#include "agent/daemon/paths.h"
+#include "core/fiber.h"
+
+#define CONTROL_DEADLINE_NS (60 * NS_PER_S)
+#define AGENT_TRIES 100
+#define AGENT_PAUSE_NS (50 * NS_PER_MS)
+
+int client_connect(struct env *env, const char *directory, const char *socket, const char *service,
+		   struct rpc_client **ret_client, struct report *report)
+{
+	char address[PATHS_MAX];
+	struct report why = { 0 };
+	int fd, r = paths_socket_address(directory, socket, address, &fd, &why);
+	struct rpc_client_options o = { .service = service };
+	if (r == 0)
+		r = rpc_connect(env, address, &o, ret_client, &why);
+	if (fd >= 0)
+		close(fd);
+	if (r == -ENOENT || r == -ECONNREFUSED)
+		return -ENOTCONN;
+	return r < 0 ? report_set(report, r, "%s/%s: %s", directory, socket, report_text(&why, r)) : 0;
+}
+
+int client_agent(struct env *env, const char *root, bool start, struct rpc_client **ret_client, struct report *report)
+{
+	char run[PATHS_MAX];
+	paths_run(root, run);
+	int r = client_connect(env, run, "agent.sock", "agent", ret_client, report);
+	if (r != -ENOTCONN)
+		return r;
+	if (!start)
+		return report_set(report, r, "the agent isn't running (aquifer agent start)");
+	if ((r = launch_agent(env, root, report)) < 0)
+		return r;
+	/* Another command's agent may hold the lock already and listen in a moment. */
+	for (int i = 0; i < AGENT_TRIES; i++) {
+		r = client_connect(env, run, "agent.sock", "agent", ret_client, report);
+		if (r != -ENOTCONN)
+			return r;
+		fiber_sleep(&env->loop, AGENT_PAUSE_NS);
+	}
+	return report_set(report, r, "the agent ended right after it started (see %s/agent.log)", run);
+}
+
+int client_call(struct rpc_client *client, const struct client_call *call, char **ret_text, struct report *report)
+{
+	struct iovec out = { (void *)(uintptr_t)call->text, call->text ? strlen(call->text) : 0 };
+	char *text = NULL;
+	if (ret_text && !(text = malloc(RPC_PAYLOAD_MAX + 1)))
+		return -ENOMEM;
+	struct iovec in = { text, RPC_PAYLOAD_MAX };
+	struct rpc_call c;
+	rpc_call_init(&c, call->method, call->request, NULL);
+	c.payload = &out;
+	c.payload_count = call->text ? 1 : 0;
+	c.reply_payload = &in;
+	c.reply_payload_count = text ? 1 : 0;
+	c.deadline_ns = call->deadline_ns;
+	int r = rpc_call_wait(client, &c, report);
+	if (r == 0 && text) {
+		text[c.reply_payload_bytes] = 0;
+		char *fit = realloc(text, c.reply_payload_bytes + 1);
+		*ret_text = fit ? fit : text;
+	} else {
+		free(text);
+	}
+	rpc_call_clean(&c);
+	return r;
+}
+
+int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
+			   struct report *report)
+{
+	char directory[PATHS_MAX];
+	const char *slash = strrchr(control, '/');
+	if (strncmp(control, "unix:/", 6) || (size_t)(slash - control - 5) >= sizeof directory)
+		return report_set(report, -EHOSTUNREACH, "the holder can't be reached from here (its address is '%s')", control);
+	memcpy(directory, control + 5, (size_t)(slash - control - 5));
+	directory[slash - control - 5] = 0;
+	struct rpc_client *client;
+	int r = client_connect(env, directory, slash + 1, "tapdisk", &client, report);
+	if (r < 0)
+		return report_set(report, r, "the holder doesn't answer at %s", control);
+	Aquifer__ControlCall q = AQUIFER__CONTROL_CALL__INIT;
+	q.node = (char *)(uintptr_t)(call->node ? call->node : "");
+	q.driver = (char *)(uintptr_t)(call->driver ? call->driver : "");
+	q.subject = (char *)(uintptr_t)(call->subject ? call->subject : "");
+	q.verb = (char *)(uintptr_t)call->verb;
+	q.args = (char **)(uintptr_t)call->args;
+	while (call->args && call->args[q.n_args])
+		q.n_args++;
+	struct client_call c = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL, .request = &q.base,
+				 .deadline_ns = CONTROL_DEADLINE_NS };
+	r = client_call(client, &c, ret_json, report);
+	rpc_close(client);
+	return r;
+}

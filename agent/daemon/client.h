@@ -1,0 +1,32 @@
+/* Speaking to the agent and to tapdisks: connect, one call with texts both ways, close. */
+#ifndef AQ_CLIENT_H
+#define AQ_CLIENT_H
+#include "core/report.h"
+#include "proto/control.pb-c.h"
+#include "proto/rpc.h"
+
+/* FIBER. The socket may be deeper than a socket's address can be. -ENOTCONN: nobody is there. */
+int client_connect(struct env *env, const char *directory, const char *socket, const char *service,
+		   struct rpc_client **ret_client, struct report *report);
+/* FIBER. The agent of `root`; with `start` it is started if it isn't running. -ENOTCONN: it isn't. */
+int client_agent(struct env *env, const char *root, bool start, struct rpc_client **ret_client, struct report *report);
+
+struct client_call {
+	uint32_t method;
+	const ProtobufCMessage *request;
+	const char *text;         /* the call's payload; NULL: none */
+	uint64_t deadline_ns;     /* 0: none */
+};
+/* FIBER. *ret_text (may be NULL): the reply's payload, malloc'd, with a NUL. */
+int client_call(struct rpc_client *client, const struct client_call *call, char **ret_text, struct report *report);
+
+struct tapdisk_control {
+	const char *node;         /* NULL: found by driver and subject */
+	const char *driver, *subject;
+	const char *verb;
+	const char *const *args;  /* ends with NULL */
+};
+/* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
+int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
+			   struct report *report);
+#endif

@@ -1,0 +1,10 @@
+/* Log lines of the daemons: on stderr, which is a file for those started by an agent. One
+ * line per event: what, why, what happens next. Library code returns errors instead. */
+#ifndef AQ_LOG_H
+#define AQ_LOG_H
+#include "core/env.h"
+
+/* Who speaks ("aquifer-agent", "tapdisk web1"), and whose clock; both kept by reference. */
+void log_start(struct env *env, const char *speaker);
+void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#endif

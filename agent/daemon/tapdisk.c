@@ -1,0 +1,278 @@
+#include "agent/daemon/tapdisk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/log.h"
+#include "agent/daemon/paths.h"
+#include "agent/daemon/process.h"
+#include "agent/daemon/spawn.h"
+
+#define DRAIN_NS (2 * NS_PER_S)
+/* How often a tapdisk that was told to end looks whether its device is still in use. */
+#define BUSY_POLL_NS NS_PER_S
+
+/* ---- up ---- */
+
+static void path_in(const struct tapdisk *t, const char *file, char ret[PATHS_MAX])
+{
+	snprintf(ret, PATHS_MAX, "%s/%s", t->options->run_dir, file);
+}
+
+static int open_graph(struct tapdisk *t, struct report *report)
+{
+	const struct tapdisk_options *o = t->options;
+	char holder[128], control[PATHS_MAX] = "";
+	snprintf(holder, sizeof holder, "device %s (tapdisk pid %d)", t->state.name, (int)getpid());
+	if (o->run_dir)
+		snprintf(control, sizeof control, "unix:%s/control.sock", o->run_dir);
+	bool writes = false;
+	for (unsigned i = 0; i < o->plan->device_count; i++)
+		writes |= !o->plan->device[i].read_only;
+	struct graph_how how = { .holder = holder, .control = o->run_dir ? control : NULL, .root = o->root,
+				 .read_only = o->read_only || !writes, .force = o->force };
+	int r = graph_open(t->env, o->plan->graph, &how, &t->graph, report);
+	if (r == 0)
+		o->plan->graph = NULL; /* the instance's now */
+	return r;
+}
+
+static struct blk_node *node_of(struct tapdisk *t, unsigned index)
+{
+	return graph_of(t->graph)->export_count ? graph_export_node(t->graph, index) : graph_root_node(t->graph);
+}
+
+static int open_export(struct tapdisk *t, unsigned index, const char *run_dir, struct report *report)
+{
+	const struct plan_device *d = &t->options->plan->device[index];
+	struct blk_node *node = node_of(t, index);
+	struct export_how how = { .name = d->name, .address = d->address[0] ? d->address : NULL, .run_dir = run_dir,
+				  .read_only = d->read_only || node->info.read_only, .queue_depth = d->queue_depth };
+	int r = d->export->open(t->env, node, &how, &t->export[index], report);
+	if (r < 0)
+		return report_prefix(report, r, "%s %s", d->export->name, d->name);
+	struct tap_device *s = &t->state.device[index];
+	snprintf(s->name, sizeof s->name, "%s", d->name);
+	snprintf(s->export, sizeof s->export, "%s", d->export->name);
+	snprintf(s->device, sizeof s->device, "%s", t->export[index]->device);
+	snprintf(s->node, sizeof s->node, "%s", node->name);
+	return 0;
+}
+
+/* Sockets that exports make live there; by hand, with an address for each, nobody needs it. */
+static int exports_directory(struct tapdisk *t, char ret[PATHS_MAX], struct report *report)
+{
+	paths_exports(t->options->root, ret);
+	for (unsigned i = 0; i < t->options->plan->device_count; i++)
+		if (!t->options->plan->device[i].address[0])
+			return paths_make(ret, report);
+	return 0;
+}
+
+static int listen_on(struct tapdisk *t, struct report *report)
+{
+	char address[PATHS_MAX];
+	struct rpc_server_options o = { .service = "tapdisk", .handle = tapdisk_handle, .arg = t, .in_fiber = true };
+	int r = paths_socket_address(t->options->run_dir, "control.sock", address, &t->directory_fd, report);
+	return r < 0 ? r : rpc_listen(t->env, address, &o, &t->server, report);
+}
+
+static int publish(struct tapdisk *t, struct report *report)
+{
+	char path[PATHS_MAX], *text = tap_state_encode(&t->state);
+	int r = text ? 0 : -ENOMEM;
+	if (r == 0 && t->options->run_dir) {
+		path_in(t, "status", path);
+		r = state_file_write(path, text, strlen(text));
+		if (r < 0)
+			report_set(report, r, "%s: %s", path, strerror(-r));
+	}
+	if (r == 0 && t->options->ready_fd >= 0 && ready_good(t->options->ready_fd, text) < 0)
+		r = report_set(report, -EPIPE, "who started this tapdisk is gone");
+	free(text);
+	if (r == 0 && t->options->up)
+		t->options->up(t->options->arg, &t->state);
+	return r;
+}
+
+static int describe_self(struct tapdisk *t)
+{
+	const struct plan *p = t->options->plan;
+	t->state.pid = getpid();
+	t->state.read_only = t->options->read_only;
+	snprintf(t->state.name, sizeof t->state.name, "%s", p->device[0].name);
+	env_boot_id(t->env, t->state.boot_id);
+	t->state.device_count = p->device_count;
+	t->state.graph = graph_print(p->graph);
+	return t->state.graph ? process_start_ticks(t->state.pid, &t->state.start_ticks) : -ENOMEM;
+}
+
+static int start(struct tapdisk *t, struct report *report)
+{
+	char exports[PATHS_MAX];
+	int r = describe_self(t);
+	if (r == 0 && t->options->run_dir)
+		r = state_lock(t->options->run_dir, &t->lock_fd, report);
+	if (r == 0)
+		r = exports_directory(t, exports, report);
+	if (r == 0)
+		r = open_graph(t, report);
+	for (unsigned i = 0; r == 0 && i < t->options->plan->device_count; i++)
+		r = open_export(t, i, exports, report);
+	if (r == 0 && t->options->run_dir)
+		r = listen_on(t, report);
+	return r == 0 ? publish(t, report) : r;
+}
+
+/* ---- down ---- */
+
+unsigned tapdisk_open_count(const struct tapdisk *t)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < t->state.device_count; i++)
+		n += t->export[i] != NULL;
+	return n;
+}
+
+static void close_graph(struct tapdisk *t, struct report *report)
+{
+	t->closed_status = graph_close(t->graph);
+	t->graph = NULL;
+	if (t->closed_status < 0)
+		report_set(report, t->closed_status, "the device is closed, but not all could be written: %s",
+			   strerror(-t->closed_status));
+}
+
+static void rewrite_status(struct tapdisk *t)
+{
+	struct tap_state left = t->state;
+	char path[PATHS_MAX], *text;
+	if (!t->options->run_dir)
+		return;
+	left.device_count = 0;
+	for (unsigned i = 0; i < t->state.device_count; i++)
+		if (t->export[i])
+			left.device[left.device_count++] = t->state.device[i];
+	path_in(t, "status", path);
+	text = tap_state_encode(&left);
+	int r = text ? state_file_write(path, text, strlen(text)) : -ENOMEM;
+	if (r < 0)
+		log_line("%s: %s; an agent that starts later will show a device that is gone", path, strerror(-r));
+	free(text);
+}
+
+static int close_locked(struct tapdisk *t, unsigned index, bool force, struct report *report)
+{
+	struct export *e = t->export[index];
+	if (!e)
+		return 0;
+	int r = e->driver->close(e, force, report);
+	if (r < 0)
+		return r;
+	t->export[index] = NULL;
+	if (tapdisk_open_count(t)) {
+		rewrite_status(t);
+		return 0;
+	}
+	close_graph(t, report);
+	t->over = true;
+	fiber_cond_wake(&t->end);
+	return t->closed_status;
+}
+
+int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report)
+{
+	fiber_mutex_lock(&t->env->loop, &t->closing);
+	int r = close_locked(t, index, force, report);
+	fiber_mutex_unlock(&t->closing);
+	return r;
+}
+
+/* One try to end: every device that lets go is closed. */
+static void try_to_end(struct tapdisk *t, bool force, bool say)
+{
+	for (unsigned i = 0; i < t->state.device_count; i++) {
+		struct report why = { 0 };
+		int r = tapdisk_close(t, i, force, &why);
+		if (r < 0 && say)
+			log_line("told to end, but %s is in use: %s; it ends when that is over (a second signal ends it now)",
+				 t->state.device[i].name, report_text(&why, r));
+	}
+}
+
+static void on_signal(void *arg, int signal_number)
+{
+	struct tapdisk *t = arg;
+	log_line("signal %d: %s", signal_number, t->terms ? "ending now" : "ending");
+	t->terms++;
+	fiber_cond_wake(&t->end);
+}
+
+static void serve(struct tapdisk *t)
+{
+	unsigned said = 0;
+	while (!t->over) {
+		if (t->terms == 0) {
+			fiber_cond_wait(&t->env->loop, &t->end);
+			continue;
+		}
+		try_to_end(t, t->terms > 1, said != t->terms);
+		said = t->terms;
+		if (!t->over)
+			fiber_sleep(&t->env->loop, BUSY_POLL_NS);
+	}
+}
+
+/* Also after a start that failed half-way. */
+static void finish(struct tapdisk *t, struct report *report)
+{
+	static const char *const files[] = { "status", "control.sock", "lock" };
+	char path[PATHS_MAX];
+	for (unsigned i = 0; i < t->state.device_count; i++)
+		if (t->export[i])
+			t->export[i]->driver->close(t->export[i], /* force= */ true, NULL);
+	if (t->graph)
+		close_graph(t, report);
+	/* Without a status its end is an orderly one. */
+	for (size_t i = 0; t->options->run_dir && i < 2; i++) {
+		path_in(t, files[i], path);
+		unlink(path);
+	}
+	rpc_server_close(t->server, DRAIN_NS);
+	if (t->directory_fd >= 0)
+		close(t->directory_fd);
+	if (t->lock_fd >= 0)
+		close(t->lock_fd);
+	tap_state_free(&t->state);
+}
+
+int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct report *report)
+{
+	struct tapdisk *t = calloc(1, sizeof *t);
+	struct process_signals signals;
+	if (!t)
+		return -ENOMEM;
+	t->env = env;
+	t->options = options;
+	t->lock_fd = t->directory_fd = -1;
+	fiber_mutex_init(&t->closing);
+	fiber_cond_init(&t->end);
+	int r = process_signals_start(&signals, env, on_signal, t);
+	if (r == 0) {
+		r = start(t, report);
+		if (r == 0)
+			serve(t);
+		else if (r != -EPIPE)
+			ready_bad(options->ready_fd, r, report_text(report, r));
+		finish(t, report);
+		process_signals_stop(&signals);
+	}
+	if (r == 0)
+		r = t->closed_status;
+	free(t);
+	return r;
+}

@@ -1,0 +1,49 @@
+/* The tapdisk: one process, one graph, its exports, and a control socket if an agent started it.
+ *
+ *     plan ─▶ lock the run directory ─▶ open the graph ─▶ open the exports ─▶ listen ─▶ say "good"
+ *          ─▶ serve until SIGTERM or until the last device is closed ─▶ close in the opposite order
+ *
+ * A failure on the way up undoes what was done and is one sentence for who started it. */
+#ifndef AQ_TAPDISK_H
+#define AQ_TAPDISK_H
+#include "agent/daemon/plan.h"
+#include "agent/graph/instance.h"
+#include "core/fiber.h"
+#include "proto/rpc.h"
+
+struct tapdisk_options {
+	struct plan *plan;       /* taken over */
+	const char *root;        /* absolute, "" if none */
+	const char *run_dir;     /* its own, exists; NULL: run by hand, no control socket */
+	bool read_only, force;
+	int ready_fd;            /* see spawn.h; -1: none */
+	void (*up)(void *arg, const struct tap_state *state); /* may be NULL: the devices are there */
+	void *arg;
+};
+
+struct tapdisk {
+	struct env *env;
+	const struct tapdisk_options *options;
+	struct graph_instance *graph;
+	struct export *export[STATE_DEVICES_MAX]; /* NULL: closed, or never open */
+	struct tap_state state;
+	struct rpc_server *server;
+	int lock_fd, directory_fd;
+	struct fiber_mutex closing;  /* one closes at a time */
+	struct fiber_cond end;
+	unsigned terms;              /* signals to end so far */
+	bool over;                   /* nothing is served any more */
+	int closed_status;           /* what closing the graph said */
+};
+
+/* FIBER. Serves until the end. 0, or -errno with a report: it never came up, or could not write all that it should have. */
+int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct report *report);
+
+/* FIBER. Takes device `index` away; with the last one closes the graph, and the tapdisk ends. -EBUSY: in use. */
+int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report);
+/* Devices that are open. */
+unsigned tapdisk_open_count(const struct tapdisk *t);
+
+/* tapdisk_control.c: rpc_server_options.handle. FIBER. */
+void tapdisk_handle(void *arg, struct rpc_request *r);
+#endif

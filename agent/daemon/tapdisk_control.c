@@ -1,0 +1,177 @@
+/* What a tapdisk answers on its control socket: show, close, control. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/log.h"
+#include "agent/daemon/paths.h"
+#include "agent/daemon/tapdisk.h"
+#include "core/version.h"
+#include "proto/control.pb-c.h"
+
+/* ---- show ---- */
+
+static void add_item(void *arg, const char *key, uint64_t value)
+{
+	json_object_set_new(arg, key, json_integer((json_int_t)value));
+}
+
+static json_t *counters_json(const struct blk_counters *c)
+{
+	json_t *j = json_pack("{s:i, s:i}", "in_flight", (int)c->in_flight, "in_flight_max", (int)c->in_flight_max);
+	for (int op = 0; op < BLK_OP_COUNT; op++)
+		json_object_set_new(j, blk_op_name((enum blk_op)op),
+				    json_pack("{s:I, s:I, s:I, s:I}", "requests", (json_int_t)c->requests[op], "bytes",
+					      (json_int_t)c->bytes[op], "errors", (json_int_t)c->errors[op], "busy_ns",
+					      (json_int_t)c->busy_ns[op]));
+	return j;
+}
+
+static void add_node(void *arg, struct blk_node *n, const char *args)
+{
+	json_t *children = json_array(), *items = json_object();
+	for (unsigned i = 0; i < n->child_count; i++)
+		json_array_append_new(children, json_string(n->child[i]->name));
+	if (n->driver->describe)
+		n->driver->describe(n, add_item, items);
+	json_array_append_new(arg, json_pack("{s:s, s:s, s:s, s:I, s:i, s:b, s:o, s:o, s:o}", "name", n->name, "driver",
+					     n->driver->name, "args", args, "size", (json_int_t)n->info.size, "block_size",
+					     (int)n->info.block_size, "read_only", n->info.read_only, "children", children,
+					     "counters", counters_json(&n->counters), "items", items));
+}
+
+static json_t *devices_json(const struct tapdisk *t)
+{
+	json_t *j = json_array();
+	for (unsigned i = 0; i < t->state.device_count; i++) {
+		const struct tap_device *d = &t->state.device[i];
+		if (t->export[i])
+			json_array_append_new(j, json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", d->name, "export", d->export,
+							   "device", d->device, "node", d->node, "clients",
+							   (json_int_t)t->export[i]->clients));
+	}
+	return j;
+}
+
+static json_t *show_json(struct tapdisk *t)
+{
+	json_t *nodes = json_array();
+	char *dot = graph_dot(t->graph, t->state.name);
+	graph_walk(t->graph, add_node, nodes);
+	json_t *j = json_pack("{s:s, s:i, s:s, s:b, s:s, s:o, s:o, s:s}", "name", t->state.name, "pid", (int)getpid(), "version",
+			      AQ_VERSION, "read_only", t->state.read_only, "graph", t->state.graph, "devices",
+			      devices_json(t), "nodes", nodes, "dot", dot ? dot : "");
+	free(dot);
+	return j;
+}
+
+/* ---- close ---- */
+
+static int close_device(struct tapdisk *t, struct rpc_request *r, json_t **ret, struct report *report)
+{
+	Aquifer__CloseCall *q = (void *)rpc_request_body(r, &aquifer__close_call__descriptor);
+	if (!q)
+		return -EBADMSG;
+	int status = report_set(report, -ENOENT, "there is no device %s here", q->device);
+	for (unsigned i = 0; i < t->state.device_count; i++) {
+		if (strcmp(t->state.device[i].name, q->device) || !t->export[i])
+			continue;
+		report->text[0] = 0;
+		status = tapdisk_close(t, i, q->force, report);
+		break;
+	}
+	if (status == 0)
+		*ret = devices_json(t);
+	return status;
+}
+
+/* ---- control ---- */
+
+struct search {
+	const char *driver, *subject;
+	struct blk_node *found;
+};
+
+/* `args` begin with the subject: "web1", or "web1, key=value". */
+static void match(void *arg, struct blk_node *n, const char *args)
+{
+	struct search *s = arg;
+	size_t length = strlen(s->subject);
+	if (!strcmp(n->driver->name, s->driver) && !strncmp(args, s->subject, length) && (!args[length] || args[length] == ','))
+		s->found = n;
+}
+
+static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, struct report *report)
+{
+	Aquifer__ControlCall *q = (void *)rpc_request_body(r, &aquifer__control_call__descriptor);
+	if (!q)
+		return -EBADMSG;
+	struct search s = { .driver = q->driver, .subject = q->subject };
+	if (q->node[0])
+		s.found = graph_named_node(t->graph, q->node);
+	else
+		graph_walk(t->graph, match, &s);
+	if (!s.found)
+		return report_set(report, -ENOENT, "there is no node %s%s%s here", q->node[0] ? q->node : q->driver,
+				  q->subject[0] ? " " : "", q->subject);
+	if (!s.found->driver->control)
+		return report_set(report, -EOPNOTSUPP, "%s nodes take no commands", s.found->driver->name);
+	const char **args = calloc(q->n_args + 1, sizeof *args);
+	if (!args)
+		return -ENOMEM;
+	for (size_t i = 0; i < q->n_args; i++)
+		args[i] = q->args[i];
+	/* The graph must not close under it. */
+	fiber_mutex_lock(&t->env->loop, &t->closing);
+	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
+	fiber_mutex_unlock(&t->closing);
+	if (status == -EOPNOTSUPP)
+		report_set(report, status, "%s nodes don't know '%s'", s.found->driver->name, q->verb);
+	free(args);
+	return status;
+}
+
+/* ---- dispatch ---- */
+
+static void answer(struct rpc_request *r, int status, const char *text, const struct report *report)
+{
+	size_t n = text ? strlen(text) : 0;
+	if (status == 0 && n > r->reply_limit)
+		status = -EMSGSIZE;
+	if (status < 0) {
+		rpc_reply(r, status, report_text(report, status), NULL, NULL, 0);
+		return;
+	}
+	if (n)
+		memcpy(r->reply_payload, text, n);
+	rpc_reply_bytes(r, NULL, (uint32_t)n);
+}
+
+void tapdisk_handle(void *arg, struct rpc_request *r)
+{
+	struct tapdisk *t = arg;
+	struct report report = { 0 };
+	json_t *j = NULL;
+	char *text = NULL;
+	int status = 0;
+	if (r->peer_uid != 0 && r->peer_uid != geteuid())
+		status = report_set(&report, -EPERM, "only the tapdisk's user and root may do that");
+	else if (t->over || !t->graph)
+		status = report_set(&report, -ESHUTDOWN, "the tapdisk is ending");
+	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW)
+		j = show_json(t);
+	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_CLOSE)
+		status = close_device(t, r, &j, &report);
+	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL)
+		status = control(t, r, &text, &report);
+	else
+		status = report_set(&report, -EOPNOTSUPP, "this tapdisk doesn't know method %u (is it older than the agent?)",
+				    r->method);
+	if (j)
+		text = json_dumps(j, JSON_COMPACT);
+	json_decref(j);
+	answer(r, status, text, &report);
+	free(text);
+}
