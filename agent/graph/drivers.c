@@ -5,10 +5,13 @@
 #include <string.h>
 
 const struct blk_driver *const driver_table[] = {
+	&driver_delay,
+	&driver_error,
 	&driver_null,
 	&driver_ram,
 	&driver_raw,
 	&driver_ro,
+	&driver_verify,
 	NULL,
 };
 
