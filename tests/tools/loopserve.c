@@ -1,6 +1,7 @@
 /* Serves one driver's node as a loop device, for tests of the export alone:
  *
  *     loopserve [--read-only] [--plant NAME] NAME DRIVER WORD|KEY=VALUE…
+ *     loopserve --abort DEVICE          ends the FUSE connection behind a device whose server hangs
  *
  * Prints the device's path once it is there. SIGTERM detaches and exits unless the device is in use (then it says
  * so and goes on), SIGINT detaches by force, SIGUSR1 prints the node's counters. */
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/exports/export.h"
+#include "agent/exports/loop_device.h"
 #include "agent/guard.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
@@ -95,13 +97,19 @@ static int serve_run(void *arg)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: loopserve [--read-only] [--plant NAME] NAME DRIVER WORD|KEY=VALUE…\n");
+	fprintf(stderr, "usage: loopserve [--read-only] [--plant NAME] NAME DRIVER WORD|KEY=VALUE…\n"
+			"       loopserve --abort DEVICE\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
 	struct serve s = { .export_how = { .run_dir = "/run" } };
+	struct report report = { 0 };
+	if (argc == 3 && strcmp(argv[1], "--abort") == 0) {
+		int r = loop_connection_abort(argv[2], &report);
+		return r < 0 ? failed("abort", r, &report), 1 : 0;
+	}
 	int at = 1;
 	for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
 		if (strcmp(argv[at], "--read-only") == 0) {
@@ -129,7 +137,6 @@ int main(int argc, char **argv)
 			*equal = 0;
 	}
 	struct option_values options;
-	struct report report = { 0 };
 	int r = option_parse(s.driver->options, key, value, (unsigned)(argc - at), &options, &report);
 	if (r < 0)
 		return failed("options", r, &report), 2;
