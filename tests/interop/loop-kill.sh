@@ -1,0 +1,56 @@
+#!/bin/bash
+# kill -9 of the server under I/O: nothing hangs, the device is freed, attaching again works, and everything acknowledged is there.
+. "$(dirname "$0")/loop.inc"
+begin mkfs.ext4
+rounds=5
+[ "$LONG" = 1 ] && rounds=100
+
+gone() { # the server's process has ended (it is our child: a zombie counts)
+	for _ in $(seq 100); do
+		case $(cut -d' ' -f3 "/proc/$server/stat" 2>/dev/null) in ''|Z) wait $server 2>/dev/null; return 0 ;; esac
+		sleep 0.05
+	done
+	return 1
+}
+
+truncate -s 64M "$work/a.img"
+for i in $(seq $rounds); do
+	serve $loop_name raw "$work/a.img" || fail "no device in round $i"
+	[ $i = 1 ] || "$tools/hammer" --check --acked --log "$work/known" "$device" >/dev/null || fail "round $i: acknowledged writes are lost"
+	"$tools/hammer" --seconds 10 --threads 8 --zero --discard --until-error --log "$work/known" --kill $server:0.7 "$device" >/dev/null ||
+		fail "round $i: hammer"
+	gone || fail "round $i: the killed server does not end"
+	is_free "$device" || fail "round $i: the device is not free"
+done
+serve $loop_name raw "$work/a.img" || fail "no device after the last round"
+"$tools/hammer" --check --acked --log "$work/known" "$device" || fail "acknowledged writes are lost"
+
+# Dirty pages in the device's own page cache, and nobody but the server has it open: it must not wait for itself.
+dd if=/dev/urandom of="$device" bs=1M count=48 status=none
+kill -9 $server
+gone || fail "a killed server waits for its own dirty pages: $(cat "/proc/$server/stack" 2>/dev/null)"
+is_free "$device" || fail "the device is not free after dirty pages"
+
+# Mounted: I/O errors, no hang; the device goes with the umount.
+serve $loop_name raw "$work/a.img" || fail "no device for a file system"
+mkfs.ext4 -q "$device" && mount_it "$device" "$work/m" || fail "mount"
+dd if=/dev/zero of="$work/m/x" bs=64k count=100000 oflag=direct status=none 2>/dev/null &
+writer=$!
+sleep 0.5
+kill -9 $server
+gone || fail "the killed server does not end under a file system"
+for _ in $(seq 100); do kill -0 $writer 2>/dev/null || break; sleep 0.1; done
+kill -0 $writer 2>/dev/null && fail "a writer hangs"
+for what in "losetup -a" df mount lsblk; do
+	command -v ${what%% *} >/dev/null || continue
+	timeout 10 $what >/dev/null 2>&1
+	[ $? != 124 ] || fail "$what hangs"
+done
+old=$device
+serve $loop_name raw "$work/a.img" || fail "the image can't be attached while the dead device is mounted"
+[ "$device" != "$old" ] || fail "a mounted device was given away"
+detach
+timeout 10 umount "$work/m" || fail "umount hangs"
+is_free "$old" || fail "the device is not free after umount"
+grep -q aquifer /proc/self/mountinfo && grep " - fuse.aquifer " /proc/self/mountinfo && fail "a FUSE mount is left"
+echo "$((rounds + 2)) kills: no hang, devices freed, everything acknowledged is there"
