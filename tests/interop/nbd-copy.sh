@@ -7,7 +7,7 @@ truncate -s 64M "$dir/source.img"
 dd if=/dev/urandom of="$dir/source.img" bs=1M seek=3 count=20 conv=notrunc status=none
 dd if=/dev/urandom of="$dir/source.img" bs=512 seek=100001 count=777 conv=notrunc status=none
 truncate -s 64M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 
 nbdcopy "$dir/source.img" "$uri"
 cmp "$dir/source.img" "$dir/a.img" || fail "nbdcopy into it"
@@ -23,7 +23,7 @@ unserve
 
 truncate -s 0 "$dir/a.img"
 truncate -s 64M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 qemu-img convert -n -f qcow2 -O raw "$dir/out.qcow2" "$uri"
 qemu-img compare -f raw -F raw "$dir/source.img" "$uri" >/dev/null || fail "qemu-img convert into it"
 unserve

@@ -6,7 +6,7 @@ need fio qemu-io truncate
 fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
 
 truncate -s 64M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 descriptors() { ls "/proc/$server/fd" | wc -l; }
 before=$(descriptors)
 for rw in randwrite randread write read; do
@@ -24,23 +24,24 @@ while [ "$(descriptors)" -ne "$before" ]; do
 	sleep 0.05
 done
 
-qemu-io -f raw -c 'sleep 30000' "$uri" >/dev/null 2>&1 &
+stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
 client=$!
-while [ "$(descriptors)" -eq "$before" ]; do
+while ! grep -q '512/512' "$dir/client"; do
 	kill -0 $client || fail "qemu-io does not connect"
 	sleep 0.05
 done
+kill -TERM "$server"
 i=0
-while kill -TERM "$server" 2>/dev/null && ! grep -q "is in use by 1 NBD client (pid $client)" "$dir/errors"; do
+while ! grep -q "is in use by 1 NBD client (pid $client)" "$dir/errors"; do
 	i=$((i + 1))
 	[ $i -lt 100 ] || fail "it doesn't name its client: $(cat "$dir/errors")"
 	sleep 0.05
 done
+kill -9 "$server" || fail "it gave way to SIGTERM while in use"
+{ wait "$server"; } 2>/dev/null || true
 kill -9 $client
 { wait $client; } 2>/dev/null || true
-kill -9 "$server" 2>/dev/null || fail "it gave way to SIGTERM while in use"
-wait "$server" 2>/dev/null || true
 [ -S "$dir/s.sock" ] || fail "the stale socket, gone"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 qemu-io -f raw -c 'read 0 4k' "$uri" >/dev/null || fail "after a stale socket"
 unserve

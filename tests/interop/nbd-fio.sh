@@ -5,7 +5,7 @@ need fio truncate
 fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
 
 truncate -s 64M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 cd "$dir"
 verified() {
 	fio --name=job --ioengine=nbd --uri="$uri" --size=64M --verify=crc32c --verify_fatal=1 --do_verify=1 \

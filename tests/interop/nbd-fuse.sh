@@ -5,7 +5,7 @@ need nbdfuse fusermount3 cmp dd truncate
 [ -c /dev/fuse ] || { echo "skipped: no /dev/fuse"; exit 77; }
 
 truncate -s 32M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 mkdir "$dir/mnt"
 nbdfuse "$dir/mnt/disk" "$uri" &
 fuse=$!

@@ -5,7 +5,7 @@ need nbdinfo truncate dd
 
 truncate -s 8M "$dir/a.img"
 dd if=/dev/urandom of="$dir/a.img" bs=64K seek=16 count=4 conv=notrunc status=none
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 
 [ "$(stat -c %a "$dir/s.sock")" = 600 ] || fail "the socket is open to others"
 [ "$(nbdinfo --size "$uri")" = 8388608 ] || fail "size"
@@ -25,6 +25,6 @@ awk '{ n[$3] += $2; if ($1 != at) bad = 1; at += $2 }
 unserve
 
 read_only=yes
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 nbdinfo "$uri" | grep -q 'is_read_only: true' || fail "read-only"
 unserve

@@ -4,7 +4,7 @@
 need qemu-io truncate
 
 truncate -s 16M "$dir/a.img"
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 io() {
 	out=$(qemu-io -f raw "$@" "$uri" 2>&1) || fail "qemu-io $*: $out"
 	case $out in
@@ -25,7 +25,7 @@ unserve
 [ "$(od -An -tx1 -j8192 -N1 "$dir/a.img" | tr -d ' ')" = 33 ] || fail "the file has something else"
 
 read_only=yes
-serve raw "$dir/a.img"
+serve "raw($dir/a.img)"
 qemu-io -r -f raw -c 'read -P 0x77 10M 512' "$uri" >/dev/null || fail "reading a read-only export"
 ! qemu-io -f raw -c 'write 0 512' "$uri" >/dev/null 2>&1 || fail "writing to a read-only export"
 unserve
