@@ -180,6 +180,7 @@ uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length)
 	to.control = (char *)(uintptr_t)m->control;
 	to.host = (char *)(uintptr_t)m->host;
 	to.pid = m->pid;
+	to.stamp = m->stamp;
 	PACK(owner, &to);
 }
 
@@ -187,7 +188,7 @@ static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *re
 {
 	if (from->state > OWNER_OFFERED)
 		return -EUCLEAN;
-	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid };
+	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid, .stamp = from->stamp };
 	copy_text(ret->holder, sizeof ret->holder, from->holder);
 	copy_text(ret->control, sizeof ret->control, from->control);
 	copy_text(ret->host, sizeof ret->host, from->host);
@@ -282,6 +283,11 @@ void meta_key_name(const char *name, char *ret_key) { snprintf(ret_key, META_KEY
 void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
 {
 	snprintf(ret_key, META_KEY_BYTES, "snapshot/%016" PRIx64 "/%016" PRIx64, volume, mark_seq);
+}
+
+void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key)
+{
+	snprintf(ret_key, META_KEY_BYTES, "snapname/%016" PRIx64 "/%s", volume, name);
 }
 
 void meta_key_server(const uuid *server, char *ret_key)

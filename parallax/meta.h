@@ -57,7 +57,7 @@ struct meta_owner {
 	uint64_t epoch;
 	enum owner_state state;
 	char holder[META_TEXT_MAX], control[META_TEXT_MAX], host[64];
-	uint64_t pid;
+	uint64_t pid, stamp;
 };
 
 struct meta_snapshot {
@@ -99,6 +99,7 @@ void meta_key_log(uint64_t volume, char *ret_key);
 void meta_key_owner(uint64_t volume, char *ret_key);
 void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key);
 void meta_key_snapshots(uint64_t volume, char *ret_prefix);
+void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
 

@@ -12,6 +12,11 @@ struct volume_places {
 	int (*open_embedded)(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report);
 	/* FIBER. The same to read only, without the lock: for clones and readers. */
 	int (*open_embedded_reader)(void *arg, uint64_t volume, struct segment_server **ret, struct report *report);
+	/* FIBER. A lock that lives as long as this process: for volumes on servers, so that a second attach on this host is
+	 * refused before anything is fenced. -EBUSY. NULL: none. */
+	int (*lock)(void *arg, uint64_t volume, struct file **ret, struct report *report);
+	/* FIBER. Ends a holder on this host for good (R34, --force); -EBUSY if it can't. NULL: nobody can be evicted. */
+	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
 	/* FIBER. A server of the cluster, by id. */
 	int (*open_remote)(void *arg, const uuid *server, struct segment_server **ret, struct report *report);
 	void *arg;

@@ -47,11 +47,14 @@ int space_add_segment(struct space *s, uint64_t id, uint32_t blocks)
 {
 	if (space_find(s, id))
 		return 0;
-	assert(s->segment_count == 0 || s->segments[s->segment_count - 1].id < id);
 	int r = grow(&s->segments, &s->segment_room, s->segment_count + 1, sizeof *s->segments);
-	if (r == 0)
-		s->segments[s->segment_count++] = (struct space_segment){ .id = id, .blocks = blocks };
-	return r;
+	if (r < 0)
+		return r;
+	uint32_t at = s->segment_count++;
+	for (; at > 0 && s->segments[at - 1].id > id; at--) /* almost always the last */
+		s->segments[at] = s->segments[at - 1];
+	s->segments[at] = (struct space_segment){ .id = id, .blocks = blocks };
+	return 0;
 }
 
 struct space_segment *space_find(struct space *s, uint64_t id)
@@ -177,6 +180,15 @@ int space_data_replaced(struct space *s, uint64_t position)
 
 /* ---- checkpoint ---- */
 
+/* The newest list whose mark isn't after `mark_seq` (that one may have been dropped meanwhile). */
+static struct space_list *list_up_to(struct space *s, uint64_t mark_seq)
+{
+	for (uint32_t i = s->list_count; i-- > 0;)
+		if (s->lists[i].mark_seq <= mark_seq)
+			return &s->lists[i];
+	return NULL;
+}
+
 void space_fold(struct space *s)
 {
 	for (uint32_t i = 0; i < s->segment_count; i++) {
@@ -213,7 +225,7 @@ int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position
 {
 	if (!space_find(s, position_segment(position)))
 		return 0;
-	struct space_list *l = newest_mark ? space_list_find(s, newest_mark) : NULL;
+	struct space_list *l = list_up_to(s, newest_mark);
 	if (l && position <= l->node_end) {
 		l->tail_changed[1] = true;
 		s->dead++;
@@ -499,7 +511,7 @@ int space_decode(struct space *s, const void *buffer, size_t length)
 			return -EUCLEAN;
 		r = space_add_segment(s, id, get_le32(p + 12));
 		if (r == 0)
-			s->segments[i].live = get_le32(p + 8);
+			s->segments[s->segment_count - 1].live = get_le32(p + 8);
 	}
 	for (uint32_t i = 0; r == 0 && i < lists; i++)
 		r = list_decode(s, &p, end);

@@ -481,13 +481,14 @@ bool tree_resolve(struct tree *t, struct tree_node *n)
 void tree_written(struct tree *t, struct tree_node *n, const struct pointer *at, struct pointer *ret_replaced)
 {
 	assert(!n->written);
-	*ret_replaced = n->origin;
-	if (n->origin_node) {
-		assert(n->origin_node->written);
-		*ret_replaced = n->origin_node->at;
+	/* A frozen node that was never written (its checkpoint failed) stands for what it would have replaced. */
+	const struct tree_node *from = n;
+	while (!from->written && from->origin_node)
+		from = from->origin_node;
+	*ret_replaced = from->written ? from->at : from->origin;
+	if (n->origin_node)
 		node_unref(t, n->origin_node);
-		n->origin_node = NULL;
-	}
+	n->origin_node = NULL;
 	n->at = *at;
 	n->written = true;
 	t->dirty_count--;

@@ -26,7 +26,6 @@ struct volume_open {
 	const char *holder, *control, *host; /* for the owner record */
 	uint64_t pid;
 	bool force;                /* fence a holder that still lives */
-	bool accept_flushed;       /* R17.2: go on with what was flushed when no whole copy is left */
 	struct volume_limits limits;
 };
 
@@ -45,7 +44,6 @@ struct volume_write {
 	uint64_t first;            /* block */
 	uint32_t count;            /* blocks; with `clear` any number, else at most VOLUME_IO_BLOCKS */
 	bool clear;                /* discard: reads as zeroes afterwards, no data */
-	bool fua;
 	const struct iovec *iov;   /* count * BLOCK_BYTES, borrowed, stable */
 	int iov_count;
 	struct job *parent;
@@ -54,9 +52,10 @@ struct volume_write {
 	uint32_t payload;          /* index of its first payload block in the record */
 	uint64_t seq;
 };
-enum { VOLUME_IO_BLOCKS = 256 };
+enum { VOLUME_IO_BLOCKS = 256, VOLUME_MARKS_MAX = 24 };
+#define VOLUME_BYTES_MAX (UINT64_C(64) << 40)
 
-/* Holds parent; put when the write is acknowledged and applied (and synced, with fua). The caller keeps overlapping
+/* Holds parent; put when the write is acknowledged and applied. The caller keeps overlapping
  * partial writes apart. */
 void volume_write(struct volume *v, struct volume_write *w, struct job *parent);
 /* Durable: everything whose parent was put before. */

@@ -1,0 +1,101 @@
+#include "parallax/blob.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+enum { BLOB_RECORD_BLOCKS = 64 };
+#define BLOB_BYTES_MAX (UINT64_C(256) << 20)
+
+/* Appends `count` blocks and fills their pointers. */
+static int append_blocks(struct volume *v, const uint8_t *blocks, uint32_t count, struct pointer *ret_at)
+{
+	uint32_t crcs[BLOB_RECORD_BLOCKS];
+	int r = 0;
+	for (uint32_t done = 0; r == 0 && done < count; done += BLOB_RECORD_BLOCKS) {
+		uint32_t n = MIN(count - done, (uint32_t)BLOB_RECORD_BLOCKS);
+		const uint8_t *part = blocks + (size_t)done * BLOCK_BYTES;
+		struct iovec iov = { (void *)(uintptr_t)part, (size_t)n * BLOCK_BYTES };
+		iov_block_crcs(&iov, 1, n, crcs);
+		struct log_append a = { .kind = RECORD_CHECKPOINT, .iov = &iov, .iov_count = 1, .crcs = crcs, .payload_blocks = n };
+		r = log_append_wait(v, &a);
+		for (uint32_t i = 0; i < n; i++)
+			ret_at[done + i] = (struct pointer){ a.payload_position + i, crcs[i], 0 };
+	}
+	return r;
+}
+
+int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_root *ret_root)
+{
+	uint32_t count = (uint32_t)div_up(length, BLOCK_BYTES), level = 0;
+	struct pointer *at = env_alloc_aligned(round_up((size_t)count * sizeof *at, BLOCK_BYTES));
+	if (!at)
+		return -ENOMEM;
+	int r = append_blocks(v, bytes, count, at);
+	for (; r == 0 && count > 1; level++) {
+		uint32_t blocks = (uint32_t)div_up(count, NODE_FANOUT);
+		struct pointer *up = env_alloc_aligned((size_t)blocks * BLOCK_BYTES);
+		uint8_t *page = env_alloc_aligned((size_t)blocks * BLOCK_BYTES);
+		if (up && page) {
+			memset(page, 0, (size_t)blocks * BLOCK_BYTES);
+			for (uint32_t i = 0; i < count; i++)
+				pointer_encode(&at[i], page + (size_t)i * sizeof *at);
+			r = append_blocks(v, page, blocks, up);
+		} else {
+			r = -ENOMEM;
+		}
+		free(page);
+		free(at);
+		at = up;
+		count = blocks;
+	}
+	if (r == 0)
+		*ret_root = (struct meta_root){ at[0], level, length };
+	free(at);
+	return r;
+}
+
+int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes)
+{
+	uint32_t count = (uint32_t)div_up(root->length, BLOCK_BYTES);
+	if (root->length == 0 || root->length > BLOB_BYTES_MAX || root->level > 3)
+		return -EUCLEAN;
+	struct pointer *at = malloc(sizeof *at);
+	if (!at)
+		return -ENOMEM;
+	*at = root->pointer;
+	uint32_t have = 1;
+	int r = 0;
+	for (uint32_t level = root->level + 1; r == 0 && level-- > 0;) {
+		/* `have` blocks at this level; read them all */
+		uint8_t *pages = env_alloc_aligned((size_t)have * BLOCK_BYTES);
+		if (!pages)
+			r = -ENOMEM;
+		for (uint32_t i = 0; r == 0 && i < have; i++)
+			r = sources_read_wait(s, &at[i], pages + (size_t)i * BLOCK_BYTES);
+		free(at);
+		at = NULL;
+		if (r == 0 && level == 0) {
+			if (have != count)
+				r = -EUCLEAN;
+			else
+				*ret_bytes = pages;
+			pages = r ? pages : NULL;
+		} else if (r == 0) {
+			uint64_t below = count;
+			for (uint32_t k = 1; k < level; k++)
+				below = div_up(below, NODE_FANOUT);
+			at = div_up(below, NODE_FANOUT) == have ? malloc(below * sizeof *at) : NULL;
+			r = at ? 0 : -EUCLEAN;
+			for (uint64_t i = 0; r == 0 && i < below; i++)
+				at[i] = pointer_decode(pages + i * sizeof *at);
+			have = (uint32_t)below;
+		}
+		free(pages);
+	}
+	free(at);
+	return r;
+}

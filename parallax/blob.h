@@ -1,0 +1,13 @@
+/* A run of bytes too long for one block, in the log: its blocks, then blocks of pointers to them, level by
+ * level, as in the tree. The space table is kept so; nothing is counted of its blocks (space.h). */
+#ifndef AQ_BLOB_H
+#define AQ_BLOB_H
+#include "parallax/meta.h"
+#include "parallax/sources.h"
+
+struct volume;
+/* FIBER. `bytes` is padded to whole blocks and page aligned. */
+int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_root *ret_root);
+/* FIBER. malloc'd, page aligned; -EUCLEAN if `root` makes no sense. */
+int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes);
+#endif

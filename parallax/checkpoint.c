@@ -1,0 +1,507 @@
+/* Checkpoint (R19): publishes the map and the accounting as of one instant, so that replay can start there.
+ *
+ *   freeze at c ─ nodes of each mark, then of the head, leaves first ─ doomed snapshots' lists ─
+ *   dead lists ─ space table ─ sync ─ one transaction ─ freed segments are deleted
+ *
+ * Only the freeze holds up anything, and only until no record is half applied. A checkpoint that fails
+ * without the volume having failed (no space, the catalog refuses) leaves everything as good as before: what
+ * it wrote is kept track of, and the next one goes on from there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "parallax/blob.h"
+#include "parallax/volume_private.h"
+
+enum {
+	NODES_PER_RECORD = 64,
+	DROPS_MAX = 16,      /* with VOLUME_MARKS_MAX this keeps the transaction below 100 operations (R5) */
+	DROP_READS_MAX = 4096,
+};
+
+struct drop {
+	uint64_t mark_seq;
+	uint64_t revision;
+	char name[64];
+};
+
+struct checkpoint {
+	struct volume *v;
+	struct link marks;
+	unsigned mark_count;
+	struct tree_version head;
+	uint64_t newest_mark, last_node;
+	uint64_t from_position, from_seq, bytes;
+	uint32_t from_prev;
+	struct drop drops[DROPS_MAX];
+	unsigned drop_count;
+	bool drops_left;
+	struct meta_root root, space;
+};
+
+/* ---- when ---- */
+
+static bool due(const struct volume *v)
+{
+	return v->checkpoint_wanted || v->tree.dirty_count >= v->node_limit || v->log.bytes_since_from >= v->limits.replay_bytes ||
+	       v->meta.segment_count >= LOG_SEGMENTS_LISTED ||
+	       (v->dirty && log_room(v) < checkpoint_reserve(v) * 2 + LOG_CLEAR_ROOM);
+}
+
+void checkpoint_consider(struct volume *v)
+{
+	if (!link_empty(&v->due.waiters) && due(v))
+		fiber_cond_wake(&v->due);
+}
+
+static void tick(struct job *j)
+{
+	struct volume *v = container_of(j, struct volume, tick_job);
+	if (j->status == 0) {
+		v->checkpoint_wanted = true;
+		checkpoint_consider(v);
+	}
+}
+
+void checkpoint_dirty(struct volume *v)
+{
+	v->dirty = true;
+	if (v->closing || timer_running(&v->tick))
+		return;
+	job_init(&v->tick_job, &v->env->loop);
+	timer_start(v->env, &v->tick, v->limits.checkpoint_ns, &v->tick_job);
+	job_then(&v->tick_job, tick);
+}
+
+uint64_t checkpoint_reserve(const struct volume *v)
+{
+	uint64_t nodes = v->tree.dirty_count + 8;
+	uint64_t dead = 0;
+	for (uint32_t i = 0; i < v->space.list_count; i++) {
+		const struct space_list *l = &v->space.lists[i];
+		if (l->pending.count + l->tail[0].count + l->tail[1].count)
+			dead += (l->pending.count + l->tail[0].count + l->tail[1].count) / SPACE_CHUNK_ENTRIES + 3;
+	}
+	uint64_t table = space_encoded_bytes(&v->space) / BLOCK_BYTES + 2;
+	return nodes + nodes / NODES_PER_RECORD + dead * 2 + table + table / 16 + 16;
+}
+
+/* ---- freeze ---- */
+
+static void note_from(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	const struct log *l = &v->log;
+	c->from_seq = l->acked_seq + 1;
+	c->from_prev = l->acked_crc;
+	if (!link_empty(&l->flying)) {
+		const struct log_record *r = container_of(l->flying.next, struct log_record, link);
+		c->from_position = position_make(r->head.segment, r->head.block);
+	} else if (l->current) {
+		/* a full segment's end may be one past what 16 bits hold: begin with what follows */
+		c->from_position = position_make(l->current->meta.id, MIN(l->current->next, UINT32_C(0xffff)));
+	} else {
+		c->from_position = position_make(v->meta.last_id, 0xffff);
+	}
+	c->bytes = l->bytes_since_from;
+}
+
+static void freeze(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	fiber_mutex_lock(&v->env->loop, &v->marking);
+	apply_settle(v);
+	link_splice(&c->marks, &v->marks);
+	c->mark_count = v->mark_count;
+	v->mark_count = 0;
+	c->newest_mark = v->newest_mark;
+	tree_freeze(&v->tree, &c->head);
+	space_fold(&v->space);
+	note_from(c);
+	v->dirty = v->checkpoint_wanted = false;
+	timer_cancel(v->env, &v->tick);
+	fiber_mutex_unlock(&v->marking);
+}
+
+/* ---- nodes ---- */
+
+/* Appends up to NODES_PER_RECORD nodes of one level, then accounts for them. */
+static int write_nodes(struct checkpoint *c, struct tree_node **nodes, unsigned count, uint64_t newest_mark)
+{
+	struct volume *v = c->v;
+	struct record_entry entries[NODES_PER_RECORD];
+	uint32_t crcs[NODES_PER_RECORD];
+	struct iovec iov[NODES_PER_RECORD];
+	struct log_append a = { .kind = RECORD_NODES, .entries = entries, .crcs = crcs, .iov = iov };
+	struct tree_node *written[NODES_PER_RECORD];
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < count; i++) {
+		struct pointer hole = { 0 }, replaced;
+		if (tree_resolve(&v->tree, nodes[i])) {
+			tree_written(&v->tree, nodes[i], &hole, &replaced);
+			if (replaced.position)
+				r = space_node_replaced(&v->space, newest_mark, replaced.position);
+			continue;
+		}
+		unsigned n = a.payload_blocks++;
+		written[n] = nodes[i];
+		iov[n] = (struct iovec){ nodes[i]->slots, BLOCK_BYTES };
+		crcs[n] = crc32c(0, nodes[i]->slots, BLOCK_BYTES);
+		entries[n] = (struct record_entry){ nodes[i]->first, 1, nodes[i]->level };
+	}
+	a.entry_count = a.payload_blocks;
+	a.iov_count = (int)a.payload_blocks;
+	if (r < 0 || a.payload_blocks == 0)
+		return r;
+	r = log_append_wait(v, &a);
+	for (unsigned i = 0; r == 0 && i < a.payload_blocks; i++) {
+		struct pointer at = { a.payload_position + i, crcs[i], 0 }, replaced;
+		tree_written(&v->tree, written[i], &at, &replaced);
+		space_node_written(&v->space, at.position);
+		c->last_node = at.position;
+		if (replaced.position)
+			r = space_node_replaced(&v->space, newest_mark, replaced.position);
+	}
+	return r;
+}
+
+static int write_version(struct checkpoint *c, const struct tree_version *version, uint64_t newest_mark)
+{
+	struct volume *v = c->v;
+	struct tree_batch b;
+	int r = tree_collect(&v->tree, version, &b);
+	for (unsigned at = 0; r == 0 && at < b.count;) {
+		unsigned n = 1;
+		while (n < NODES_PER_RECORD && at + n < b.count && b.nodes[at + n]->level == b.nodes[at]->level)
+			n++;
+		r = write_nodes(c, b.nodes + at, n, newest_mark);
+		at += n;
+	}
+	tree_batch_release(&v->tree, &b);
+	return r;
+}
+
+static int write_versions(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	int r = 0;
+	link_for(l, &c->marks) {
+		struct pending_mark *m = container_of(l, struct pending_mark, link);
+		if (r == 0)
+			r = write_version(c, &m->version, m->newest_before);
+		const struct space_list *list = space_list_find(&v->space, m->seq);
+		m->node_end = MAX(c->last_node, list ? list->mark_position : 0);
+		space_node_end(&v->space, m->seq, m->node_end);
+	}
+	return r ? r : write_version(c, &c->head, c->newest_mark);
+}
+
+/* ---- doomed snapshots ---- */
+
+static int find_drop(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)key;
+	struct checkpoint *c = arg;
+	struct meta_snapshot s;
+	if (meta_snapshot_decode(value->bytes, value->length, &s) < 0 || !s.doomed || s.clones || s.readers)
+		return 0;
+	if (c->drop_count == DROPS_MAX || !s.has_root) { /* its root comes with this checkpoint */
+		c->drops_left = true;
+		return 0;
+	}
+	struct drop *d = &c->drops[c->drop_count++];
+	*d = (struct drop){ .mark_seq = s.mark_seq, .revision = value->revision };
+	memcpy(d->name, s.name, sizeof d->name);
+	return 0;
+}
+
+/* True when the whole list is dealt with; otherwise the rest is the next checkpoint's. */
+static int drop_list(struct checkpoint *c, const struct drop *d, unsigned *reads, bool *ret_whole)
+{
+	struct volume *v = c->v;
+	struct space_list *l;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? 0 : -ENOMEM;
+	while (r == 0 && (l = space_list_find(&v->space, d->mark_seq)) && l->chunk_count > 0 && *reads < DROP_READS_MAX) {
+		struct space_chunk chunk = l->chunks[0];
+		bool content = space_drop_reads(&v->space, d->mark_seq, &chunk);
+		if (content) {
+			r = sources_read_wait(&v->sources, &chunk.at, block);
+			++*reads;
+		}
+		if (r == 0)
+			r = space_drop_chunk(&v->space, d->mark_seq, chunk, content ? block : NULL);
+	}
+	free(block);
+	l = space_list_find(&v->space, d->mark_seq);
+	*ret_whole = r == 0 && (!l || l->chunk_count == 0);
+	return r == 0 && *ret_whole ? space_drop_finish(&v->space, d->mark_seq) : r;
+}
+
+static int drop_doomed(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	char prefix[META_KEY_BYTES];
+	if (!v->doomed_unknown)
+		return 0;
+	v->doomed_unknown = false;
+	meta_key_snapshots(v->id, prefix);
+	int r = catalog_list(v->catalog, prefix, find_drop, c);
+	unsigned reads = 0, kept = 0;
+	for (unsigned i = 0; r == 0 && i < c->drop_count; i++) {
+		bool whole = false;
+		r = drop_list(c, &c->drops[i], &reads, &whole);
+		if (whole)
+			c->drops[kept++] = c->drops[i];
+		else
+			c->drops_left = true;
+	}
+	c->drop_count = kept;
+	if (r < 0 || c->drops_left)
+		v->doomed_unknown = true;
+	return r;
+}
+
+/* ---- dead lists and the table ---- */
+
+static int write_tails(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	struct space_tail_write w;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? 0 : -ENOMEM;
+	while (r == 0 && space_tail_next(&v->space, &w, block)) {
+		uint32_t crc = crc32c(0, block, BLOCK_BYTES);
+		struct iovec iov = { block, BLOCK_BYTES };
+		struct log_append a = { .kind = RECORD_FREES, .iov = &iov, .iov_count = 1, .crcs = &crc, .payload_blocks = 1 };
+		if (w.count)
+			r = log_append_wait(v, &a);
+		struct pointer at = { a.payload_position, crc, 0 };
+		if (r == 0)
+			r = space_tail_written(&v->space, &w, &at);
+	}
+	free(block);
+	return r;
+}
+
+static void note_freed(void *arg, uint64_t id)
+{
+	struct volume *v = arg;
+	if (v->freed_count < v->freed_room)
+		v->freed[v->freed_count++] = id;
+}
+
+static int write_table(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	uint64_t before = position_segment(c->from_position);
+	unsigned room = v->freed_count + v->space.segment_count;
+	uint64_t *freed = realloc(v->freed, (room + 1) * sizeof *freed);
+	if (!freed)
+		return -ENOMEM;
+	v->freed = freed;
+	v->freed_room = room;
+	space_take_free(&v->space, before, note_freed, v);
+	size_t bytes = space_encoded_bytes(&v->space);
+	uint8_t *table = env_alloc_aligned(bytes);
+	if (!table)
+		return -ENOMEM;
+	memset(table, 0, round_up(bytes, BLOCK_BYTES));
+	space_encode(&v->space, table);
+	int r = blob_write(v, table, bytes, &c->space);
+	free(table);
+	return r;
+}
+
+/* ---- publishing ---- */
+
+/* Roots of the snapshots marked up to c, and removal of dropped ones, into the transaction. */
+struct snapshot_change {
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	uint8_t *bytes;
+};
+
+static int publish_root(struct checkpoint *c, struct publication *p, const struct pending_mark *m, struct snapshot_change *change)
+{
+	struct volume *v = c->v;
+	struct meta_snapshot s;
+	uint64_t revision;
+	size_t length = 0;
+	int r = meta_get_snapshot(v->catalog, v->id, m->seq, &s, &revision);
+	if (r < 0)
+		return r;
+	s.has_root = true;
+	s.root = (struct meta_root){ tree_version_root(&m->version), m->version.level, 0 };
+	s.node_end = m->node_end;
+	s.mapped_blocks = m->mapped;
+	change->bytes = meta_snapshot_encode(&s, &length);
+	if (!change->bytes)
+		return -ENOMEM;
+	meta_key_snapshot(v->id, m->seq, change->key);
+	catalog_txn_compare(&p->txn, change->key, revision);
+	catalog_txn_put(&p->txn, change->key, change->bytes, length);
+	return 0;
+}
+
+static void publish_drop(struct checkpoint *c, struct publication *p, const struct drop *d, struct snapshot_change *change)
+{
+	meta_key_snapshot(c->v->id, d->mark_seq, change->key);
+	catalog_txn_compare(&p->txn, change->key, d->revision);
+	catalog_txn_delete(&p->txn, change->key);
+}
+
+static void forget_segments(struct meta_log *log, uint64_t before)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (!log->segments[i].cut || log->segments[i].id >= before)
+			log->segments[kept++] = log->segments[i];
+	log->segment_count = kept;
+}
+
+static int publish_once(struct checkpoint *c, struct publication *p, struct snapshot_change *changes)
+{
+	struct volume *v = c->v;
+	unsigned n = 0;
+	int r = 0;
+	publish_begin(v, p);
+	p->log.root = (struct meta_root){ tree_version_root(&c->head), c->head.level, 0 };
+	p->log.space = c->space;
+	p->log.generation++;
+	p->log.from_position = c->from_position;
+	p->log.from_seq = c->from_seq;
+	p->log.from_prev = c->from_prev;
+	p->log.mapped_blocks = v->space.mapped;
+	p->log.dead_blocks = v->space.dead;
+	p->log.live_blocks = 0;
+	for (uint32_t i = 0; i < v->space.segment_count; i++)
+		p->log.live_blocks += v->space.segments[i].live;
+	forget_segments(&p->log, position_segment(c->from_position));
+	link_for(l, &c->marks)
+		if (r == 0)
+			r = publish_root(c, p, container_of(l, struct pending_mark, link), &changes[n++]);
+	for (unsigned i = 0; r == 0 && i < c->drop_count; i++)
+		publish_drop(c, p, &c->drops[i], &changes[n++]);
+	if (r == 0)
+		r = publish_commit(p);
+	else
+		publish_abort(p);
+	for (unsigned i = 0; i < n; i++) {
+		free(changes[i].bytes);
+		changes[i].bytes = NULL;
+	}
+	return r;
+}
+
+static int publish(struct checkpoint *c)
+{
+	struct publication *p = malloc(sizeof *p);
+	struct snapshot_change *changes = calloc(c->mark_count + c->drop_count + 1, sizeof *changes);
+	int r = p && changes ? -EAGAIN : -ENOMEM;
+	/* somebody may doom a snapshot between our look and our transaction: look again */
+	for (unsigned attempt = 0; r == -EAGAIN && attempt < 50; attempt++)
+		r = publish_once(c, p, changes);
+	free(changes);
+	free(p);
+	return r;
+}
+
+static void delete_freed(struct volume *v)
+{
+	while (v->freed_count > 0 && !v->failed) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = v->freed[v->freed_count - 1], .epoch = v->epoch };
+		if (segment_wait(v->server, &io) < 0)
+			break; /* unreachable: the next checkpoint tries again */
+		v->freed_count--;
+		v->counters.segments_freed++;
+	}
+}
+
+/* ---- all of it ---- */
+
+static void release(struct checkpoint *c, int status)
+{
+	struct volume *v = c->v;
+	tree_version_release(&v->tree, &c->head);
+	if (status < 0) { /* the marks are still to be published */
+		link_splice(&c->marks, &v->marks);
+		link_splice(&v->marks, &c->marks);
+		v->mark_count += c->mark_count;
+		v->checkpoint_wanted |= !v->failed;
+		checkpoint_dirty(v);
+		return;
+	}
+	for (struct link *l; (l = link_pop(&c->marks));) {
+		struct pending_mark *m = container_of(l, struct pending_mark, link);
+		tree_version_release(&v->tree, &m->version);
+		free(m);
+	}
+}
+
+static int checkpoint_steps(struct checkpoint *c)
+{
+	struct volume *v = c->v;
+	int r = write_versions(c);
+	if (r == 0)
+		r = drop_doomed(c);
+	if (r == 0)
+		r = write_tails(c);
+	if (r == 0)
+		r = write_table(c);
+	if (r == 0 && !PLANTED(checkpoint_no_sync))
+		r = log_flush_wait(v);
+	return r ? r : publish(c);
+}
+
+int checkpoint_run(struct volume *v)
+{
+	struct checkpoint *c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	c->v = v;
+	link_init(&c->marks);
+	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
+	freeze(c);
+	int r = v->failed ? v->failed : checkpoint_steps(c);
+	if (r == 0) {
+		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
+		v->counters.checkpoints++;
+		delete_freed(v);
+	}
+	release(c, r);
+	free(c);
+	fiber_mutex_unlock(&v->checkpointing);
+	if (r == 0 && v->doomed_unknown)
+		v->checkpoint_wanted = true;
+	fiber_cond_wake(&v->settled);
+	log_pump(v);
+	return r;
+}
+
+static int checkpointer(void *arg)
+{
+	struct volume *v = arg;
+	while (!v->closing && !v->failed) {
+		if (!due(v)) {
+			fiber_cond_wait(&v->env->loop, &v->due);
+			continue;
+		}
+		int r = checkpoint_run(v);
+		if (r < 0 && !v->failed && !v->closing)
+			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
+	}
+	v->log.fibers--;
+	fiber_cond_wake(&v->log.changed);
+	return 0;
+}
+
+int checkpoint_start(struct volume *v)
+{
+	v->log.fibers++;
+	int r = fiber_start(&v->env->loop, checkpointer, v, NULL);
+	if (r < 0)
+		v->log.fibers--;
+	return r;
+}

@@ -1,0 +1,123 @@
+/* Flush: rounds of SYNC over every segment with acknowledged records that aren't durable yet, the
+ * finished ones too (R13). One round at a time; flushes that come meanwhile share the next. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/plant.h"
+#include "parallax/volume_private.h"
+
+static void sync_done(struct job *j);
+
+static void end_flushes(struct volume *v, uint64_t up_to, int status)
+{
+	struct log *l = &v->log;
+	link_for_safe(k, n, &l->flushes) {
+		struct volume_flush *f = container_of(k, struct volume_flush, link);
+		if (f->seq > up_to)
+			continue;
+		link_drop(&f->link);
+		job_put(f->parent, status);
+	}
+}
+
+void log_flush_fail(struct volume *v) { end_flushes(v, UINT64_MAX, -EIO); }
+
+static bool needs_sync(const struct log_segment *g)
+{
+	if (PLANTED(flush_current_only) && g->finished)
+		return false;
+	return g->acked > g->synced && !g->cut;
+}
+
+static void sync_start(struct volume *v)
+{
+	struct log *l = &v->log;
+	unsigned count = 0;
+	link_for(k, &l->segments)
+		count += needs_sync(container_of(k, struct log_segment, link));
+	struct segment_io *ios = realloc(l->sync_ios, (count + 1) * sizeof *ios);
+	if (!ios) {
+		volume_fail(v, -ENOMEM);
+		return;
+	}
+	l->sync_ios = ios;
+	l->sync_count = 0;
+	l->syncing = true;
+	l->sync_seq = l->acked_seq;
+	job_init(&l->sync_job, &v->env->loop);
+	link_for(k, &l->segments) {
+		struct log_segment *g = container_of(k, struct log_segment, link);
+		if (!needs_sync(g))
+			continue;
+		struct segment_io *io = &ios[l->sync_count++];
+		*io = (struct segment_io){ .op = SEGMENT_SYNC, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked,
+					   .incarnation = g->meta.ensemble[0].incarnation };
+		if (!PLANTED(flush_no_sync))
+			segment_submit(v->server, io, &l->sync_job);
+	}
+	v->counters.syncs++;
+	job_then(&l->sync_job, sync_done);
+}
+
+static void note_synced(struct log *l)
+{
+	link_for(k, &l->segments) {
+		struct log_segment *g = container_of(k, struct log_segment, link);
+		for (unsigned i = 0; i < l->sync_count; i++)
+			if (l->sync_ios[i].segment == g->meta.id && l->sync_ios[i].block > g->synced)
+				g->synced = l->sync_ios[i].block;
+	}
+}
+
+static void sync_done(struct job *j)
+{
+	struct log *l = container_of(j, struct log, sync_job);
+	struct volume *v = container_of(l, struct volume, log);
+	l->syncing = false;
+	if (v->failed) {
+		log_flush_fail(v);
+		fiber_cond_wake(&l->changed);
+		return;
+	}
+	if (j->status) {
+		log_trouble(v, j->status); /* the flushes wait for the cut that follows */
+		fiber_cond_wake(&l->changed);
+		return;
+	}
+	note_synced(l);
+	if (l->sync_seq > l->synced_seq)
+		l->synced_seq = l->sync_seq;
+	end_flushes(v, l->synced_seq, 0);
+	log_flush_kick(v);
+	fiber_cond_wake(&l->changed);
+}
+
+void log_flush_kick(struct volume *v)
+{
+	struct log *l = &v->log;
+	if (v->failed) {
+		log_flush_fail(v);
+		return;
+	}
+	end_flushes(v, l->synced_seq, 0);
+	if (!link_empty(&l->flushes) && !l->syncing && !l->mending)
+		sync_start(v);
+}
+
+void volume_flush(struct volume *v, struct volume_flush *f, struct job *parent)
+{
+	job_hold(parent);
+	f->parent = parent;
+	f->seq = v->log.acked_seq;
+	link_push(&v->log.flushes, &f->link);
+	log_flush_kick(v);
+}
+
+int log_flush_wait(struct volume *v)
+{
+	struct volume_flush f;
+	struct job j;
+	job_init(&j, &v->env->loop);
+	volume_flush(v, &f, &j);
+	return fiber_wait(&j);
+}

@@ -1,0 +1,90 @@
+/* The owner's transactions. Each compares its epoch (by the revision of the owner record, which
+ * nobody changes without raising the epoch) and the revision of `log`, and carries a fresh stamp,
+ * so that after an unknown outcome the same transaction can be repeated until it is known. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/plant.h"
+#include "parallax/volume_private.h"
+
+void publish_begin(struct volume *v, struct publication *p)
+{
+	fiber_mutex_lock(&v->env->loop, &v->publishing);
+	p->volume = v;
+	p->log = v->meta;
+	p->log.stamp = env_random(v->env);
+	catalog_txn_init(&p->txn);
+}
+
+void publish_abort(struct publication *p)
+{
+	fiber_mutex_unlock(&p->volume->publishing);
+}
+
+/* After a failed compare. 0: it was ours, an attempt of unknown outcome had arrived (the stamp is there). -EAGAIN: one
+ * of the further compares failed, we are the owner still. -EPERM: the epoch is lost. */
+static int publish_settle(struct publication *p)
+{
+	struct volume *v = p->volume;
+	struct meta_log *log = malloc(sizeof *log);
+	struct meta_owner owner;
+	uint64_t log_revision = 0, owner_revision = 0;
+	int r = -ENOMEM;
+	while (log) {
+		r = meta_get_log(v->catalog, v->id, log, &log_revision);
+		if (r == 0)
+			r = meta_get_owner(v->catalog, v->id, &owner, &owner_revision);
+		if (r == 0 || r == -ENOENT || r == -ESHUTDOWN || r == -EUCLEAN || r == -EPROTONOSUPPORT)
+			break;
+		fiber_sleep(&v->env->loop, 50 * NS_PER_MS);
+	}
+	if (r == 0 && log->stamp == p->log.stamp)
+		v->meta_revision = log_revision;
+	else if (r == 0 && log_revision == v->meta_revision && owner_revision == v->owner_revision)
+		r = -EAGAIN;
+	else if (r == 0 || r == -ENOENT)
+		r = -EPERM;
+	free(log);
+	return r;
+}
+
+int publish_commit(struct publication *p)
+{
+	struct volume *v = p->volume;
+	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES];
+	size_t length = 0;
+	meta_key_log(v->id, log_key);
+	meta_key_owner(v->id, owner_key);
+	uint8_t *bytes = meta_log_encode(&p->log, &length);
+	int r = bytes ? 0 : -ENOMEM;
+	if (r == 0) {
+		if (!PLANTED(publish_no_epoch))
+			catalog_txn_compare(&p->txn, owner_key, v->owner_revision);
+		if (!PLANTED(publish_no_epoch))
+			catalog_txn_compare(&p->txn, log_key, v->meta_revision);
+		catalog_txn_put(&p->txn, log_key, bytes, length);
+	}
+	uint64_t revision = 0;
+	bool unknown = false;
+	while (r == 0) {
+		r = catalog_txn(v->catalog, &p->txn, &revision);
+		if (r == 0)
+			v->meta_revision = revision;
+		if (r == -EAGAIN)
+			r = publish_settle(p);
+		else if (r == -ETIMEDOUT || (unknown && r != 0 && r != -ESHUTDOWN)) {
+			unknown = true; /* neither outcome may be assumed: repeat (R4) */
+			fiber_sleep(&v->env->loop, 50 * NS_PER_MS);
+			r = v->env->dead ? -ESHUTDOWN : 0;
+			continue;
+		}
+		break;
+	}
+	free(bytes);
+	if (r == 0)
+		v->meta = p->log;
+	else if (r == -EPERM || r == -ESHUTDOWN)
+		volume_fail(v, r);
+	fiber_mutex_unlock(&v->publishing);
+	return r;
+}

@@ -1,0 +1,243 @@
+/* Taking a volume over (R17), also from an owner that closed it cleanly, when there is simply nothing
+ * listed. Nothing is served before the one transaction that fixes the lengths and lists our first segments. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "parallax/blob.h"
+#include "parallax/volume_private.h"
+
+struct recovery {
+	struct volume *v;
+	struct replay walk;
+	uint32_t last_crc[META_SEGMENTS_MAX]; /* of uncut segments, as the server found it */
+};
+
+/* ---- lengths ---- */
+
+static int fence_segment(struct recovery *c, uint32_t index, struct report *report)
+{
+	struct volume *v = c->v;
+	const struct meta_segment *m = &v->meta.segments[index];
+	struct segment_io io = { .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+	int r = segment_wait(v->server, &io);
+	if (r == -ENOENT)
+		io = (struct segment_io){ .state = COPY_ABSENT };
+	else if (r < 0)
+		return report_set(report, r, "the server that holds segment %llu can't be asked (bring it back, then attach again)",
+				  (unsigned long long)m->id);
+	if (io.state == COPY_BROKEN)
+		return report_set(report, -EIO, "the only copy of segment %llu is broken (a disk write failed)", (unsigned long long)m->id);
+	c->walk.length[index] = io.state == COPY_ABSENT ? 1 : MAX(io.length, UINT32_C(1));
+	c->walk.chosen[index] = true;
+	c->last_crc[index] = io.last_crc;
+	return 0;
+}
+
+static int find_lengths(struct recovery *c, struct report *report)
+{
+	struct volume *v = c->v;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
+		if (v->meta.segments[i].cut)
+			c->walk.length[i] = v->meta.segments[i].length;
+		else
+			r = fence_segment(c, i, report);
+	}
+	if (r == 0)
+		r = replay_walk(&c->walk, report);
+	if (r == 0 && c->walk.synced > c->walk.seq)
+		r = report_set(report, -EIO, "writes that were flushed are missing from the log (the disk was replaced by an older copy?)");
+	return r;
+}
+
+/* Step 4 (a): verified and durable where it will be cut. */
+static int settle_lengths(struct recovery *c, struct report *report)
+{
+	struct volume *v = c->v;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
+		if (v->meta.segments[i].cut || c->walk.length[i] <= 1)
+			continue;
+		struct segment_io io = { .op = SEGMENT_REPAIR, .segment = v->meta.segments[i].id, .epoch = v->epoch,
+					 .block = c->walk.length[i] };
+		r = segment_wait(v->server, &io);
+		if (r < 0)
+			report_set(report, r, "segment %llu can't be verified and synced", (unsigned long long)io.segment);
+	}
+	return r;
+}
+
+static void record_cuts(struct recovery *c, struct meta_log *log)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		struct meta_segment *m = &log->segments[i];
+		if (!m->cut && c->walk.length[i] <= 1)
+			continue; /* never used: its file goes with the next checkpoint */
+		if (!m->cut) {
+			m->cut = true;
+			m->length = c->walk.length[i];
+			m->prev = c->last_crc[i];
+		}
+		log->segments[kept++] = *m;
+	}
+	log->segment_count = kept;
+}
+
+static void seal_cuts(struct recovery *c, const struct meta_log *before)
+{
+	struct volume *v = c->v;
+	for (uint32_t i = 0; i < before->segment_count; i++) {
+		const struct meta_segment *m = &before->segments[i];
+		struct segment_io io = { .op = SEGMENT_SEAL, .segment = m->id, .epoch = v->epoch, .block = c->walk.length[i],
+					 .crc = c->last_crc[i] };
+		if (!m->cut && c->walk.length[i] > 1)
+			segment_wait(v->server, &io); /* only hastens what any later owner or server can do */
+	}
+}
+
+/* ---- state as of the checkpoint ---- */
+
+static int load_space(struct volume *v, struct report *report)
+{
+	uint8_t *bytes = NULL;
+	int r = 0;
+	if (v->meta.space.pointer.position) {
+		r = blob_read(&v->sources, &v->meta.space, &bytes);
+		if (r == 0)
+			r = space_decode(&v->space, bytes, v->meta.space.length);
+		free(bytes);
+		if (r < 0)
+			return report_set(report, r, "its space table can't be read");
+	} else {
+		v->space.mapped = v->meta.mapped_blocks; /* a clone begins with its parent's */
+	}
+	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++)
+		r = space_add_segment(&v->space, v->meta.segments[i].id, v->meta.segments[i].size_blocks);
+	if (v->space.list_count)
+		v->newest_mark = v->space.lists[v->space.list_count - 1].mark_seq;
+	return r;
+}
+
+/* ---- replay ---- */
+
+static int replay_data(struct volume *v, const struct record *r)
+{
+	struct apply_cursor at = { 0 };
+	struct tree_need need;
+	uint64_t payload = position_make(r->segment, r->block) + r->header_blocks;
+	for (;;) {
+		int status = apply_record(v, r, payload, &at, &need);
+		if (status != -EAGAIN)
+			return status;
+		struct job j;
+		job_init(&j, &v->env->loop);
+		tree_load(&v->tree, &need, &j);
+		status = fiber_wait(&j);
+		if (status < 0)
+			return status;
+	}
+}
+
+static int replay_mark(struct volume *v, const struct record *r)
+{
+	struct meta_snapshot s;
+	int status = meta_get_snapshot(v->catalog, v->id, r->seq, &s, NULL);
+	if (status == -ENOENT)
+		return 0; /* it was never published */
+	return status < 0 ? status : apply_mark(v, r->seq, position_make(r->segment, r->block));
+}
+
+static int replay_record(struct replay *p, struct record *r)
+{
+	struct volume *v = p->volume;
+	v->counters.replayed_records++;
+	if (PLANTED(recover_skip_discard) && r->kind == RECORD_DISCARD)
+		return 0;
+	switch (r->kind) {
+	case RECORD_DATA:
+	case RECORD_DISCARD: return replay_data(v, r);
+	case RECORD_MARK: return replay_mark(v, r);
+	default: return 0; /* what a checkpoint that was never published wrote */
+	}
+}
+
+static int replay(struct recovery *c, struct report *report)
+{
+	struct volume *v = c->v;
+	struct replay *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	p->volume = v;
+	p->record = replay_record;
+	/* the list as it is now: what was dropped from it holds nothing */
+	for (uint32_t i = 0; i < v->meta.segment_count; i++) {
+		p->length[i] = v->meta.segments[i].cut ? v->meta.segments[i].length : 1;
+		p->chosen[i] = !v->meta.segments[i].cut;
+	}
+	int r = replay_walk(p, report);
+	if (r == 0 && p->seq != c->walk.seq)
+		r = report_set(report, -EUCLEAN, "replay ended at record %llu instead of %llu", (unsigned long long)p->seq,
+			       (unsigned long long)c->walk.seq);
+	v->log.bytes_since_from = p->bytes;
+	free(p);
+	return r;
+}
+
+/* ---- all of it ---- */
+
+static int list_own(struct recovery *c, struct report *report)
+{
+	struct volume *v = c->v;
+	struct publication *p = malloc(sizeof *p);
+	struct meta_log *before = malloc(sizeof *before);
+	int r = p && before ? 0 : -ENOMEM;
+	if (r == 0) {
+		publish_begin(v, p);
+		*before = p->log;
+		record_cuts(c, &p->log);
+		uint32_t kept = p->log.segment_count;
+		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD);
+		if (r < 0) {
+			report_set(report, r, r == -ENOSPC ? "there is no space for its log" : "a segment can't be created");
+			publish_abort(p);
+		} else {
+			r = publish_commit(p);
+		}
+		for (uint32_t i = kept; r == 0 && i < p->log.segment_count; i++)
+			r = log_segment_listed(v, &p->log.segments[i]);
+	}
+	if (r == 0)
+		seal_cuts(c, before);
+	free(before);
+	free(p);
+	return r;
+}
+
+int recover(struct volume *v, struct report *report)
+{
+	struct recovery *c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	c->v = v;
+	c->walk.volume = v;
+	int r = find_lengths(c, report);
+	if (r == 0)
+		r = settle_lengths(c, report);
+	if (r == 0)
+		r = load_space(v, report);
+	if (r == 0)
+		r = list_own(c, report);
+	struct log *l = &v->log;
+	l->acked_seq = l->synced_seq = v->applied_seq = c->walk.seq;
+	l->next_seq = c->walk.seq + 1;
+	l->last_crc = l->acked_crc = c->walk.crc;
+	if (r == 0)
+		r = replay(c, report);
+	if (r == 0)
+		l->current = container_of(l->segments.next, struct log_segment, link);
+	free(c);
+	return r;
+}

@@ -1,0 +1,111 @@
+/* Reading the log back. Only headers are read where payloads are long; what the payloads hold was
+ * checked by the server that says how long its copy is, and is checked again whenever it is read. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+enum { WINDOW_BLOCKS = 64 };
+
+static int window_load(struct replay *p, uint64_t segment, uint32_t block, uint32_t blocks, uint32_t length)
+{
+	if (p->window_segment == segment && block >= p->window_block && block + blocks <= p->window_block + p->window_blocks)
+		return 0;
+	uint32_t n = MIN(MAX(blocks, (uint32_t)WINDOW_BLOCKS), length - block);
+	if (blocks > n || n > RECORD_BLOCKS_MAX)
+		return -EBADMSG;
+	struct iovec iov = { p->window, (size_t)n * BLOCK_BYTES };
+	struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
+	int r = segment_wait(p->volume->server, &io);
+	p->window_segment = r == 0 ? segment : 0;
+	p->window_block = block;
+	p->window_blocks = n;
+	return r;
+}
+
+static int record_read(struct replay *p, const struct segment_header *in, uint32_t block, uint32_t length, struct record *ret)
+{
+	int r = window_load(p, in->segment, block, 1, length);
+	uint32_t have = p->window_block + p->window_blocks - block;
+	if (r == 0)
+		r = record_decode(p->window + (size_t)(block - p->window_block) * BLOCK_BYTES, (size_t)have * BLOCK_BYTES, in, block, ret);
+	if (r == -EAGAIN) {
+		r = window_load(p, in->segment, block, ret->header_blocks, length);
+		have = p->window_block + p->window_blocks - block;
+		if (r == 0)
+			r = record_decode(p->window + (size_t)(block - p->window_block) * BLOCK_BYTES, (size_t)have * BLOCK_BYTES, in, block, ret);
+	}
+	return r == -EAGAIN || r == -ENODATA ? -EBADMSG : r;
+}
+
+/* Entries and checksums as arrays, as apply_record() wants them. */
+static void record_unpack(struct replay *p, struct record *r)
+{
+	for (uint32_t i = 0; i < r->entry_count; i++)
+		p->entries[i] = record_entry_at(r, i);
+	for (uint32_t i = 0; i < r->payload_blocks; i++)
+		p->crcs[i] = record_crc_at(r, i);
+	r->entries = p->entries;
+	r->crcs = p->crcs;
+}
+
+static int walk_segment(struct replay *p, uint32_t index, struct report *report)
+{
+	const struct meta_segment *m = &p->volume->meta.segments[index];
+	struct segment_header in = { m->id, p->volume->meta.volume, m->epoch, m->salt, m->size_blocks };
+	uint64_t from = p->volume->meta.from_position;
+	uint32_t block = m->id == position_segment(from) ? position_block(from) : 1;
+	bool first = true;
+	int r = 0;
+	while (r == 0 && block < p->length[index]) {
+		struct record rec;
+		r = record_read(p, &in, block, p->length[index], &rec);
+		bool follows = r == 0 && rec.seq == p->seq + 1 && rec.prev == p->crc;
+		if ((r == 0 || r == -EBADMSG) && !follows) {
+			if (first && p->chosen[index]) { /* R17.3: not the log's continuation */
+				p->length[index] = 1;
+				p->broken = true;
+				return 0;
+			}
+			return report_set(report, -EUCLEAN, "the log is damaged: segment %llu, block %u does not continue it",
+					  (unsigned long long)m->id, block);
+		}
+		if (r < 0)
+			return report_set(report, r, "segment %llu can't be read", (unsigned long long)m->id);
+		first = false;
+		p->seq = rec.seq;
+		p->crc = rec.header_crc;
+		p->acked = MAX(p->acked, rec.acked);
+		p->synced = MAX(p->synced, rec.synced);
+		p->bytes += (uint64_t)record_blocks(&rec) * BLOCK_BYTES;
+		record_unpack(p, &rec);
+		if (p->record)
+			r = p->record(p, &rec);
+		block += record_blocks(&rec);
+	}
+	return r;
+}
+
+int replay_walk(struct replay *p, struct report *report)
+{
+	const struct meta_log *log = &p->volume->meta;
+	p->window = env_alloc_aligned(RECORD_BYTES_MAX);
+	p->entries = malloc(RECORD_BYTES_MAX / sizeof *p->entries * sizeof *p->entries);
+	p->crcs = malloc(RECORD_BLOCKS_MAX * sizeof *p->crcs);
+	int r = p->window && p->entries && p->crcs ? 0 : -ENOMEM;
+	p->seq = log->from_seq - 1;
+	p->crc = log->from_prev;
+	p->window_segment = 0;
+	for (uint32_t i = 0; r == 0 && i < log->segment_count; i++) {
+		if (log->segments[i].id < position_segment(log->from_position))
+			continue;
+		if (p->broken && p->chosen[i])
+			p->length[i] = 1;
+		r = walk_segment(p, i, report);
+	}
+	free(p->window);
+	free(p->entries);
+	free(p->crcs);
+	return r;
+}

@@ -1,0 +1,523 @@
+/* An open volume's life: acquiring, opening, the operations of its owner, closing. */
+#include "parallax/volume.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "parallax/volume_private.h"
+
+#define CACHE_BYTES_DEFAULT (UINT64_C(64) << 20)
+#define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
+#define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
+#define WINDOW_DEFAULT 2
+
+uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
+uint64_t volume_epoch(const struct volume *v) { return v->epoch; }
+struct sources *volume_sources(struct volume *v) { return &v->sources; }
+
+/* ---- acquiring ---- */
+
+static int held(const struct meta_owner *o, struct report *report)
+{
+	return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it there, or attach with --force to take it away)",
+			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
+}
+
+/* The place where its segments are, locked against a second opener on this host (R34). */
+static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	int r = -EBUSY;
+	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
+		struct meta_owner owner;
+		struct report cause = { "" };
+		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, /* create= */ true, &v->server, &cause)
+		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
+		if (r != -EBUSY) {
+			if (r < 0)
+				report_set(report, r, "%s", report_text(&cause, r));
+			break;
+		}
+		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
+			owner = (struct meta_owner){ 0 };
+		if (!how->force || attempt > 0)
+			return held(&owner, report);
+		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
+			r = 0;
+			break;
+		}
+		if (!p->evict)
+			return held(&owner, report);
+		r = p->evict(p->arg, &owner, report);
+		if (r < 0)
+			return r;
+		r = -EBUSY;
+	}
+	if (r == 0 && !v->server)
+		r = p->open_remote(p->arg, &v->meta.home, &v->server, report);
+	return r;
+}
+
+/* owner := (me, held, epoch + 1), whoever held it before: who may be robbed was decided by the lock. */
+static int acquire(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	char key[META_KEY_BYTES];
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = env_random(v->env) };
+	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
+	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
+	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
+	meta_key_owner(v->id, key);
+	for (unsigned attempt = 0; attempt < 200; attempt++) {
+		struct meta_owner now;
+		uint64_t revision;
+		int r = meta_get_owner(v->catalog, v->id, &now, &revision);
+		if (r == 0 && now.stamp == mine.stamp && now.epoch == mine.epoch && mine.epoch) {
+			v->owner = now; /* an attempt of unknown outcome had arrived */
+			v->owner_revision = revision;
+			v->epoch = now.epoch;
+			return 0;
+		}
+		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
+			return report_set(report, r, "its owner record can't be read: %s", strerror(-r));
+		if (r == 0 || r == -ENOENT) {
+			if (!mine.epoch)
+				mine.epoch = now.epoch + 1;
+			if (r == 0 && now.epoch >= mine.epoch)
+				return held(&now, report); /* somebody was faster */
+			struct catalog_txn *t = malloc(sizeof *t);
+			size_t length = 0;
+			uint8_t *bytes = meta_owner_encode(&mine, &length);
+			r = t && bytes ? 0 : -ENOMEM;
+			if (r == 0) {
+				catalog_txn_init(t);
+				catalog_txn_compare(t, key, revision);
+				catalog_txn_put(t, key, bytes, length);
+				r = catalog_txn(v->catalog, t, &v->owner_revision);
+			}
+			free(bytes);
+			free(t);
+			if (r == 0) {
+				v->owner = mine;
+				v->epoch = mine.epoch;
+				return 0;
+			}
+			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
+				return report_set(report, r, "the catalog refuses: %s", strerror(-r));
+		}
+		fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+	}
+	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer");
+}
+
+/* ---- opening ---- */
+
+static void set_limits(struct volume *v, const struct volume_limits *l)
+{
+	v->limits = *l;
+	if (!v->limits.cache_bytes)
+		v->limits.cache_bytes = CACHE_BYTES_DEFAULT;
+	if (!v->limits.segment_blocks)
+		v->limits.segment_blocks = SEGMENT_BLOCKS_DEFAULT;
+	if (!v->limits.replay_bytes)
+		v->limits.replay_bytes = REPLAY_BYTES_DEFAULT;
+	if (!v->limits.checkpoint_ns)
+		v->limits.checkpoint_ns = CHECKPOINT_NS_DEFAULT;
+	if (!v->limits.window)
+		v->limits.window = WINDOW_DEFAULT;
+	v->limits.window = MIN(v->limits.window, (uint32_t)LOG_WINDOW_MAX);
+}
+
+static struct volume *volume_new(struct env *env, const struct volume_open *how)
+{
+	struct volume *v = calloc(1, sizeof *v);
+	if (!v)
+		return NULL;
+	v->env = env;
+	v->catalog = how->catalog;
+	v->places = how->places;
+	v->id = how->volume;
+	set_limits(v, &how->limits);
+	fiber_mutex_init(&v->publishing);
+	fiber_mutex_init(&v->checkpointing);
+	fiber_mutex_init(&v->marking);
+	fiber_cond_init(&v->settled);
+	fiber_cond_init(&v->due);
+	link_init(&v->marks);
+	timer_init(&v->tick);
+	space_init(&v->space);
+	v->doomed_unknown = true;
+	if (log_init(v) < 0) {
+		log_destroy(v);
+		free(v);
+		return NULL;
+	}
+	return v;
+}
+
+static void volume_free(struct volume *v)
+{
+	timer_cancel(v->env, &v->tick);
+	for (struct link *l; (l = link_pop(&v->marks));) {
+		struct pending_mark *m = container_of(l, struct pending_mark, link);
+		tree_version_release(&v->tree, &m->version);
+		free(m);
+	}
+	if (v->tree.env)
+		tree_destroy(&v->tree);
+	space_destroy(&v->space);
+	log_destroy(v);
+	if (v->sources.count)
+		sources_close(&v->sources);
+	else
+		segment_server_close(v->server);
+	file_close(v->env, v->lock);
+	free(v->freed);
+	free(v);
+}
+
+static int open_tree(struct volume *v)
+{
+	uint64_t nodes = MAX(v->limits.cache_bytes / BLOCK_BYTES, UINT64_C(16));
+	tree_init(&v->tree, v->env, sources_read_node, &v->sources, &v->meta.root.pointer, v->meta.root.level, (unsigned)nodes);
+	v->node_limit = (unsigned)(nodes / 2);
+	return tree_grow(&v->tree, div_up(v->meta.size_bytes, BLOCK_BYTES));
+}
+
+static int open_steps(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	int r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
+	if (r < 0)
+		return report_set(report, r, "its record in the catalog can't be read: %s", strerror(-r));
+	r = open_place(v, how, report);
+	if (r == 0)
+		r = acquire(v, how, report);
+	if (r == 0)
+		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
+	if (r == 0)
+		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server, report);
+	if (r == 0)
+		r = open_tree(v);
+	if (r == 0)
+		r = recover(v, report);
+	if (r == 0)
+		r = log_roll_start(v);
+	if (r == 0)
+		r = checkpoint_start(v);
+	return r;
+}
+
+static void stop_fibers(struct volume *v)
+{
+	v->closing = true;
+	timer_cancel(v->env, &v->tick);
+	while (v->log.fibers || v->apply.busy || v->log.flying_count || v->log.syncing) {
+		fiber_cond_wake(&v->due);
+		fiber_cond_wake(&v->log.changed);
+		fiber_sleep(&v->env->loop, 1);
+	}
+}
+
+int volume_open(struct env *env, const struct volume_open *how, struct volume **ret_volume, struct report *report)
+{
+	struct volume *v = volume_new(env, how);
+	if (!v)
+		return -ENOMEM;
+	int r = open_steps(v, how, report);
+	if (r < 0) {
+		volume_fail(v, r);
+		stop_fibers(v);
+		volume_free(v);
+		return r;
+	}
+	*ret_volume = v;
+	return 0;
+}
+
+/* ---- closing ---- */
+
+/* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
+static int publish_closed(struct volume *v)
+{
+	struct publication *p = malloc(sizeof *p);
+	struct meta_owner owner = v->owner;
+	char owner_key[META_KEY_BYTES];
+	size_t length = 0;
+	owner.state = OWNER_FREE;
+	owner.holder[0] = owner.control[0] = owner.host[0] = '\0';
+	owner.pid = 0;
+	uint8_t *bytes = p ? meta_owner_encode(&owner, &length) : NULL;
+	if (!bytes) {
+		free(p);
+		return -ENOMEM;
+	}
+	publish_begin(v, p);
+	struct log_segment *g = v->log.current;
+	p->log.segment_count = 0;
+	p->log.from_seq = v->log.acked_seq + 1;
+	p->log.from_prev = v->log.acked_crc;
+	p->log.from_position = position_make(p->log.last_id, 0xffff);
+	meta_key_owner(v->id, owner_key);
+	catalog_txn_put(&p->txn, owner_key, bytes, length);
+	int r = publish_commit(p);
+	if (r == 0 && g && g->acked > 1)
+		log_seal(v, g);
+	free(bytes);
+	free(p);
+	return r;
+}
+
+static int close_cleanly(struct volume *v)
+{
+	int r = log_flush_wait(v);
+	/* twice: what the first one freed can be dropped by the second */
+	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted); i++)
+		r = checkpoint_run(v);
+	while (r == 0 && v->log.mending)
+		fiber_sleep(&v->env->loop, NS_PER_MS);
+	return r ? r : v->failed ? v->failed : publish_closed(v);
+}
+
+int volume_close(struct volume *v)
+{
+	if (!v)
+		return 0;
+	int r = v->failed;
+	if (!v->failed) {
+		r = close_cleanly(v);
+		if (r < 0)
+			volume_fail(v, r);
+	}
+	stop_fibers(v);
+	volume_free(v);
+	return r;
+}
+
+/* ---- looking up ---- */
+
+static int lookup(struct tree *t, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)
+{
+	for (uint32_t done = 0; done < count;) {
+		struct tree_node *leaf;
+		struct tree_need need;
+		uint64_t span;
+		int r = tree_leaf_read(t, first + done, &leaf, &span, &need);
+		if (r == -EAGAIN)
+			tree_load(t, &need, parent);
+		if (r < 0)
+			return r;
+		uint32_t n = (uint32_t)MIN(span, (uint64_t)(count - done));
+		if (leaf)
+			memcpy(ret_pointers + done, leaf->slots + tree_slot(first + done), n * sizeof *ret_pointers);
+		else
+			memset(ret_pointers + done, 0, n * sizeof *ret_pointers);
+		done += n;
+	}
+	return 0;
+}
+
+int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)
+{
+	return v->failed ? -EIO : lookup(&v->tree, first, count, ret_pointers, parent);
+}
+
+/* ---- snapshots ---- */
+
+static int publish_snapshot(struct volume *v, const char *name, const struct log_append *mark, uint64_t size_bytes)
+{
+	struct publication *p = malloc(sizeof *p);
+	struct meta_snapshot s = { .mark_seq = mark->seq, .mark_position = mark->position, .size_bytes = size_bytes,
+				   .created_ns = env_wall_ns(v->env) };
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	uint8_t seq[8];
+	size_t length = 0;
+	snprintf(s.name, sizeof s.name, "%s", name);
+	meta_key_snapshot(v->id, s.mark_seq, key);
+	meta_key_snapshot_name(v->id, name, name_key);
+	put_le64(seq, s.mark_seq);
+	uint8_t *bytes = p ? meta_snapshot_encode(&s, &length) : NULL;
+	int r = bytes ? 0 : -ENOMEM;
+	if (r == 0) {
+		publish_begin(v, p);
+		catalog_txn_compare(&p->txn, name_key, 0);
+		catalog_txn_put(&p->txn, name_key, seq, sizeof seq);
+		catalog_txn_put(&p->txn, key, bytes, length);
+		r = publish_commit(p);
+	}
+	free(bytes);
+	free(p);
+	return r;
+}
+
+/* It was never published: what it held is filed anew, as if it had not been. */
+static void unmark(struct volume *v, uint64_t seq)
+{
+	link_for_safe(l, n, &v->marks) {
+		struct pending_mark *m = container_of(l, struct pending_mark, link);
+		if (m->seq != seq)
+			continue;
+		link_drop(&m->link);
+		v->mark_count--;
+		v->newest_mark = m->newest_before;
+		tree_version_release(&v->tree, &m->version);
+		space_drop_finish(&v->space, seq);
+		free(m);
+	}
+}
+
+int volume_snapshot(struct volume *v, const char *name, struct report *report)
+{
+	if (!name_valid(name))
+		return report_set(report, -EINVAL, "'%s' is not a snapshot name (letters, digits, . _ -; at most 63)", name);
+	char name_key[META_KEY_BYTES];
+	struct catalog_value seen;
+	meta_key_snapshot_name(v->id, name, name_key);
+	int r = catalog_get(v->catalog, name_key, &seen);
+	catalog_value_free(&seen);
+	if (r == 0)
+		return report_set(report, -EEXIST, "there is a snapshot of that name already (choose another, or delete it)");
+	if (r != -ENOENT)
+		return report_set(report, r, "the catalog doesn't answer: %s", strerror(-r));
+	fiber_mutex_lock(&v->env->loop, &v->marking);
+	while (v->mark_count >= VOLUME_MARKS_MAX && !v->failed) {
+		fiber_mutex_unlock(&v->marking);
+		v->checkpoint_wanted = true;
+		checkpoint_consider(v);
+		fiber_cond_wait(&v->env->loop, &v->settled);
+		fiber_mutex_lock(&v->env->loop, &v->marking);
+	}
+	struct log_append mark = { .kind = RECORD_MARK };
+	uint64_t size_bytes = v->meta.size_bytes;
+	r = v->failed ? -EIO : log_append_wait(v, &mark);
+	bool marked = r == 0;
+	if (r == 0 && !PLANTED(snapshot_no_flush))
+		r = log_flush_wait(v);
+	if (r == 0)
+		r = publish_snapshot(v, name, &mark, size_bytes);
+	if (r < 0 && marked && !v->failed)
+		unmark(v, mark.seq);
+	fiber_mutex_unlock(&v->marking);
+	if (r < 0)
+		return report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", strerror(-r));
+	v->counters.snapshots++;
+	v->checkpoint_wanted = true;
+	checkpoint_consider(v);
+	return 0;
+}
+
+int volume_checkpoint(struct volume *v)
+{
+	v->doomed_unknown = true;
+	return v->failed ? -EIO : checkpoint_run(v);
+}
+
+/* ---- resizing ---- */
+
+static int clear_tail(struct volume *v, uint64_t from_bytes)
+{
+	uint64_t first = div_up(from_bytes, BLOCK_BYTES), end = div_up(v->meta.size_bytes, BLOCK_BYTES);
+	int r = 0;
+	while (r == 0 && first < end) {
+		struct volume_write w = { .clear = true, .first = first, .count = (uint32_t)MIN(end - first, UINT64_C(65536)) };
+		struct job j;
+		job_init(&j, &v->env->loop);
+		volume_write(v, &w, &j);
+		r = fiber_wait(&j);
+		first += w.count;
+	}
+	return r ? r : log_flush_wait(v);
+}
+
+int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct report *report)
+{
+	if (size_bytes == 0 || size_bytes % 512 || size_bytes > VOLUME_BYTES_MAX)
+		return report_set(report, -EINVAL, "the size must be a multiple of 512 bytes, at most 64T");
+	if (size_bytes < v->meta.size_bytes && !force)
+		return report_set(report, -EINVAL, "it would shrink and lose what lies beyond (give --force if that is meant)");
+	int r = size_bytes < v->meta.size_bytes ? clear_tail(v, size_bytes) : tree_grow(&v->tree, div_up(size_bytes, BLOCK_BYTES));
+	struct publication *p = r == 0 ? malloc(sizeof *p) : NULL;
+	if (r == 0 && !p)
+		r = -ENOMEM;
+	if (r == 0) {
+		publish_begin(v, p);
+		p->log.size_bytes = size_bytes;
+		r = publish_commit(p);
+	}
+	free(p);
+	return r < 0 ? report_set(report, r, "%s", strerror(-r)) : 0;
+}
+
+/* ---- counters ---- */
+
+void volume_count(const struct volume *v, struct volume_counters *ret)
+{
+	*ret = v->counters;
+	ret->seq = v->log.next_seq - 1;
+	ret->acked = v->log.acked_seq;
+	ret->synced = v->log.synced_seq;
+	ret->log_bytes = v->log.bytes_since_from;
+	ret->read_retries = v->sources.retries;
+	ret->read_errors = v->sources.errors;
+	ret->nodes = v->tree.node_count;
+	ret->dirty_nodes = v->tree.dirty_count;
+	ret->node_hits = v->tree.hits;
+	ret->node_misses = v->tree.misses;
+	ret->mapped_blocks = (uint64_t)((int64_t)v->space.mapped + v->space.mapped_pending);
+	ret->dead_blocks = (uint64_t)((int64_t)v->space.dead + v->space.dead_pending);
+	ret->live_blocks = space_live(&v->space);
+}
+
+/* ---- readers ---- */
+
+struct volume_reader {
+	struct env *env;
+	struct tree tree;
+	struct sources sources;
+	uint64_t size_bytes;
+};
+
+int volume_reader_open(struct env *env, const struct volume_reader_open *how, struct volume_reader **ret_reader,
+		       struct report *report)
+{
+	struct volume_reader *d = calloc(1, sizeof *d);
+	struct meta_log *log = malloc(sizeof *log);
+	struct meta_snapshot s = { 0 };
+	int r = d && log ? meta_get_log(how->catalog, how->volume, log, NULL) : -ENOMEM;
+	if (r == 0)
+		r = meta_get_snapshot(how->catalog, how->volume, how->mark_seq, &s, NULL);
+	if (r == 0 && !s.has_root)
+		r = report_set(report, -EAGAIN, "the snapshot has no root yet");
+	if (r == 0)
+		r = sources_open(&d->sources, env, how->catalog, how->places, how->volume, log, NULL, report);
+	free(log);
+	if (r < 0) {
+		free(d);
+		return report_set(report, r, "the snapshot can't be read: %s", strerror(-r));
+	}
+	d->env = env;
+	d->size_bytes = s.size_bytes;
+	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
+	tree_init(&d->tree, env, sources_read_node, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
+	*ret_reader = d;
+	return tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
+}
+
+int volume_reader_close(struct volume_reader *d)
+{
+	if (!d)
+		return 0;
+	tree_destroy(&d->tree);
+	sources_close(&d->sources);
+	free(d);
+	return 0;
+}
+
+uint64_t volume_reader_size(const struct volume_reader *d) { return d->size_bytes; }
+struct sources *volume_reader_sources(struct volume_reader *d) { return &d->sources; }
+
+int volume_reader_lookup(struct volume_reader *d, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)
+{
+	return lookup(&d->tree, first, count, ret_pointers, parent);
+}

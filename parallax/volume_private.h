@@ -1,0 +1,228 @@
+/* An open volume's parts and how they belong together:
+ *
+ *   volume_write ─▶ log (gather, send, acknowledge in order) ─▶ apply (map and accounting) ─▶ the guest
+ *                    │  roller: lists segments ahead, cuts finished ones
+ *                    │  mender: a server failed: cut, go on in a fresh segment (R16)
+ *                    └─ flush: sync rounds
+ *   checkpoint: freeze ─ nodes ─ dead lists ─ space table ─ sync ─ one transaction (R19)
+ *   publish: the owner's catalog transactions, one at a time (R3, R4)
+ */
+#ifndef AQ_VOLUME_PRIVATE_H
+#define AQ_VOLUME_PRIVATE_H
+#include "core/fiber.h"
+#include "parallax/space.h"
+#include "parallax/tree.h"
+#include "parallax/volume.h"
+
+enum {
+	LOG_WINDOW_MAX = 8,
+	LOG_DATA_BLOCKS = 512,      /* payload of one data record: 2 MiB */
+	LOG_IOV_MAX = 900,
+	LOG_HEADER_BLOCKS = 3,      /* enough for LOG_DATA_BLOCKS entries */
+	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
+	LOG_SEGMENTS_AHEAD = 2,
+	LOG_SEGMENTS_LISTED = 40,   /* checkpoint before the catalog's list gets longer */
+};
+
+/* ---- log ---- */
+
+struct log_segment {
+	struct meta_segment meta;
+	uint32_t next;          /* block of the next record */
+	uint32_t acked;         /* length acknowledged, blocks */
+	uint32_t synced;        /* length known durable */
+	uint32_t acked_crc;     /* header CRC of the last record within acked; 0: none */
+	bool finished, cut;     /* no more records; recorded in the catalog */
+	struct link link;
+};
+
+/* A record that isn't guest data: nodes, tables, marks. */
+struct log_append {
+	enum record_kind kind;
+	uint64_t mark;
+	const struct record_entry *entries;
+	uint32_t entry_count, payload_blocks;
+	const struct iovec *iov;    /* borrowed, stable */
+	int iov_count;
+	struct job *parent;
+	/* results, good when parent is put without error */
+	uint64_t seq, position, payload_position;
+	uint32_t header_crc;
+	/* the log's */
+	const uint32_t *crcs;       /* the caller's: of the payload blocks */
+	struct link link;
+};
+
+struct log_record {             /* in flight or being applied */
+	struct job job;
+	struct volume *volume;
+	struct segment_io io;
+	struct record head;
+	uint8_t *header;        /* LOG_HEADER_BLOCKS blocks, aligned */
+	struct record_entry entries[LOG_DATA_BLOCKS];
+	uint32_t crcs[LOG_DATA_BLOCKS];
+	struct iovec iov[LOG_IOV_MAX + 1];
+	int iov_count;
+	struct link writes;     /* of struct volume_write; or */
+	struct log_append *append;
+	struct log_segment *segment;
+	bool answered;
+	int status;
+	struct link link;
+};
+
+struct log {
+	struct link segments;   /* finished ones, the current one, those ahead; by id */
+	struct log_segment *current;
+	uint64_t next_seq, acked_seq, synced_seq;
+	uint32_t last_crc;      /* header CRC of the last record sent */
+	uint32_t acked_crc;     /* of the last one acknowledged */
+	struct link writes, appends;     /* waiting, FIFO */
+	struct link flying;     /* by seq */
+	struct link applying;   /* acknowledged, by seq */
+	struct link idle;       /* free records */
+	unsigned flying_count, window;
+	struct log_record *records;
+	bool append_next;       /* fairness between appends and writes */
+	bool mending, full;     /* full: no segment can be had, writes get ENOSPC */
+	/* flush */
+	struct link flushes;
+	bool syncing;
+	struct job sync_job;
+	uint64_t sync_seq;
+	struct segment_io *sync_ios;
+	unsigned sync_count;
+	/* fibers */
+	struct fiber_cond changed;  /* something the roller, the mender or a checkpoint waits for may have happened */
+	unsigned fibers;
+	uint64_t bytes_since_from;
+};
+
+/* How far a record has been applied to the map. */
+struct apply_cursor {
+	uint32_t entry, payload;
+	uint64_t block;         /* within the entry */
+	bool begun;
+};
+
+/* ---- the volume ---- */
+
+struct volume {
+	struct env *env;
+	struct catalog *catalog;
+	const struct volume_places *places;
+	struct volume_limits limits;
+	uint64_t id, epoch;
+	struct meta_log meta;           /* as the catalog has it */
+	uint64_t meta_revision, owner_revision;
+	struct meta_owner owner;
+	struct fiber_mutex publishing;
+	struct segment_server *server;  /* its own segments' */
+	struct file *lock;
+	struct sources sources;
+	struct tree tree;
+	struct space space;
+	struct log log;
+	int failed;                     /* 0, or why everything fails (R18, R14) */
+	bool closing;
+	/* applying */
+	struct {
+		struct job job;
+		struct apply_cursor cursor;
+		bool busy, waiting;     /* within a record; for a node */
+	} apply;
+	uint64_t applied_seq;
+	/* checkpoint */
+	struct fiber_mutex checkpointing;
+	struct fiber_mutex marking;     /* from a mark's append to the outcome of its transaction: nothing is frozen (R21) */
+	struct link marks;              /* struct pending_mark: taken since the last checkpoint's freeze */
+	unsigned mark_count;
+	struct fiber_cond settled, due; /* no record is half applied; a checkpoint is due */
+	struct timer tick;              /* runs while something is dirty */
+	struct job tick_job;
+	bool dirty, checkpoint_wanted, doomed_unknown; /* doomed_unknown: look in the catalog for doomed snapshots */
+	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
+	uint64_t *freed;                /* segments out of the table, to be deleted once that is published */
+	unsigned freed_count, freed_room;
+	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
+	struct volume_counters counters;
+};
+
+struct pending_mark {
+	uint64_t seq;
+	struct tree_version version;    /* frozen at the mark */
+	uint64_t newest_before;         /* the mark before it */
+	uint64_t mapped, size_bytes;
+	uint64_t node_end;
+	struct link link;
+};
+
+/* log.c */
+int log_init(struct volume *v);
+void log_destroy(struct volume *v);
+void log_append(struct volume *v, struct log_append *a, struct job *parent); /* put when acknowledged and applied */
+int log_append_wait(struct volume *v, struct log_append *a);                 /* FIBER */
+void log_pump(struct volume *v);
+void log_resend(struct volume *v);      /* everything in flight, in the current segment */
+uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
+struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta);
+void log_segment_drop(struct volume *v, struct log_segment *g);
+void log_record_done(struct volume *v, struct log_record *r); /* applied */
+void volume_fail(struct volume *v, int status);
+/* log_sync.c */
+int log_flush_wait(struct volume *v);   /* FIBER */
+void log_flush_kick(struct volume *v);
+void log_flush_fail(struct volume *v);
+/* log_roll.c: FIBERs that live as long as the volume */
+int log_roll_start(struct volume *v);
+int log_create_segments(struct volume *v, struct meta_log *log, unsigned count); /* FIBER: on the server and in `log` */
+int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
+void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
+void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */
+/* log_mend.c */
+void log_trouble(struct volume *v, int status);
+/* apply.c */
+void apply_run(struct volume *v);
+/* Goes on applying a data or discard record whose payload is at `payload_position`. 0: all of it; -EAGAIN: load `need`
+ * first; -ENOMEM. */
+int apply_record(struct volume *v, const struct record *r, uint64_t payload_position, struct apply_cursor *at,
+		 struct tree_need *need);
+int apply_mark(struct volume *v, uint64_t seq, uint64_t position); /* 0 or -ENOMEM */
+void apply_settle(struct volume *v);    /* FIBER: waits until no record is half applied */
+/* checkpoint.c */
+int checkpoint_start(struct volume *v); /* the fiber that runs one when it is due */
+void checkpoint_consider(struct volume *v); /* wakes it if one is due */
+void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
+int checkpoint_run(struct volume *v);       /* FIBER: one now */
+uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
+/* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */
+int recover(struct volume *v, struct report *report);
+/* replay.c: FIBER. Walks the log's records from `from` on, in order, through the segments of v->meta; `length` gives how far
+ * each goes, by index. `record` is called for each, with entries and checksums in place. */
+struct replay {
+	struct volume *volume;
+	uint32_t length[META_SEGMENTS_MAX];
+	bool chosen[META_SEGMENTS_MAX];         /* uncut: where the chain breaks it ends, and all that follow */
+	int (*record)(struct replay *p, struct record *r); /* NULL: only walk */
+	uint64_t seq, acked, synced, bytes;     /* the last record's; greatest seen */
+	uint32_t crc;
+	bool broken;
+	uint8_t *window;
+	uint64_t window_segment;
+	uint32_t window_block, window_blocks;
+	struct record_entry *entries;
+	uint32_t *crcs;
+};
+int replay_walk(struct replay *p, struct report *report);
+/* publish.c */
+struct publication {
+	struct volume *volume;
+	struct meta_log log;            /* to be changed */
+	struct catalog_txn txn;         /* further changes; keys and bytes are the caller's until the end */
+};
+/* FIBER. begin waits its turn; then change p->log and p->txn; commit publishes with the epoch compared (R3, R4) and lets the
+ * next one go on. commit: 0; -EPERM the epoch is lost (the volume has failed); other: certainly not published. */
+void publish_begin(struct volume *v, struct publication *p);
+int publish_commit(struct publication *p);
+void publish_abort(struct publication *p);
+#endif
