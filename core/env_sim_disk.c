@@ -27,6 +27,8 @@ struct entries { /* sorted by name; each counts its inode */
 struct inode {
 	uint64_t number;
 	bool directory;
+	bool unlinked;          /* no process can open it any more (a power loss may bring it back) */
+	unsigned open;          /* by processes */
 	unsigned refs;          /* entries, logged directory operations, open files */
 	struct link link;       /* host.inodes */
 	struct sim_host *host;
@@ -176,6 +178,15 @@ static void inode_drop(struct inode *n)
 	entries_free(&n->entries_now);
 	entries_free(&n->entries_durable);
 	free(n);
+}
+
+/* Gives back the space of a file that nobody can reach. */
+static void inode_release(struct inode *n)
+{
+	if (!n->unlinked || n->open)
+		return;
+	n->host->disk_used -= image_used(&n->now);
+	image_free(&n->now);
 }
 
 static void dir_op_free(struct dir_op *op)
@@ -653,6 +664,8 @@ static int unlink_happens(struct sim_host *h, const char *path, bool directory)
 	if (directory && n->entries_now.count)
 		return -ENOTEMPTY;
 	dir_op_add(h, DIR_UNLINK, dir, name, n);
+	n->unlinked = true;
+	inode_release(n);
 	entries_remove(&dir->entries_now, name);
 	return 0;
 }
@@ -693,6 +706,10 @@ static int rename_happens(struct sim_host *h, const char *from, const char *to)
 	op->to_dir = to_dir;
 	op->to_name = strdup(to_name);
 	to_dir->refs++;
+	if (old) {
+		old->unlinked = true;
+		inode_release(old);
+	}
 	entries_remove(&dir->entries_now, name); /* `op` keeps the inode */
 	entries_put(&to_dir->entries_now, to_name, n);
 	return 0;
@@ -786,8 +803,16 @@ static int open_happens(struct sim_process *p, const char *path, int flags, stru
 		dir_link(p->host, dir, name, n);
 	}
 	n->refs++;
+	n->open++;
 	*ret_inode = n;
 	return 0;
+}
+
+static void inode_close(struct inode *n)
+{
+	n->open--;
+	inode_release(n);
+	inode_drop(n);
 }
 
 int sim_file_open(struct env *env, const char *path, int flags, struct file **ret_file)
@@ -800,7 +825,7 @@ int sim_file_open(struct env *env, const char *path, int flags, struct file **re
 	r = call_end(&c, open_happens(c.process, path, flags, &n));
 	if (r < 0) {
 		if (n)
-			inode_drop(n);
+			inode_close(n);
 		return r;
 	}
 	struct sim_file *f = sim_alloc(sizeof *f);
@@ -821,7 +846,7 @@ int sim_file_close(struct env *env, struct file *file)
 	assert(f->under_way == 0 && file->env == env);
 	link_drop(&f->lock_link);
 	link_drop(&f->link);
-	inode_drop(f->inode);
+	inode_close(f->inode);
 	free(f);
 	return env->dead ? -ESHUTDOWN : 0;
 }
@@ -907,7 +932,7 @@ void sim_disk_power_loss(struct sim_host *h)
 		struct inode *n = container_of(l, struct inode, link);
 		log_settle(n, UINT64_MAX);
 		image_share(&n->now, &n->durable);
-		n->diverged = false;
+		n->diverged = n->unlinked = false;
 		n->refs++; /* so that none goes while the entries change */
 	}
 	link_for (l, &h->inodes) {

@@ -22,7 +22,9 @@ enum segment_op {
 	SEGMENT_FENCE,  /* R8: durable; fills length, state, last_crc, last_seq */
 	SEGMENT_SEAL,   /* R9: cut to `block`, chain ends with `crc`; footer; synced */
 	SEGMENT_REPAIR, /* takeover: append verified bytes under the taker's epoch, whatever the copy's state, at
-			   `block` <= its length; only while fenced at exactly `epoch` and not sealed */
+			   `block` <= its length; only while fenced at exactly `epoch` and not sealed. Durable when
+			   answered, as is all that was there before; `blocks` 0 only makes durable what is there (a
+			   doubtful copy refuses SYNC) */
 	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there */
 	SEGMENT_STAT,   /* as FENCE but fences nothing */
 };
@@ -43,6 +45,7 @@ struct segment_io {
 	const struct iovec *iov;
 	int iov_count;
 	struct segment_header header; /* CREATE */
+	bool reserve;                 /* CREATE: may use the reserve (R32): for checkpoints and what frees space */
 	uint32_t crc;                 /* SEAL: header CRC of the last record within [0, block) */
 	/* results */
 	int status;

@@ -40,6 +40,7 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 	m->block = io->block;
 	m->blocks = io->blocks;
 	m->crc = io->crc;
+	m->reserve = io->reserve;
 	if (io->op != SEGMENT_CREATE)
 		return;
 	aquifer__segment__header__init(&ret->header);
@@ -94,6 +95,7 @@ int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint
 	io.block = m->block;
 	io.blocks = m->blocks;
 	io.crc = m->crc;
+	io.reserve = m->reserve;
 	const char *why = io.segment == 0 || io.segment > SEGMENT_ID_MAX ? "that is no segment id" : NULL;
 	if (!why)
 		why = parse_blocks(&io, payload_bytes, reply_limit);

@@ -1,0 +1,176 @@
+/* A data directory from inside: what segment_dir*.c share. Callers use parallax/segment.h.
+ * The bytes are drawn in docs/formats/data-directory.md. */
+#ifndef AQ_SEGMENT_DIR_H
+#define AQ_SEGMENT_DIR_H
+#include "core/fiber.h"
+#include "parallax/segment.h"
+#include "parallax/segment_scan.h"
+
+#define DIR_VERSION 1u
+#define DIR_PATH_MAX 1024
+#define SLOT_COUNT 2u
+#define COPY_BASE ((uint64_t)SLOT_COUNT * BLOCK_BYTES) /* file offset of a segment's block 0 */
+#define COPY_STEP_BYTES (4u << 20)                     /* allocated ahead, R35 */
+#define POOL_FILES_MAX 8u                              /* recycled files kept */
+#define TABLE_BUCKETS 1024u
+#define COPIES_MAX 4096u                               /* in memory, when idle */
+#define FILES_OPEN_MAX 256u                            /* when idle */
+
+/* ---- the file `server` (segment_dir_server.c) ---- */
+
+struct dir_server {
+	uuid id;
+	uint64_t incarnation;     /* the last that is known to be in the catalog */
+	uint64_t intent;          /* the one being raised to, or the same */
+	char boot_id[37];         /* of the machine that used it last */
+	bool clean;               /* stopped in order: everything answered since unsynced_before is durable */
+	uint64_t doubtful_before; /* unsealed copies made in earlier incarnations may lack what they answered */
+	uint64_t stale_before;    /* … come from an older state of this disk and count for nothing */
+	uint64_t unsynced_before; /* … become doubtful when the boot id changes, even after a clean stop */
+};
+
+void dir_server_encode(const struct dir_server *s, void *block);
+/* 0, -EBADMSG, -EPROTONOSUPPORT */
+int dir_server_decode(const void *block, struct dir_server *ret);
+
+/* ---- copies ---- */
+
+/* What a copy's file says of itself, in two slots that are written in turn. */
+struct copy_slot {
+	struct segment_header header;
+	uint64_t generation;
+	uint64_t incarnation; /* of the server when it was made */
+	uint64_t fenced_epoch;
+	bool sealed, broken;
+	uint32_t length;      /* sealed: the cut */
+	uint32_t prev;        /* sealed: CRC of the last record's header */
+	uint64_t last_seq;    /* sealed */
+};
+void copy_slot_encode(const struct copy_slot *s, void *block);
+int copy_slot_decode(const void *block, struct copy_slot *ret); /* 0, -EBADMSG, -EPROTONOSUPPORT */
+
+struct segment_dir;
+
+struct copy {
+	struct link hash, lru;
+	struct segment_dir *dir;
+	uint64_t id;
+	unsigned users;           /* operations that use it; it isn't evicted meanwhile */
+	struct fiber_mutex mutex; /* one control operation at a time */
+	bool loaded;              /* exists, slot and (if it does) file are known */
+	bool exists;
+	struct file *file;
+	struct file_info info;
+	struct copy_slot slot;    /* as it is durable, but for: */
+	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */
+	bool broken, breaking;    /* likewise; it is being written down */
+	bool damaged;             /* a slot is unreadable: doubtful */
+	bool lost_acked, lost_synced; /* the last scan found evidence: doubtful, broken until repaired */
+	bool unverified;          /* was repaired: to be scanned before its length is told */
+	unsigned busy;            /* reads, syncs and allocations under way */
+	bool deleting;            /* operations wait until it is gone */
+	bool sealing;             /* a cut was recorded: no more appends */
+
+	bool scanned;             /* length, last_crc, last_seq are known */
+	uint32_t length;          /* blocks that were answered, or found */
+	uint32_t last_crc;
+	uint64_t last_seq;
+	uint32_t *crcs;           /* of [0, length); NULL: not known */
+	/* the chain with what is being written */
+	uint32_t accepted, accepted_crc;
+	uint64_t accepted_seq;
+	struct link appends;      /* frames, in order */
+	int failing;              /* an append failed; those behind it fail too */
+	struct fiber_cond idle;   /* no append under way; nothing under way */
+	bool dirty;               /* answered since the last sync */
+
+	uint32_t synced;          /* [0, synced) is durable */
+	bool sync_running;
+	struct link syncs;        /* frames that wait for the next sync */
+
+	uint64_t allocated;       /* file bytes */
+	bool allocating;
+	struct link waiting;      /* frames that came before it was ready, in order */
+	bool opening;
+};
+
+struct segment_dir {
+	struct segment_server server; /* first */
+	struct env *env;
+	struct catalog *catalog;
+	char path[DIR_PATH_MAX];
+	struct file *lock;
+	struct dir_server state;
+	struct link table[TABLE_BUCKETS];
+	struct link lru;          /* copies in memory, least recently used first */
+	unsigned copies, files;
+	struct link frames_free;
+	unsigned under_way;       /* operations */
+	struct fiber_cond quiet;
+	struct fiber_mutex evict;
+	uint64_t size_limit, size_used; /* bytes; used only with a limit */
+	unsigned pool_count;
+	uint64_t pool_next;
+	uint32_t pool[POOL_FILES_MAX];
+	struct fiber_mutex pool_mutex;
+	bool closing;
+};
+
+/* One operation under way. */
+struct dir_frame {
+	struct job job;
+	struct segment_dir *dir;
+	struct copy *copy;
+	struct segment_io *io;
+	struct file_io file_io;
+	struct link link;
+	bool done;
+	void *bounce;
+	struct iovec bounce_vec;
+	uint32_t last_crc;        /* APPEND: of the last record in it */
+	uint64_t last_seq;
+	uint32_t sync_length;
+};
+
+static inline struct segment_dir *dir_of(struct segment_server *s) { return container_of(s, struct segment_dir, server); }
+
+/* segment_dir.c */
+struct dir_frame *dir_frame_get(struct segment_dir *d, struct segment_io *io); /* NULL: no memory */
+void dir_frame_end(struct dir_frame *f, int status); /* ends the operation, lets go of the copy */
+struct copy *copy_hold(struct segment_dir *d, uint64_t id); /* NULL: no memory */
+void copy_release(struct copy *c);
+void dir_evict(struct segment_dir *d); /* FIBER. Closes and forgets what is idle, down to the limits */
+void dir_path(const struct segment_dir *d, char ret_path[DIR_PATH_MAX], const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* segment_dir_server.c. FIBER */
+int dir_server_start(struct segment_dir *d, const struct segment_dir_options *options, struct report *report);
+int dir_server_write(struct segment_dir *d);
+
+/* segment_dir_copy.c. All FIBER, the copy's mutex held, but for copy_state(). */
+enum copy_state copy_state(const struct copy *c);
+int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
+int copy_scan(struct copy *c);                 /* after copy_load() */
+void copy_forget(struct copy *c);              /* closes its file; it is loaded again when needed */
+int copy_fdatasync(struct copy *c);            /* a failure breaks the copy */
+void copy_break(struct copy *c);               /* and writes that down as well as it can */
+int copy_slot_write(struct copy *c, const struct copy_slot *slot); /* durable */
+void copy_appends_wait(struct copy *c);
+void copy_busy_end(struct copy *c); /* not FIBER */
+void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);
+
+/* segment_dir_control.c. FIBER; run a whole operation. */
+int dir_control(struct dir_frame *f);
+
+/* segment_dir_pool.c. FIBER */
+int pool_open(struct segment_dir *d);
+/* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
+int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
+int pool_give(struct segment_dir *d, const char *path); /* takes the file away, durably */
+
+/* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */
+bool copy_ready(const struct copy *c, enum segment_op op);
+void copy_read_start(struct dir_frame *f);
+void copy_append_start(struct dir_frame *f);
+void copy_sync_start(struct dir_frame *f);
+#endif

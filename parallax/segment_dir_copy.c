@@ -1,0 +1,301 @@
+/* Copies: their slots, their state, loading and scanning.
+ *
+ * A copy's file:  slot 0 │ slot 1 │ segment: block 0 … size_blocks - 1 │ (sealed: footer after the cut)
+ *
+ * A slot:  0 magic "AQCOPY\0\1"   8 version u32   12 flags u32 (1 sealed, 2 broken)   16 generation u64
+ *         24 incarnation u64     32 fenced_epoch u64   40 segment u64   48 volume 16 bytes
+ *         64 epoch u64           72 salt u64           80 size_blocks u32
+ *         84 length u32          88 prev u32           92 zero   96 last_seq u64   rest zero, 4092 crc u32
+ *
+ * The slot with the greater generation counts. Both are written when the copy is made, so one
+ * that can't be read is damage: what it said (a fence!) may be lost, and the copy is doubtful. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "parallax/segment_dir.h"
+
+#define SLOT_MAGIC UINT64_C(0x0100594f50435141)
+enum { SLOT_SEALED = 1, SLOT_BROKEN = 2 };
+
+void copy_slot_encode(const struct copy_slot *s, void *block)
+{
+	uint8_t *b = block;
+	memset(b, 0, BLOCK_BYTES);
+	put_le64(b, SLOT_MAGIC);
+	put_le32(b + 8, DIR_VERSION);
+	put_le32(b + 12, (s->sealed ? SLOT_SEALED : 0) | (s->broken ? SLOT_BROKEN : 0));
+	put_le64(b + 16, s->generation);
+	put_le64(b + 24, s->incarnation);
+	put_le64(b + 32, s->fenced_epoch);
+	put_le64(b + 40, s->header.segment);
+	memcpy(b + 48, s->header.volume.bytes, 16);
+	put_le64(b + 64, s->header.epoch);
+	put_le64(b + 72, s->header.salt);
+	put_le32(b + 80, s->header.size_blocks);
+	put_le32(b + 84, s->length);
+	put_le32(b + 88, s->prev);
+	put_le64(b + 96, s->last_seq);
+	put_le32(b + BLOCK_BYTES - 4, crc32c(0, b, BLOCK_BYTES - 4));
+}
+
+int copy_slot_decode(const void *block, struct copy_slot *ret)
+{
+	const uint8_t *b = block;
+	if (get_le64(b) != SLOT_MAGIC || get_le32(b + BLOCK_BYTES - 4) != crc32c(0, b, BLOCK_BYTES - 4))
+		return -EBADMSG;
+	if (get_le32(b + 8) > DIR_VERSION)
+		return -EPROTONOSUPPORT;
+	struct copy_slot s = {
+		.header = { .segment = get_le64(b + 40), .epoch = get_le64(b + 64), .salt = get_le64(b + 72),
+			    .size_blocks = get_le32(b + 80) },
+		.generation = get_le64(b + 16), .incarnation = get_le64(b + 24), .fenced_epoch = get_le64(b + 32),
+		.sealed = get_le32(b + 12) & SLOT_SEALED, .broken = get_le32(b + 12) & SLOT_BROKEN,
+		.length = get_le32(b + 84), .prev = get_le32(b + 88), .last_seq = get_le64(b + 96),
+	};
+	memcpy(s.header.volume.bytes, b + 48, 16);
+	if (s.header.size_blocks < 2 || s.header.size_blocks > SEGMENT_BLOCKS_MAX || s.length > s.header.size_blocks)
+		return -EBADMSG;
+	*ret = s;
+	return 0;
+}
+
+void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX])
+{
+	dir_path(c->dir, ret_path, "segments/%02x/%012" PRIx64 ".seg", (unsigned)(c->id & 0xff), c->id);
+}
+
+enum copy_state copy_state(const struct copy *c)
+{
+	const struct dir_server *s = &c->dir->state;
+	if (!c->exists)
+		return COPY_ABSENT;
+	if (c->broken)
+		return COPY_BROKEN;
+	if (c->slot.sealed)
+		return COPY_WHOLE;
+	if (c->lost_synced || c->slot.incarnation < s->stale_before)
+		return COPY_BROKEN;
+	return c->damaged || c->lost_acked || c->slot.incarnation < s->doubtful_before ? COPY_DOUBTFUL : COPY_WHOLE;
+}
+
+/* ---- loading ---- */
+
+/* Reads the slots, again if they look damaged: a bit may flip on the way. */
+static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, unsigned *ret_good)
+{
+	int r = -EIO;
+	*ret_good = 0;
+	for (int try = 0; try < 3 && *ret_good < SLOT_COUNT; try++) {
+		size_t done = 0;
+		r = file_read_wait(c->file, blocks, SLOT_COUNT * BLOCK_BYTES, 0, &done);
+		if (r == -EIO)
+			continue;
+		if (r < 0)
+			return r;
+		*ret_good = 0;
+		for (unsigned i = 0; i < SLOT_COUNT; i++) {
+			struct copy_slot s;
+			int d = done < (i + 1) * BLOCK_BYTES ? -EBADMSG : copy_slot_decode(blocks + i * BLOCK_BYTES, &s);
+			if (d == -EPROTONOSUPPORT)
+				return d;
+			if (d < 0 || s.header.segment != c->id)
+				continue;
+			if (*ret_good == 0 || s.generation > ret->generation)
+				*ret = s;
+			(*ret_good)++;
+		}
+	}
+	return r;
+}
+
+static int copy_file_load(struct copy *c)
+{
+	uint8_t *blocks = env_alloc_aligned(SLOT_COUNT * BLOCK_BYTES);
+	if (!blocks)
+		return -ENOMEM;
+	unsigned good = 0;
+	int r = file_stat(c->file, &c->info);
+	if (r == 0)
+		r = slots_read(c, blocks, &c->slot, &good);
+	free(blocks);
+	if (r < 0)
+		return r;
+	if (good == 0) { /* nothing is known of it: an id, and that it counts for nothing */
+		c->slot = (struct copy_slot){ .header = { .segment = c->id, .size_blocks = 2 }, .broken = true };
+		c->scanned = true;
+		c->length = c->accepted = 1;
+	}
+	c->damaged = good < SLOT_COUNT;
+	c->broken |= c->slot.broken;
+	c->fenced_epoch = MAX(c->fenced_epoch, c->slot.fenced_epoch);
+	if (c->allocated == 0)
+		c->allocated = UINT64_MAX; /* nothing is appended to a copy of an earlier time */
+	if (c->slot.sealed) {
+		c->unverified = false;
+		c->scanned = true;
+		c->length = c->accepted = c->synced = c->slot.length;
+		c->last_crc = c->slot.prev;
+		c->last_seq = c->slot.last_seq;
+	}
+	return 0;
+}
+
+/* A fence of a segment that was never here. */
+static int fence_file_load(struct copy *c)
+{
+	char path[DIR_PATH_MAX];
+	struct file *f;
+	dir_path(c->dir, path, "segments/%02x/%012" PRIx64 ".fence", (unsigned)(c->id & 0xff), c->id);
+	int r = file_open(c->dir->env, path, 0, &f);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	struct copy_slot s;
+	r = -ENOMEM;
+	for (int try = 0; block && try < 3 && r != 0; try++) {
+		size_t done = 0;
+		r = file_read_wait(f, block, BLOCK_BYTES, 0, &done);
+		if (r == 0)
+			r = done == BLOCK_BYTES ? copy_slot_decode(block, &s) : -EBADMSG;
+	}
+	free(block);
+	file_close(c->dir->env, f);
+	if (r == -EBADMSG) { /* fenced at nobody knows what: for everybody */
+		c->fenced_epoch = UINT64_MAX;
+		return 0;
+	}
+	if (r == 0)
+		c->fenced_epoch = MAX(c->fenced_epoch, s.fenced_epoch);
+	return r;
+}
+
+int copy_load(struct copy *c)
+{
+	char path[DIR_PATH_MAX];
+	if (c->loaded && (c->file || !c->exists))
+		return 0;
+	copy_path(c, path);
+	int r = file_open(c->dir->env, path, FILE_OPEN_WRITE | FILE_OPEN_DIRECT, &c->file);
+	if (r == -ENOENT || r == -ENOTDIR) {
+		c->exists = false;
+		r = fence_file_load(c);
+		c->loaded = r == 0;
+		return r;
+	}
+	if (r < 0)
+		return r;
+	c->dir->files++;
+	c->exists = true;
+	r = copy_file_load(c);
+	c->loaded = r == 0;
+	if (r < 0)
+		copy_forget(c);
+	return r;
+}
+
+void copy_forget(struct copy *c)
+{
+	if (c->file) {
+		c->dir->files--;
+		struct file *f = c->file;
+		c->file = NULL;
+		file_close(c->dir->env, f);
+	}
+}
+
+int copy_scan(struct copy *c)
+{
+	if ((c->scanned && !c->unverified) || !c->exists)
+		return 0;
+	uint32_t size = c->slot.header.size_blocks;
+	struct segment_scan s;
+	uint32_t *crcs = calloc(size, sizeof *crcs);
+	int r = crcs ? segment_scan(c->dir->env, c->file, COPY_BASE, &c->slot.header, size, crcs, &s) : -ENOMEM;
+	if (r < 0) {
+		free(crcs);
+		return r;
+	}
+	free(c->crcs);
+	c->crcs = crcs;
+	c->length = c->accepted = s.length;
+	c->last_crc = c->accepted_crc = s.last_crc;
+	c->last_seq = c->accepted_seq = s.last_seq;
+	c->lost_acked = s.lost_acked;
+	c->lost_synced = s.lost_synced;
+	c->scanned = true;
+	c->unverified = false;
+	return 0;
+}
+
+/* ---- making things durable ---- */
+
+int copy_fdatasync(struct copy *c)
+{
+	uint32_t length = c->scanned ? c->length : 0;
+	c->dirty = false;
+	int r = file_sync_wait(c->file);
+	if (r == 0)
+		c->synced = MAX(c->synced, length);
+	else
+		copy_break(c);
+	return r;
+}
+
+int copy_slot_write(struct copy *c, const struct copy_slot *slot)
+{
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	if (!block)
+		return -ENOMEM;
+	struct copy_slot s = *slot;
+	s.generation = c->slot.generation + 1;
+	copy_slot_encode(&s, block);
+	int r = file_write_wait(c->file, block, BLOCK_BYTES, (s.generation % SLOT_COUNT) * BLOCK_BYTES);
+	if (r == 0)
+		r = copy_fdatasync(c);
+	free(block);
+	if (r == 0)
+		c->slot = s;
+	return r;
+}
+
+/* A sync failed: the kernel has forgotten what it could not write. Never to be trusted again, so
+ * it is written down at once; if even that fails, this process still knows, and a later one
+ * finds what a scan finds. */
+void copy_break(struct copy *c)
+{
+	c->broken = true;
+	if (c->slot.broken || c->breaking || !c->file || c->dir->env->dead)
+		return;
+	c->breaking = true;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	if (!block) {
+		c->breaking = false;
+		return;
+	}
+	struct copy_slot s = c->slot;
+	s.broken = true;
+	s.generation++;
+	copy_slot_encode(&s, block);
+	if (file_write_wait(c->file, block, BLOCK_BYTES, (s.generation % SLOT_COUNT) * BLOCK_BYTES) == 0 &&
+	    file_sync_wait(c->file) == 0)
+		c->slot = s;
+	c->breaking = false;
+	free(block);
+}
+
+void copy_busy_end(struct copy *c)
+{
+	if (--c->busy == 0)
+		fiber_cond_wake(&c->idle);
+}
+
+void copy_appends_wait(struct copy *c)
+{
+	while (!link_empty(&c->appends))
+		fiber_cond_wait(&c->dir->env->loop, &c->idle);
+}

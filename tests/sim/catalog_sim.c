@@ -1,0 +1,329 @@
+#include "tests/sim/catalog_sim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/env_sim_world.h"
+#include "core/fiber.h"
+
+#define LATE_DEFAULT_NS (10 * NS_PER_S)
+#define LATENCY_DEFAULT_NS NS_PER_MS
+
+struct item {
+	char *key;
+	struct catalog_value value;
+};
+
+struct catalog_sim {
+	struct sim *sim;
+	struct catalog_sim_doses doses;
+	bool down;
+	uint64_t revision;
+	struct item *items; /* by key */
+	size_t count, room;
+	unsigned clients;
+	struct link late;
+	void (*applied)(void *arg, const struct catalog_txn *t);
+	void *applied_arg;
+};
+
+struct client {
+	struct catalog catalog; /* first */
+	struct catalog_sim *s;
+};
+
+/* A transaction that arrives when its sender doesn't wait for it any more; owns its strings. */
+struct late {
+	struct sim_event event;
+	struct link link;
+	struct catalog_sim *s;
+	struct catalog_txn txn;
+};
+
+/* ---- the map ---- */
+
+static size_t item_find(const struct catalog_sim *s, const char *key, bool *ret_found)
+{
+	size_t low = 0, high = s->count;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		int c = strcmp(s->items[middle].key, key);
+		if (c == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*ret_found = false;
+	return low;
+}
+
+static uint64_t item_revision(const struct catalog_sim *s, const char *key)
+{
+	bool found;
+	size_t i = item_find(s, key, &found);
+	return found ? s->items[i].value.revision : 0;
+}
+
+static void item_free(struct item *i)
+{
+	free(i->key);
+	catalog_value_free(&i->value);
+}
+
+static void item_set(struct catalog_sim *s, const struct catalog_change *c)
+{
+	bool found;
+	size_t i = item_find(s, c->key, &found);
+	if (found) {
+		item_free(&s->items[i]);
+		memmove(s->items + i, s->items + i + 1, (s->count - i - 1) * sizeof *s->items);
+		s->count--;
+	}
+	if (!c->bytes)
+		return;
+	if (s->count == s->room) {
+		s->room = s->room ? 2 * s->room : 64;
+		s->items = realloc(s->items, s->room * sizeof *s->items);
+		if (!s->items)
+			abort();
+	}
+	memmove(s->items + i + 1, s->items + i, (s->count - i) * sizeof *s->items);
+	struct item n = { .key = strdup(c->key), .value = { sim_alloc(c->length + 1), c->length, s->revision } };
+	memcpy(n.value.bytes, c->bytes, c->length);
+	s->items[i] = n;
+	s->count++;
+}
+
+static int txn_apply(struct catalog_sim *s, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	for (unsigned i = 0; i < t->compare_count; i++)
+		if (item_revision(s, t->compare[i].key) != t->compare[i].revision)
+			return -EAGAIN;
+	s->revision++;
+	for (unsigned i = 0; i < t->change_count; i++)
+		item_set(s, &t->change[i]);
+	if (ret_revision)
+		*ret_revision = s->revision;
+	sim_trace(s->sim, NULL, "catalog", s->revision, t->change_count);
+	if (s->applied)
+		s->applied(s->applied_arg, t);
+	return 0;
+}
+
+/* ---- late transactions ---- */
+
+static void late_free(struct late *l)
+{
+	for (unsigned i = 0; i < l->txn.compare_count; i++)
+		free((char *)(uintptr_t)l->txn.compare[i].key);
+	for (unsigned i = 0; i < l->txn.change_count; i++) {
+		free((char *)(uintptr_t)l->txn.change[i].key);
+		free((char *)(uintptr_t)l->txn.change[i].bytes);
+	}
+	link_drop(&l->link);
+	free(l);
+}
+
+static void late_fire(struct sim_event *e)
+{
+	struct late *l = container_of(e, struct late, event);
+	txn_apply(l->s, &l->txn, NULL);
+	late_free(l);
+}
+
+static void late_kill(struct sim_event *e) { late_free(container_of(e, struct late, event)); }
+
+static void late_add(struct catalog_sim *s, const struct catalog_txn *t)
+{
+	struct late *l = sim_alloc(sizeof *l);
+	l->s = s;
+	l->txn = *t;
+	for (unsigned i = 0; i < t->compare_count; i++)
+		l->txn.compare[i].key = strdup(t->compare[i].key);
+	for (unsigned i = 0; i < t->change_count; i++) {
+		struct catalog_change *c = &l->txn.change[i];
+		c->key = strdup(c->key);
+		if (!c->bytes)
+			continue;
+		void *copy = sim_alloc(c->length + 1);
+		memcpy(copy, t->change[i].bytes, c->length);
+		c->bytes = copy;
+	}
+	l->event = (struct sim_event){ .name = "late transaction", .fire = late_fire, .kill = late_kill };
+	link_push(&s->late, &l->link);
+	sim_event_add(s->sim, &l->event, NULL, sim_below(s->sim, s->doses.late_ns ? s->doses.late_ns : LATE_DEFAULT_NS));
+}
+
+/* ---- calls ---- */
+
+/* The way there or back. */
+static int travel(struct client *c)
+{
+	struct env *env = c->catalog.env;
+	if (env->dead)
+		return -ESHUTDOWN;
+	return fiber_sleep(&env->loop, sim_latency(c->s->sim, c->s->doses.latency_ns, LATENCY_DEFAULT_NS));
+}
+
+static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	struct catalog_sim *s = c->s;
+	for (unsigned i = 0; i < t->change_count; i++)
+		assert(strlen(t->change[i].key) <= CATALOG_KEY_MAX && t->change[i].length <= CATALOG_VALUE_MAX);
+	int r = travel(c);
+	if (r < 0) { /* killed on the way: it was sent, or not */
+		if (r == -ESHUTDOWN && sim_random(s->sim) & 1)
+			late_add(s, t);
+		return r;
+	}
+	if (s->down || sim_chance(s->sim, s->doses.timeout)) {
+		uint64_t how = sim_below(s->sim, 3);
+		if (how == 0 && !s->down)
+			txn_apply(s, t, NULL);
+		else if (how == 1)
+			late_add(s, t);
+		r = fiber_sleep(&catalog->env->loop, NS_PER_S);
+		return r < 0 ? r : -ETIMEDOUT;
+	}
+	uint64_t revision = 0;
+	int result = txn_apply(s, t, &revision);
+	r = travel(c);
+	if (r == 0 && result == 0 && ret_revision)
+		*ret_revision = revision;
+	return r < 0 ? r : result;
+}
+
+static int read_begin(struct client *c)
+{
+	int r = travel(c);
+	if (r == 0 && (c->s->down || sim_chance(c->s->sim, c->s->doses.timeout))) {
+		r = fiber_sleep(&c->catalog.env->loop, NS_PER_S);
+		return r < 0 ? r : -ETIMEDOUT;
+	}
+	return r;
+}
+
+static struct catalog_value value_copy(const struct catalog_value *v)
+{
+	struct catalog_value n = { sim_alloc(v->length + 1), v->length, v->revision };
+	memcpy(n.bytes, v->bytes, v->length);
+	return n;
+}
+
+static int sim_get(struct catalog *catalog, const char *key, struct catalog_value *ret_value)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	*ret_value = (struct catalog_value){ 0 };
+	int r = read_begin(c);
+	if (r < 0)
+		return r;
+	bool found;
+	size_t i = item_find(c->s, key, &found);
+	struct catalog_value v = found ? value_copy(&c->s->items[i].value) : (struct catalog_value){ 0 };
+	r = travel(c);
+	if (r < 0 || !found) {
+		catalog_value_free(&v);
+		return r < 0 ? r : -ENOENT;
+	}
+	*ret_value = v;
+	return 0;
+}
+
+static int sim_list(struct catalog *catalog, const char *prefix,
+		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	struct catalog_sim *s = c->s;
+	int r = read_begin(c);
+	if (r < 0)
+		return r;
+	/* `entry` may suspend and change things: it sees the state of this moment. */
+	bool found;
+	size_t first = item_find(s, prefix, &found), count = 0;
+	while (first + count < s->count && strncmp(s->items[first + count].key, prefix, strlen(prefix)) == 0)
+		count++;
+	struct item *copy = sim_alloc((count + 1) * sizeof *copy);
+	for (size_t i = 0; i < count; i++)
+		copy[i] = (struct item){ strdup(s->items[first + i].key), value_copy(&s->items[first + i].value) };
+	r = travel(c);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = entry(arg, copy[i].key, &copy[i].value);
+	for (size_t i = 0; i < count; i++)
+		item_free(&copy[i]);
+	free(copy);
+	return r;
+}
+
+static void sim_close(struct catalog *catalog)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	c->s->clients--;
+	free(c);
+}
+
+static const struct catalog_ops sim_catalog_ops = {
+	.txn = sim_txn, .get = sim_get, .list = sim_list, .close = sim_close,
+};
+
+/* ---- making one ---- */
+
+struct catalog_sim *catalog_sim_create(struct sim *sim)
+{
+	struct catalog_sim *s = sim_alloc(sizeof *s);
+	s->sim = sim;
+	link_init(&s->late);
+	return s;
+}
+
+void catalog_sim_destroy(struct catalog_sim *s)
+{
+	if (!s)
+		return;
+	assert(s->clients == 0);
+	while (!link_empty(&s->late)) {
+		struct late *l = container_of(s->late.next, struct late, link);
+		sim_event_remove(s->sim, &l->event);
+		late_free(l);
+	}
+	for (size_t i = 0; i < s->count; i++)
+		item_free(&s->items[i]);
+	free(s->items);
+	free(s);
+}
+
+struct catalog_sim_doses *catalog_sim_doses(struct catalog_sim *s) { return &s->doses; }
+void catalog_sim_outage(struct catalog_sim *s, bool down) { s->down = down; }
+uint64_t catalog_sim_revision(const struct catalog_sim *s) { return s->revision; }
+
+struct catalog *catalog_sim_open(struct catalog_sim *s, struct env *env)
+{
+	struct client *c = sim_alloc(sizeof *c);
+	c->catalog = (struct catalog){ .ops = &sim_catalog_ops, .env = env };
+	c->s = s;
+	s->clients++;
+	return &c->catalog;
+}
+
+void catalog_sim_each(struct catalog_sim *s, const char *prefix,
+		      void (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
+{
+	bool found;
+	for (size_t i = item_find(s, prefix, &found); i < s->count; i++) {
+		if (strncmp(s->items[i].key, prefix, strlen(prefix)))
+			return;
+		entry(arg, s->items[i].key, &s->items[i].value);
+	}
+}
+
+void catalog_sim_watch(struct catalog_sim *s, void (*applied)(void *arg, const struct catalog_txn *t), void *arg)
+{
+	s->applied = applied;
+	s->applied_arg = arg;
+}
