@@ -64,7 +64,7 @@ bool name_valid(const char *name)
 	if (!isalnum((unsigned char)name[0]))
 		return false;
 	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-	return name[n] == '\0' && n <= 63;
+	return n <= 63 && name[n] == '\0';
 }
 
 static int option_index(const struct option_spec *spec, const char *name)

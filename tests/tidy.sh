@@ -1,0 +1,137 @@
+#!/bin/bash
+# tidy.sh [BUILD]: house rules that a script can check, in seconds. Prints FILE:LINE: RULE for each break and
+# fails if there was one. With BUILD, the directory of built objects, mutable globals are looked for as well.
+# CLANG_TIDY=1 runs clang-tidy too, which takes minutes.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+build=${1:-}
+
+files() { git ls-files -co --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done; }
+folders='core formats parallax proto server agent'
+# shellcheck disable=SC2046,SC2086
+sources=$(files $(printf "%s/*.[ch] " $folders))
+code=$(files '*.[ch]')
+text=$(files | grep -vE '^tests/(fuzz/corpus/|tidy\.sh$)|\.(png|svg|img|bin)$')
+
+# Reads FILE:LINE:… lines and says which rule each breaks.
+complain() {
+	local rule=$1 file line rest
+	while IFS=: read -r file line rest; do
+		echo "$file:$line: $rule"
+	done
+}
+
+# --- the world is an argument: what only env_linux may call, and who else may for a reason ---
+leak() { # calls, files that may
+	# shellcheck disable=SC2086
+	awk -v calls="(^|[^A-Za-z0-9_>.])($1) *[(]" '{ gsub(/\/\*.*\*\//, ""); sub(/\/\*.*|^[ \t]+\*.*/, "") }
+		$0 ~ calls { print FILENAME ":" FNR ":" }' $sources | grep -vE "^($2)" |
+		complain "calls ${1//|/ or }, which belongs to env (core/env.h)"
+}
+rule_env() {
+	leak 'clock_gettime|gettimeofday|time' 'core/env_linux'
+	leak 'rand|srand|random|srandom|getrandom' 'core/env_linux'
+	leak 'io_submit|io_setup|io_getevents' 'core/env_linux'
+	leak 'socket|accept4?|connect|epoll_create1' 'core/env_linux'
+	leak 'usleep|nanosleep|sleep' 'core/env_linux|agent/exports/loop_device' # waits for the kernel on a thread of its own
+	leak 'pthread_create' 'core/env_linux|agent/exports/aside'               # calls that may hang in the kernel
+	leak 'getenv|secure_getenv|setenv' 'agent/[^/]*\.c|agent/cli/cli\.c|agent/daemon/args\.c|server/aquifer-server\.c'
+}
+
+# --- dependencies point one way: core ← formats, proto ← parallax ← server, agent ---
+layer() { # folder, folders it must not include from
+	# shellcheck disable=SC2046
+	grep -nE "#include \"($2)/" $(files "$1/*.[ch]") /dev/null | complain "$1 must not depend on ${2//|/ or }"
+}
+rule_layers() {
+	layer core 'formats|proto|parallax|server|agent|tests'
+	layer formats 'proto|parallax|server|agent|tests'
+	layer proto 'formats|parallax|server|agent|tests'
+	layer parallax 'server|agent|tests'
+	layer server 'agent|tests'
+	layer agent 'tests'
+}
+
+rule_text() {
+	# shellcheck disable=SC2086
+	{
+		grep -nE '\b(TODO|FIXME|XXX|HACK)\b' $text | complain 'left-over marker (do it, or write an issue)'
+		grep -nE '/wor[k]/|/hom[e]/[a-z]' $text | grep -vE '^(tests/unit|docs)/' | complain 'path of one machine'
+		grep -nE '^(<<<<<<<|>>>>>>>)( |$)' $text | complain 'merge conflict'
+		grep -nE '[[:space:]]+$' $code | complain 'blanks at the end of the line'
+		grep -nE '^( {4}|( {8})+)[A-Za-z].*[;{]$' $sources | complain 'indented with blanks (use tabs)'
+	}
+	for f in $text; do
+		[ -s "$f" ] && [ -n "$(tail -c1 "$f" | tr -d '\0')" ] && echo "$f:1: no newline at the end of the file"
+	done
+	echo "$code" | xargs wc -l | while read -r lines f; do
+		[ "$f" != total ] && [ "$lines" -gt 900 ] &&
+			echo "$f:$lines: longer than 900 lines (split it where two parts change for different reasons)"
+	done
+	for f in $sources; do
+		[[ $f != *.h ]] || grep -qE '^#ifndef AQ_[A-Z0-9_]+_H$' "$f" || echo "$f:1: header without an AQ_…_H guard"
+	done
+	for f in $(files '*.sh' '.ci/*' 'tests/fuzz/run' 'deploy/*'); do
+		head -n1 "$f" | grep -q '^#!.*sh$' && ! bash -n "$f" 2>/dev/null && echo "$f:1: does not parse as a shell script"
+	done
+}
+
+# --- tables: one sorted line each, and a manual page for what is in them ---
+table() { # file, prefix of the symbols, prefix of the manual pages
+	local names name page
+	[ -f "$1" ] || return
+	names=$(sed -nE "s/^[[:space:]]*&$2([a-z0-9_]+),.*/\1/p" "$1")
+	[ -n "$names" ] || echo "$1:1: no line of its table begins with &$2"
+	[ "$names" = "$(echo "$names" | LC_ALL=C sort -u)" ] || echo "$1:1: the table is not sorted"
+	for name in $names; do
+		page=docs/man/$3${name//_/-}.7.md
+		[ -f "$page" ] || echo "$1:1: there is no $page"
+	done
+}
+rule_tables() {
+	table agent/graph/drivers.c driver_ aquifer-driver-
+	table agent/exports/table.c export_ aquifer-export-
+	local f name
+	for f in $(files 'docs/man/*.md'); do
+		name=$(basename "$f" .md)
+		[ "$(head -n1 "$f")" = "% ${name%.*}(${name##*.}) | Aquifer" ] ||
+			echo "$f:1: the first line must be: % ${name%.*}(${name##*.}) | Aquifer"
+	done
+}
+
+# --- no mutable file-scope state in what a simulated cluster has many of ---
+rule_state() {
+	local d o c
+	[ -d "$build/obj" ] || return
+	for d in formats parallax proto server agent/graph agent/components; do
+		for o in "$build/obj/$d"/*.o; do
+			c=${o#"$build/obj/"}
+			c=${c%.o}.c
+			[ -f "$c" ] || continue
+			objdump -t "$o" | awk -v c="$c" '/ O \.(data|bss)/ && !/\.data\.rel\.ro/ {
+				print c ":1: mutable variable " $NF " at file scope (two instances must be able to live in one process)" }'
+		done
+	done
+}
+
+rule_cppcheck() {
+	command -v cppcheck >/dev/null || { echo "tidy: cppcheck is not installed, skipped" >&2; return; }
+	# autoVariables: fibers hand out addresses of locals and wait until they are let go. uninitvar, memleak: it
+	# doesn't see that a pointer inside a struct was filled or kept; the sanitizers do. preprocessorErrorDirective:
+	# it trips over commas in macro arguments.
+	# shellcheck disable=SC2086
+	cppcheck --quiet -j2 --std=c11 --inline-suppr --enable=warning,portability --suppress=autoVariables --suppress=uninitvar \
+		--suppress=memleak --suppress=preprocessorErrorDirective '-Djson_object_foreach(o,k,v)=for(;;)' --template='{file}:{line}: cppcheck {id}: {message}' -I. $folders 2>&1
+}
+
+rule_clang_tidy() {
+	[ -n "${CLANG_TIDY:-}" ] || return
+	local flags
+	flags="-std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=312 -I. -I${build:-build}/gen $(pkg-config --cflags fuse3 libprotobuf-c jansson)"
+	# shellcheck disable=SC2016
+	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
+}
+
+breaks=$(for rule in env layers text tables state cppcheck clang_tidy; do "rule_$rule"; done)
+[ -z "$breaks" ] || { echo "$breaks"; exit 1; }
+echo "tidy: all rules kept"
