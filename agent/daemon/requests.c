@@ -11,6 +11,7 @@
 #include "agent/daemon/launch.h"
 #include "agent/daemon/log.h"
 #include "agent/daemon/spawn.h"
+#include "agent/exports/loop_device.h"
 #include "core/version.h"
 
 /* A graph opens in well under a second, but a volume may have 256 MiB of log to replay, from a slow disk. */
@@ -135,8 +136,27 @@ static int ask_tapdisk(struct agent *a, struct tap *tap, const struct client_cal
 	return r;
 }
 
+/* On a worker thread: opening a device may wait for somebody who waits for the hung tapdisk. */
+static int abort_loop(void *device)
+{
+	return loop_connection_abort(device, NULL);
+}
+
+/* FIBER. Kills a tapdisk that doesn't answer. One that can't even die (it waits for a disk) still holds
+ * up the users of its loop devices: their connections are ended for it. */
+static void kill_hung(struct agent *a, struct tap *tap)
+{
+	tap_kill(tap);
+	if (tap_wait_end(tap, END_NS) == 0)
+		return;
+	for (unsigned i = 0; i < tap->state.device_count; i++)
+		if (strcmp(tap->state.device[i].export, "loop") == 0)
+			env_offload_wait(a->env, abort_loop, tap->state.device[i].device);
+	tap_wait_end(tap, END_NS);
+}
+
 /* After CLOSE: which devices stay? With none, wait for its end. */
-static int after_close(struct tap *tap, const char *name, const char *text, bool force, struct report *report)
+static int after_close(struct agent *a, struct tap *tap, const char *name, const char *text, bool force, struct report *report)
 {
 	json_t *left = json_loads(text, 0, NULL);
 	size_t count = json_array_size(left);
@@ -153,8 +173,7 @@ static int after_close(struct tap *tap, const char *name, const char *text, bool
 	if (!force)
 		return report_set(report, -ETIMEDOUT, "the device is closed, but its tapdisk (pid %d) doesn't end (detach --force kills it)",
 				  (int)tap->state.pid);
-	tap_kill(tap);
-	tap_wait_end(tap, END_NS);
+	kill_hung(a, tap);
 	tap_forget(tap);
 	return 0;
 }
@@ -186,14 +205,13 @@ static int detach_one(struct agent *a, const char *name, bool force, struct repo
 		tap->phase = TAP_STOPPING;
 	int r = ask_tapdisk(a, tap, &call, &text, report);
 	if (r == 0) {
-		r = after_close(tap, device, text, force, report);
+		r = after_close(a, tap, device, text, force, report);
 	} else if (tap->pidfd < 0) {
 		tap_forget(tap); /* it died meanwhile: gone is gone */
 		r = 0;
 	} else if (force && (r == -ETIMEDOUT || r == -ENOTCONN)) {
 		log_line("tapdisk %s (pid %d) doesn't answer and is killed, as asked", tap->state.name, (int)tap->state.pid);
-		tap_kill(tap);
-		tap_wait_end(tap, END_NS);
+		kill_hung(a, tap);
 		tap_forget(tap);
 		r = 0;
 	}

@@ -1,16 +1,14 @@
 #!/bin/bash
-# Detaching is refused while the device is in use, naming the user; by force it is not, and the kernel frees the device at its last close.
-. "$(dirname "$0")/loop.inc"
-begin mkfs.ext4 mkfs.btrfs
+# Detaching is refused while the device is in use, naming the user; by force it is not, and the kernel frees the device
+# at its last close.
+. "$(dirname "$0")/lib/loop"
+begin mkfs.ext4 mkfs.btrfs unshare
 refused() { # TEXT: a detach now is refused with TEXT
-	: >"$work/log"
-	kill -TERM $server
-	for _ in $(seq 100); do [ -s "$work/log" ] && break; sleep 0.05; done
-	kill -0 $server 2>/dev/null || fail "detached in spite of: $1"
-	grep -qF "$1" "$work/log" || fail "wanted: $1"
+	"$B/aquifer" detach "$name" 2>"$work/errors" && fail "detached in spite of: $1"
+	grep -qF "$1" "$work/errors" || fail "wanted: $1; got: $(cat "$work/errors")"
 }
 truncate -s 128M "$work/a.img"
-serve $loop_name raw "$work/a.img" || fail "no device"
+attach "$work/a.img" || fail "no device"
 mkfs.ext4 -q "$device" && mount_it "$device" "$work/m" || fail "mount"
 refused "$device is mounted at $work/m"
 umount "$work/m"
@@ -26,7 +24,7 @@ kill $sleeper; wait $sleeper 2>/dev/null
 inner=$(losetup --show -f "$device") || fail "a loop device over ours"
 refused "held by $(basename "$inner")"
 losetup -d "$inner"
-if unshare -m true 2>/dev/null; then
+if unshare -m true 2>/dev/null; then # a mount that our namespace doesn't show
 	mkfs.ext4 -Fq "$device"
 	unshare -m sh -c "mount '$device' '$work/m' && echo in >'$work/in' && exec sleep 60" &
 	sleeper=$!
@@ -34,19 +32,18 @@ if unshare -m true 2>/dev/null; then
 	refused "mounted at $work/m"
 	kill $sleeper; wait $sleeper 2>/dev/null
 fi
-# By force, mounted: this process ends, the kernel frees the device with the umount.
+# By force, mounted: the tapdisk ends, the kernel frees the device with the umount.
 mkfs.ext4 -Fq "$device" && mount "$device" "$work/m" || fail "mount for force"
-kill -INT $server
-for _ in $(seq 200); do kill -0 $server 2>/dev/null || break; sleep 0.05; done
-kill -0 $server 2>/dev/null && fail "force does not end"
+timeout 60 "$B/aquifer" detach --force "$name" || fail "force"
+gone || fail "the tapdisk does not end by force"
 is_free "$device" && fail "freed under a mounted file system"
 timeout 10 umount "$work/m" || fail "umount hangs"
 is_free "$device" || fail "not freed at the last close"
 # Unused, by force: as clean as without; what was in the page cache is written.
-serve $loop_name raw "$work/a.img" || fail "no device"
-"$tools/hammer" --seconds 1 --buffered --flush-every 0 --log "$work/known" "$device" >/dev/null || fail hammer
-kill -INT $server; wait $server
-serve $loop_name raw "$work/a.img" || fail "no device"
-"$tools/hammer" --check --acked --log "$work/known" "$device" >/dev/null || fail "force without users lost buffered writes"
+attach "$work/a.img" || fail "no device"
+hammer --seconds 1 --buffered --flush-every 0 --log "$work/known" "$device" >/dev/null || fail hammer
+"$B/aquifer" detach --force "$name" || fail "force without users"
+attach "$work/a.img" || fail "no device"
+hammer --check --acked --log "$work/known" "$device" >/dev/null || fail "force without users lost buffered writes"
 detach
 echo "refusals name the user"

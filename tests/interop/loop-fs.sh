@@ -1,8 +1,8 @@
 #!/bin/bash
 # File systems on a loop device of ours: stress-ng's file stressors on ext4, xfs and btrfs, a tree copied and compared after
-# a detach, and what fsck says.
-. "$(dirname "$0")/loop.inc"
-begin mkfs.ext4 mkfs.xfs mkfs.btrfs xfs_repair stress-ng
+# a detach, and what fsck says. LONG=1: a minute each.
+. "$(dirname "$0")/lib/loop"
+begin mkfs.ext4 mkfs.xfs mkfs.btrfs xfs_repair stress-ng fstrim
 run=3
 [ "$LONG" = 1 ] && run=60
 
@@ -16,12 +16,8 @@ check_fs() {
 
 for fs in ext4 xfs btrfs; do
 	truncate -s 1G "$work/$fs.img"
-	serve $loop_name raw "$work/$fs.img" || fail "no device"
-	case $fs in
-	ext4) mkfs.ext4 -q "$device" ;;
-	xfs) mkfs.xfs -q "$device" ;;
-	btrfs) mkfs.btrfs -q "$device" >/dev/null ;;
-	esac || fail "$fs: mkfs"
+	attach "$work/$fs.img" || fail "no device"
+	"mkfs.$fs" -q "$device" >/dev/null || fail "$fs: mkfs"
 	mount_it "$device" "$work/m" || fail "$fs: mount"
 	cp -a "$here/core" "$work/m/tree"
 	stress-ng --temp-path "$work/m" --timeout ${run}s --hdd 1 --hdd-bytes 16M --hdd-opts direct,fsync --iomix 1 --iomix-bytes 16M \
@@ -31,7 +27,7 @@ for fs in ext4 xfs btrfs; do
 	umount "$work/m" || fail "$fs: umount"
 	check_fs $fs
 	detach
-	serve $loop_name raw "$work/$fs.img" || fail "no device the second time"
+	attach "$work/$fs.img" || fail "no device the second time"
 	mount_it "$device" "$work/m" || fail "$fs: mount again"
 	diff -r "$here/core" "$work/m/tree" || fail "$fs: the tree is not what was copied"
 	umount "$work/m"

@@ -1,44 +1,37 @@
 #!/bin/bash
-# kill -9 of the server under I/O: nothing hangs, the device is freed, attaching again works, and everything acknowledged is there.
-. "$(dirname "$0")/loop.inc"
+# kill -9 of the tapdisk under I/O: nothing hangs, the device is freed, attaching again works, and everything acknowledged
+# is there. LONG=1: 100 rounds.
+. "$(dirname "$0")/lib/loop"
 begin mkfs.ext4
 rounds=5
 [ "$LONG" = 1 ] && rounds=100
 
-gone() { # the server's process has ended (it is our child: a zombie counts)
-	for _ in $(seq 100); do
-		case $(cut -d' ' -f3 "/proc/$server/stat" 2>/dev/null) in ''|Z) wait $server 2>/dev/null; return 0 ;; esac
-		sleep 0.05
-	done
-	return 1
-}
-
 truncate -s 64M "$work/a.img"
 for i in $(seq $rounds); do
-	serve $loop_name raw "$work/a.img" || fail "no device in round $i"
-	[ $i = 1 ] || "$tools/hammer" --check --acked --log "$work/known" "$device" >/dev/null || fail "round $i: acknowledged writes are lost"
-	"$tools/hammer" --seconds 10 --threads 8 --zero --discard --until-error --log "$work/known" --kill $server:0.7 "$device" >/dev/null ||
+	attach "$work/a.img" || fail "no device in round $i"
+	[ "$i" = 1 ] || hammer --check --acked --log "$work/known" "$device" >/dev/null || fail "round $i: acknowledged writes are lost"
+	hammer --seconds 10 --threads 8 --zero --discard --until-error --log "$work/known" --kill "$server:0.7" "$device" >/dev/null ||
 		fail "round $i: hammer"
-	gone || fail "round $i: the killed server does not end"
+	gone || fail "round $i: the killed tapdisk does not end"
 	is_free "$device" || fail "round $i: the device is not free"
 done
-serve $loop_name raw "$work/a.img" || fail "no device after the last round"
-"$tools/hammer" --check --acked --log "$work/known" "$device" || fail "acknowledged writes are lost"
+attach "$work/a.img" || fail "no device after the last round"
+hammer --check --acked --log "$work/known" "$device" || fail "acknowledged writes are lost"
 
-# Dirty pages in the device's own page cache, and nobody but the server has it open: it must not wait for itself.
+# Dirty pages in the device's own page cache, and nobody but the tapdisk has it open: it must not wait for itself.
 dd if=/dev/urandom of="$device" bs=1M count=48 status=none
-kill -9 $server
-gone || fail "a killed server waits for its own dirty pages: $(cat "/proc/$server/stack" 2>/dev/null)"
+kill -9 "$server"
+gone || fail "a killed tapdisk waits for its own dirty pages: $(cat "/proc/$server/stack" 2>/dev/null)"
 is_free "$device" || fail "the device is not free after dirty pages"
 
 # Mounted: I/O errors, no hang; the device goes with the umount.
-serve $loop_name raw "$work/a.img" || fail "no device for a file system"
+attach "$work/a.img" || fail "no device for a file system"
 mkfs.ext4 -q "$device" && mount_it "$device" "$work/m" || fail "mount"
 dd if=/dev/zero of="$work/m/x" bs=64k count=100000 oflag=direct status=none 2>/dev/null &
 writer=$!
 sleep 0.5
-kill -9 $server
-gone || fail "the killed server does not end under a file system"
+kill -9 "$server"
+gone || fail "the killed tapdisk does not end under a file system"
 for _ in $(seq 100); do kill -0 $writer 2>/dev/null || break; sleep 0.1; done
 kill -0 $writer 2>/dev/null && fail "a writer hangs"
 for what in "losetup -a" df mount lsblk; do
@@ -47,10 +40,10 @@ for what in "losetup -a" df mount lsblk; do
 	[ $? != 124 ] || fail "$what hangs"
 done
 old=$device
-serve $loop_name raw "$work/a.img" || fail "the image can't be attached while the dead device is mounted"
+attach "$work/a.img" || fail "the image can't be attached while the dead device is mounted"
 [ "$device" != "$old" ] || fail "a mounted device was given away"
-detach
+"$B/aquifer" detach "$name" || fail "detach beside the dead device"
 timeout 10 umount "$work/m" || fail "umount hangs"
 is_free "$old" || fail "the device is not free after umount"
-grep -q aquifer /proc/self/mountinfo && grep " - fuse.aquifer " /proc/self/mountinfo && fail "a FUSE mount is left"
+grep " - fuse.aquifer " /proc/self/mountinfo && fail "a FUSE mount is left"
 echo "$((rounds + 2)) kills: no hang, devices freed, everything acknowledged is there"
