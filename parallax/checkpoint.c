@@ -252,10 +252,13 @@ static int drop_doomed(struct checkpoint *c)
 	unsigned reads = 0, kept = 0;
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++) {
 		bool whole = false;
+		const struct volume_places *p = v->places;
+		if (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, c->drops[i].mark_seq) != 0)
+			continue; /* its readers keep it; looked at again when a checkpoint is asked for */
 		r = drop_list(c, &c->drops[i], &reads, &whole);
 		if (whole)
 			c->drops[kept++] = c->drops[i];
-		else
+		else if (r == 0)
 			c->drops_left = true;
 	}
 	c->drop_count = kept;

@@ -15,6 +15,8 @@ struct volume_places {
 	/* FIBER. A lock that lives as long as this process: for volumes on servers, so that a second attach on this host is
 	 * refused before anything is fenced. -EBUSY. NULL: none. */
 	int (*lock)(void *arg, uint64_t volume, struct file **ret, struct report *report);
+	/* FIBER. -EBUSY while somebody reads the snapshot (then it isn't removed yet). NULL: nobody does. */
+	int (*snapshot_idle)(void *arg, uint64_t volume, uint64_t mark_seq);
 	/* FIBER. Ends a holder on this host for good (R34, --force); -EBUSY if it can't. NULL: nobody can be evicted. */
 	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
 	/* FIBER. A server of the cluster, by id. */

@@ -389,6 +389,18 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 	return r;
 }
 
+void space_free(struct space *s, uint64_t position) { live_add(s, position, -1); }
+
+void space_list_clear(struct space *s, struct space_list *l)
+{
+	for (uint32_t i = 0; i < l->chunk_count; i++)
+		s->dead -= l->chunks[i].count;
+	s->dead -= l->tail[0].count + l->tail[1].count;
+	struct space_list empty = { .mark_seq = l->mark_seq, .mark_position = l->mark_position, .node_end = l->node_end, .folded = l->folded };
+	list_clear(l);
+	*l = empty;
+}
+
 /* ---- encoding ----
  * header 48 bytes: magic "AQSPACE1" u64, version u32, segment count u32, list count u32, zero u32, mapped u64, dead u64, zero u64
  * segment 16 bytes: id u64, live u32, blocks u32

@@ -102,6 +102,11 @@ bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct spa
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);
 int space_drop_finish(struct space *s, uint64_t mark_seq);
 
+/* One block is free, at once: for a volume that nobody writes (behead.c). */
+void space_free(struct space *s, uint64_t position);
+/* Empties a list; its positions are what the head reaches again. */
+void space_list_clear(struct space *s, struct space_list *l);
+
 /* Segments with nothing live, wholly before segment `before`: calls `each`; then they are gone from the table. */
 void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg);
 bool space_has_free(const struct space *s, uint64_t before);

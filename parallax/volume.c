@@ -295,6 +295,19 @@ int volume_close(struct volume *v)
 	return r;
 }
 
+int volume_destroy(struct volume *v)
+{
+	int r = v->failed;
+	for (uint32_t i = 0; r == 0 && i < v->space.segment_count; i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = v->space.segments[i].id, .epoch = v->epoch };
+		r = segment_wait(v->server, &io);
+	}
+	volume_fail(v, -ESHUTDOWN);
+	stop_fibers(v);
+	volume_free(v);
+	return r;
+}
+
 /* ---- looking up ---- */
 
 static int lookup(struct tree *t, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)

@@ -35,6 +35,9 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
  * takes over as after a crash. Always frees the volume. Accepts NULL. */
 int volume_close(struct volume *v);
 
+/* FIBER. Deletes every segment from its server and frees the volume, whose keys are the caller's to remove. */
+int volume_destroy(struct volume *v);
+
 uint64_t volume_size(const struct volume *v); /* bytes */
 uint64_t volume_epoch(const struct volume *v);
 

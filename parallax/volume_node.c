@@ -15,29 +15,7 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 
-enum { FRAME_READS = 16, FRAME_IOVS = 96, CLEAR_BLOCKS = 65536, PIECES = 3 };
-
-struct volume_frame {
-	struct job job;
-	struct volume_node *n;
-	struct blk_io *io;
-	struct range range;
-	uint64_t first, blocks;         /* all blocks that the request touches */
-	uint32_t head, tail;            /* bytes of the first and last block that it leaves alone */
-	uint32_t at, attempts;
-	struct pointer pointers[VOLUME_IO_BLOCKS];
-	struct block_read reads[FRAME_READS];
-	struct iovec iovs[FRAME_IOVS];
-	uint8_t *edge[2];               /* partial blocks, made when first needed */
-	struct iovec edge_iov[2];
-	struct volume_write writes[PIECES];
-	unsigned write_count;
-	uint64_t cleared;
-	void *copy;
-	struct iovec copy_iov;
-	struct volume_flush flush;
-};
-const size_t volume_frame_size = sizeof(struct volume_frame);
+enum { CLEAR_BLOCKS = 65536 };
 
 static void read_lookup(struct job *j), read_issue(struct job *j), read_check(struct job *j);
 static void write_locked(struct job *j), write_edges_known(struct job *j), write_edges_read(struct job *j), write_next(struct job *j),
@@ -141,7 +119,7 @@ static int read_runs(struct volume_frame *f)
 {
 	unsigned reads = 0;
 	int iovs = 0;
-	while (f->at < f->blocks && reads < FRAME_READS) {
+	while (f->at < f->blocks && reads < VOLUME_FRAME_READS) {
 		uint32_t n = run_length(f, f->at);
 		bool partial = is_partial(f, f->at);
 		const struct pointer *p = &f->pointers[f->at];
@@ -156,7 +134,7 @@ static int read_runs(struct volume_frame *f)
 		} else {
 			int used;
 			while ((used = iov_slice(f->io->iov, f->io->iov_count, block_skip(f, f->at), (uint64_t)n * BLOCK_BYTES, f->iovs + iovs,
-						 FRAME_IOVS - iovs)) < 0 && n > 1)
+						 VOLUME_FRAME_IOVS - iovs)) < 0 && n > 1)
 				n /= 2;
 			if (used < 0)
 				return iovs ? 0 : -EINVAL; /* the iovecs are used up: the next round; one block in > 96 pieces: refused */
@@ -274,7 +252,7 @@ static void merge_edge(struct volume_frame *f, unsigned which)
 static int middle_iov(struct volume_frame *f, uint64_t skip, uint64_t bytes, struct volume_write *w)
 {
 	const struct blk_io *io = f->io;
-	int used = iov_slice(io->iov, io->iov_count, skip, bytes, f->iovs, FRAME_IOVS);
+	int used = iov_slice(io->iov, io->iov_count, skip, bytes, f->iovs, VOLUME_FRAME_IOVS);
 	if (used >= 0 && !(io->flags & BLK_UNSTABLE) && iov_aligned(f->iovs, used, 512, 512)) {
 		w->iov = f->iovs;
 		w->iov_count = used;

@@ -13,7 +13,30 @@ struct volume_node {
 	void *open_state;               /* the opener's own */
 };
 
-extern const size_t volume_frame_size;
+enum { VOLUME_FRAME_READS = 16, VOLUME_FRAME_IOVS = 96 };
+
+/* A request; here only so that drivers can say how large it is. */
+struct volume_frame {
+	struct job job;
+	struct volume_node *n;
+	struct blk_io *io;
+	struct range range;
+	uint64_t first, blocks;         /* all blocks that the request touches */
+	uint32_t head, tail;            /* bytes of the first and last block that it leaves alone */
+	uint32_t at, attempts;
+	struct pointer pointers[VOLUME_IO_BLOCKS];
+	struct block_read reads[VOLUME_FRAME_READS];
+	struct iovec iovs[VOLUME_FRAME_IOVS];
+	uint8_t *edge[2];               /* partial blocks, made when first needed */
+	struct iovec edge_iov[2];
+	struct volume_write writes[3];
+	unsigned write_count;
+	uint64_t cleared;
+	void *copy;
+	struct iovec copy_iov;
+	struct volume_flush flush;
+};
+
 /* Sets the node up over a volume or a reader. */
 void volume_node_init(struct volume_node *n, struct volume *v, struct volume_reader *d);
 void volume_node_submit(struct blk_node *node, struct blk_io *io);

@@ -12,6 +12,7 @@ const struct blk_driver *const driver_table[] = {
 	&driver_raw,
 	&driver_ro,
 	&driver_verify,
+	&driver_volume,
 	NULL,
 };
 

@@ -1,0 +1,59 @@
+#include "parallax/behead.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "parallax/volume_private.h"
+
+/* Frees what lies below a pointer and was born after the borders; what is older is the snapshot's too, whole subtrees of it. */
+static int free_head(struct volume *v, const struct pointer *at, uint32_t level, const struct space_list *newest)
+{
+	if (at->position == 0 || at->position <= newest->node_end)
+		return 0;
+	struct pointer *slots = env_alloc_aligned(BLOCK_BYTES);
+	int r = slots ? sources_read_wait(&v->sources, at, slots) : -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < NODE_FANOUT; i++) {
+		if (level > 0)
+			r = free_head(v, &slots[i], level - 1, newest);
+		else if (slots[i].position > newest->mark_position)
+			space_free(&v->space, slots[i].position);
+	}
+	free(slots);
+	if (r == 0)
+		space_free(&v->space, at->position);
+	return r;
+}
+
+static void forget_list(struct volume *v, struct space_list *l)
+{
+	for (uint32_t i = 0; i < l->chunk_count; i++)
+		space_free(&v->space, l->chunks[i].at.position);
+	for (unsigned k = 0; k < 2; k++)
+		if (l->written[k].count)
+			space_free(&v->space, l->written[k].at.position);
+	space_list_clear(&v->space, l);
+}
+
+int volume_behead(struct volume *v)
+{
+	int r = volume_checkpoint(v); /* now the tree is on disk, and nothing is pending */
+	if (r < 0 || v->space.list_count == 0)
+		return r;
+	struct space_list *newest = &v->space.lists[v->space.list_count - 1];
+	struct meta_snapshot s;
+	r = meta_get_snapshot(v->catalog, v->id, newest->mark_seq, &s, NULL);
+	if (r < 0 || !s.has_root)
+		return r ? r : -EAGAIN;
+	if (v->meta.root.pointer.position == s.root.pointer.position)
+		return 0;
+	r = free_head(v, &v->meta.root.pointer, v->meta.root.level, newest);
+	if (r < 0)
+		return r;
+	forget_list(v, newest);
+	tree_destroy(&v->tree);
+	tree_init(&v->tree, v->env, sources_read_node, &v->sources, &s.root.pointer, s.root.level,
+		  (unsigned)(v->limits.cache_bytes / BLOCK_BYTES));
+	v->space.mapped = s.mapped_blocks;
+	checkpoint_dirty(v);
+	return checkpoint_run(v);
+}

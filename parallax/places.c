@@ -1,0 +1,274 @@
+#include "parallax/places.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/config.h"
+#include "core/fiber.h"
+#include "parallax/segment_reader.h"
+
+#define REMOTE_DEADLINE_NS (2 * NS_PER_S)
+#define EVICT_WAIT_MS 10000
+enum { PATH_BYTES = 640 };
+
+static struct places *self(void *arg) { return arg; }
+
+static void volume_path(const struct places *p, uint64_t volume, char *ret_path)
+{
+	snprintf(ret_path, PATH_BYTES, "%s/volumes/%016" PRIx64, p->dir, volume);
+}
+
+/* ---- what a volume asks for ---- */
+
+static int open_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
+{
+	struct places *p = self(arg);
+	char path[PATH_BYTES];
+	snprintf(path, sizeof path, "%s/volumes", p->dir);
+	int r = create ? env_mkdir(p->env, path) : 0;
+	if (r == 0 && create)
+		r = env_sync_dir(p->env, p->dir);
+	volume_path(p, volume, path);
+	struct segment_dir_options options = { .create = create };
+	return r < 0 ? report_set(report, r, "%s/volumes: %s", p->dir, strerror(-r))
+		     : segment_dir_open(p->env, path, p->catalog, &options, ret, report);
+}
+
+static int open_embedded_reader(void *arg, uint64_t volume, struct segment_server **ret, struct report *report)
+{
+	struct places *p = self(arg);
+	char path[PATH_BYTES];
+	(void)report;
+	volume_path(p, volume, path);
+	return segment_reader_open(p->env, path, ret);
+}
+
+static int open_remote(void *arg, const uuid *server, struct segment_server **ret, struct report *report)
+{
+	struct places *p = self(arg);
+	struct meta_server m;
+	int r = meta_get_server(p->catalog, server, &m, NULL);
+	if (r < 0 || !m.address[0])
+		return report_set(report, r ? r : -ENOENT, "the server that holds it isn't in the catalog");
+	return segment_remote_open(p->env, m.address, REMOTE_DEADLINE_NS, ret, report);
+}
+
+static int open_lock(struct places *p, const char *name, bool exclusive, struct file **ret)
+{
+	char path[PATH_BYTES + 64];
+	snprintf(path, sizeof path, "%s/locks", p->dir);
+	int r = env_mkdir(p->env, path);
+	snprintf(path, sizeof path, "%s/locks/%s", p->dir, name);
+	if (r == 0)
+		r = file_open(p->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE, ret);
+	if (r < 0)
+		return r;
+	r = file_lock(*ret, exclusive);
+	if (r < 0) {
+		file_close(p->env, *ret);
+		*ret = NULL;
+	}
+	return r == -EAGAIN ? -EBUSY : r;
+}
+
+static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct report *report)
+{
+	char name[32];
+	snprintf(name, sizeof name, "%016" PRIx64, volume);
+	int r = open_lock(self(arg), name, /* exclusive= */ true, ret);
+	return r < 0 ? report_set(report, r, "%s/locks/%s: %s", self(arg)->dir, name, strerror(-r)) : 0;
+}
+
+int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file)
+{
+	char name[48];
+	snprintf(name, sizeof name, "%016" PRIx64 "-%016" PRIx64, volume, mark_seq);
+	return open_lock(p, name, /* exclusive= */ false, ret_file);
+}
+
+static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
+{
+	struct places *p = self(arg);
+	char name[48], path[PATH_BYTES + 64];
+	struct file *f = NULL;
+	snprintf(name, sizeof name, "%016" PRIx64 "-%016" PRIx64, volume, mark_seq);
+	int r = open_lock(p, name, /* exclusive= */ true, &f);
+	if (r == 0) {
+		snprintf(path, sizeof path, "%s/locks/%s", p->dir, name);
+		env_unlink(p->env, path);
+	}
+	file_close(p->env, f);
+	return r;
+}
+
+/* ---- other processes ---- */
+
+/* A tapdisk of ours, not whoever got its pid later. */
+static bool is_tapdisk(struct env *env, uint64_t pid)
+{
+	char path[64], name[32] = "";
+	struct file *f;
+	size_t n = 0;
+	snprintf(path, sizeof path, "/proc/%" PRIu64 "/comm", pid);
+	if (pid == 0 || file_open(env, path, 0, &f) < 0)
+		return false;
+	file_read_wait(f, name, sizeof name - 1, 0, &n);
+	file_close(env, f);
+	return strncmp(name, "aquifer", 7) == 0;
+}
+
+bool places_holder_alive(struct places *p, const struct meta_owner *owner)
+{
+	return owner->state != OWNER_FREE && is_tapdisk(p->env, owner->pid);
+}
+
+static int kill_and_wait(void *arg)
+{
+	int pidfd = (int)(intptr_t)arg;
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		return -errno;
+	struct pollfd gone = { .fd = pidfd, .events = POLLIN };
+	return poll(&gone, 1, EVICT_WAIT_MS) == 1 ? 0 : -ETIMEDOUT;
+}
+
+static int evict(void *arg, const struct meta_owner *owner, struct report *report)
+{
+	struct places *p = self(arg);
+	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner->pid, 0);
+	if (pidfd < 0 || !is_tapdisk(p->env, owner->pid)) {
+		if (pidfd >= 0)
+			close(pidfd);
+		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know (see: fuser %s/volumes)", p->dir);
+	}
+	int r = env_offload_wait(p->env, kill_and_wait, (void *)(intptr_t)pidfd);
+	close(pidfd);
+	return r < 0 ? report_set(report, r, "its holder, process %" PRIu64 ", can't be ended: %s", owner->pid, strerror(-r)) : 0;
+}
+
+/* ---- removing ---- */
+
+static int remove_tree(struct env *env, const char *path, unsigned depth);
+
+struct removal {
+	struct env *env;
+	const char *path;
+	unsigned depth;
+};
+
+static int remove_entry(void *arg, const char *name)
+{
+	struct removal *d = arg;
+	char *path;
+	if (asprintf(&path, "%s/%s", d->path, name) < 0)
+		return -ENOMEM;
+	int r = env_unlink(d->env, path);
+	if (r == -EISDIR || r == -EPERM)
+		r = d->depth < 4 ? remove_tree(d->env, path, d->depth + 1) : -ELOOP;
+	free(path);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int remove_tree(struct env *env, const char *path, unsigned depth)
+{
+	struct removal d = { env, path, depth };
+	int r = env_list_dir(env, path, remove_entry, &d);
+	if (r == 0)
+		r = env_rmdir(env, path);
+	return r == -ENOENT ? 0 : r;
+}
+
+int places_remove_embedded(struct places *p, uint64_t volume, struct report *report)
+{
+	char path[PATH_BYTES], key[META_KEY_BYTES];
+	struct segment_server *s;
+	struct segment_dir_options options = { 0 };
+	volume_path(p, volume, path);
+	int r = segment_dir_open(p->env, path, p->catalog, &options, &s, report);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0) {
+		meta_key_server(&s->id, key);
+		segment_server_close(s);
+		struct catalog_value v;
+		struct catalog_txn *t = malloc(sizeof *t);
+		if (t && catalog_get(p->catalog, key, &v) == 0) {
+			catalog_txn_init(t);
+			catalog_txn_compare(t, key, v.revision);
+			catalog_txn_delete(t, key);
+			catalog_txn(p->catalog, t, NULL); /* a name of nothing; at worst it stays */
+			catalog_value_free(&v);
+		}
+		free(t);
+	} else if (r == -EBUSY) {
+		return r;
+	}
+	r = remove_tree(p->env, path, 0); /* also a damaged one */
+	return r < 0 ? report_set(report, r, "%s can't be removed: %s", path, strerror(-r)) : 0;
+}
+
+/* ---- opening ---- */
+
+static int make_dirs(struct env *env, const char *dir)
+{
+	char part[512];
+	int r = 0;
+	for (const char *s = dir + 1; r == 0 && s; s = strchr(s, '/') ? strchr(s, '/') + 1 : NULL) {
+		const char *end = strchr(s, '/');
+		snprintf(part, sizeof part, "%.*s", (int)(end ? end - dir : (long)strlen(dir)), dir);
+		r = env_mkdir(env, part);
+	}
+	return r;
+}
+
+static int set_dir(struct places *p, const char *root, const char *url, struct report *report)
+{
+	const char *path = strncmp(url, "sqlite:", 7) == 0 ? url + 7 : NULL;
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	int n = slash ? snprintf(p->dir, sizeof p->dir, "%.*s", (int)(slash - path), path)
+		      : snprintf(p->dir, sizeof p->dir, "%s/var/lib/aquifer", root);
+	return n >= (int)sizeof p->dir ? report_set(report, -ENAMETOOLONG, "the store's path is too long (at most %zu bytes)", sizeof p->dir - 1) : 0;
+}
+
+int places_open(struct env *env, const char *root, const char *catalog_url, bool create, struct places **ret_places,
+		struct report *report)
+{
+	char url[CONFIG_VALUE_BYTES];
+	struct places *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	p->env = env;
+	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
+					 .open_remote = open_remote, .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
+					 .arg = p };
+	int r = config_catalog_url(env, root, catalog_url, url, report);
+	if (r == 0)
+		r = set_dir(p, root, url, report);
+	if (r == 0 && create) {
+		r = make_dirs(env, p->dir);
+		if (r < 0)
+			report_set(report, r, "%s can't be made: %s", p->dir, strerror(-r));
+	}
+	if (r == 0)
+		r = catalog_open(env, url, create, &p->catalog, report);
+	if (r < 0) {
+		free(p);
+		return r;
+	}
+	*ret_places = p;
+	return 0;
+}
+
+void places_close(struct places *p)
+{
+	if (!p)
+		return;
+	catalog_close(p->catalog);
+	free(p);
+}

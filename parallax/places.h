@@ -1,0 +1,28 @@
+/* Where a host's store is: the catalog, and beside it the directories of embedded volumes and the locks.
+ *
+ *   DIR/catalog.db          (DIR is var/lib/aquifer below the root, or where the catalog's file is)
+ *   DIR/volumes/<id>/       one data directory per embedded volume (R34)
+ *   DIR/locks/<id>          held by who has a volume on servers attached, on this host
+ *   DIR/locks/<id>-<mark>   shared: held by who reads a snapshot; the kernel lets go when they die */
+#ifndef AQ_PLACES_H
+#define AQ_PLACES_H
+#include "parallax/sources.h"
+
+struct places {
+	struct env *env;
+	struct catalog *catalog;
+	char dir[512];
+	struct volume_places ops;
+};
+
+/* FIBER. `catalog_url` NULL: as configured. `create`: make the store if there is none; otherwise -ENOENT. */
+int places_open(struct env *env, const char *root, const char *catalog_url, bool create, struct places **ret_places,
+		struct report *report);
+void places_close(struct places *p); /* FIBER; accepts NULL */
+/* FIBER. Removes an embedded volume's directory; -EBUSY while somebody has it. */
+int places_remove_embedded(struct places *p, uint64_t volume, struct report *report);
+/* FIBER. Holds a snapshot for reading until the file is closed. */
+int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file);
+/* FIBER. Is the process that an owner record names alive on this host? */
+bool places_holder_alive(struct places *p, const struct meta_owner *owner);
+#endif

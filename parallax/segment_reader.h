@@ -1,0 +1,9 @@
+/* Reading another process' data directory: for clones and readers of an embedded volume's snapshots. Takes
+ * no lock and changes nothing; the pointer's checksum decides whether what was read is right. */
+#ifndef AQ_SEGMENT_READER_H
+#define AQ_SEGMENT_READER_H
+#include "parallax/segment.h"
+
+/* FIBER. `path`: the data directory; it need not exist yet (reads fail with -ENOENT). */
+int segment_reader_open(struct env *env, const char *path, struct segment_server **ret_server);
+#endif

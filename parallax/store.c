@@ -1,0 +1,470 @@
+/* The store's operations: finding things, volumes' life. Snapshots and clones are in
+ * store_snapshot.c, freeing in store_reap.c, differences in store_diff.c. */
+#include "parallax/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "core/option.h"
+#include "parallax/store_private.h"
+
+int store_open(struct env *env, const struct store_options *options, struct store **ret_store, struct report *report)
+{
+	struct store *s = calloc(1, sizeof *s);
+	if (!s)
+		return -ENOMEM;
+	s->env = env;
+	s->forward = options->forward;
+	s->forward_arg = options->forward_arg;
+	int r = places_open(env, options->root, options->catalog_url, options->create, &s->places, report);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	s->catalog = s->places->catalog;
+	*ret_store = s;
+	return 0;
+}
+
+int store_close(struct store *s)
+{
+	if (!s)
+		return 0;
+	places_close(s->places);
+	free(s);
+	return 0;
+}
+
+int store_name_split(const char *text, char *ret_volume, char *ret_snapshot, struct report *report)
+{
+	const char *at = strchr(text, '@');
+	size_t n = at ? (size_t)(at - text) : strlen(text);
+	if (n >= STORE_NAME_BYTES || (at && strlen(at + 1) >= STORE_NAME_BYTES))
+		return report_set(report, -EINVAL, "'%s': a name has at most 63 characters", text);
+	snprintf(ret_volume, STORE_NAME_BYTES, "%.*s", (int)n, text);
+	snprintf(ret_snapshot, STORE_NAME_BYTES, "%s", at ? at + 1 : "");
+	if (!name_valid(ret_volume) || (at && !name_valid(ret_snapshot)))
+		return report_set(report, -EINVAL, "'%s' is not VOLUME%s (letters, digits, . _ -)", text, at ? "@SNAPSHOT" : "");
+	return 0;
+}
+
+/* ---- catalog helpers ---- */
+
+int store_txn(struct catalog *c, const struct catalog_txn *t)
+{
+	int r;
+	for (unsigned attempt = 0; (r = catalog_txn(c, t, NULL)) == -ETIMEDOUT && attempt < 100; attempt++)
+		fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
+	return r;
+}
+
+int store_change_snapshot(struct catalog *c, uint64_t volume, uint64_t mark, int (*change)(void *arg, struct meta_snapshot *m),
+			  void *arg)
+{
+	char key[META_KEY_BYTES];
+	meta_key_snapshot(volume, mark, key);
+	for (unsigned attempt = 0; attempt < 100; attempt++) {
+		struct meta_snapshot m;
+		uint64_t revision;
+		size_t length = 0;
+		int r = meta_get_snapshot(c, volume, mark, &m, &revision);
+		if (r == 0)
+			r = change(arg, &m);
+		if (r < 0)
+			return r;
+		struct catalog_txn *t = malloc(sizeof *t);
+		uint8_t *bytes = meta_snapshot_encode(&m, &length);
+		r = t && bytes ? 0 : -ENOMEM;
+		if (r == 0) {
+			catalog_txn_init(t);
+			catalog_txn_compare(t, key, revision);
+			catalog_txn_put(t, key, bytes, length);
+			r = store_txn(c, t);
+		}
+		free(bytes);
+		free(t);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -EAGAIN;
+}
+
+struct each_snapshot {
+	int (*entry)(void *arg, const struct meta_snapshot *m);
+	void *arg;
+};
+
+static int each_snapshot(void *arg, const char *key, const struct catalog_value *value)
+{
+	const struct each_snapshot *e = arg;
+	struct meta_snapshot m;
+	(void)key;
+	int r = meta_snapshot_decode(value->bytes, value->length, &m);
+	return r < 0 ? r : e->entry(e->arg, &m);
+}
+
+int store_each_snapshot(struct catalog *c, uint64_t volume, int (*entry)(void *arg, const struct meta_snapshot *m), void *arg)
+{
+	char prefix[META_KEY_BYTES];
+	struct each_snapshot e = { entry, arg };
+	meta_key_snapshots(volume, prefix);
+	return catalog_list(c, prefix, each_snapshot, &e);
+}
+
+/* ---- finding ---- */
+
+static int find_name(struct catalog *c, const char *name, struct meta_name *ret, uint64_t *ret_revision, struct report *report)
+{
+	int r = meta_get_name(c, name, ret, ret_revision);
+	if (r == -ENOENT)
+		return report_set(report, r, "there is no volume '%s' (see: aquifer volume list)", name);
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+}
+
+int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report)
+{
+	struct meta_name m;
+	int r = find_name(p->catalog, name, &m, NULL, report);
+	if (r == 0)
+		*ret_volume = m.volume;
+	return r;
+}
+
+int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
+			struct report *report)
+{
+	struct meta_name m;
+	int r = find_name(p->catalog, name, &m, NULL, report);
+	for (uint32_t i = 0; r == 0 && i <= m.history_count; i++) {
+		uint64_t volume = i == 0 ? m.volume : m.history[i - 1];
+		char key[META_KEY_BYTES];
+		struct catalog_value v;
+		meta_key_snapshot_name(volume, snapshot, key);
+		r = catalog_get(p->catalog, key, &v);
+		if (r == 0 && v.length == 8) {
+			*ret_volume = volume;
+			*ret_mark = get_le64(v.bytes);
+			catalog_value_free(&v);
+			return 0;
+		}
+		catalog_value_free(&v);
+		r = r == -ENOENT ? 0 : r;
+	}
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r))
+		     : report_set(report, -ENOENT, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
+}
+
+/* ---- holders ---- */
+
+int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
+		     struct report *report)
+{
+	struct meta_owner o;
+	int r = meta_get_owner(s->catalog, volume, &o, NULL);
+	if (r < 0 || !places_holder_alive(s->places, &o))
+		return -ENXIO;
+	struct store_holder h;
+	snprintf(h.text, sizeof h.text, "%s", o.holder);
+	snprintf(h.control, sizeof h.control, "%s", o.control);
+	snprintf(h.volume, sizeof h.volume, "%s", name);
+	if (!s->forward || !h.control[0])
+		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
+	char *json = NULL;
+	r = s->forward(s->forward_arg, &h, verb, args, &json, report);
+	free(json);
+	return r;
+}
+
+int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)
+{
+	char host[64] = "";
+	gethostname(host, sizeof host - 1);
+	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = "maintenance", .host = host,
+				    .pid = (uint64_t)getpid() };
+	return volume_open(p->env, &open, ret_volume, report);
+}
+
+int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report)
+{
+	static const char *const none[] = { NULL };
+	for (unsigned attempt = 0; attempt < 200; attempt++) {
+		struct meta_snapshot m;
+		struct meta_owner o;
+		struct volume *v;
+		int r = meta_get_snapshot(p->catalog, volume, mark, &m, NULL);
+		if (r < 0 || m.has_root)
+			return r < 0 ? report_set(report, r, "the snapshot is gone") : 0;
+		if (meta_get_owner(p->catalog, volume, &o, NULL) == 0 && places_holder_alive(p, &o)) {
+			if (s && attempt % 20 == 0)
+				store_ask_holder(s, "", volume, "checkpoint", none, NULL);
+		} else if ((r = store_maintain(p, volume, &v, NULL)) == 0) {
+			volume_close(v); /* what it replays it publishes */
+		}
+		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);
+	}
+	return report_set(report, -ETIMEDOUT, "the volume's holder has not written the snapshot's map in 10 s");
+}
+
+/* ---- volumes ---- */
+
+/* A server of the cluster, if there is one; otherwise the volume is embedded. */
+struct home {
+	bool found;
+	uuid id;
+};
+
+static int home_entry(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct home *h = arg;
+	struct meta_server m;
+	unsigned byte;
+	if (h->found || meta_server_decode(value->bytes, value->length, &m) < 0 || !m.address[0] || strlen(key) != 7 + 32)
+		return 0;
+	for (unsigned i = 0; i < 16; i++) {
+		if (sscanf(key + 7 + i * 2, "%2x", &byte) != 1)
+			return 0;
+		h->id.bytes[i] = (uint8_t)byte;
+	}
+	h->found = true;
+	return 0;
+}
+
+int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report)
+{
+	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	struct meta_owner owner = { 0 };
+	struct meta_name named = { .volume = id };
+	size_t log_length = 0, owner_length = 0, name_length = 0;
+	uint8_t *log_bytes = meta_log_encode(log, &log_length), *owner_bytes = meta_owner_encode(&owner, &owner_length);
+	uint8_t *name_bytes = meta_name_encode(&named, &name_length);
+	struct catalog_txn *t = malloc(sizeof *t);
+	meta_key_log(id, log_key);
+	meta_key_owner(id, owner_key);
+	meta_key_name(name, name_key);
+	int r = log_bytes && owner_bytes && name_bytes && t ? 0 : -ENOMEM;
+	if (r == 0) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, name_key, 0);
+		catalog_txn_put(t, name_key, name_bytes, name_length);
+		catalog_txn_put(t, log_key, log_bytes, log_length);
+		catalog_txn_put(t, owner_key, owner_bytes, owner_length);
+		r = store_txn(s->catalog, t);
+	}
+	free(t);
+	free(name_bytes);
+	free(owner_bytes);
+	free(log_bytes);
+	if (r == -EAGAIN)
+		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+}
+
+static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
+{
+	uint64_t border;
+	int r = catalog_counter_take(s->catalog, "counter/volume", 0, 1, ret_id);
+	if (r == 0)
+		r = catalog_counter_take(s->catalog, "counter/segment", 0, 1, &border);
+	if (r < 0)
+		return report_set(report, r, "the catalog: %s", strerror(-r));
+	put_le64(log->volume.bytes, env_random(s->env));
+	put_le64(log->volume.bytes + 8, *ret_id);
+	log->last_id = border;
+	log->origin = position_make(border, 0xffff);
+	log->created_ns = env_wall_ns(s->env);
+	log->from_seq = 1;
+	return 0;
+}
+
+int store_volume_create(struct store *s, const char *name, const struct store_volume_options *options, struct report *report)
+{
+	if (!name_valid(name))
+		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
+	if (options->size_bytes == 0 || options->size_bytes % 512 || options->size_bytes > STORE_VOLUME_BYTES_MAX)
+		return report_set(report, -EINVAL, "the size must be a multiple of 512 bytes, from 512 to 64T");
+	if (options->replicas > 1 || options->min_replicas > 1)
+		return report_set(report, -ENOTSUP, "this version keeps one copy (leave --replicas and --min-replicas out)");
+	struct meta_log *log = calloc(1, sizeof *log);
+	struct home home = { 0 };
+	uint64_t id = 0;
+	int r = log ? catalog_list(s->catalog, "server/", home_entry, &home) : -ENOMEM;
+	if (r < 0)
+		report_set(report, r, "the catalog: %s", strerror(-r));
+	if (r == 0) {
+		log->size_bytes = options->size_bytes;
+		log->replicas = log->min_replicas = 1;
+		log->embedded = !home.found;
+		log->home = home.id;
+		snprintf(log->name, sizeof log->name, "%s", name);
+		r = new_ids(s, log, &id, report);
+	}
+	if (r == 0)
+		r = store_create_keys(s, id, log, name, report);
+	free(log);
+	return r;
+}
+
+static int count_snapshot(void *arg, const struct meta_snapshot *m)
+{
+	*(uint32_t *)arg += !m->doomed;
+	return 0;
+}
+
+
+/* "web1@monday", for people; untouched if the parent is gone. */
+static void parent_text(struct store *s, const struct meta_log *log, char *ret)
+{
+	struct meta_log *parent = malloc(sizeof *parent);
+	struct meta_snapshot m;
+	if (parent && meta_get_log(s->catalog, log->parent_volume, parent, NULL) == 0 &&
+	    meta_get_snapshot(s->catalog, log->parent_volume, log->parent_mark, &m, NULL) == 0)
+		snprintf(ret, STORE_SNAPSHOT_NAME_BYTES, "%s@%s", parent->name, m.name);
+	free(parent);
+}
+
+static int fill_volume(struct store *s, const char *name, const struct meta_name *named, struct store_volume *ret)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	struct meta_owner owner = { 0 };
+	int r = log ? meta_get_log(s->catalog, named->volume, log, NULL) : -ENOMEM;
+	if (r == 0)
+		r = meta_get_owner(s->catalog, named->volume, &owner, NULL);
+	if (r < 0) {
+		free(log);
+		return r;
+	}
+	*ret = (struct store_volume){ .id = named->volume, .size_bytes = log->size_bytes, .used_bytes = log->mapped_blocks * BLOCK_BYTES,
+		.exclusive_bytes = log->live_blocks * BLOCK_BYTES, .snapshot_bytes = log->dead_blocks * BLOCK_BYTES, .epoch = owner.epoch,
+		.replicas = log->replicas, .min_replicas = log->min_replicas, .created_ns = log->created_ns };
+	snprintf(ret->name, sizeof ret->name, "%s", name);
+	if (log->parent_volume)
+		parent_text(s, log, ret->parent);
+	bool alive = places_holder_alive(s->places, &owner);
+	ret->state = alive ? STORE_HELD : STORE_FREE;
+	snprintf(ret->health, sizeof ret->health, "%s",
+		 owner.state == OWNER_HELD && !alive ? "its holder died; the next attach recovers it" : "good");
+	if (alive) {
+		snprintf(ret->holder.text, sizeof ret->holder.text, "%s", owner.holder);
+		snprintf(ret->holder.control, sizeof ret->holder.control, "%s", owner.control);
+		snprintf(ret->holder.volume, sizeof ret->holder.volume, "%s", name);
+	}
+	r = store_each_snapshot(s->catalog, named->volume, count_snapshot, &ret->snapshot_count);
+	for (uint32_t i = 0; r == 0 && i < named->history_count; i++)
+		r = store_each_snapshot(s->catalog, named->history[i], count_snapshot, &ret->snapshot_count);
+	free(log);
+	return r;
+}
+
+int store_volume_show(struct store *s, const char *name, struct store_volume *ret_volume, struct report *report)
+{
+	struct meta_name named;
+	static const char *const none[] = { NULL };
+	int r = find_name(s->catalog, name, &named, NULL, report);
+	if (r == 0)
+		store_ask_holder(s, name, named.volume, "checkpoint", none, NULL); /* so that the numbers are of now */
+	if (r == 0 && (r = fill_volume(s, name, &named, ret_volume)) < 0)
+		report_set(report, r, "the catalog: %s", strerror(-r));
+	return r;
+}
+
+struct volume_list {
+	struct store *store;
+	int (*entry)(void *arg, const struct store_volume *v);
+	void *arg;
+	struct {
+		char name[STORE_NAME_BYTES];
+		struct meta_name named;
+	} *names;
+	size_t count;
+};
+
+static int list_name(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct volume_list *l = arg;
+	void *names = realloc(l->names, (l->count + 1) * sizeof *l->names);
+	if (!names)
+		return -ENOMEM;
+	l->names = names;
+	snprintf(l->names[l->count].name, STORE_NAME_BYTES, "%s", key + strlen("name/"));
+	return meta_name_decode(value->bytes, value->length, &l->names[l->count++].named);
+}
+
+int store_volume_list(struct store *s, int (*entry)(void *arg, const struct store_volume *v), void *arg, struct report *report)
+{
+	struct volume_list l = { .store = s };
+	int r = catalog_list(s->catalog, "name/", list_name, &l);
+	if (r < 0)
+		report_set(report, r, "the catalog: %s", strerror(-r));
+	for (size_t i = 0; r == 0 && i < l.count; i++) {
+		struct store_volume v;
+		r = fill_volume(s, l.names[i].name, &l.names[i].named, &v);
+		r = r == -ENOENT ? 0 : r == 0 ? entry(arg, &v) : r; /* deleted meanwhile */
+	}
+	free(l.names);
+	return r;
+}
+
+int store_volume_set(struct store *s, const char *name, const char *key, const char *value, struct report *report)
+{
+	(void)value;
+	struct meta_name named;
+	int r = find_name(s->catalog, name, &named, NULL, report);
+	return r < 0 ? r : report_set(report, -EINVAL, "a volume has no setting '%s' in this version", key);
+}
+
+int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, bool force, struct report *report)
+{
+	uint64_t id = 0;
+	char size[24];
+	snprintf(size, sizeof size, "%" PRIu64, size_bytes);
+	const char *args[] = { size, force ? "force" : NULL, NULL };
+	struct volume *v;
+	int r = store_find_volume(s->places, name, &id, report);
+	if (r == 0)
+		r = store_ask_holder(s, name, id, "resize", args, report);
+	if (r != -ENXIO)
+		return r;
+	r = store_maintain(s->places, id, &v, report);
+	if (r < 0)
+		return r;
+	r = volume_resize(v, size_bytes, force, report);
+	int closed = volume_close(v);
+	return r ? r : closed < 0 ? report_set(report, closed, "%s", strerror(-closed)) : 0;
+}
+
+int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report)
+{
+	char from_key[META_KEY_BYTES], to_key[META_KEY_BYTES];
+	struct meta_name named;
+	uint64_t revision;
+	size_t length = 0;
+	if (!name_valid(to))
+		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", to);
+	int r = find_name(s->catalog, from, &named, &revision, report);
+	if (r < 0)
+		return r;
+	uint8_t *bytes = meta_name_encode(&named, &length);
+	struct catalog_txn *t = malloc(sizeof *t);
+	r = bytes && t ? 0 : -ENOMEM;
+	meta_key_name(from, from_key);
+	meta_key_name(to, to_key);
+	if (r == 0) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, from_key, revision);
+		catalog_txn_compare(t, to_key, 0);
+		catalog_txn_delete(t, from_key);
+		catalog_txn_put(t, to_key, bytes, length);
+		r = store_txn(s->catalog, t);
+	}
+	free(t);
+	free(bytes);
+	if (r == -EAGAIN)
+		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+}

@@ -1,0 +1,347 @@
+/* Snapshots, clones, rollback: everything but taking the mark is a catalog transaction. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "core/option.h"
+#include "parallax/store_private.h"
+
+/* ---- create ---- */
+
+static int snapshot_idle_volume(struct store *s, uint64_t id, const char *name, struct report *report)
+{
+	struct volume *v;
+	int r = store_maintain(s->places, id, &v, report);
+	if (r < 0)
+		return r;
+	r = volume_snapshot(v, name, report);
+	int closed = volume_close(v);
+	return r ? r : closed;
+}
+
+int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report)
+{
+	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	uint64_t id = 0, mark;
+	if (count != 1)
+		return report_set(report, -ENOTSUP, "this version takes one snapshot at a time (several at one instant need the cluster)");
+	int r = store_name_split(names[0], volume, snapshot, report);
+	if (r == 0 && !snapshot[0])
+		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", names[0]);
+	if (r == 0)
+		r = store_find_volume(s->places, volume, &id, report);
+	if (r < 0)
+		return r;
+	struct report unused = { "" };
+	uint64_t found;
+	if (store_find_snapshot(s->places, volume, snapshot, &found, &mark, &unused) == 0)
+		return report_set(report, -EEXIST, "there is a snapshot '%s' already (choose another name, or delete it)", names[0]);
+	const char *args[] = { snapshot, NULL };
+	r = store_ask_holder(s, volume, id, "snapshot", args, report);
+	return r == -ENXIO ? snapshot_idle_volume(s, id, snapshot, report) : r;
+}
+
+/* ---- list ---- */
+
+struct snapshot_list {
+	const char *volume;
+	int (*entry)(void *arg, const struct store_snapshot *snapshot);
+	void *arg;
+	struct meta_snapshot *found;
+	size_t count, room;
+};
+
+/* Collected first: `entry` may print or ask, while the catalog isn't being listed. */
+static int collect_snapshot(void *arg, const struct meta_snapshot *m)
+{
+	struct snapshot_list *l = arg;
+	if (m->doomed)
+		return 0;
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 64;
+		struct meta_snapshot *found = realloc(l->found, room * sizeof *found);
+		if (!found)
+			return -ENOMEM;
+		l->found = found;
+		l->room = room;
+	}
+	l->found[l->count++] = *m;
+	return 0;
+}
+
+static int list_one_name(struct store *s, struct snapshot_list *l, const char *name, const struct meta_name *named)
+{
+	int r = 0;
+	l->count = 0;
+	for (uint32_t i = named->history_count + 1; r == 0 && i-- > 0;) /* the oldest first */
+		r = store_each_snapshot(s->catalog, i == 0 ? named->volume : named->history[i - 1], collect_snapshot, l);
+	for (size_t i = 0; r == 0 && i < l->count; i++) {
+		const struct meta_snapshot *m = &l->found[i];
+		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns, .clones = (uint32_t)m->clones,
+					      .readers = (uint32_t)m->readers };
+		snprintf(out.volume, sizeof out.volume, "%s", name);
+		snprintf(out.name, sizeof out.name, "%s", m->name);
+		r = l->entry(l->arg, &out);
+	}
+	return r;
+}
+
+struct names {
+	struct store *store;
+	struct snapshot_list *list;
+};
+
+static int list_volume_snapshots(void *arg, const struct store_volume *v)
+{
+	struct names *n = arg;
+	struct meta_name named;
+	int r = meta_get_name(n->store->catalog, v->name, &named, NULL);
+	return r == 0 ? list_one_name(n->store, n->list, v->name, &named) : r == -ENOENT ? 0 : r;
+}
+
+int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *arg, const struct store_snapshot *snapshot), void *arg,
+			struct report *report)
+{
+	struct snapshot_list l = { .entry = entry, .arg = arg };
+	struct names n = { s, &l };
+	struct meta_name named;
+	int r;
+	if (volume) {
+		uint64_t id;
+		r = store_find_volume(s->places, volume, &id, report);
+		if (r == 0)
+			r = meta_get_name(s->catalog, volume, &named, NULL);
+		if (r == 0)
+			r = list_one_name(s, &l, volume, &named);
+	} else {
+		r = store_volume_list(s, list_volume_snapshots, &n, report);
+	}
+	free(l.found);
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : r;
+}
+
+/* ---- delete ---- */
+
+/* The name goes and the state is doomed at once; space comes later (R25). */
+int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
+{
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	for (unsigned attempt = 0; attempt < 100; attempt++) {
+		struct meta_snapshot m;
+		uint64_t revision;
+		size_t length = 0;
+		int r = meta_get_snapshot(s->catalog, volume, mark, &m, &revision);
+		if (r < 0 || m.doomed)
+			return r;
+		m.doomed = true;
+		uint8_t *bytes = meta_snapshot_encode(&m, &length);
+		struct catalog_txn *t = malloc(sizeof *t);
+		meta_key_snapshot(volume, mark, key);
+		meta_key_snapshot_name(volume, m.name, name_key);
+		r = bytes && t ? 0 : -ENOMEM;
+		if (r == 0) {
+			catalog_txn_init(t);
+			catalog_txn_compare(t, key, revision);
+			catalog_txn_put(t, key, bytes, length);
+			catalog_txn_delete(t, name_key);
+			r = store_txn(s->catalog, t);
+		}
+		free(t);
+		free(bytes);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -EAGAIN;
+}
+
+int store_snapshot_delete(struct store *s, const char *name, struct report *report)
+{
+	static const char *const none[] = { NULL };
+	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	uint64_t id, mark;
+	int r = store_name_split(name, volume, snapshot, report);
+	if (r == 0 && !snapshot[0])
+		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", name);
+	if (r == 0)
+		r = store_find_snapshot(s->places, volume, snapshot, &id, &mark, report);
+	if (r < 0)
+		return r;
+	r = store_doom_snapshot(s, id, mark);
+	if (r < 0)
+		return report_set(report, r, "the catalog: %s", strerror(-r));
+	if (store_ask_holder(s, volume, id, "checkpoint", none, NULL) == -ENXIO)
+		store_reap(s, id);
+	return 0;
+}
+
+/* ---- clone ---- */
+
+struct cloning {
+	int by;
+};
+
+static int change_clones(void *arg, struct meta_snapshot *m)
+{
+	const struct cloning *c = arg;
+	if (c->by > 0 && m->doomed)
+		return -ENOENT;
+	if (c->by < 0 && m->clones == 0)
+		return 0;
+	m->clones = (uint64_t)((int64_t)m->clones + c->by);
+	return 0;
+}
+
+int store_hold_snapshot(struct store *s, uint64_t volume, uint64_t mark, int by)
+{
+	struct cloning c = { by };
+	return store_change_snapshot(s->catalog, volume, mark, change_clones, &c);
+}
+
+/* The record of a volume that begins as the snapshot. */
+static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char *name, struct meta_log *log, uint64_t *ret_id)
+{
+	struct meta_log *parent = malloc(sizeof *parent);
+	struct meta_snapshot m;
+	uint64_t border = 0;
+	int r = parent ? meta_get_log(s->catalog, volume, parent, NULL) : -ENOMEM;
+	if (r == 0)
+		r = meta_get_snapshot(s->catalog, volume, mark, &m, NULL);
+	if (r == 0)
+		r = catalog_counter_take(s->catalog, "counter/volume", 0, 1, ret_id);
+	if (r == 0)
+		r = catalog_counter_take(s->catalog, "counter/segment", parent->last_id, 1, &border);
+	if (r == 0) {
+		*log = (struct meta_log){ .size_bytes = m.size_bytes, .replicas = parent->replicas, .min_replicas = parent->min_replicas,
+			.parent_volume = volume, .parent_mark = mark, .origin = position_make(border, 0xffff), .last_id = border,
+			.root = m.root, .from_seq = 1, .created_ns = env_wall_ns(s->env), .embedded = parent->embedded,
+			.home = parent->home, .mapped_blocks = m.mapped_blocks };
+		put_le64(log->volume.bytes, env_random(s->env));
+		put_le64(log->volume.bytes + 8, *ret_id);
+		snprintf(log->name, sizeof log->name, "%s", name);
+	}
+	free(parent);
+	return r;
+}
+
+/* Takes the hold first: at worst, after a crash in between, a doomed snapshot keeps its space until `cluster gc`. */
+static int clone_prepare(struct store *s, const char *snapshot, const char *name, struct meta_log *log, uint64_t *ret_id,
+			 struct report *report)
+{
+	char volume[STORE_NAME_BYTES], snap[STORE_NAME_BYTES];
+	uint64_t id, mark;
+	int r = store_name_split(snapshot, volume, snap, report);
+	if (r == 0 && !snap[0])
+		r = report_set(report, -EINVAL, "'%s' is not a snapshot (give VOLUME@SNAPSHOT; take one first: aquifer snapshot create)", snapshot);
+	if (r == 0)
+		r = store_find_snapshot(s->places, volume, snap, &id, &mark, report);
+	if (r == 0)
+		r = store_want_root(s->places, id, mark, s, report);
+	if (r == 0)
+		r = store_hold_snapshot(s, id, mark, 1);
+	if (r < 0)
+		return report_set(report, r, "the snapshot can't be held: %s", strerror(-r));
+	r = clone_log(s, id, mark, name, log, ret_id);
+	if (r < 0)
+		store_hold_snapshot(s, id, mark, -1);
+	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+}
+
+int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report)
+{
+	uint64_t id;
+	if (!name_valid(name))
+		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
+	struct meta_log *log = calloc(1, sizeof *log);
+	int r = log ? clone_prepare(s, snapshot, name, log, &id, report) : -ENOMEM;
+	if (r == 0) {
+		r = store_create_keys(s, id, log, name, report);
+		if (r < 0)
+			store_hold_snapshot(s, log->parent_volume, log->parent_mark, -1);
+	}
+	free(log);
+	return r;
+}
+
+/* ---- rollback (R24) ---- */
+
+static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, struct report *report)
+{
+	char keys[5][META_KEY_BYTES];
+	struct meta_name named;
+	struct meta_owner owner = { 0 }, old_owner;
+	struct meta_log *old = malloc(sizeof *old);
+	uint64_t name_revision, owner_revision, old_revision;
+	int r = old ? meta_get_name(s->catalog, name, &named, &name_revision) : -ENOMEM;
+	if (r == 0)
+		r = meta_get_owner(s->catalog, named.volume, &old_owner, &owner_revision);
+	if (r == 0)
+		r = meta_get_log(s->catalog, named.volume, old, &old_revision);
+	if (r == 0 && places_holder_alive(s->places, &old_owner))
+		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", old_owner.holder);
+	if (r == 0 && named.history_count == META_HISTORY_MAX)
+		r = report_set(report, -EMLINK, "it was rolled back %d times and keeps snapshots of each (clone it and delete it)", META_HISTORY_MAX);
+	if (r < 0) {
+		free(old);
+		return r;
+	}
+	meta_key_name(name, keys[0]);
+	meta_key_log(id, keys[1]);
+	meta_key_owner(id, keys[2]);
+	meta_key_log(named.volume, keys[3]);
+	meta_key_owner(named.volume, keys[4]);
+	for (uint32_t i = named.history_count++; i > 0; i--)
+		named.history[i] = named.history[i - 1];
+	named.history[0] = named.volume;
+	named.volume = id;
+	old->doomed = true;
+	old->stamp = env_random(s->env);
+	old_owner.epoch++; /* whoever held it, dead or paused, is fenced */
+	old_owner.state = OWNER_FREE;
+	size_t n[5];
+	uint8_t *bytes[5] = { meta_name_encode(&named, &n[0]), meta_log_encode(log, &n[1]), meta_owner_encode(&owner, &n[2]),
+			      meta_log_encode(old, &n[3]), meta_owner_encode(&old_owner, &n[4]) };
+	struct catalog_txn *t = malloc(sizeof *t);
+	r = t ? 0 : -ENOMEM;
+	for (unsigned i = 0; i < 5; i++)
+		r = bytes[i] ? r : -ENOMEM;
+	if (r == 0) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, keys[0], name_revision);
+		catalog_txn_compare(t, keys[3], old_revision);
+		catalog_txn_compare(t, keys[4], owner_revision);
+		for (unsigned i = 0; i < 5; i++)
+			catalog_txn_put(t, keys[i], bytes[i], n[i]);
+		r = store_txn(s->catalog, t);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		free(bytes[i]);
+	free(t);
+	free(old);
+	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the volume was changed meanwhile (try again)" : strerror(-r)) : 0;
+}
+
+int store_snapshot_rollback(struct store *s, const char *name, struct report *report)
+{
+	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	uint64_t id, before;
+	struct meta_owner owner;
+	struct meta_log *log = calloc(1, sizeof *log);
+	int r = log ? store_name_split(name, volume, snapshot, report) : -ENOMEM;
+	if (r == 0)
+		r = store_find_volume(s->places, volume, &before, report);
+	if (r == 0 && meta_get_owner(s->catalog, before, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", owner.holder);
+	if (r == 0)
+		r = clone_prepare(s, name, volume, log, &id, report);
+	if (r == 0) {
+		r = swap_names(s, volume, id, log, report);
+		if (r < 0)
+			store_hold_snapshot(s, log->parent_volume, log->parent_mark, -1);
+	}
+	free(log);
+	if (r == 0)
+		store_reap(s, before);
+	return r;
+}

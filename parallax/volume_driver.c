@@ -1,0 +1,113 @@
+/* The block driver `volume`: a volume of the store, or NAME@SNAP to read a snapshot. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/drivers.h"
+#include "parallax/places.h"
+#include "parallax/store.h"
+#include "parallax/store_private.h"
+#include "parallax/volume_node.h"
+
+struct opened {
+	struct places *places;
+	struct file *hold; /* a snapshot's */
+};
+
+static const struct option_spec volume_options[] = {
+	{ .name = "name", .type = OPTION_STRING, .positional = true, .required = true, .help = "VOLUME or VOLUME@SNAPSHOT" },
+	{ .name = "cache", .type = OPTION_SIZE, .help = "memory for the volume's map (default 64M)", .number_default = 64 << 20,
+	  .number_min = 1 << 20, .number_max = UINT64_C(64) << 30 },
+	{ 0 },
+};
+
+static int open_volume(struct volume_node *n, struct opened *o, const struct blk_open *how, const char *name, struct report *report)
+{
+	uint64_t id;
+	char host[64] = "";
+	struct volume *v;
+	gethostname(host, sizeof host - 1);
+	int r = store_find_volume(o->places, name, &id, report);
+	if (r < 0)
+		return r;
+	struct volume_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .holder = how->holder,
+				    .control = how->control, .host = host, .pid = (uint64_t)getpid(), .force = how->force,
+				    .limits.cache_bytes = option_number(how->options, "cache") };
+	r = volume_open(n->node.env, &open, &v, report);
+	if (r == 0)
+		volume_node_init(n, v, NULL);
+	return r;
+}
+
+static int open_snapshot(struct volume_node *n, struct opened *o, const struct blk_open *how, const char *name, const char *snapshot,
+			 struct report *report)
+{
+	uint64_t id, mark;
+	struct volume_reader *d;
+	if (!how->read_only)
+		return report_set(report, -EROFS, "a snapshot can only be read (attach it with --read-only, or clone it: aquifer clone %s@%s NEW)", name,
+				  snapshot);
+	int r = store_find_snapshot(o->places, name, snapshot, &id, &mark, report);
+	if (r == 0)
+		r = store_want_root(o->places, id, mark, NULL, report);
+	if (r == 0)
+		r = places_hold_snapshot(o->places, id, mark, &o->hold);
+	if (r < 0)
+		return report_set(report, r, "%s", strerror(-r));
+	struct volume_reader_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .mark_seq = mark,
+					   .cache_bytes = option_number(how->options, "cache") };
+	r = volume_reader_open(n->node.env, &open, &d, report);
+	if (r == 0)
+		volume_node_init(n, NULL, d);
+	return r;
+}
+
+static void opened_free(struct env *env, struct opened *o)
+{
+	file_close(env, o->hold);
+	places_close(o->places);
+	free(o);
+}
+
+static int driver_volume_open(struct blk_node *node, const struct blk_open *how, struct report *report)
+{
+	struct volume_node *n = container_of(node, struct volume_node, node);
+	char name[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	struct opened *o = calloc(1, sizeof *o);
+	if (!o)
+		return -ENOMEM;
+	int r = store_name_split(option_string(how->options, "name"), name, snapshot, report);
+	if (r == 0)
+		r = places_open(node->env, how->root ? how->root : "", NULL, /* create= */ false, &o->places, report);
+	if (r == 0)
+		r = snapshot[0] ? open_snapshot(n, o, how, name, snapshot, report) : open_volume(n, o, how, name, report);
+	if (r < 0) {
+		opened_free(node->env, o);
+		return r;
+	}
+	n->open_state = o;
+	return 0;
+}
+
+static int driver_volume_close(struct blk_node *node)
+{
+	struct volume_node *n = container_of(node, struct volume_node, node);
+	int r = volume_close(n->volume);
+	volume_reader_close(n->reader);
+	opened_free(node->env, n->open_state);
+	return r;
+}
+
+const struct blk_driver driver_volume = {
+	.name = "volume",
+	.summary = "a volume of the store, or a snapshot of one",
+	.options = volume_options,
+	.node_size = sizeof(struct volume_node),
+	.frame_size = sizeof(struct volume_frame),
+	.open = driver_volume_open,
+	.close = driver_volume_close,
+	.submit = volume_node_submit,
+	.describe = volume_node_describe,
+	.control = volume_node_control,
+};
