@@ -7,6 +7,7 @@
 const struct blk_driver *const driver_table[] = {
 	&driver_delay,
 	&driver_error,
+	&driver_cow,
 	&driver_null,
 	&driver_ram,
 	&driver_raw,

@@ -214,7 +214,8 @@ static int request_wait(struct slot *s)
 	struct job j;
 	job_init(&j, s->test->node->loop);
 	blk_submit(s->test->node, &s->io, &j);
-	return fiber_wait(&j);
+	int status = fiber_wait(&j);
+	return s->test->node->env->dead ? -ESHUTDOWN : status; /* nobody hears what a dead process says */
 }
 
 static int one_flush(struct slot *s)

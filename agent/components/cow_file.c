@@ -1,0 +1,168 @@
+/* A new file is made whole under another name and renamed, so that a crash leaves either no file or a good one; the
+ * other name's file is locked meanwhile, and overwritten by the next attempt if it was left behind. */
+#include "agent/components/cow_file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/components/cow_format.h"
+#include "core/fiber.h"
+
+#define PATH_BYTES 4096
+
+/* FIBER. */
+static int truncate_wait(struct env *env, struct file *f, uint64_t size)
+{
+	struct file_io io = { .op = FILE_TRUNCATE, .offset = size };
+	struct job j;
+	job_init(&j, &env->loop);
+	file_submit(f, &io, &j);
+	return fiber_wait(&j);
+}
+
+/* FIBER. */
+static int header_write_wait(struct file *f, const struct cow_header *h, unsigned slot)
+{
+	uint8_t page[COW_PAGE];
+	cow_header_encode(h, page);
+	return file_write_wait(f, page, COW_PAGE, slot * COW_PAGE);
+}
+
+/* FIBER. Is there a file with something in it? 1, 0 or -errno. */
+static int has_content(struct env *env, const char *path)
+{
+	struct file *f;
+	struct file_info info;
+	int r = file_open(env, path, 0, &f);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	r = file_stat(f, &info);
+	file_close(env, f);
+	return r < 0 ? r : info.size > 0;
+}
+
+/* FIBER. Fills the file with an empty layer, durably. */
+static int write_empty(struct env *env, struct file *f, uint64_t size, uint64_t parent_size)
+{
+	struct cow_header h = { .sequence = 1, .size = size, .parent_size = parent_size, .id = env_random(env), .clean = true };
+	int r = truncate_wait(env, f, 0);
+	if (r == 0)
+		r = header_write_wait(f, &h, 0);
+	if (r == 0)
+		r = truncate_wait(env, f, cow_group_count(size) * COW_GROUP);
+	return r < 0 ? r : file_sync_wait(f);
+}
+
+/* FIBER. */
+static int sync_parent_dir(struct env *env, const char *path)
+{
+	char dir[PATH_BYTES];
+	snprintf(dir, sizeof dir, "%s", path);
+	char *slash = strrchr(dir, '/');
+	if (!slash)
+		return env_sync_dir(env, ".");
+	slash[slash == dir] = '\0';
+	return env_sync_dir(env, dir);
+}
+
+/* FIBER. */
+static int create_locked(struct env *env, struct file *f, const char *temporary, const char *path, uint64_t size,
+			 uint64_t parent_size)
+{
+	int r = file_lock(f, /* exclusive= */ true);
+	if (r < 0)
+		return r;
+	r = has_content(env, path); /* somebody else may have been faster; `f` may even be that file */
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = write_empty(env, f, size, parent_size);
+	if (r == 0)
+		r = env_rename(env, temporary, path);
+	if (r < 0)
+		env_unlink(env, temporary);
+	return r < 0 ? r : sync_parent_dir(env, path);
+}
+
+/* FIBER. */
+static int create(struct env *env, const char *path, uint64_t size, uint64_t parent_size, struct report *report)
+{
+	char temporary[PATH_BYTES];
+	struct file *f;
+	if (size == 0)
+		size = parent_size;
+	if (size < parent_size)
+		return report_set(report, -EINVAL, "size=%" PRIu64 " is less than its parent has (%" PRIu64 " bytes)", size,
+				  parent_size);
+	if (size % 512)
+		return report_set(report, -EINVAL, "size=%" PRIu64 " is not a multiple of 512", size);
+	if (size > COW_SIZE_MAX)
+		return report_set(report, -EFBIG, "a cow layer has at most 64T");
+	if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
+		return report_set(report, -ENAMETOOLONG, "the name of the cow layer is too long");
+	int r = file_open(env, temporary, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
+	if (r < 0)
+		return report_set(report, r, "create %s: %s", temporary, strerror(-r));
+	r = create_locked(env, f, temporary, path, size, parent_size);
+	file_close(env, f);
+	if (r == -EFBIG)
+		return report_set(report, r, "create %s: its file system has no files that large (%" PRIu64 " bytes)", path,
+				  cow_group_count(size) * COW_GROUP);
+	if (r < 0)
+		return report_set(report, r, "create %s: %s", path, r == -EAGAIN ? "another process is creating it" : strerror(-r));
+	return 0;
+}
+
+/* FIBER. The file first, then the header that speaks of it, over the older copy. */
+static int grow_file(struct env *env, struct file *f, uint64_t size, struct report *report)
+{
+	uint8_t pages[2 * COW_PAGE];
+	struct cow_header h, first;
+	size_t done;
+	int r = file_read_wait(f, pages, sizeof pages, 0, &done);
+	if (r < 0 || done < sizeof pages || cow_header_choose(pages, &h) != COW_OK || h.size == size)
+		return r; /* opening it will say what is wrong */
+	if (size < h.size)
+		return report_set(report, -EINVAL, "the layer has %" PRIu64 " bytes already; it can't shrink to %" PRIu64, h.size, size);
+	unsigned slot = cow_header_decode(pages, &first) != COW_OK || first.sequence != h.sequence;
+	h.sequence++;
+	h.size = size;
+	r = truncate_wait(env, f, cow_group_count(size) * COW_GROUP);
+	if (r == 0)
+		r = file_sync_wait(f);
+	if (r == 0)
+		r = header_write_wait(f, &h, slot ^ 1);
+	return r < 0 ? r : file_sync_wait(f);
+}
+
+/* FIBER. */
+static int grow(struct env *env, const char *path, uint64_t size, struct report *report)
+{
+	struct file *f;
+	if (size % 512 || size > COW_SIZE_MAX)
+		return report_set(report, -EINVAL, "size=%" PRIu64 " is not a multiple of 512 up to 64T", size);
+	int r = file_open(env, path, FILE_OPEN_WRITE, &f);
+	if (r < 0)
+		return report_set(report, r, "open %s: %s", path, strerror(-r));
+	r = file_lock(f, /* exclusive= */ true);
+	if (r == 0)
+		r = grow_file(env, f, size, report);
+	else if (r == -EAGAIN)
+		r = 0; /* in use: opening it will say by whom */
+	file_close(env, f);
+	return r < 0 ? report_set(report, r, "grow %s: %s", path, strerror(-r)) : 0;
+}
+
+int cow_file_prepare(struct env *env, const char *path, uint64_t size, uint64_t parent_size, struct report *report)
+{
+	int r = has_content(env, path);
+	if (r < 0)
+		return report_set(report, r, "open %s: %s", path, strerror(-r));
+	if (r == 0)
+		return create(env, path, size, parent_size, report);
+	return size ? grow(env, path, size, report) : 0;
+}

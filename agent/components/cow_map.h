@@ -1,0 +1,53 @@
+/* The map of a cow layer in memory, and how it reaches the disk.
+ *
+ * A change of state is made in memory when the data it speaks of has been written, and becomes part of the file at the
+ * next commit. A commit takes a snapshot of the changed pages, makes the data durable, writes the snapshot over the older
+ * copy of each page, and makes that durable: so the map on disk never speaks of data that isn't there, and a torn
+ * page leaves the copy before it. Commits run one at a time; flushes that wait share the next.
+ *
+ *     commit_start ─▶ [header: not clean ─▶] commit_sync_data ─▶ [commit_write ─▶ commit_sync_map ─▶] commit_done */
+#ifndef AQ_COW_MAP_H
+#define AQ_COW_MAP_H
+#include "agent/components/cow_format.h"
+#include "core/blk.h"
+
+struct cow_page; /* the map of one group */
+
+struct cow_map {
+	struct blk_node *top; /* the file; borrowed */
+	struct cow_header header;
+	unsigned header_slot; /* the copy on disk that is in force */
+	uint64_t group_count;
+	struct cow_page **page; /* NULL: everything is the parent's */
+	uint64_t page_count, commits, pages_written;
+	struct link dirty, committing; /* of struct cow_page */
+	struct link waiting, running;  /* of struct cow_commit */
+	bool read_only;
+	struct job job;
+	struct blk_io io;
+	struct iovec iov;
+	uint8_t *header_page;
+};
+
+/* Somebody who waits for a commit. */
+struct cow_commit {
+	struct job *parent;
+	struct link link;
+};
+
+/* FIBER. Reads header and map from the file. With `force`, the good copy of a damaged page is used. */
+int cow_map_load(struct cow_map *m, struct blk_node *top, bool read_only, bool force, const char *path,
+		 struct report *report);
+/* FIBER. Commits what is left, marks the file clean, frees. Harmless on a zeroed or half-loaded map. */
+int cow_map_close(struct cow_map *m);
+
+/* `block` counts COW_BLOCKs of the disk. */
+enum cow_state cow_map_state(const struct cow_map *m, uint64_t block);
+/* Makes sure that states of these blocks can be set. 0 or -ENOMEM. */
+int cow_map_prepare(struct cow_map *m, uint64_t block, uint64_t count);
+void cow_map_set(struct cow_map *m, uint64_t block, uint64_t count, enum cow_state state);
+/* True if the states of the blocks are on disk as they are in memory. */
+bool cow_map_settled(const struct cow_map *m, uint64_t block, uint64_t count);
+/* Holds `parent` and puts it when all that was set and written before is durable. */
+void cow_map_commit(struct cow_map *m, struct cow_commit *c, struct job *parent);
+#endif

@@ -1,0 +1,403 @@
+/* cow over simulated disks: random requests against the oracle, power losses at any step, damage, growth, refusals. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/components/cow_format.h"
+#include "core/bytes.h"
+#include "core/drivers.h"
+#include "core/fiber.h"
+#include "tests/unit/blktest.h"
+#include "tests/unit/simfile.h"
+
+#define PARENT_BYTES ((UINT64_C(100) << 20) + 3 * 512)
+#define SIZE_WORD "size=128M"
+#define WINDOW (512 * 512u) /* large enough that fresh blocks remain to the end */
+
+struct world {
+	struct simfile s;
+	struct blktest test;
+	struct blk_node *parent, *node;
+	const char *words[4];
+	bool read_only, force;
+	struct report report;
+};
+
+/* ---- opening and closing ---- */
+
+static int world_open(void *arg)
+{
+	struct world *w = arg;
+	w->report = (struct report){ "" };
+	w->node = NULL;
+	int r = blktest_open(w->s.env, &driver_raw, NULL, /* read_only= */ true, (const char *[]){ "/parent.img", NULL },
+			     &w->parent, &w->report);
+	if (r == 0)
+		r = blktest_open(w->s.env, &driver_cow, w->parent, w->read_only, w->words, &w->node, &w->report);
+	if (r < 0) {
+		blk_close(w->parent);
+		w->parent = NULL;
+	}
+	w->test.node = w->node;
+	return r;
+}
+
+static int world_close(void *arg)
+{
+	struct world *w = arg;
+	int r = blk_close(w->node);
+	blk_close(w->parent);
+	w->node = w->parent = NULL;
+	return r;
+}
+
+static void run_ok(struct world *w, int (*run)(void *), void *arg)
+{
+	int r = sim_run_fiber(w->s.env, run, arg);
+	cr_assert_eq(r, 0, "%s: %s", strerror(-r), w->report.text);
+}
+
+static void refused(struct world *w, int status, const char *words)
+{
+	int r = sim_run_fiber(w->s.env, world_open, w);
+	cr_assert_eq(r, status, "%d: %s", r, w->report.text);
+	cr_assert(strstr(w->report.text, words), "'%s' doesn't say '%s'", w->report.text, words);
+}
+
+static void fill_parent(struct world *w, uint64_t from, uint64_t to)
+{
+	uint8_t data[512];
+	for (uint64_t at = from; at < to && at < PARENT_BYTES; at += 512) {
+		blktest_fill(data, at / 512, BLKTEST_PARENT);
+		sim_disk_write(w->s.host, "/parent.img", at, data, sizeof data);
+	}
+}
+
+/* The disk's start, the seam of two groups, and the end of the parent. */
+static void world_start(struct world *w, uint64_t seed, uint32_t io_align)
+{
+	*w = (struct world){ .words = { "/top.raw", SIZE_WORD } };
+	simfile_start(&w->s, seed, io_align);
+	simfile_make(&w->s, "/parent.img", PARENT_BYTES);
+	w->test = (struct blktest){ .seed = seed, .base = { 0, COW_GROUP_DATA - WINDOW / 2, PARENT_BYTES - WINDOW / 2 + 512 },
+				    .base_count = 3, .window = WINDOW, .slots = 12, .operations = 400, .length_max = 24,
+				    .unaligned_memory = true };
+	blktest_init(&w->test, BLKTEST_PARENT);
+	for (unsigned b = 0; b < w->test.base_count; b++) {
+		fill_parent(w, w->test.base[b], w->test.base[b] + WINDOW);
+		for (unsigned i = 0; i < WINDOW / 512; i++)
+			if (w->test.base[b] + i * 512 >= PARENT_BYTES)
+				w->test.sector[b * (WINDOW / 512) + i].history[0].id = 0;
+	}
+}
+
+static void world_stop(struct world *w)
+{
+	blktest_free(&w->test);
+	simfile_stop(&w->s);
+}
+
+/* ---- random requests ---- */
+
+/* The power goes after a random number of steps of `run`. */
+static void run_and_crash(struct world *w, int (*run)(void *), void *arg, uint64_t steps)
+{
+	struct job done;
+	job_init(&done, &w->s.env->loop);
+	job_hold(&done);
+	fiber_start(&w->s.env->loop, run, arg, &done);
+	for (uint64_t n = steps; n > 0 && done.pending > 1 && sim_step(w->s.sim); n--)
+		;
+	simfile_crash(&w->s);
+	cr_assert_eq(done.pending, 1, "it didn't end");
+}
+
+static void check(struct world *w)
+{
+	run_ok(w, world_open, w);
+	run_ok(w, blktest_check, &w->test);
+	run_ok(w, world_close, w);
+}
+
+static void random_rounds(uint64_t seed, unsigned rounds, bool crash)
+{
+	struct world w;
+	world_start(&w, seed, seed % 3 ? 512 : 4096);
+	for (unsigned round = 0; round < rounds; round++) {
+		run_ok(&w, world_open, &w);
+		if (crash) {
+			run_and_crash(&w, blktest_run, &w.test, 100 + sim_random(w.s.sim) % 3000);
+			sim_run_fiber(w.s.env, world_close, &w);
+			simfile_reboot(&w.s);
+		} else {
+			run_ok(&w, blktest_run, &w.test);
+			run_ok(&w, world_close, &w);
+		}
+		check(&w);
+	}
+	cr_assert_eq(w.test.errors, 0);
+	world_stop(&w);
+}
+
+Test(cow, random_requests)
+{
+	for (uint64_t seed = 1; seed <= 12; seed++)
+		random_rounds(seed, 3, false);
+}
+
+Test(cow, a_power_loss_loses_nothing_that_was_flushed)
+{
+	for (uint64_t seed = 1; seed <= 90; seed++)
+		random_rounds(seed, 2, true);
+}
+
+/* kill -9, not a power loss: everything that completed is there except what the map didn't say yet. */
+Test(cow, a_kill_leaves_a_good_layer)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct world w;
+		struct job done;
+		world_start(&w, seed, 512);
+		run_ok(&w, world_open, &w);
+		job_init(&done, &w.s.env->loop);
+		job_hold(&done);
+		fiber_start(&w.s.env->loop, blktest_run, &w.test, &done);
+		for (uint64_t n = 100 + sim_random(w.s.sim) % 4000; n > 0 && sim_step(w.s.sim); n--)
+			;
+		sim_kill(w.s.env);
+		sim_drain_dead(w.s.env);
+		sim_run_fiber(w.s.env, world_close, &w);
+		simfile_reboot(&w.s);
+		check(&w);
+		world_stop(&w);
+	}
+}
+
+/* ---- making and growing ---- */
+
+Test(cow, a_power_loss_while_the_file_is_made_leaves_none_or_a_good_one)
+{
+	for (uint64_t seed = 1; seed <= 80; seed++) {
+		struct world w;
+		world_start(&w, seed, 512);
+		run_and_crash(&w, world_open, &w, seed);
+		sim_run_fiber(w.s.env, world_close, &w);
+		simfile_reboot(&w.s);
+		check(&w);
+		world_stop(&w);
+	}
+}
+
+static int write_one(void *arg)
+{
+	struct world *w = arg;
+	uint8_t data[512];
+	memset(data, 0x77, sizeof data);
+	return blk_write_wait(w->node, data, sizeof data, 0, BLK_FUA);
+}
+
+static int read_both_ends(void *arg)
+{
+	struct world *w = arg;
+	uint8_t data[512];
+	int r = blk_read_wait(w->node, data, sizeof data, 0);
+	cr_assert(r == 0 && data[0] == 0x77 && data[511] == 0x77);
+	r = blk_read_wait(w->node, data, sizeof data, w->node->info.size - 512);
+	cr_assert(r == 0 && data[0] == 0 && data[511] == 0, "what was grown is zero");
+	memset(data, 0x77, sizeof data);
+	return blk_write_wait(w->node, data, sizeof data, w->node->info.size - 512, 0);
+}
+
+Test(cow, grows_but_does_not_shrink)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	w.words[1] = NULL; /* the parent's size */
+	run_ok(&w, world_open, &w);
+	cr_assert_eq(w.node->info.size, PARENT_BYTES);
+	run_ok(&w, write_one, &w);
+	run_ok(&w, world_close, &w);
+	w.words[1] = "size=1G";
+	run_ok(&w, world_open, &w);
+	cr_assert_eq(w.node->info.size, 1 << 30);
+	run_ok(&w, read_both_ends, &w);
+	run_ok(&w, world_close, &w);
+	w.words[1] = NULL;
+	run_ok(&w, world_open, &w);
+	cr_assert_eq(w.node->info.size, 1 << 30);
+	run_ok(&w, world_close, &w);
+	w.words[1] = "size=512M";
+	refused(&w, -EINVAL, "can't shrink");
+	world_stop(&w);
+}
+
+/* ---- refusals ---- */
+
+Test(cow, a_file_that_is_no_layer_is_not_touched)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	for (unsigned i = 0; i < 2; i++) {
+		static const uint8_t words[] = "precious data";
+		uint8_t after[sizeof words];
+		simfile_make(&w.s, "/top.raw", i ? 200 << 20 : 8192);
+		sim_disk_write(w.s.host, "/top.raw", 0, words, sizeof words);
+		refused(&w, -EINVAL, "/top.raw is not a cow layer");
+		sim_disk_read(w.s.host, "/top.raw", 0, after, sizeof after);
+		cr_assert_arr_eq(words, after, sizeof words);
+	}
+	world_stop(&w);
+}
+
+Test(cow, says_what_it_refuses)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	w.words[1] = "size=1M";
+	refused(&w, -EINVAL, "less than its parent");
+	w.words[1] = NULL;
+	w.read_only = true;
+	refused(&w, -ENOENT, "open /top.raw: No such file");
+	w.read_only = false;
+	run_ok(&w, world_open, &w);
+	struct world other = w;
+	other.s.env = sim_process_create(w.s.sim, w.s.host);
+	refused(&other, -EBUSY, "/top.raw is in use by the unit test");
+	sim_process_destroy(other.s.env);
+	run_ok(&w, world_close, &w);
+	simfile_make(&w.s, "/parent.img", 1 << 20);
+	refused(&w, -EINVAL, "made over a parent of");
+	world_stop(&w);
+}
+
+Test(cow, a_truncated_layer_is_refused)
+{
+	struct world w;
+	uint8_t pages[2 * COW_PAGE];
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, world_close, &w);
+	sim_disk_read(w.s.host, "/top.raw", 0, pages, sizeof pages);
+	simfile_make(&w.s, "/top.raw", 64 << 20);
+	sim_disk_write(w.s.host, "/top.raw", 0, pages, sizeof pages);
+	w.words[1] = NULL;
+	refused(&w, -EIO, "was truncated");
+	world_stop(&w);
+}
+
+/* ---- damage ---- */
+
+static int flush(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_FLUSH, 0, 0, 0); }
+
+Test(cow, a_flipped_bit_in_a_closed_map_is_noticed)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, write_one, &w);
+	run_ok(&w, world_close, &w);
+	for (unsigned copy = 0; copy < 2; copy++) {
+		uint64_t at = COW_MAP_START + copy * COW_PAGE + 100;
+		uint8_t page[COW_PAGE];
+		sim_disk_read(w.s.host, "/top.raw", round_down(at, COW_PAGE), page, sizeof page);
+		sim_disk_flip(w.s.host, "/top.raw", at, 4);
+		refused(&w, -EIO, "the map of group 0 is damaged");
+		sim_disk_flip(w.s.host, "/top.raw", at, 4);
+	}
+	for (unsigned copy = 0; copy < 2; copy++) { /* of the header, one copy will do */
+		sim_disk_flip(w.s.host, "/top.raw", copy * COW_PAGE + 30, 4);
+		run_ok(&w, world_open, &w);
+		run_ok(&w, write_one, &w);
+		run_ok(&w, world_close, &w);
+	}
+	sim_disk_write(w.s.host, "/top.raw", 30, "x", 1);
+	sim_disk_write(w.s.host, "/top.raw", COW_PAGE + 30, "x", 1);
+	refused(&w, -EIO, "both copies of its header are damaged");
+	world_stop(&w);
+}
+
+Test(cow, a_commit_that_fails_is_reported_and_made_up_for)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, write_one, &w);
+	w.test.sector[0].history[0].id = BLKTEST_ANY; /* write_one() is not the oracle's */
+	sim_doses(w.s.sim)->write_error = 1000000;
+	run_ok(&w, flush, &w); /* nothing to write */
+	cr_assert_eq(sim_run_fiber(w.s.env, write_one, &w), -EIO);
+	*sim_doses(w.s.sim) = (struct sim_doses){ 0 };
+	run_ok(&w, blktest_run, &w.test);
+	run_ok(&w, world_close, &w);
+	check(&w);
+	world_stop(&w);
+}
+
+/* ---- the allocation map ---- */
+
+static int map_check(void *arg)
+{
+	struct world *w = arg;
+	struct blk_extent e[64];
+	struct blk_map map = { .extents = e, .max = 64 };
+	uint8_t data[4096] = { 1 };
+	int r = blk_write_wait(w->node, data, sizeof data, 16384, 0);
+	if (r == 0)
+		r = blk_op_wait(w->node, BLK_DISCARD, 4096, 8192, 0);
+	if (r == 0)
+		r = blk_map_wait(w->node, 0, w->node->info.size, &map);
+	if (r < 0)
+		return r;
+	cr_assert(e[0].length == 4096 && e[0].flags == BLK_EXTENT_DATA, "the parent's data");
+	cr_assert(e[1].length == 8192 && e[1].flags == (BLK_EXTENT_HOLE | BLK_EXTENT_ZERO), "discarded");
+	cr_assert(e[2].length == WINDOW - 12288 && e[2].flags == BLK_EXTENT_DATA, "the parent's and ours");
+	cr_assert(e[3].flags == (BLK_EXTENT_HOLE | BLK_EXTENT_ZERO), "the parent's hole");
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < map.count; i++)
+		sum += e[i].length;
+	cr_assert_eq(sum, w->node->info.size);
+	return 0;
+}
+
+Test(cow, maps_what_is_where)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, map_check, &w);
+	run_ok(&w, world_close, &w);
+	world_stop(&w);
+}
+
+/* ---- the format ---- */
+
+Test(cow_format, header_and_map_survive_and_damage_is_seen)
+{
+	struct cow_header h = { .sequence = 7, .size = 1 << 30, .parent_size = 512, .id = 0x1122334455667788, .clean = true }, got;
+	uint8_t page[COW_PAGE];
+	uint64_t sequence;
+	cow_header_encode(&h, page);
+	cr_assert_eq(cow_header_decode(page, &got), COW_OK);
+	cr_assert(got.sequence == 7 && got.size == h.size && got.parent_size == 512 && got.id == h.id && got.clean);
+	for (unsigned i = 8; i < COW_PAGE; i++) {
+		page[i] ^= 0x10;
+		cr_assert_neq(cow_header_decode(page, &got), COW_OK, "byte %u", i);
+		page[i] ^= 0x10;
+	}
+	memset(page, 0, sizeof page);
+	cr_assert_eq(cow_map_check(page, 1, 2, &sequence), COW_BLANK);
+	cow_state_set(page + COW_STATE_START, 5, COW_DATA);
+	cow_state_set(page + COW_STATE_START, COW_GROUP_BLOCKS - 1, COW_ZERO);
+	cow_map_seal(page, 1, 2, 9);
+	cr_assert_eq(cow_map_check(page, 1, 2, &sequence), COW_OK);
+	cr_assert_eq(sequence, 9);
+	cr_assert_eq(cow_map_check(page, 1, 3, &sequence), COW_DAMAGED, "of another group");
+	cr_assert_eq(cow_map_check(page, 2, 2, &sequence), COW_DAMAGED, "of another file");
+	cow_state_set(page + COW_STATE_START, 5, COW_INVALID);
+	cow_map_seal(page, 1, 2, 9);
+	cr_assert_eq(cow_map_check(page, 1, 2, &sequence), COW_DAMAGED);
+	cr_assert_eq(cow_place(0), 1 << 20);
+	cr_assert_eq(cow_place(COW_GROUP_DATA), COW_GROUP + (1 << 20));
+	cr_assert_eq(cow_place(COW_GROUP_DATA - 1), COW_GROUP - 1);
+}
