@@ -108,12 +108,15 @@ static const struct argp argp = {
 	       "  aquifer-tapdisk --export loop:web1 'cow(/vms/top.cow, ro(raw(/images/gold.raw)))'\n",
 };
 
+/* By hand: the devices on stdout; then what could not be had. */
 static void print_devices(void *arg, const struct tap_state *s)
 {
-	(void)arg;
+	const struct report *note = arg;
 	for (unsigned i = 0; i < s->device_count; i++)
 		printf("%s\n", s->device[i].device);
 	fflush(stdout);
+	if (note->text[0])
+		log_line("note: %s", note->text);
 }
 
 static int run(void *arg)
@@ -162,12 +165,14 @@ int main(int argc, char **argv)
 	snprintf(speaker, sizeof speaker, "tapdisk %s", plan.device[0].name);
 	a.options.plan = &plan;
 	a.options.root = root;
-	if (a.options.ready_fd < 0)
+	if (a.options.ready_fd < 0) {
 		a.options.up = print_devices;
+		a.options.arg = &note;
+	}
 	int r = env_linux_create(0, &a.env);
 	if (r == 0) {
 		log_start(a.env, speaker);
-		if (note.text[0])
+		if (note.text[0] && a.options.ready_fd >= 0)
 			log_line("note: %s", note.text);
 		r = env_linux_run_fiber(a.env, run, &a);
 		env_linux_destroy(a.env);

@@ -204,7 +204,7 @@ static int parse_command(struct cli *c, int argc, char **argv)
 		snprintf(c->what, sizeof c->what, "%s %s", c->command->words, c->arg[0]);
 	if ((r = check_count(c)) < 0)
 		return r;
-	return pick_root(c);
+	return 0;
 }
 
 int cli_parse(struct cli *c, int argc, char **argv)
@@ -294,7 +294,7 @@ int cli_main(int argc, char **argv)
 		return fail(&c, r);
 	}
 	if (r == 0) {
-		if ((r = env_linux_create(0, &c.env)) < 0)
+		if ((r = pick_root(&c)) < 0 || (r = env_linux_create(0, &c.env)) < 0)
 			return fail(&c, r);
 		r = env_linux_run_fiber(c.env, run_fiber, &c);
 		env_linux_destroy(c.env);

@@ -4,28 +4,44 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* argp tells only that word `w` is wrong; say why. */
-static int option_failed(const struct argp_option *options, const char *w, struct report *report)
+/* The option that the `n` characters at `name` mean, as getopt_long() sees it: exactly, or as the only beginning. */
+static const struct argp_option *find(const struct argp_option *options, const char *name, size_t n)
 {
-	size_t n = strncmp(w, "--", 2) ? 0 : strcspn(w + 2, "=");
-	for (const struct argp_option *o = options; n && o->name; o++) {
-		if (strlen(o->name) != n || strncmp(o->name, w + 2, n))
+	const struct argp_option *found = NULL;
+	for (const struct argp_option *o = options; o->name; o++) {
+		if (strncmp(o->name, name, n))
 			continue;
-		if (o->arg)
-			return report_set(report, -EINVAL, "option --%s needs a value, --%s=%s", o->name, o->name, o->arg);
-		return report_set(report, -EINVAL, "option --%s takes no value", o->name);
+		if (strlen(o->name) == n)
+			return o;
+		if (found)
+			return NULL;
+		found = o;
 	}
-	return report_set(report, -EINVAL, "unknown option %s", w);
+	return found;
+}
+
+/* argp says only that something is wrong; say what. There are no short options. */
+static int say_why(const struct argp_option *options, int argc, char **argv, struct report *report)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+		const char *w = argv[i];
+		if (w[0] != '-' || !w[1])
+			continue;
+		size_t n = strcspn(w + 2, "=");
+		const struct argp_option *o = w[1] == '-' ? find(options, w + 2, n) : NULL;
+		if (!o)
+			return report_set(report, -EINVAL, "unknown option %s", w);
+		if (!o->arg && w[2 + n])
+			return report_set(report, -EINVAL, "option --%s takes no value", o->name);
+		if (o->arg && !w[2 + n] && ++i == argc)
+			return report_set(report, -EINVAL, "option --%s needs a value, --%s=%s", o->name, o->name, o->arg);
+	}
+	return report_set(report, -EINVAL, "an option is wrong");
 }
 
 int args_parse(const struct argp *argp, int argc, char **argv, void *input, struct report *report)
 {
-	int next = argc;
-	if (argp_parse(argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_NO_EXIT, &next, input) == 0)
+	if (argp_parse(argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_NO_EXIT, NULL, input) == 0)
 		return 0;
-	if (report->text[0])
-		return -EINVAL;
-	/* The parser stands behind the bad word, but for a letter in the middle of one. */
-	bool behind = next >= argc || (next > 0 && argv[next - 1][0] == '-');
-	return option_failed(argp->options, argv[behind ? next - 1 : next], report);
+	return report->text[0] ? -EINVAL : say_why(argp->options, argc, argv, report);
 }

@@ -24,7 +24,7 @@ int client_connect(struct env *env, const char *directory, const char *socket, c
 		r = rpc_connect(env, address, &o, ret_client, &why);
 	if (fd >= 0)
 		close(fd);
-	if (r == -ENOENT || r == -ECONNREFUSED)
+	if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTCONN)
 		return -ENOTCONN;
 	return r < 0 ? report_set(report, r, "%s/%s: %s", directory, socket, report_text(&why, r)) : 0;
 }

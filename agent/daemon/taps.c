@@ -75,6 +75,16 @@ static void remove_directory(const char *directory)
 		log_line("%s: could not be removed: %m", directory);
 }
 
+/* What the exports of a process that was killed left behind. */
+static void clean_export(const struct taps *t, const struct tap_device *d)
+{
+	const struct export_driver *e = export_find(d->export);
+	char exports[PATHS_MAX];
+	paths_exports(t->root, exports);
+	if (e && e->clean)
+		e->clean(exports, d->name);
+}
+
 static int read_status(const char *directory, struct tap_state *ret, struct report *report)
 {
 	char path[PATHS_MAX], *text;
@@ -103,6 +113,8 @@ void tap_forget(struct tap *tap)
 		return;
 	tap->listed = false;
 	link_drop(&tap->link);
+	for (unsigned i = 0; i < tap->state.device_count; i++)
+		clean_export(tap->taps, &tap->state.device[i]);
 	remove_directory(tap->directory);
 	free_if_over(tap);
 }
@@ -111,6 +123,7 @@ void tap_forget_device(struct tap *tap, unsigned index)
 {
 	assert(index < tap->state.device_count);
 	struct tap_device *d = tap->state.device;
+	clean_export(tap->taps, &d[index]);
 	memmove(d + index, d + index + 1, (--tap->state.device_count - index) * sizeof *d);
 	if (tap->state.device_count == 0)
 		tap_forget(tap);
@@ -375,6 +388,14 @@ static int show_dead(struct taps *t, const char *directory, struct tap_state *s)
 	return 0;
 }
 
+/* Of an earlier boot, or with a status that makes no sense. */
+static void remove_remains(struct taps *t, const char *directory, const struct tap_state *s)
+{
+	for (unsigned i = 0; i < s->device_count; i++)
+		clean_export(t, &s->device[i]);
+	remove_directory(directory);
+}
+
 static void scan_one(struct taps *t, const char *name)
 {
 	char directory[PATHS_MAX];
@@ -392,7 +413,7 @@ static void scan_one(struct taps *t, const char *name)
 	else if (ours)
 		r = show_dead(t, directory, &s);
 	else
-		remove_directory(directory);
+		remove_remains(t, directory, &s);
 	if (why.text[0])
 		log_line("%s", why.text);
 	tap_state_free(&s);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "agent/exports/export.h"
 #include "agent/exports/nbd_handshake.h"
@@ -368,9 +369,18 @@ static int nbd_close(struct export *e, bool force, struct report *report)
 	return 0;
 }
 
+/* The socket of a server that was killed. */
+static void nbd_clean(const char *run_dir, const char *name)
+{
+	char path[1024];
+	if ((size_t)snprintf(path, sizeof path, "%s/%s.nbd", run_dir, name) < sizeof path)
+		unlink(path);
+}
+
 const struct export_driver export_nbd = {
 	.name = "nbd",
 	.summary = "network block device server on a unix socket or TCP",
 	.open = nbd_open,
 	.close = nbd_close,
+	.clean = nbd_clean,
 };

@@ -1,0 +1,84 @@
+#!/bin/bash
+# Attach, list, show and detach over NBD; names; a graph file with shared parts; what `agent stop` says.
+. tests/interop/lib/agent
+need jq nbdinfo qemu-io
+
+# The agent starts by itself, and only one.
+refused 1 "isn't running" aquifer agent status
+uri=$(aquifer attach 'ram(64M)' --name r1 --as nbd)
+[ "$(nbdinfo --size "$uri")" = 67108864 ] || fail "size"
+pid=$(agent_pid)
+aquifer agent start >/dev/null
+[ "$(agent_pid)" = "$pid" ] || fail "a second agent"
+for i in 1 2 3 4 5; do aquifer list >/dev/null & done
+wait
+
+# list, as the contract says.
+[ "$(aquifer list --json | jq -r '.[0] | [.name, .device, .export, .graph, .state] | join(" ")')" = "r1 $uri nbd ram(64M) running" ] ||
+	fail "list --json: $(aquifer list --json)"
+tap=$(field r1 pid)
+readlink "/proc/$tap/exe" | grep -q 'aquifer-tapdisk$' || fail "the pid is no tapdisk's"
+[ "$(ps -o sid= -p "$tap" | tr -d ' ')" = "$tap" ] || fail "the tapdisk has no session of its own"
+aquifer list | head -n 1 | grep -Eq '^NAME +DEVICE +EXPORT +GRAPH +STATE +PID$' || fail "list's headings"
+
+# Counters are live.
+qemu-io -f raw -c 'write -P 7 0 1M' -c 'read -P 7 0 1M' "$uri" >/dev/null
+[ "$(aquifer show r1 --json | jq '.nodes[0].counters.write.bytes')" = 1048576 ] || fail "counters: $(aquifer show r1)"
+aquifer show r1 | grep -q 'write .* requests' || fail "show"
+aquifer show r1 --dot | grep -q '^digraph' || fail "show --dot"
+aquifer show "$uri" --json | jq -e '.pid' >/dev/null || fail "show by device"
+if command -v dot >/dev/null; then
+	aquifer show r1 --svg | grep -q '<svg' || fail "show --svg"
+else
+	refused 1 'dot .*install graphviz' aquifer show r1 --svg
+fi
+
+# Names: unique, the same socket for the same name, free after detach.
+refused 1 'name r1 is taken' aquifer attach 'ram(1M)' --name r1 --as nbd
+aquifer detach r1
+nothing_left
+[ "$(aquifer attach 'ram(64M)' --name r1 --as nbd)" = "$uri" ] || fail "another socket for the same name"
+aquifer detach "$uri"
+nothing_left
+
+# Default names: a file's base name without its suffix.
+aquifer image create raw "$dir/disk.raw" 16M
+(cd "$dir" && aquifer attach ./disk.raw --as nbd) >/dev/null
+[ "$(field disk graph)" = "$dir/disk.raw" ] || fail "path not absolute: $(aquifer list)"
+refused 1 'name disk is taken' aquifer attach "$dir/disk.raw" --as nbd
+aquifer detach disk
+
+# --read-only, --listen.
+uri=$(aquifer attach "$dir/disk.raw" --as nbd --read-only --listen 127.0.0.1:0)
+nbdinfo "$uri" | grep -q 'is_read_only: true' || fail "read only: $(nbdinfo "$uri")"
+aquifer detach disk
+
+# A graph file: one tapdisk, shared parts, a device for each export; relative paths start at the file.
+cat >"$dir/two.graph" <<'G'
+gold = ro(raw(disk.raw))
+export gold as nbd name=g1
+export gold as nbd name=g2
+G
+if ! aquifer graph check "$dir/two.graph" >/dev/null 2>&1; then
+	printf 'gold = ro(raw(disk.raw))\nalso = ro(gold)\nexport gold as nbd\nexport also as nbd\n' >"$dir/two.graph"
+	names="gold also"
+else
+	names="g1 g2"
+fi
+set -- $names
+aquifer attach "$dir/two.graph" >"$dir/devices"
+[ "$(wc -l <"$dir/devices")" -eq 2 ] || fail "two devices: $(cat "$dir/devices")"
+[ "$(field "$1" pid)" = "$(field "$2" pid)" ] || fail "not one tapdisk"
+while read -r u; do [ "$(nbdinfo --size "$u")" = 16777216 ] || fail "size of $u"; done <"$dir/devices"
+aquifer detach "$1"
+[ "$(aquifer list --json | jq length)" -eq 1 ] || fail "one left: $(aquifer list)"
+nbdinfo --size "$(tail -n 1 "$dir/devices")" >/dev/null || fail "the other one is gone too"
+# The freed name can be used while the tapdisk that began with it lives.
+aquifer attach 'ram(1M)' --name "$1" --as nbd >/dev/null
+aquifer agent stop | grep -q "^  $2 " || fail "agent stop doesn't say what stays"
+refused 1 "isn't running" aquifer agent status
+aquifer agent stop | grep -q "isn't running" || fail "agent stop twice"
+[ "$(aquifer list --json | jq -c '[.[].state] | unique')" = '["running"]' ] || fail "after agent stop: $(aquifer list)"
+aquifer agent restart >/dev/null
+aquifer detach --all
+nothing_left

@@ -1,0 +1,118 @@
+#!/bin/bash
+# Bad input: each gives exactly one line on stderr and its exit status, and leaves nothing behind.
+. tests/interop/lib/agent
+need jq
+long=$(printf 'n%.0s' $(seq 64))
+deep=$(printf 'ro(%.0s' $(seq 200))ram\(1M\)$(printf ')%.0s' $(seq 200))
+big=$(head -c 70000 /dev/zero | tr '\0' a)
+touch "$dir/empty" "$dir/half"
+truncate -s 1M "$dir/good"
+mkdir "$dir/folder.graph"
+printf 'a = ram(1M)\nexport a as loop\nexport a as loop\n' >"$dir/twice.graph"
+printf 'a = ro(b)\nb = ro(a)\nexport a as nbd\n' >"$dir/cycle.graph"
+printf 'a = ram(1M)\nexport a as floppy\n' >"$dir/floppy.graph"
+head -c 100000 /dev/zero | tr '\0' x >"$dir/big.graph"
+
+# Wrong usage: 2.
+refused 2 'missing' aquifer
+refused 2 "unknown command 'frobnicate'" aquifer frobnicate
+for later in 'cluster status' 'server list' 'migrate web1 --to b' 'edit a b' 'pause a' 'resume a' top send receive; do
+	refused 2 'unknown command' aquifer $later
+done
+refused 2 'unknown option --frob' aquifer list --frob
+refused 2 'unknown option -x' aquifer list -x
+refused 2 'needs a value' aquifer attach ./x --name
+refused 2 'takes no value' aquifer list --json=1
+refused 2 "unexpected argument 'a'" aquifer list a
+refused 2 'missing' aquifer attach
+refused 2 'missing' aquifer image create raw "$dir/x"
+refused 2 'create, info, check, convert' aquifer image
+refused 2 "unknown command 'image frob'" aquifer image frob
+refused 2 'there are.*loop.*nbd' aquifer attach ./x --as floppy
+refused 2 'listen goes with' aquifer attach ./x --listen 1.2.3.4:5
+refused 2 'name of a device' aquifer attach ./x --name 'a b'
+refused 2 'name of a device' aquifer attach ./x --name "$long"
+refused 2 'name of a device' aquifer attach ./x --name ../x
+refused 2 'which device' aquifer detach
+refused 2 'both' aquifer detach a --all
+refused 2 'one of' aquifer show a --dot --json
+refused 2 "not a size|is not" aquifer image create raw "$dir/x" 12Q
+refused 2 "too large" aquifer image create raw "$dir/x" 99999999999T
+refused 2 'no image format' aquifer image create floppy "$dir/x" 1M
+
+# Failures: 1.
+refused 1 'line 1, column' aquifer graph check 'ram('
+refused 1 '' aquifer graph check ''
+refused 1 '' aquifer graph check 'ram(1M) garbage'
+refused 1 '' aquifer graph check 'nosuch(1M)'
+refused 1 '' aquifer graph check 'ram(1M, frob=1)'
+refused 1 '' aquifer graph check 'ram(12Q)'
+refused 1 '' aquifer graph check "$deep"
+refused 1 '' aquifer graph check "$big"
+refused 1 'cycl|itself' aquifer graph check "$dir/cycle.graph"
+refused 1 '' aquifer graph check "$dir/twice.graph"
+refused 1 '' aquifer graph check "$dir/floppy.graph"
+refused 1 'larger than' aquifer graph check "$dir/big.graph"
+refused 1 'directory' aquifer graph check "$dir/folder.graph"
+refused 1 'No such file' aquifer graph check "$dir/none.graph"
+for attach in ./none.img "$dir" "$dir/empty" /dev/null "ram(0)" "raw($dir/none)" "ro(raw($dir/none))"; do
+	refused 1 '' aquifer attach "$attach" --name x --as nbd
+done
+refused 1 '' aquifer attach "$dir/twice.graph"
+refused 1 'no-such-volume|volume' aquifer attach no-such-volume --as nbd
+refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen nonsense
+refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 127.0.0.1:99999
+refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 192.0.2.1:10809
+printf 'a = ram(1M)\nexport a as nbd\n' >"$dir/one.graph"
+refused 1 'own exports' aquifer attach --graph "$dir/one.graph" --name y
+refused 1 'exports of its own' aquifer attach "$dir/one.graph" --as nbd
+refused 1 'no device' aquifer detach nobody
+refused 1 'no device' aquifer detach /dev/loop9999
+refused 1 'no device' aquifer show nobody
+refused 1 'exists' aquifer image create raw "$dir/good" 1M
+refused 1 'multiple of 512' aquifer image create raw "$dir/x" 1000
+refused 1 '' aquifer image create raw "$dir/none/x" 1M
+refused 1 '' aquifer image create raw "$dir/x" 1M --backing "$dir/good"
+refused 1 'No such file' aquifer image info "$dir/none"
+refused 1 'exists' aquifer image convert "$dir/good" "$dir/half"
+refused 1 'No such file' aquifer image convert "$dir/none" "$dir/new"
+[ ! -e "$dir/x" ] && [ ! -e "$dir/new" ] || fail "a failure left a file"
+[ ! -e "$dir/new.part" ] || fail "a failure left a partial file"
+nothing_left
+
+# A root that can't be used.
+refused 1 'longer than' aquifer --root "/$big" list
+touch "$dir/file"
+refused 1 'directory|Directory' aquifer --root "$dir/file" list
+if [ "$(id -u)" -ne 0 ]; then
+	mkdir -m 500 "$dir/locked"
+	refused 1 'denied' aquifer --root "$dir/locked" list
+fi
+
+# The other programs.
+for program in aquifer-agent aquifer-tapdisk; do
+	for bad in --frob 'a b'; do
+		status=0
+		"$B/$program" $bad >"$dir/out" 2>"$dir/err" || status=$?
+		[ $status -eq 2 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "$program $bad: $status, $(cat "$dir/err")"
+	done
+done
+status=0
+"$B/aquifer-agent" >"$dir/out" 2>"$dir/err" || status=$?
+[ $status -eq 1 ] && grep -q 'another agent runs' "$dir/err" || fail "a second agent: $status, $(cat "$dir/err")"
+
+# Nobody else's socket.
+[ "$(stat -c %a "$run/agent.sock")" = 600 ] || fail "agent.sock: $(stat -c %a "$run/agent.sock")"
+
+# --help of everything: status 0, nothing on stderr, names the command.
+commands=$(aquifer --help | sed -n 's/^  \([a-z]\)/\1/p' | sed 's/ [A-Z[].*//; s/  .*//')
+[ "$(echo "$commands" | wc -l)" -gt 10 ] || fail "--help lists little: $commands"
+while read -r command; do
+	aquifer $command --help >"$dir/out" 2>"$dir/err" || fail "$command --help"
+	[ ! -s "$dir/err" ] && grep -q "aquifer $command" "$dir/out" || fail "$command --help: $(cat "$dir/out" "$dir/err")"
+done <<<"$commands"
+for program in aquifer aquifer-agent aquifer-tapdisk; do
+	"$B/$program" --version | grep -q "^$program [0-9]" || fail "$program --version"
+	"$B/$program" --help | grep -q Usage || fail "$program --help"
+done
+[ ! -w /dev/full ] || { status=0; aquifer --help >/dev/full 2>"$dir/err" || status=$?; [ $status -eq 1 ] || fail "a full output"; }

@@ -1,0 +1,60 @@
+#!/bin/bash
+# image create, info, check, convert: what comes out is what went in, sparse; failures and interruptions leave nothing.
+. tests/interop/lib/agent
+need jq cmp
+aquifer image create raw "$dir/a.img" 64M
+[ "$(stat -c %s "$dir/a.img")" = 67108864 ] || fail "size"
+[ "$(stat -c %b "$dir/a.img")" -lt 64 ] || fail "not sparse"
+head -c 1000000 /dev/urandom >"$dir/random"
+for at in 0 3333333 30000000 66000000; do
+	dd if="$dir/random" of="$dir/a.img" bs=64k seek=$at oflag=seek_bytes conv=notrunc status=none
+done
+aquifer image convert "$dir/a.img" "$dir/b.img"
+cmp "$dir/a.img" "$dir/b.img" || fail "convert"
+[ "$(stat -c %b "$dir/b.img")" -lt 10000 ] || fail "convert isn't sparse: $(stat -c %b "$dir/b.img") blocks"
+[ "$(aquifer image info "$dir/b.img" --json | jq -r '.format, .size' | tr '\n' ' ')" = 'raw 67108864 ' ] || fail "info"
+allocated=$(aquifer image info "$dir/b.img" --json | jq .allocated)
+[ "$allocated" -ge 4000000 ] && [ "$allocated" -lt 8000000 ] || fail "allocated: $allocated"
+aquifer image check "$dir/b.img" | grep -q 'no errors' || fail "check"
+# Odd sizes are padded with zeroes to whole sectors; graphs are sources.
+head -c 1000001 "$dir/random" >"$dir/odd"
+aquifer image convert "$dir/odd" "$dir/odd.out"
+cmp -n 1000000 "$dir/random" "$dir/odd.out" || fail "odd size"
+[ "$(stat -c %s "$dir/odd.out")" = 1000448 ] || fail "odd size: $(stat -c %s "$dir/odd.out")"
+aquifer image convert "ro(raw($dir/a.img))" "$dir/c.img" --progress 2>"$dir/err"
+cmp "$dir/a.img" "$dir/c.img" || fail "convert a graph"
+grep -q '100 %' "$dir/err" || fail "--progress: $(cat "$dir/err")"
+aquifer image convert "$dir/odd" "$dir/c.img" --force 2>"$dir/err"
+[ ! -s "$dir/err" ] || fail "not silent: $(cat "$dir/err")"
+[ "$(stat -c %s "$dir/c.img")" = 1000448 ] || fail "--force"
+refused 1 'exists' aquifer image convert "$dir/a.img" "$dir/c.img"
+refused 2 'no image format' aquifer image convert "$dir/a.img" "$dir/d.img" --to floppy
+
+# A source that can't be read ends it, and names the place.
+if aquifer graph check "error(raw($dir/a.img), op=read)" >/dev/null 2>&1; then
+	refused 1 'reading the source at offset' aquifer image convert "error(raw($dir/a.img), op=read)" "$dir/d.img"
+	refused 1 "can't be read" aquifer image check "error(raw($dir/a.img), op=read)"
+	[ ! -e "$dir/d.img" ] && [ ! -e "$dir/d.img.part" ] || fail "a failed copy left a file"
+fi
+
+# Interrupted.
+head -c 300M /dev/zero | tr '\0' x >"$dir/big.img"
+aquifer image convert "$dir/big.img" "$dir/big.out" 2>"$dir/err" &
+pid=$!
+until_true 5 test -s "$dir/big.out.part" || true
+kill -INT $pid || kill -TERM $pid
+status=0
+wait $pid || status=$?
+if [ $status -ne 0 ]; then # it may have been faster
+	[ $status -eq 1 ] && grep -q interrupted "$dir/err" || fail "interrupted: $status, $(cat "$dir/err")"
+	[ ! -e "$dir/big.out" ] && [ ! -e "$dir/big.out.part" ] || fail "an interrupted copy left a file"
+fi
+
+# A full disk.
+if [ "$(id -u)" -eq 0 ]; then
+	mkdir "$dir/mnt"
+	mount -t tmpfs -o size=8M tmpfs "$dir/mnt"
+	refused 1 'No space left' aquifer image convert "$dir/big.img" "$dir/mnt/x"
+	[ -z "$(ls -A "$dir/mnt")" ] || fail "a full disk left: $(ls -A "$dir/mnt")"
+	umount "$dir/mnt"
+fi

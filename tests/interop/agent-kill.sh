@@ -1,0 +1,78 @@
+#!/bin/bash
+# The agent is killed and restarted while I/O runs: no device notices. A tapdisk is killed: it is shown, its name is
+# free. Everything is killed, and /run is stale: attaching again works at once.
+. tests/interop/lib/agent
+need jq nbdinfo fio pgrep
+fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
+
+aquifer image create raw "$dir/a.img" 64M
+uri=$(aquifer attach "$dir/a.img" --as nbd)
+tap=$(field a pid)
+
+# Verified I/O, over several deaths of the agent.
+(cd "$dir" && exec fio --name=job --thread --ioengine=nbd --uri="$uri" --size=64M --rw=randrw --bs=4k --iodepth=16 --verify=crc32c \
+	--verify_backlog=64 --time_based --runtime=4 >"$dir/fio.log" 2>&1) &
+fio=$!
+clients=$fio
+for i in 1 2 3; do
+	sleep 0.4
+	kill -9 "$(agent_pid)"
+	[ "$(field a pid)" = "$tap" ] || fail "the tapdisk is not adopted: $(aquifer list)"
+	[ "$(field a state)" = running ] || fail "state: $(aquifer list)"
+done
+sleep 0.2
+aquifer agent restart >/dev/null
+kill -0 $fio || fail "fio ended early: $(cat "$dir/fio.log")"
+wait $fio || fail "I/O failed: $(cat "$dir/fio.log")"
+clients=
+[ "$(field a pid)" = "$tap" ] || fail "another tapdisk"
+
+# An adopted tapdisk that dies is noticed, and so is one that this agent started.
+for i in adopted started; do
+	tap=$(field a pid)
+	kill -9 "$tap"
+	until_true 5 eval '[ "$(field a state)" = died ]' || fail "the death ($i) is not shown: $(aquifer list)"
+	refused 1 'tapdisk died' aquifer show a
+	uri=$(aquifer attach "$dir/a.img" --as nbd) || fail "the name is not free"
+	[ "$(field a state)" = running ] || fail "$(aquifer list)"
+	nbdinfo --size "$uri" >/dev/null || fail "attached again, but not there"
+done
+[ "$(aquifer list --json | jq length)" -eq 1 ] || fail "the dead one is still listed: $(aquifer list)"
+
+# A dead one goes with detach.
+kill -9 "$(field a pid)"
+until_true 5 eval '[ "$(field a state)" = died ]' || fail "death"
+aquifer list | grep -q 'died (killed by signal 9' || fail "the reason is not shown: $(aquifer list)"
+aquifer detach a
+nothing_left
+
+# kill -9 of everything.
+aquifer attach "$dir/a.img" --as nbd >/dev/null
+aquifer attach 'ram(8M)' --name b --as nbd >/dev/null
+kill -9 "$(agent_pid)" "$(field b pid)" "$(field a pid)"
+for name in a b; do
+	until_true 5 eval '[ "$(field $name state)" = died ]' || fail "after kill -9 of everything: $(aquifer list)"
+done
+aquifer attach "$dir/a.img" --as nbd >/dev/null || fail "attach after kill -9 of everything"
+aquifer detach --all
+nothing_left
+
+# A stale /run: of another boot; of a pid that is somebody else's by now; with rubbish; with a socket nobody serves.
+aquifer attach "$dir/a.img" --as nbd >/dev/null
+for what in boot pid rubbish; do
+	tap=$(field a pid)
+	kill -9 "$(agent_pid)"
+	kill -9 "$tap"
+	status=$run/tapdisks/a/status
+	case $what in
+	boot) sed -i 's/"boot": "[^"]*"/"boot": "00000000-0000-0000-0000-000000000000"/' "$status" ;;
+	pid) sed -i "s/\"pid\": [0-9]*/\"pid\": $$/" "$status" ;;
+	rubbish) head -c 1000 /dev/urandom >"$status" ;;
+	esac
+	aquifer list >/dev/null || fail "list with a stale /run ($what)"
+	[ "$what" != boot ] || [ "$(aquifer list --json | jq length)" -eq 0 ] || fail "a device of another boot: $(aquifer list)"
+	aquifer attach "$dir/a.img" --as nbd >/dev/null || fail "attach with a stale /run ($what)"
+	kill -0 $$ || fail "it killed a stranger"
+done
+aquifer detach --all
+nothing_left

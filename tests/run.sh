@@ -1,0 +1,70 @@
+#!/bin/bash
+# run.sh [SCRIPT…]: runs test scripts (all of tests/interop/*.sh without arguments), one after the other, from the
+# top of the tree. One line each: result, seconds, name, and for a skipped one its reason; for a failed one the end of
+# its output. Last line: "N passed, N failed, N skipped". Fails if one failed.
+#
+# A script passes with 0 and skips with 77. It has TEST_LIMIT seconds (default 120), or what a line "# limit: N" in it
+# says; then its process group gets SIGTERM, so that its trap cleans up, and SIGKILL ten seconds later.
+# Whole outputs are kept in $B/test-logs/.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+export B=${B:-build}
+logs=$B/test-logs
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+[ $# -gt 0 ] || set -- tests/interop/*.sh
+
+# Ends the group $1 after $2 seconds.
+watchdog() {
+	sleep "$2" &
+	sleeper=$!
+	trap 'kill $sleeper 2>/dev/null; exit 0' TERM
+	wait $sleeper
+	echo "run.sh: $2 seconds are over" >>"$3"
+	kill -TERM -- "-$1" 2>/dev/null
+	sleep 10
+	kill -KILL -- "-$1" 2>/dev/null
+}
+
+now() { date +%s%N; }
+
+for script; do
+	name=$(basename "$script" .sh)
+	log=$logs/$name.log
+	if [ ! -r "$script" ]; then
+		echo "FAIL       - $script: no such script"
+		failed=$((failed + 1))
+		continue
+	fi
+	limit=$(sed -n 's/^# limit: *\([0-9][0-9]*\).*/\1/p' "$script" | head -n 1)
+	start=$(now)
+	# A process group of its own, whose leader is the script.
+	set -m
+	bash "$script" >"$log" 2>&1 </dev/null &
+	pid=$!
+	set +m
+	watchdog $pid "${limit:-${TEST_LIMIT:-120}}" "$log" >/dev/null 2>&1 &
+	dog=$!
+	wait $pid 2>/dev/null
+	status=$?
+	kill -TERM $dog 2>/dev/null
+	wait $dog 2>/dev/null
+	seconds=$(awk "BEGIN { printf \"%.1f\", ($(now) - $start) / 1e9 }")
+	case $status in
+	0)
+		passed=$((passed + 1))
+		printf 'pass  %6s s  %s\n' "$seconds" "$name"
+		;;
+	77)
+		skipped=$((skipped + 1))
+		printf 'skip  %6s s  %s (%s)\n' "$seconds" "$name" "$(tail -n 1 "$log" | sed 's/^skip[a-z]*: *//')"
+		;;
+	*)
+		failed=$((failed + 1))
+		printf 'FAIL  %6s s  %s (status %d; all of it in %s)\n' "$seconds" "$name" $status "$log"
+		tail -n 20 "$log" | sed 's/^/    /'
+		;;
+	esac
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
