@@ -13,8 +13,10 @@
 #include "core/fiber.h"
 
 #define EVENTS_PER_TURN 64
-/* Jobs run in one turn at most, so that a busy chain of jobs cannot keep I/O from being noticed. */
-#define STEPS_PER_TURN 4096
+/* Jobs run in one round at most, so that a busy chain of jobs cannot keep I/O from being noticed. */
+#define STEPS_PER_ROUND 4096
+/* Rounds without a look at descriptors and timers. */
+#define ROUNDS_PER_TURN 8
 
 /* ---- clock, random, boot id ---- */
 
@@ -118,8 +120,19 @@ static void event_handle(const struct epoll_event *e)
 
 static void turn_jobs(struct env_linux *el)
 {
-	for (unsigned i = 0; i < STEPS_PER_TURN && loop_run_one(&el->env.loop); i++)
+	for (unsigned i = 0; i < STEPS_PER_ROUND && loop_run_one(&el->env.loop); i++)
 		;
+}
+
+/* True if there is more to do before waiting for anything. */
+static bool turn_round(struct env_linux *el)
+{
+	turn_jobs(el);
+	env_linux_streams_flush(el);
+	bool more = env_linux_aio_flush(el);
+	env_linux_work_flush(el);
+	env_linux_aio_reap(el);
+	return more || !link_empty(&el->env.loop.ready);
 }
 
 static int turn_wait(struct env_linux *el, struct epoll_event *events, bool sleep)
@@ -145,13 +158,10 @@ static int turn_wait(struct env_linux *el, struct epoll_event *events, bool slee
 static void turn(struct env_linux *el, const bool *stop)
 {
 	struct epoll_event events[EVENTS_PER_TURN];
-	turn_jobs(el);
-	env_linux_aio_flush(el);
-	env_linux_streams_flush(el);
-	env_linux_work_flush(el);
-	env_linux_aio_reap(el);
-	bool sleep = link_empty(&el->env.loop.ready) && !*stop;
-	int n = turn_wait(el, events, sleep);
+	bool more = true;
+	for (unsigned i = 0; i < ROUNDS_PER_TURN && more; i++)
+		more = turn_round(el);
+	int n = turn_wait(el, events, /* sleep= */ !more && !*stop);
 	el->now_ns = clock_ns(CLOCK_MONOTONIC);
 	for (int i = 0; i < n; i++) /* n < 0: a signal, or nothing that the next turn won't see again */
 		event_handle(&events[i]);

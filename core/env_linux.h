@@ -8,15 +8,16 @@
  *   env_linux_net.c      streams and listeners
  *   env_linux_address.c  addresses in words
  *
- * A turn of the loop: run ready jobs → submit queued aio, flush queued sends, hand queued
- * work to the workers (each batch one system call) → reap the aio ring in user space →
- * epoll_wait (not sleeping if anything is ready) → due timers. Everything that ends only
+ * A turn of the loop: some rounds of: run ready jobs → flush queued sends → submit queued
+ * aio → hand queued work to the workers (each a system call or none) → reap the aio ring in
+ * user space; then epoll_wait (not sleeping if anything is ready) → due timers. Everything that ends only
  * puts a job, so no handler ever runs code of the user's, and nothing can be closed while
  * a batch of events is being handled. */
 #ifndef AQ_ENV_LINUX_H
 #define AQ_ENV_LINUX_H
 #include <libaio.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -50,18 +51,20 @@ struct aio {
 /* Worker threads. The lock guards everything up to `stopping`. */
 struct work {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;
+	sem_t call; /* a condition variable would do, but glibc's lost signals until 2.41 (bug 25847) */
 	struct link offloads, files;           /* for the workers */
 	struct link offloads_done, files_done; /* for the loop */
 	unsigned queued, idle, offloads_running;
+	unsigned thread_count;
+	bool waking; /* a worker is on its way to the queue: signalled or started */
 	bool offload_last; /* which kind was taken last: they take turns */
 	bool stopping;
+	pthread_t *threads;
 
 	/* the loop's own */
 	struct link new_offloads, new_files; /* this turn's, not handed over yet */
 	unsigned new_count;
-	unsigned thread_count, thread_limit;
-	pthread_t *threads;
+	unsigned thread_limit;
 	int event_fd;
 	struct source source;
 };
@@ -115,13 +118,15 @@ struct file_linux {
 	int fd;
 	uint32_t io_align, memory_align; /* bytes; see struct file_info */
 	bool direct, is_block_device, writable;
+	bool no_nowait; /* the file system has no RWF_NOWAIT */
 	unsigned in_flight;
 };
 static inline struct file_linux *file_linux_of(struct file *f) { return (struct file_linux *)f; }
 int env_linux_aio_create(struct env_linux *el);
 void env_linux_aio_destroy(struct env_linux *el);
 void env_linux_file_submit(struct file *f, struct file_io *io, struct job *parent);
-void env_linux_aio_flush(struct env_linux *el);
+/* Submits some of what is queued; true if there is more that could be submitted at once. */
+bool env_linux_aio_flush(struct env_linux *el);
 /* Takes completions from the ring, without a system call; true if there were any. */
 bool env_linux_aio_reap(struct env_linux *el);
 /* Worker: carries out `io` from io->done on. `*buffer` is the worker's own, for unaligned

@@ -1,8 +1,8 @@
 /* File I/O of the real world.
  *
  * Files with O_DIRECT in force go through libaio: what is queued in a turn goes to the
- * kernel in one io_submit, completions are taken from the ring in user space. Everything
- * else is done by workers with ordinary calls: buffered files, unaligned memory (through
+ * kernel a few at a time, completions are taken from the ring in user space. Buffered reads
+ * are tried without waiting for the disk. Everything else is done by workers with ordinary calls: buffered files, unaligned memory (through
  * an aligned buffer), more iovec entries than the kernel takes, the rest of a transfer that
  * came back short, what the kernel refused with EAGAIN, and all operations that change
  * extents. Nothing is allocated per request. */
@@ -19,6 +19,13 @@
 #include "core/bytes.h"
 #include "core/env_linux.h"
 
+/* iocbs per io_submit. Small, so that the first of many are done, and answered, while the last
+ * are being submitted: with all 32 of a deep queue in one call the disk is idle between waves
+ * (measured: reads 12 %, writes 30 % slower, for no less CPU). */
+#define AIO_BATCH 4
+/* The most that is copied from the page cache on the loop's own thread: some 20 microseconds. */
+#define CACHED_READ_BYTES ((size_t)128 << 10)
+
 static void io_end(struct file_io *io, int status)
 {
 	struct file_linux *f = file_linux_of(io->file);
@@ -27,6 +34,22 @@ static void io_end(struct file_io *io, int status)
 	f->in_flight--;
 	io->status = status;
 	job_put(parent, status);
+}
+
+/* What the page cache has is copied here and now; a worker does the rest, if there is one. */
+static void buffered_read(struct env_linux *el, struct file_linux *f, struct file_io *io)
+{
+	ssize_t n = -1;
+	if (!f->direct && !f->no_nowait && io->length <= CACHED_READ_BYTES && io->iov_count <= IOV_LIMIT) {
+		n = preadv2(f->fd, io->iov, io->iov_count, (off_t)io->offset, RWF_NOWAIT);
+		f->no_nowait = n < 0 && errno == EOPNOTSUPP;
+	}
+	if (n > 0)
+		io->done = (size_t)n;
+	if (io->done == io->length)
+		io_end(io, 0);
+	else
+		env_linux_work_file(el, io);
 }
 
 void env_linux_file_submit(struct file *file, struct file_io *io, struct job *parent)
@@ -47,6 +70,8 @@ void env_linux_file_submit(struct file *file, struct file_io *io, struct job *pa
 							       iov_aligned(io->iov, io->iov_count, f->memory_align,
 									   f->io_align)))) {
 		link_push(&el->aio.queue, &io->link);
+	} else if (io->op == FILE_READ) {
+		buffered_read(el, f, io);
 	} else {
 		env_linux_work_file(el, io);
 	}
@@ -132,13 +157,12 @@ static struct file_io *slot_free_control(struct aio *a, struct iocb *control)
 	return slot_free(a, container_of(control, struct aio_slot, control));
 }
 
-/* Submits one batch; false when there is no more to be done now. */
-static bool aio_flush_batch(struct env_linux *el)
+bool env_linux_aio_flush(struct env_linux *el)
 {
 	struct aio *a = &el->aio;
-	struct iocb *batch[AIO_DEPTH];
+	struct iocb *batch[AIO_BATCH];
 	long count = 0;
-	while (a->free && !link_empty(&a->queue))
+	while (count < AIO_BATCH && a->free && !link_empty(&a->queue))
 		batch[count++] = slot_prepare(a, container_of(link_pop(&a->queue), struct file_io, link));
 	if (count == 0)
 		return false;
@@ -151,13 +175,7 @@ static bool aio_flush_batch(struct env_linux *el)
 		env_linux_work_file(el, slot_free_control(a, batch[first++]));
 	for (long i = count; i-- > first;)
 		link_push_front(&a->queue, &slot_free_control(a, batch[i])->link);
-	return !full;
-}
-
-void env_linux_aio_flush(struct env_linux *el)
-{
-	while (!link_empty(&el->aio.queue) && aio_flush_batch(el))
-		;
+	return !full && a->free && !link_empty(&a->queue);
 }
 
 static void aio_ended(struct env_linux *el, struct aio_slot *s, int64_t result)

@@ -1,7 +1,9 @@
 /* Worker threads of the real world: blocking calls and long computations happen here.
  *
  * The pool starts with one thread and grows while work waits and no thread is idle, up to
- * a fixed limit. There are two queues, offloads and file operations, which take turns; one
+ * a fixed limit. One worker at a time is on its way to the queue: whoever takes something
+ * and leaves something calls the next. So work that waits for disks spreads over all threads,
+ * and work that doesn't is done by the few that are awake. There are two queues, offloads and file operations, which take turns; one
  * thread is always left for file operations, so that slow offloads (a name server that
  * doesn't answer) cannot stop a device. Work of one turn is handed over under one lock;
  * results come back by an eventfd that is written only when the loop may not know yet. */
@@ -62,11 +64,28 @@ static void event_raise(int fd)
 	assert(n == sizeof one);
 }
 
+static int worker_start(struct work *w);
+
+/* The lock is held. Calls a worker if there is work and nobody is coming. A thread that cannot
+ * be had is no error: those there are will come to the work. */
+static void work_call(struct work *w)
+{
+	if (w->queued == 0 || w->waking)
+		return;
+	if (w->idle) {
+		w->waking = true;
+		sem_post(&w->call);
+	} else if (w->thread_count < w->thread_limit && !w->stopping) {
+		w->waking = worker_start(w) == 0;
+	}
+}
+
 static void *worker(void *arg)
 {
 	struct work *w = arg;
 	void *buffer = NULL;
 	pthread_mutex_lock(&w->lock);
+	w->waking = false;
 	for (;;) {
 		bool offload;
 		struct link *l = work_take(w, &offload);
@@ -74,10 +93,15 @@ static void *worker(void *arg)
 			if (w->stopping)
 				break;
 			w->idle++;
-			pthread_cond_wait(&w->wake, &w->lock);
+			pthread_mutex_unlock(&w->lock);
+			while (sem_wait(&w->call) < 0)
+				; /* EINTR */
+			pthread_mutex_lock(&w->lock);
 			w->idle--;
+			w->waking = false;
 			continue;
 		}
+		work_call(w);
 		pthread_mutex_unlock(&w->lock);
 		if (offload) {
 			struct offload *o = container_of(l, struct offload, link);
@@ -140,7 +164,7 @@ int env_linux_work_create(struct env_linux *el, unsigned threads)
 	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
 		link_init(lists[i]);
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->wake, NULL);
+	sem_init(&w->call, 0, 0);
 	w->source.ready = work_ready;
 	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int r = w->event_fd < 0 ? -errno : env_linux_watch(el, w->event_fd, EPOLLIN, &w->source);
@@ -157,14 +181,15 @@ void env_linux_work_destroy(struct env_linux *el)
 	struct work *w = &el->work;
 	pthread_mutex_lock(&w->lock);
 	w->stopping = true;
-	pthread_cond_broadcast(&w->wake);
+	for (unsigned i = 0; i < w->thread_count; i++)
+		sem_post(&w->call);
 	pthread_mutex_unlock(&w->lock);
 	for (unsigned i = 0; i < w->thread_count; i++)
 		pthread_join(w->threads[i], NULL);
 	free(w->threads);
 	if (w->event_fd >= 0)
 		close(w->event_fd);
-	pthread_cond_destroy(&w->wake);
+	sem_destroy(&w->call);
 	pthread_mutex_destroy(&w->lock);
 }
 
@@ -192,13 +217,7 @@ void env_linux_work_flush(struct env_linux *el)
 	link_splice(&w->offloads, &w->new_offloads);
 	link_splice(&w->files, &w->new_files);
 	w->queued += w->new_count;
-	unsigned queued = w->queued, idle = w->idle; /* idle: includes those woken but not running yet */
-	pthread_mutex_unlock(&w->lock);
-	for (unsigned i = 0; i < w->new_count && i < idle; i++)
-		pthread_cond_signal(&w->wake);
-	/* A thread that cannot be had is no error: those there are will come to the work. */
-	for (unsigned i = idle; i < queued && w->thread_count < w->thread_limit; i++)
-		if (worker_start(w) < 0)
-			break;
 	w->new_count = 0;
+	work_call(w);
+	pthread_mutex_unlock(&w->lock);
 }
