@@ -30,7 +30,6 @@ static const struct argp_option convert_options[] = {
 	{ "force", CLI_FORCE, NULL, 0, "Replace DST if it exists", 0 },
 	{ 0 },
 };
-#if __has_include("parallax/store.c")
 static const struct argp_option volume_create_options[] = {
 	{ "replicas", CLI_REPLICAS, "N", 0, "Copies of each segment", 0 },
 	{ "min-replicas", CLI_MIN_REPLICAS, "N", 0, "Copies without which writes wait", 0 },
@@ -44,7 +43,6 @@ static const struct argp_option volume_delete_options[] = {
 	{ "with-snapshots", CLI_WITH_SNAPSHOTS, NULL, 0, "Delete its snapshots with it", 0 },
 	{ 0 },
 };
-#endif
 
 const struct cli_command cli_commands[] = {
 	{ "attach", "GRAPH|VOLUME|VOLUME@SNAP|FILE", "Make a block device and print it",
@@ -81,7 +79,6 @@ const struct cli_command cli_commands[] = {
 	{ "graph check", "GRAPH|FILE", "Parse and check a graph; print its canonical form", NULL, NULL, 1, 1, false,
 	  cli_graph_check },
 
-#if __has_include("parallax/store.c")
 	{ "volume create", "NAME SIZE", "Make an empty volume", NULL, volume_create_options, 2, 2, false, cli_volume_create },
 	{ "volume list", "", "The volumes of the store", NULL, NULL, 0, 0, true, cli_volume_list },
 	{ "volume show", "NAME", "Size, space, holder and health of a volume", NULL, NULL, 1, 1, true, cli_volume_show },
@@ -104,6 +101,5 @@ const struct cli_command cli_commands[] = {
 	{ "clone", "VOLUME@SNAP NEW", "Make a volume that begins as a snapshot", NULL, NULL, 2, 2, false, cli_clone },
 	{ "diff", "VOLUME@A VOLUME[@B]", "Extents that differ between two points of a volume",
 	  "One extent per line: offset and length in bytes, and `data` or `zero`.\n", NULL, 2, 2, true, cli_diff },
-#endif
 	{ 0 },
 };

@@ -74,6 +74,14 @@ static int parse_export(const char *text, struct plan_device *d, struct report *
 	return put_text(d->address, sizeof d->address, "unix:", strncmp(address, "unix:", 5) ? address : address + 5, report);
 }
 
+/* A snapshot can't be written: attaching it is attaching it read-only. */
+static bool is_snapshot(const struct graph *g)
+{
+	const struct graph_node *n = &g->nodes[g->root];
+	const char *subject = n->blk && !strcmp(n->blk->name, "volume") ? graph_node_subject(n) : NULL;
+	return subject && strchr(subject, '@');
+}
+
 static int from_how(struct plan *p, const struct plan_how *how, struct report *report)
 {
 	static const char *const default_export = EXPORT_DEFAULT;
@@ -94,7 +102,7 @@ static int from_how(struct plan *p, const struct plan_how *how, struct report *r
 	}
 	for (unsigned i = 0; i < count; i++) {
 		struct plan_device *d = &p->device[p->device_count++];
-		*d = (struct plan_device){ .read_only = how->read_only, .node = p->graph->root };
+		*d = (struct plan_device){ .read_only = how->read_only || is_snapshot(p->graph), .node = p->graph->root };
 		if ((r = parse_export(exports[i], d, report)) < 0)
 			return r;
 		if (!d->name[0] && i == 0)
