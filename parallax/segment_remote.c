@@ -14,6 +14,7 @@
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 #include "parallax/segment_wire.h"
 #include "proto/rpc.h"
 
@@ -58,6 +59,8 @@ static int remote_result(struct remote_op *op)
 {
 	struct segment_io *io = op->io;
 	const Aquifer__Segment__Reply *m = (const Aquifer__Segment__Reply *)op->call.reply;
+	if (PLANTED(remote_lost_is_done) && op->call.status == -ENOTCONN && io->op != SEGMENT_READ)
+		return 0; /* it may have been carried out */
 	if (op->call.status < 0)
 		return remote_status(op->call.status);
 	if (!m || segment_wire_result(m, io) < 0)
