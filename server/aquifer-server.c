@@ -1,0 +1,295 @@
+/* aquifer-server: a block server, owning one data directory. Binds its socket first, so that a
+ * port in use leaves no trace; then opens the directory (which registers it in the catalog, under the
+ * socket's address and a new incarnation); then serves until SIGTERM or SIGINT. A clean stop
+ * leaves a mark in the directory, so that the next start finds its copies whole. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/config.h"
+#include "core/env.h"
+#include "core/fiber.h"
+#include "core/option.h"
+#include "core/version.h"
+#include "parallax/catalog.h"
+#include "server/server.h"
+
+#define DRAIN_NS (10 * NS_PER_S)
+#define ADDRESS_BYTES 512
+
+const char *argp_program_version = "aquifer-server " AQ_VERSION;
+
+struct program {
+	const char *data, *listen, *advertise, *catalog_url, *domain, *root;
+	uint64_t size_limit;
+	struct server_limits limits;
+	char address[ADDRESS_BYTES];      /* to bind: "tcp:HOST:PORT" or "unix:/path" */
+	char registered[ADDRESS_BYTES];   /* "" : as bound */
+	bool loopback;
+	struct env *env;
+	int signal_fd;
+};
+
+enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS };
+
+static const struct argp_option options[] = {
+	{ "data", 'd', "DIR", 0, "The data directory; made if it isn't there", 0 },
+	{ "listen", 'l', "ADDR:PORT", 0,
+	  "Where to listen: HOST:PORT, [ADDRESS]:PORT, :PORT (loopback), or unix:/PATH. Port 0: any that is free", 0 },
+	{ "advertise", KEY_ADVERTISE, "ADDR:PORT", 0, "The address that clients are told (default: the one listened on)", 0 },
+	{ "catalog", KEY_CATALOG, "URL", 0,
+	  "The catalog: sqlite:PATH (default: `catalog' in etc/aquifer/aquifer.conf, else the embedded store's)", 0 },
+	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a rack, a room", 0 },
+	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
+	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
+	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
+	{ 0 },
+};
+
+/* ---- the command line ---- */
+
+static bool is_wildcard(const char *host)
+{
+	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "*") == 0 || strcmp(host, "[::]") == 0;
+}
+
+static bool is_loopback(const char *host)
+{
+	return strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0 || strcmp(host, "localhost") == 0;
+}
+
+/* "HOST:PORT" into "tcp:HOST:PORT". Returns what is wrong, or NULL. */
+static const char *parse_address(const char *text, char *ret_address, char *ret_host)
+{
+	static char why[256];
+	const char *colon = strrchr(text, ':');
+	ret_host[0] = 0;
+	if (strncmp(text, "unix:/", 6) == 0 && strlen(text) < ADDRESS_BYTES) {
+		strcpy(ret_address, text);
+		return NULL;
+	}
+	char *end = NULL;
+	unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
+	if (!colon || colon[1] < '0' || colon[1] > '9' || *end || port > 65535 || colon - text > 255 ||
+	    (memchr(text, ':', (size_t)(colon - text)) && text[0] != '[')) {
+		snprintf(why, sizeof why, "'%.100s' is not ADDR:PORT (for example 127.0.0.1:7700, [::1]:7700, :7700)", text);
+		return why;
+	}
+	size_t n = (size_t)(colon - text);
+	memcpy(ret_host, n ? text : "127.0.0.1", n ? n : 10);
+	ret_host[n ? n : 9] = 0;
+	snprintf(ret_address, ADDRESS_BYTES, "tcp:%s:%lu", strcmp(ret_host, "*") == 0 ? "0.0.0.0" : ret_host, port);
+	return NULL;
+}
+
+/* One line, and the exit status of wrong usage. */
+static void __attribute__((format(printf, 1, 2), noreturn)) usage(const char *format, ...)
+{
+	va_list ap;
+	fputs("aquifer-server: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputs(" (see aquifer-server --help)\n", stderr);
+	exit(2);
+}
+
+static void check_arguments(struct program *p)
+{
+	char host[256], advertised[256];
+	if (!p->data || !*p->data)
+		usage("--data DIR is missing (the directory that holds the segments)");
+	if (!p->listen)
+		usage("--listen ADDR:PORT is missing (for example --listen 127.0.0.1:7700)");
+	const char *why = parse_address(p->listen, p->address, host);
+	if (why)
+		usage("--listen: %s", why);
+	p->loopback = !*host || is_loopback(host);
+	if (p->advertise && (why = parse_address(p->advertise, p->registered, advertised)))
+		usage("--advertise: %s", why);
+	if (!p->advertise && is_wildcard(host))
+		usage("--listen %s: clients can't connect to that; say with --advertise ADDR:PORT what they can",
+			   p->listen);
+	if (p->domain && !name_valid(p->domain))
+		usage("--domain: '%s' is not a name (letters, digits, dots, dashes, at most 63)", p->domain);
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct program *p = state->input;
+	uint64_t n;
+	switch (key) {
+	case 'd': p->data = arg; break;
+	case 'l': p->listen = arg; break;
+	case KEY_ADVERTISE: p->advertise = arg; break;
+	case KEY_CATALOG: p->catalog_url = arg; break;
+	case KEY_DOMAIN: p->domain = arg; break;
+	case KEY_ROOT: p->root = arg; break;
+	case KEY_SIZE_LIMIT:
+		if (parse_size(arg, &p->size_limit) < 0 || p->size_limit == 0)
+			usage("--size-limit: '%s' is not a size (for example 500G)", arg);
+		break;
+	case KEY_CONNECTIONS:
+		if (parse_size(arg, &n) < 0 || n == 0 || n > 65536)
+			usage("--connections: '%s' is not a number from 1 to 65536", arg);
+		p->limits.connections_max = (unsigned)n;
+		break;
+	case ARGP_KEY_ARG: usage("what is '%s'? there are only options", arg);
+	case ARGP_KEY_END: check_arguments(p); break;
+	default: return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse_option,
+	.doc = "Serves segments of the store from a data directory to the hosts of the cluster."
+	       "\vSIGTERM ends it cleanly. The protocol is plain text: on networks that others share, tunnel it.",
+};
+
+/* ---- serving ---- */
+
+static int fail(const char *what, const char *why)
+{
+	fprintf(stderr, "aquifer-server: %s failed: %s\n", what, why);
+	return 1;
+}
+
+/* FIBER. Waits for SIGTERM or SIGINT. */
+static const char *wait_for_signal(struct program *p)
+{
+	struct signalfd_siginfo info;
+	for (;;) {
+		struct fd_watch w = { 0 };
+		struct job j;
+		link_init(&w.link);
+		job_init(&j, &p->env->loop);
+		fd_watch_start(p->env, &w, p->signal_fd, &j);
+		fiber_wait(&j);
+		if (read(p->signal_fd, &info, sizeof info) == sizeof info)
+			return info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM";
+	}
+}
+
+static void say_ready(const struct program *p, const struct segment_server *segments, const char *address)
+{
+	char id[33], space[24];
+	for (unsigned i = 0; i < sizeof segments->id.bytes; i++)
+		snprintf(id + 2 * i, 3, "%02x", segments->id.bytes[i]);
+	printf("aquifer-server: ready: %s at %s, server %s, incarnation %" PRIu64 ", %s free\n", p->data, address, id,
+	       segments->incarnation, format_size_human(segments->free_bytes, space));
+	if (!p->loopback)
+		printf("aquifer-server: warning: %s is not loopback, and the protocol is plain text: "
+		       "anybody who can connect can read and change segments\n", address);
+}
+
+/* FIBER. The directory and the server over it, until a signal. Takes the listener over. */
+static int run_server(struct program *p, struct catalog *catalog, struct listener *listener)
+{
+	struct report report = { 0 };
+	struct segment_server *segments;
+	struct server *server;
+	struct segment_dir_options o = {
+		.create = true,
+		.size_limit = p->size_limit,
+		.address = p->registered,
+		.domain = p->domain ? p->domain : "",
+	};
+	if (!*p->registered)
+		snprintf(p->registered, sizeof p->registered, "%s", listener_address(listener));
+	int r = segment_dir_open(p->env, p->data, catalog, &o, &segments, &report);
+	if (r < 0) {
+		listener_close(listener);
+		return fail("opening the data directory", report_text(&report, r));
+	}
+	r = server_start(p->env, listener, segments, &p->limits, &server);
+	if (r < 0) {
+		segment_server_close(segments);
+		return fail("starting to serve", strerror(-r));
+	}
+	say_ready(p, segments, p->registered);
+	const char *why = wait_for_signal(p);
+	printf("aquifer-server: %s: stopping\n", why);
+	server_stop(server, DRAIN_NS);
+	r = segment_server_close(segments);
+	if (r < 0)
+		return fail("stopping cleanly", strerror(-r));
+	printf("aquifer-server: stopped cleanly\n");
+	return 0;
+}
+
+/* FIBER. Makes the directory of the embedded store's catalog, which nobody named. */
+static void make_store_directory(struct program *p)
+{
+	static const char *const parts[] = { "", "/var", "/var/lib", "/var/lib/aquifer" };
+	char path[4096];
+	int r = 0;
+	for (unsigned i = *p->root ? 0 : 1; i < ARRAY_COUNT(parts) && r == 0; i++) {
+		snprintf(path, sizeof path, "%s%s", p->root, parts[i]);
+		r = env_mkdir(p->env, path);
+	}
+}
+
+/* FIBER. */
+static int run(void *arg)
+{
+	struct program *p = arg;
+	struct report report = { 0 };
+	struct catalog *catalog;
+	struct listener *listener;
+	char url[CONFIG_VALUE_BYTES];
+	int r = config_catalog_url(p->env, p->root, p->catalog_url, url, &report);
+	if (r < 0)
+		return fail("reading the configuration", report_text(&report, r));
+	r = stream_listen(p->env, p->address, &listener);
+	if (r < 0) {
+		char what[ADDRESS_BYTES + 32];
+		snprintf(what, sizeof what, "listening on %s", p->address);
+		return fail(what, strerror(-r));
+	}
+	if (!p->catalog_url)
+		make_store_directory(p); /* if that fails, so does what follows, and says it better */
+	r = catalog_open(p->env, url, /* create= */ true, &catalog, &report);
+	if (r < 0) {
+		listener_close(listener);
+		return fail("opening the catalog", report_text(&report, r));
+	}
+	r = run_server(p, catalog, listener);
+	catalog_close(catalog);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	const char *root = getenv("AQUIFER_ROOT");
+	struct program p = { .root = root ? root : "" };
+	sigset_t set;
+	argp_err_exit_status = 2;
+	argp_parse(&argp, argc, argv, 0, NULL, &p);
+	/* before there are threads, so that none of them takes the signal the ordinary way */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	setlinebuf(stdout);
+	p.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (p.signal_fd < 0)
+		return fail("starting", strerror(errno));
+	int r = env_linux_create(0, &p.env);
+	if (r < 0)
+		return fail("starting", strerror(-r));
+	r = env_linux_run_fiber(p.env, run, &p);
+	env_linux_destroy(p.env);
+	close(p.signal_fd);
+	return r == 0 ? 0 : 1;
+}
