@@ -1,8 +1,8 @@
 /* Appends records to one segment of an aquifer-server and checks them:
  *
- *     segload append ADDRESS SEGMENT RECORDS DEPTH BLOCKS SYNC_EVERY
+ *     segload append ADDRESS SEGMENT RECORDS DEPTH BLOCKS SYNC_EVERY [SIZE]
  *         creates the segment (if it isn't there) and appends records of BLOCKS payload blocks, at most DEPTH at a time;
- *         SYNC_EVERY records, a sync (0: never). Prints, also when the server goes away:
+ *         SYNC_EVERY records, a sync (0: never); SIZE: of the segment, in blocks (default: the most). Prints, also when the server goes away:
  *         acked=BLOCKS synced=BLOCKS status=ERRNO records=N per_second=N cpu_us=N (ours, per record)
  *     segload verify ADDRESS SEGMENT LENGTH
  *         the copy is at least LENGTH blocks, whole, and holds exactly those records
@@ -28,7 +28,7 @@ struct load {
 	struct segment_server *server;
 	const char *mode, *address;
 	struct segment_header header;
-	uint64_t numbers[4];
+	uint64_t numbers[5];
 	/* append */
 	uint64_t incarnation, seq, records_left, done, sync_every;
 	uint32_t block, prev, payload_blocks, acked, synced, under_way, epoch;
@@ -139,7 +139,7 @@ static uint64_t cpu_us(void)
 
 static bool append_room(const struct load *l)
 {
-	return l->records_left && l->status == 0 && l->block + RECORD_BLOCKS_MAX <= SEGMENT_BLOCKS_MAX;
+	return l->records_left && l->status == 0 && l->block + l->payload_blocks + 2 <= l->header.size_blocks;
 }
 
 static void append_loop(struct load *l, struct append *a, uint32_t depth)
@@ -171,6 +171,8 @@ static int run_append(struct load *l)
 	l->payload_blocks = (uint32_t)l->numbers[2];
 	l->sync_every = l->numbers[3];
 	l->block = 1;
+	if (l->numbers[4])
+		l->header.size_blocks = (uint32_t)l->numbers[4];
 	int r = one(l, SEGMENT_CREATE, 0, &io);
 	if (r < 0)
 		return r;
@@ -192,8 +194,8 @@ static int run_append(struct load *l)
 
 static int bad(uint32_t block, const char *what)
 {
-	printf("block %u: %s\n", block, what);
-	return -EILSEQ;
+	fprintf(stderr, "segload: block %u: %s\n", block, what);
+	return -EBADMSG;
 }
 
 /* FIBER. One record at `block`; *ret_blocks is its length. */
@@ -277,7 +279,7 @@ static int run(void *arg)
 		r = run_one(l, SEGMENT_DELETE);
 	else
 		r = run_one(l, SEGMENT_STAT);
-	if (r < 0)
+	if (r < 0 && r != -EBADMSG)
 		fprintf(stderr, "segload: %s of segment %" PRIu64 ": %s\n", l->mode, l->header.segment, strerror(-r));
 	segment_server_close(l->server);
 	return r;
@@ -293,7 +295,7 @@ int main(int argc, char **argv)
 	l.mode = argv[1];
 	l.address = argv[2];
 	l.header = header_of(strtoull(argv[3], NULL, 10));
-	for (int i = 4; i < argc && i < 8; i++)
+	for (int i = 4; i < argc && i < 9; i++)
 		l.numbers[i - 4] = strtoull(argv[i], NULL, 10);
 	fiber_cond_init(&l.changed);
 	if (env_linux_create(0, &l.env) < 0)
