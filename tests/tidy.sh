@@ -24,7 +24,7 @@ complain() {
 # --- the world is an argument: what only env_linux may call, and who else may for a reason ---
 leak() { # calls, files that may
 	# shellcheck disable=SC2086
-	awk -v calls="(^|[^A-Za-z0-9_>.])($1) *[(]" '{ gsub(/\/\*.*\*\//, ""); sub(/\/\*.*|^[ \t]+\*.*/, "") }
+	awk -v calls="(^|[^A-Za-z0-9_>.])($1) *[(]" '{ gsub(/"([^"\\\\]|\\\\.)*"/, "\"\""); gsub(/\/\*.*\*\//, ""); sub(/\/\*.*|^[ \t]+\*.*/, "") }
 		$0 ~ calls { print FILENAME ":" FNR ":" }' $sources | grep -vE "^($2)" |
 		complain "calls ${1//|/ or }, which belongs to env (core/env.h)"
 }

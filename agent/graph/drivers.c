@@ -5,9 +5,9 @@
 #include <string.h>
 
 const struct blk_driver *const driver_table[] = {
+	&driver_cow,
 	&driver_delay,
 	&driver_error,
-	&driver_cow,
 	&driver_null,
 	&driver_ram,
 	&driver_raw,
