@@ -1,6 +1,7 @@
 /* The real world's env: creation, and the turn of its loop (see env_linux.h). */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,12 +238,21 @@ static const struct env_ops env_linux_ops = {
 	.fd_watch_cancel = env_linux_fd_watch_cancel,
 };
 
+/* A file grown beyond RLIMIT_FSIZE is an error of that write, not of the process. */
+static void ignore_file_limit_signal(void)
+{
+	struct sigaction now;
+	if (sigaction(SIGXFSZ, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+		signal(SIGXFSZ, SIG_IGN);
+}
+
 int env_linux_create(unsigned threads, struct env **ret_env)
 {
 	int r = -ENOMEM;
 	struct env_linux *el = calloc(1, sizeof *el);
 	if (!el)
 		return r;
+	ignore_file_limit_signal();
 	el->env.ops = &env_linux_ops;
 	loop_init(&el->env.loop, &el->env);
 	link_init(&el->dirty_streams);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -289,6 +290,30 @@ static int extents_direct(void *arg) { (void)arg; return extents(FILE_OPEN_DIREC
 Test(env_linux, discard_zero_allocate_truncate_map) { run(extents_buffered); }
 Test(env_linux, discard_zero_allocate_truncate_map_direct) { run(extents_direct); }
 
+/* A write that the kernel takes half of is gone on with, and its error is not lost. */
+static int file_limit(int flags)
+{
+	struct rlimit limit = { 64 << 10, 64 << 10 };
+	struct file *f;
+	struct file_info info;
+	char *data = env_alloc_aligned(32 << 10);
+	fill(data, 32 << 10, 11);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	cr_assert_eq(file_open(env, in_dir("limit"), FILE_OPEN_WRITE | FILE_OPEN_CREATE | flags, &f), 0);
+	cr_assert_eq(file_write_wait(f, data, 32 << 10, 32 << 10), 0);
+	cr_assert_eq(file_write_wait(f, data, 32 << 10, 48 << 10), -EFBIG);
+	cr_assert_eq(file_op(f, FILE_TRUNCATE, 1 << 20, 0), -EFBIG);
+	cr_assert_eq(file_stat(f, &info), 0);
+	cr_assert_eq(info.size, 64 << 10);
+	cr_assert_eq(file_close(env, f), 0);
+	free(data);
+	return 0;
+}
+static int limit_buffered(void *arg) { (void)arg; return file_limit(0); }
+static int limit_direct(void *arg) { (void)arg; return file_limit(FILE_OPEN_DIRECT); }
+Test(env_linux, half_a_write_is_no_success) { run(limit_buffered); }
+Test(env_linux, half_a_write_is_no_success_direct) { run(limit_direct); }
+
 static int bad_opens(void *arg)
 {
 	struct file *f = NULL;
@@ -504,9 +529,12 @@ Test(env_linux, offloads_run_in_parallel) { run(offloads); }
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 
+static _Atomic int gate_count;
+
 static int at_gate(struct offload *o)
 {
 	(void)o;
+	gate_count++;
 	pthread_mutex_lock(&gate);
 	pthread_mutex_unlock(&gate);
 	return 0;
@@ -526,7 +554,11 @@ static int stuck_offloads(void *arg)
 		stuck[i].run = at_gate;
 		env_offload(env, &stuck[i], &j);
 	}
-	fiber_sleep(&env->loop, NS_PER_MS);
+	for (int before = -1; before != gate_count;) { /* until no more threads come */
+		before = gate_count;
+		fiber_sleep(&env->loop, 30 * NS_PER_MS);
+	}
+	cr_assert_geq(gate_count, 4);
 	cr_assert_eq(file_write_wait(f, "data", 4, 0), 0);
 	pthread_mutex_unlock(&gate);
 	cr_assert_eq(fiber_wait(&j), 0);
@@ -551,7 +583,8 @@ static int watches(void *arg)
 		cr_assert_eq(write(p[1], "x", 1), 1);
 		cr_assert_eq(fiber_wait(&j), 0);
 		cr_assert_null(w.parent);
-		if (round == 1) { /* not read: readable still, so the next watch ends at once */
+		if (round == 1) { /* not read: nobody is told any more, and the next watch ends at once */
+			fiber_sleep(&env->loop, 0);
 			job_init(&j, &env->loop);
 			fd_watch_start(env, &w, p[0], &j);
 			cr_assert_eq(fiber_wait(&j), 0);

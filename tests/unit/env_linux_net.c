@@ -69,7 +69,7 @@ static void pair(const char *address, struct stream **a, struct stream **b)
 	job_init(&j, &env->loop);
 	job_hold(&j);
 	cr_assert_eq(fiber_start(&env->loop, accept_run, &c, &j), 0);
-	cr_assert_eq(stream_connect(env, listener_address(c.listener), NS_PER_S * 10, a), 0);
+	cr_assert_eq(stream_connect(env, listener_address(c.listener), NS_PER_S * 100, a), 0);
 	cr_assert_eq(fiber_wait(&j), 0);
 	*b = c.stream;
 	listener_close(c.listener);
