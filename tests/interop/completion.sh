@@ -7,13 +7,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 real=$(realpath "$B/aquifer")
 
-# A program that lists what we say and leaves the rest to the real one; volume commands may not be built in.
+# A program that lists what we say and leaves --help to the real one.
 cat >"$dir/aquifer" <<END
 #!/bin/bash
 case "\$*" in
-*--help) "$real" "\$@"
-	[ "\$*" != --help ] || printf '%s\n' '  volume create NAME SIZE       Make' '  volume show NAME          Show' \
-		'  snapshot create VOLUME@SNAP...         Freeze' '  snapshot list [VOLUME]       List' '  clone VOLUME@SNAP NEW       Clone' ;;
+*--help) "$real" "\$@" ;;
 "list --json") echo '[{"name":"disk1","device":"/dev/loop1"},{"name": "disk2"},{"name":"web1"}]' ;;
 "list --root /other --json") echo '[{"name":"elsewhere"}]' ;;
 "volume list --json") echo '[{"name":"web1","id":1},{"name":"web2","id":2}]' ;;
@@ -53,7 +51,7 @@ check 'aquifer nonsense ' ''
 check 'aquifer agent ' start stop status restart
 check 'aquifer agent st' start stop status
 check 'aquifer image con' convert
-check 'aquifer volume ' create show
+check 'aquifer volume ' create show …
 check 'aquifer detach ' disk1 disk2 web1
 check 'aquifer detach d' disk1 disk2
 check 'aquifer detach --force d' disk1 disk2
