@@ -232,7 +232,8 @@ static int release_unused(const struct loop_device *d, int fd, struct report *re
 		if (u.count == 0) {
 			/* Nobody is there to make new dirty pages, except between here and the next line: then we are refused. */
 			if (fsync(fd) < 0)
-				return report_set(report, -errno, "write out what %s still has in memory: %s", d->path, strerror(errno));
+				return report_set(report, -errno, "write out what %s still has in memory: %s (detach --force gives it up)", d->path,
+						  strerror(errno));
 			if (!still_used(d, fd))
 				return 0;
 		}

@@ -212,7 +212,7 @@ int loop_fuse_serve(struct env *env, struct blk_node *node, const struct loop_fu
 	snprintf(f->name, sizeof f->name, "%s", how->name);
 	f->read_only = how->read_only;
 	f->transfer_max = loop_fuse_transfer_max(node);
-	f->depth = how->depth ? how->depth : LOOP_FUSE_DEPTH;
+	f->depth = how->depth ? MIN(how->depth, LOOP_FUSE_DEPTH_MAX) : LOOP_FUSE_DEPTH;
 	f->gone = how->gone;
 	f->gone_arg = how->arg;
 	f->fd = fd;

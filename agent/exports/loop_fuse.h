@@ -18,7 +18,8 @@ struct loop_fuse_how {
 	void (*gone)(void *arg); /* the kernel ended the connection (somebody aborted it); may be NULL */
 	void *arg;
 };
-#define LOOP_FUSE_DEPTH 128u
+#define LOOP_FUSE_DEPTH 128u /* what the loop driver has under way at most */
+#define LOOP_FUSE_DEPTH_MAX 512u
 
 /* Opens /dev/fuse and makes a detached mount of it. On success *ret_fd is the connection, *ret_mount
  * an O_PATH descriptor of its root; the caller closes both. Never blocks on the server's answers. */
