@@ -182,14 +182,16 @@ static int fuse_allocate(struct loop_fuse *f)
 	size_t bytes = (size_t)f->chunk_count * LOOP_CHUNK_BYTES;
 	f->requests = calloc(f->depth, sizeof *f->requests);
 	f->chunks = calloc(f->chunk_count, sizeof *f->chunks);
-	/* Populated: the data path must not be the one to ask for these pages. */
-	void *pool = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void *pool = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pool == MAP_FAILED || !f->requests || !f->chunks) {
 		if (pool != MAP_FAILED)
 			munmap(pool, bytes);
 		return -ENOMEM;
 	}
 	f->pool = pool;
+	/* The data path must not be the one to ask for these pages. MAP_POPULATE does nothing in a process that has its
+	 * memory locked as it is touched. */
+	memset(pool, 0, bytes);
 	for (unsigned i = 0; i < f->chunk_count; i++)
 		f->chunks[f->chunks_free++] = f->pool + (size_t)i * LOOP_CHUNK_BYTES;
 	for (unsigned i = 0; i < f->depth; i++) {

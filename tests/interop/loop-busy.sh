@@ -46,4 +46,14 @@ hammer --seconds 1 --buffered --flush-every 0 --log "$work/known" "$device" >/de
 attach "$work/a.img" || fail "no device"
 hammer --check --acked --log "$work/known" "$device" >/dev/null || fail "force without users lost buffered writes"
 detach
+# By force, over a node that does not answer for a while: the connection is cut after 5 s, and the device is free then.
+attach "delay(raw($work/a.img), flush=8s)" || fail "no device over a slow node"
+"$B/aquifer" detach --force "$name" &
+detacher=$!
+for _ in $(seq 75); do
+	grep -q "^/aquifer/$name\$" "/sys/block/$(basename "$device")/loop/backing_file" 2>/dev/null || break
+	sleep 0.1
+done
+is_free "$device" || fail "a node that does not answer keeps the device"
+wait $detacher || fail "force over a slow node"
 echo "refusals name the user"

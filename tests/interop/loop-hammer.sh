@@ -11,9 +11,13 @@ attach "$work/a.img" || fail "no device"
 hammer --seconds $run --threads 16 --fresh "$device" || fail "16 direct writers"
 blkdiscard "$device" || fail "blkdiscard"
 hammer --seconds $run --threads 16 --fresh --zero --discard "$device" || fail "with discards and zeroings"
+# After that much warming up, the tapdisk must not need memory any more: it would be asked to write just when there is none.
+faults() { cut -d' ' -f10 "/proc/$server/stat"; }
+before=$(faults)
 hammer --seconds $run --threads 32 --max 4K "$device" || fail "32 writers of small requests"
 hammer --seconds $run --buffered "$device" || fail "buffered writers"
 hammer --seconds $run --buffered --direct --discard --zero "$device" || fail "buffered and direct writers"
+[ $(($(faults) - before)) -lt 64 ] || fail "$(($(faults) - before)) page faults under load: memory is not allocated beforehand"
 # Dirty pages of a buffered writer that has closed the device: a detach must write them out.
 hammer --seconds 1 --buffered --flush-every 0 --log "$work/known" "$device" || fail "buffered writers without a flush"
 [ "$(counter flush requests)" -gt 0 ] || fail "no flush arrived"
