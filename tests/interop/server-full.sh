@@ -8,8 +8,8 @@ blocks=0 n=0 refused=
 while [ -z "$refused" ]; do
 	n=$((n + 1))
 	[ $n -lt 20 ] || fail "20 segments of 8 MiB in 100 MiB less the reserve"
-	if ! "$load" append "$at" $n 100000 8 15 0 2048 >"$dir/load" 2>&1; then
-		grep -q 'No space left' "$dir/load" || fail "refused, but how: $(cat "$dir/load")"
+	if ! "$load" append "$at" $n 100000 8 15 0 2048 >"$dir/load" 2>"$dir/load.err"; then
+		grep -q 'No space left' "$dir/load.err" || fail "refused, but how: $(cat "$dir/load.err")"
 		refused=yes
 		continue
 	fi

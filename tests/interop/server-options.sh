@@ -48,7 +48,7 @@ refused 1 'in use by another' "$S" --data "$dir/data" --listen :0 --catalog "$c"
 stop TERM
 [ "$status" = 0 ] || fail "SIGTERM: exit status $status"
 grep -q 'stopped cleanly' "$dir/out" || fail "no clean stop: $(cat "$dir/out")"
-[ ! -s "$dir/err" ] || fail "errors: $(cat "$dir/err")"
+! grep -v "ASan doesn't fully support" "$dir/err" || fail "errors: $(cat "$dir/err")"
 
 # a directory that isn't ours, and one from the future
 mkdir "$dir/other" && echo 'not a server' >"$dir/other/server"

@@ -174,8 +174,10 @@ static int run_append(struct load *l)
 	if (l->numbers[4])
 		l->header.size_blocks = (uint32_t)l->numbers[4];
 	int r = one(l, SEGMENT_CREATE, 0, &io);
-	if (r < 0)
+	if (r < 0) {
+		free(a);
 		return r;
+	}
 	for (uint32_t i = 0; i < depth; i++) {
 		a[i].load = l;
 		a[i].iov.iov_base = env_alloc_aligned(RECORD_BYTES_MAX);

@@ -694,8 +694,8 @@ RPC_TEST(a_server_that_is_only_busy_is_not_lost)
 {
 	struct world *w = arg;
 	world_listen(w);
-	struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .silence_ns = 40 * NS_PER_MS });
-	cr_assert_eq(call_plain(c, NEVER, 300 * NS_PER_MS), -ETIMEDOUT); /* pings are answered meanwhile */
+	struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .silence_ns = 400 * NS_PER_MS });
+	cr_assert_eq(call_plain(c, NEVER, 1200 * NS_PER_MS), -ETIMEDOUT); /* pings are answered meanwhile */
 	cr_assert(rpc_connected(c));
 	let_go(w);
 	rpc_close(c);
@@ -833,9 +833,9 @@ RPC_TEST(silent_and_stalled_clients_are_closed_busy_ones_are_not)
 {
 	struct world *w = arg;
 	struct liar silent = { .world = w }, half = { .world = w }, stalled = { .world = w };
-	w->options.silence_ns = 60 * NS_PER_MS;
+	w->options.silence_ns = NS_PER_S;
 	world_listen(w);
-	struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .silence_ns = 40 * NS_PER_MS });
+	struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .silence_ns = 1500 * NS_PER_MS });
 	liar_connect(&silent, false);
 	liar_connect(&half, true);
 	stream_send_wait(half.stream, "AQPR\1\0\2\0", 8);
