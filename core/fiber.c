@@ -10,17 +10,26 @@
 
 #include "core/env.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define FIBER_ASAN 1
-#elif defined(__has_feature)
+#ifdef __has_feature /* clang */
 #if __has_feature(address_sanitizer)
 #define FIBER_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define FIBER_TSAN 1
 #endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define FIBER_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define FIBER_TSAN 1
 #endif
-#ifdef FIBER_ASAN
+#if defined(FIBER_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#define STACK_BYTES (512u << 10)
+#elif defined(FIBER_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+#if defined(FIBER_ASAN) || defined(FIBER_TSAN)
+#define STACK_BYTES (512u << 10) /* their frames are larger */
 #else
 #define STACK_BYTES (128u << 10)
 #endif
@@ -36,14 +45,56 @@ struct fiber {
 	struct job *done;
 	void *stack;
 	bool ended;
-	void *fake_stack;
+	/* what sanitizers know of the two stacks */
+	void *fake_stack, *caller_fake_stack;
 	const void *caller_stack;
 	size_t caller_stack_bytes;
+	void *tsan, *caller_tsan;
 };
 
 static _Thread_local struct fiber *current;
 static _Thread_local void *kept[STACKS_KEPT];
 static _Thread_local unsigned kept_count;
+
+/* ---- what a sanitizer must be told of each switch: before, and after ---- */
+
+#if defined(FIBER_ASAN)
+static void entering(struct fiber *f)
+{
+	__sanitizer_start_switch_fiber(&f->caller_fake_stack, (char *)f->stack + GUARD_BYTES, STACK_BYTES);
+}
+static void entered(struct fiber *f)
+{
+	__sanitizer_finish_switch_fiber(f->fake_stack, &f->caller_stack, &f->caller_stack_bytes);
+}
+static void leaving(struct fiber *f)
+{
+	__sanitizer_start_switch_fiber(f->ended ? NULL : &f->fake_stack, f->caller_stack, f->caller_stack_bytes);
+}
+static void left(struct fiber *f) { __sanitizer_finish_switch_fiber(f->caller_fake_stack, NULL, NULL); }
+/* The fiber's last frames were never returned from; whoever is next must not trip over them. */
+static void gone(struct fiber *f) { __asan_unpoison_memory_region((char *)f->stack + GUARD_BYTES, STACK_BYTES); }
+#elif defined(FIBER_TSAN)
+static void entering(struct fiber *f)
+{
+	if (!f->tsan)
+		f->tsan = __tsan_create_fiber(0);
+	f->caller_tsan = __tsan_get_current_fiber();
+	__tsan_switch_to_fiber(f->tsan, 0);
+}
+static void entered(struct fiber *f) { (void)f; }
+static void leaving(struct fiber *f) { __tsan_switch_to_fiber(f->caller_tsan, 0); }
+static void left(struct fiber *f) { (void)f; }
+static void gone(struct fiber *f) { __tsan_destroy_fiber(f->tsan); }
+#else
+static void entering(struct fiber *f) { (void)f; }
+static void entered(struct fiber *f) { (void)f; }
+static void leaving(struct fiber *f) { (void)f; }
+static void left(struct fiber *f) { (void)f; }
+static void gone(struct fiber *f) { (void)f; }
+#endif
+
+/* ---- fibers ---- */
 
 static void *stack_get(void)
 {
@@ -59,10 +110,6 @@ static void *stack_get(void)
 
 static void stack_put(void *p)
 {
-#ifdef FIBER_ASAN
-	/* The fiber's last frames were never returned from; whoever is next must not trip over them. */
-	__asan_unpoison_memory_region((char *)p + GUARD_BYTES, STACK_BYTES);
-#endif
 	if (kept_count < STACKS_KEPT)
 		kept[kept_count++] = p;
 	else
@@ -73,35 +120,23 @@ static void fiber_enter(struct fiber *f)
 {
 	struct fiber *outer = current;
 	current = f;
-#ifdef FIBER_ASAN
-	void *fake = NULL;
-	__sanitizer_start_switch_fiber(&fake, (char *)f->stack + GUARD_BYTES, STACK_BYTES);
-#endif
+	entering(f);
 	swapcontext(&f->caller, &f->context);
-#ifdef FIBER_ASAN
-	__sanitizer_finish_switch_fiber(fake, NULL, NULL);
-#endif
+	left(f);
 	current = outer;
 }
 
 static void fiber_leave(struct fiber *f)
 {
-#ifdef FIBER_ASAN
-	__sanitizer_start_switch_fiber(f->ended ? NULL : &f->fake_stack, f->caller_stack,
-				       f->caller_stack_bytes);
-#endif
+	leaving(f);
 	swapcontext(&f->context, &f->caller);
-#ifdef FIBER_ASAN
-	__sanitizer_finish_switch_fiber(f->fake_stack, &f->caller_stack, &f->caller_stack_bytes);
-#endif
+	entered(f);
 }
 
 static void fiber_main(unsigned low, unsigned high)
 {
 	struct fiber *f = (struct fiber *)((uintptr_t)low | (uintptr_t)high << 32);
-#ifdef FIBER_ASAN
-	__sanitizer_finish_switch_fiber(NULL, &f->caller_stack, &f->caller_stack_bytes);
-#endif
+	entered(f);
 	int status = f->run(f->arg);
 	if (f->done)
 		job_put(f->done, status);
@@ -116,6 +151,7 @@ static void fiber_resume(struct job *j)
 	fiber_enter(f);
 	if (!f->ended)
 		return;
+	gone(f);
 	stack_put(f->stack);
 	free(f);
 }
