@@ -24,6 +24,7 @@ while [ "$(descriptors)" -ne "$before" ]; do
 	sleep 0.05
 done
 
+: >"$dir/client"
 stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
 client=$!
 while ! grep -q '512/512' "$dir/client"; do
