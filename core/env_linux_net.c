@@ -23,6 +23,8 @@
 
 #define BACKLOG 1024
 #define RETRY_NS (20 * NS_PER_MS) /* when a unix listener's backlog or the descriptor table is full */
+#define STREAM_EVENTS (EPOLLIN | EPOLLRDHUP) /* what is always watched */
+#define FLUSHES_CALM 64
 #define RECV_IOV 64               /* entries of one receive after a partial one */
 
 struct stream_linux {
@@ -30,6 +32,8 @@ struct stream_linux {
 	struct source source;
 	int fd;
 	bool readable, writable; /* as far as we know */
+	bool watched_out;        /* for room to write too, see sends_watch() */
+	unsigned flushes;        /* since that was last needed */
 	bool hung_up;            /* the end of what comes is in the socket: reading it tells */
 	bool down;               /* stream_shutdown() */
 	int send_error;          /* 0 or -errno: sending has failed for good */
@@ -176,6 +180,25 @@ static size_t sends_gather(struct env_linux *el, struct stream_linux *s, size_t 
 	return sum;
 }
 
+/* A unix socket gives an edge for every piece that the peer takes out, so room to write is watched only after
+ * it was missing, and until FLUSHES_CALM flushes have found enough. 0, or -errno: not watched. */
+static int sends_watch(struct env_linux *el, struct stream_linux *s, bool on)
+{
+	struct epoll_event e = { .events = STREAM_EVENTS | EPOLLET | (on ? EPOLLOUT : 0), .data.ptr = &s->source };
+	if (s->watched_out != on && epoll_ctl(el->epoll_fd, EPOLL_CTL_MOD, s->fd, &e) < 0)
+		return -errno;
+	s->watched_out = on;
+	s->flushes = 0;
+	return 0;
+}
+
+/* Sending has failed for good. */
+static void sends_fail(struct stream_linux *s, int error)
+{
+	s->send_error = error == EPIPE ? -ECONNRESET : -error;
+	sends_end(s, s->send_error);
+}
+
 static void sends_try(struct env_linux *el, struct stream_linux *s)
 {
 	while (s->writable && !link_empty(&s->sends)) {
@@ -186,16 +209,21 @@ static void sends_try(struct env_linux *el, struct stream_linux *s)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
+			/* If room came meanwhile, a change of what is watched tells at once. */
 			s->writable = false;
+			int r = sends_watch(el, s, /* on= */ true);
+			if (r < 0)
+				sends_fail(s, -r);
 			return;
 		}
 		if (n < 0) {
-			s->send_error = errno == EPIPE ? -ECONNRESET : -errno;
-			sends_end(s, s->send_error);
+			sends_fail(s, errno);
 			return;
 		}
 		sends_advance(s, (size_t)n);
 	}
+	if (s->watched_out && link_empty(&s->sends) && ++s->flushes == FLUSHES_CALM)
+		sends_watch(el, s, /* on= */ false);
 }
 
 void env_linux_stream_send(struct stream *stream, struct stream_io *io, struct job *parent)
@@ -273,12 +301,12 @@ static int stream_make(struct env *env, int fd, struct stream_linux **ret_stream
 	s->stream.env = env;
 	s->source.ready = stream_ready;
 	s->fd = fd;
-	s->readable = s->writable = true;
+	s->readable = s->writable = s->watched_out = true;
 	link_init(&s->sends);
 	link_init(&s->dirty);
 	int one = 1, r;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a unix socket has none */
-	r = env_linux_watch(env_linux_of(env), fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &s->source);
+	r = env_linux_watch(env_linux_of(env), fd, STREAM_EVENTS | EPOLLOUT, &s->source);
 	if (r < 0) {
 		close(fd);
 		free(s);
