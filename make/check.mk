@@ -1,0 +1,11 @@
+# make check: installs what is missing, builds, and runs every suite; 12 minutes at most on two cores. tests/check.sh has the
+# suites and their budgets. make interop: the scripts against real tools only.
+
+check:
+	@deploy/install-deps all
+	@bash tests/check.sh $(SUITES)
+
+interop: all tools
+	@bash tests/run.sh $(SCRIPTS)
+
+.PHONY: check interop

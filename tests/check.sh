@@ -1,0 +1,108 @@
+#!/bin/bash
+# check.sh [SUITE…]: builds, and runs the suites one after the other, each within its budget; without arguments all of them.
+# A suite that takes longer than its budget fails. Last line: "N passed, N failed, N skipped", over all suites; fails
+# if something failed. Whole outputs are kept in build/check/. B= and J= (jobs, default 2) as for make.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+B=${B:-build}
+J=${J:-2}
+logs=$B/check
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+begin=$SECONDS
+
+# name, budget in seconds, what. The sum of the budgets is 12 minutes at most; they are for two cores.
+suites='
+build 150 programs, tools and unit tests, with warnings as errors
+tidy 30 house rules that a script can check
+unit 60 unit tests
+interop 240 the programs against real tools
+sim 90 seeds of the simulator, every scenario
+fuzz 140 builds the fuzzers and runs each briefly
+dirt 10 the build has written nothing but build/
+'
+
+has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }
+
+# Each prints what it does; its last line may be "N passed, N failed, N skipped". 77: skipped.
+suite_build() { make -s -j"$J" WERROR=1 all unit tools $([ -n "$(ls tests/sim/*.c 2>/dev/null)" ] && echo "$B/sim"); }
+suite_tidy() { make -s tidy; }
+suite_unit() {
+	local status=0
+	make -s unit && "$B/unit" >"$logs/unit.out" 2>&1 || status=$?
+	sed 's/\x1b\[[0-9;]*m//g' "$logs/unit.out" | sed -n '/^\[\(FAIL\|----\|ERR \)/p' | tail -n 50
+	sed 's/\x1b\[[0-9;]*m//g' "$logs/unit.out" |
+		sed -n 's/.*Tested: \([0-9]*\) | Passing: \([0-9]*\) | Failing: \([0-9]*\) | Crashing: \([0-9]*\).*/\2 \3 \4/p' |
+		{ read -r p f c && echo "$p passed, $((f + c)) failed, 0 skipped" || echo "0 passed, 1 failed, 0 skipped"; }
+	return $status
+}
+suite_interop() { bash tests/run.sh; }
+suite_sim() {
+	has_target sim || { echo "skipped: there is no simulator"; return 77; }
+	make -s sim SEEDS="${SIM_SEEDS:-100}"
+}
+suite_fuzz() {
+	make -s -j"$J" fuzz && make -s fuzz-brief FUZZ_SECONDS="${FUZZ_SECONDS:-4}" | tee "$logs/fuzz.out"
+	local status=${PIPESTATUS[0]} good bad
+	good=$(grep -c 'nothing found' "$logs/fuzz.out")
+	bad=$(grep -c 'FAILED' "$logs/fuzz.out")
+	echo "$good passed, $bad failed, 0 skipped"
+	[ "$status" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$good" -gt 0 ]
+}
+suite_dirt() {
+	git rev-parse --git-dir >/dev/null 2>&1 || { echo "skipped: no git here"; return 77; }
+	git status --porcelain >"$logs/dirt.after"
+	diff "$logs/dirt.before" "$logs/dirt.after" && return 0
+	echo "the build or a test wrote into the tree"
+	return 1
+}
+
+# Runs one with its budget; a group of its own, so that all of it ends.
+run_suite() {
+	local name=$1 budget=$2 log=$logs/$1.log start=$SECONDS status=0 last
+	set -m
+	(suite_"$name") >"$log" 2>&1 </dev/null &
+	local pid=$!
+	set +m
+	while kill -0 $pid 2>/dev/null; do
+		if [ $((SECONDS - start)) -ge "$budget" ]; then
+			echo "check.sh: over its budget of $budget s" >>"$log"
+			kill -TERM -- -$pid 2>/dev/null
+			sleep 3
+			kill -KILL -- -$pid 2>/dev/null
+			break
+		fi
+		sleep 0.2
+	done
+	wait $pid 2>/dev/null || status=$?
+	last=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+	local p=0 f=0 s=0
+	if [ -n "$last" ]; then
+		read -r p _ f _ s _ <<<"$last"
+		[ $status -eq 0 ] || [ "$f" -gt 0 ] || f=1
+	elif [ $status -eq 0 ]; then
+		p=1
+	elif [ $status -eq 77 ]; then
+		s=1
+	else
+		f=1
+	fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	printf '%-8s %4d s of %3d   %s passed, %s failed, %s skipped%s\n' "$name" $((SECONDS - start)) "$budget" "$p" "$f" "$s" \
+		"$([ $status -ne 77 ] || echo "  ($(tail -n 1 "$log"))")"
+	[ "$s" -eq 0 ] || [ $status -eq 77 ] || grep -E '^skip ' "$log" | sed 's/^/    /'
+	[ "$f" -eq 0 ] || tail -n 40 "$log" | sed 's/^/    /'
+}
+
+git status --porcelain >"$logs/dirt.before" 2>/dev/null || true
+[ "$(id -u)" -eq 0 ] || echo "not root: tests that need loop devices or mounts are skipped"
+want=" $* "
+while read -r name budget _; do
+	[ -n "$name" ] || continue
+	[ "$want" = "  " ] || [[ $want == *" $name "* ]] || continue
+	run_suite "$name" "$budget"
+	[ "$name" != build ] || [ $failed -eq 0 ] || break
+done <<<"$suites"
+printf 'all in %d s\n' $((SECONDS - begin))
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
