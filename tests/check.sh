@@ -25,7 +25,7 @@ dirt 10 the build has written nothing but build/
 has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }
 
 # Each prints what it does; its last line may be "N passed, N failed, N skipped". 77: skipped.
-suite_build() { make -s -j"$J" WERROR=1 all unit tools $([ -n "$(ls tests/sim/*.c 2>/dev/null)" ] && echo "$B/sim"); }
+suite_build() { make -s -j"$J" WERROR=1 all unit tools $([ ! -e tests/sim/main.c ] || echo "$B/sim"); }
 suite_tidy() { make -s tidy; }
 suite_unit() {
 	local status=0
