@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 #define FREE_TRIES 64      /* another process may take the free device first, each time */
 #define USER_TRIES 20      /* udev looks at a device after each writer has closed it */
 #define USER_PAUSE_MS 100
+#define PARTITIONS_MAX 128
 
 static void pause_ms(long ms)
 {
@@ -168,6 +170,17 @@ static int verify(int fd, const struct loop_bind *how, struct report *report)
 	return 0;
 }
 
+/* Partitions that somebody made known (partx -a) stay with the device, whatever it is used for next. */
+static void partitions_drop(int fd)
+{
+	for (int i = 1; i <= PARTITIONS_MAX; i++) {
+		struct blkpg_partition p = { .pno = i };
+		struct blkpg_ioctl_arg a = { .op = BLKPG_DEL_PARTITION, .datalen = sizeof p, .data = &p };
+		if (ioctl(fd, BLKPG, &a) < 0 && errno != ENXIO && errno != EBUSY)
+			return; /* it has none and can have none */
+	}
+}
+
 int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device, struct report *report)
 {
 	struct loop_device d = { .hold = -1 };
@@ -189,6 +202,7 @@ int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device
 	if (r < 0)
 		return report_set(report, r, "set up a loop device: %s", strerror(-r));
 	write_sysfs(number, "queue/rotational", how->rotational ? "1" : "0");
+	partitions_drop(fd); /* of an earlier use that ended badly */
 	r = verify(fd, how, report);
 	if (r == 0) {
 		r = hold_put(&d, fd);
@@ -234,6 +248,7 @@ static int release_unused(const struct loop_device *d, int fd, struct report *re
 			if (fsync(fd) < 0)
 				return report_set(report, -errno, "write out what %s still has in memory: %s (detach --force gives it up)", d->path,
 						  strerror(errno));
+			partitions_drop(fd);
 			if (!still_used(d, fd))
 				return 0;
 		}

@@ -18,9 +18,11 @@
 
 #define NAMED_MAX 4u /* users named in the text; the rest is counted */
 #define NAMESPACES_MAX 256u
+#define DEVICES_MAX 129u /* the device and its partitions */
 
 struct search {
-	dev_t dev;
+	dev_t dev[DEVICES_MAX];
+	unsigned dev_count;
 	char kernel_name[64]; /* "loop0" */
 	struct block_users *users;
 	bool serious; /* somebody who won't leave by himself */
@@ -40,13 +42,21 @@ static void found(struct search *s, bool probing, const char *what, const char *
 	u->count++;
 }
 
+static bool is_dev(const struct search *s, unsigned major_number, unsigned minor_number)
+{
+	for (unsigned i = 0; i < s->dev_count; i++)
+		if (s->dev[i] == makedev(major_number, minor_number))
+			return true;
+	return false;
+}
+
 static bool is_device(const struct search *s, const char *path)
 {
 	if (strncmp(path, "/", 1) != 0 || !strstr(path, "dev/"))
 		return false;
 	struct statx st;
 	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 && S_ISBLK(st.stx_mode) &&
-	       makedev(st.stx_rdev_major, st.stx_rdev_minor) == s->dev;
+	       is_dev(s, st.stx_rdev_major, st.stx_rdev_minor);
 }
 
 /* ---- mounts ---- */
@@ -77,7 +87,7 @@ static void mount_line(struct search *s, char *line)
 	    sscanf(dash, " - %*s %1023s", source) != 1)
 		return;
 	unescape(source);
-	if (makedev(major_number, minor_number) != s->dev && !is_device(s, source))
+	if (!is_dev(s, major_number, minor_number) && !is_device(s, source))
 		return;
 	unescape(point);
 	found(s, /* probing= */ false, "mounted at", point);
@@ -142,7 +152,7 @@ static void open_files_of(struct search *s, const char *pid)
 		/* Through the descriptor: the name may mean something else where the process lives. */
 		struct statx st;
 		if (!strstr(target, "dev/") || statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0 ||
-		    !S_ISBLK(st.stx_mode) || makedev(st.stx_rdev_major, st.stx_rdev_minor) != s->dev)
+		    !S_ISBLK(st.stx_mode) || !is_dev(s, st.stx_rdev_major, st.stx_rdev_minor))
 			continue;
 		opener(s, pid);
 		break;
@@ -168,10 +178,39 @@ static void processes(struct search *s)
 
 /* ---- the kernel ---- */
 
-static void holders(struct search *s)
+/* Calls `each` for every partition the kernel knows, with its directory below /sys. */
+static void partitions(struct search *s, void (*each)(struct search *s, const char *directory))
 {
-	char path[128];
-	snprintf(path, sizeof path, "/sys/block/%s/holders", s->kernel_name);
+	char path[400];
+	snprintf(path, sizeof path, "/sys/block/%s", s->kernel_name);
+	DIR *d = opendir(path);
+	struct dirent *e;
+	while (d && (e = readdir(d))) {
+		if (strncmp(e->d_name, s->kernel_name, strlen(s->kernel_name)) != 0)
+			continue;
+		snprintf(path, sizeof path, "/sys/block/%s/%.255s", s->kernel_name, e->d_name);
+		each(s, path);
+	}
+	if (d)
+		closedir(d);
+}
+
+static void partition_dev(struct search *s, const char *directory)
+{
+	char path[420];
+	unsigned major_number, minor_number;
+	snprintf(path, sizeof path, "%s/dev", directory);
+	FILE *f = fopen(path, "re");
+	if (f && fscanf(f, "%u:%u", &major_number, &minor_number) == 2 && s->dev_count < DEVICES_MAX)
+		s->dev[s->dev_count++] = makedev(major_number, minor_number);
+	if (f)
+		fclose(f);
+}
+
+static void holders_of(struct search *s, const char *directory)
+{
+	char path[420];
+	snprintf(path, sizeof path, "%s/holders", directory);
 	DIR *d = opendir(path);
 	struct dirent *e;
 	while (d && (e = readdir(d)))
@@ -179,6 +218,14 @@ static void holders(struct search *s)
 			found(s, /* probing= */ false, "held by", e->d_name);
 	if (d)
 		closedir(d);
+}
+
+static void holders(struct search *s)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/sys/block/%s", s->kernel_name);
+	holders_of(s, path);
+	partitions(s, holders_of);
 }
 
 static void swaps(struct search *s)
@@ -223,7 +270,7 @@ int block_users(const char *device, struct block_users *ret_users)
 	if (!S_ISBLK(st.st_mode))
 		return -ENOTBLK;
 	*ret_users = (struct block_users){ 0 };
-	struct search s = { .dev = st.st_rdev, .users = ret_users };
+	struct search s = { .dev = { st.st_rdev }, .dev_count = 1, .users = ret_users };
 	char path[64], target[256];
 	snprintf(path, sizeof path, "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
 	ssize_t n = readlink(path, target, sizeof target - 1);
@@ -232,6 +279,7 @@ int block_users(const char *device, struct block_users *ret_users)
 		const char *slash = strrchr(target, '/');
 		snprintf(s.kernel_name, sizeof s.kernel_name, "%.63s", slash ? slash + 1 : target);
 	}
+	partitions(&s, partition_dev);
 	processes(&s);
 	holders(&s);
 	swaps(&s);

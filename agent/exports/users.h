@@ -1,4 +1,4 @@
-/* Who uses a block device: for the refusal to take it away. */
+/* Who uses a block device or one of its partitions: for the refusal to take it away. */
 #ifndef AQ_USERS_H
 #define AQ_USERS_H
 #include <stdbool.h>

@@ -32,6 +32,21 @@ if unshare -m true 2>/dev/null; then # a mount that our namespace doesn't show
 	refused "mounted at $work/m"
 	kill $sleeper; wait $sleeper 2>/dev/null
 fi
+if command -v partx >/dev/null; then # a user of a partition, which is none of the device itself
+	# An MBR with one Linux partition, from sector 2048 on, of 65536 sectors.
+	{ head -c 446 /dev/zero; printf '\0\0\0\0\x83\0\0\0\0\x08\0\0\0\0\1\0'; head -c 48 /dev/zero; printf '\x55\xaa'; } >"$work/table"
+	dd if="$work/table" of="$device" status=none && partx -a "$device" || fail "make a partition known"
+	partition=${device}p1
+	if [ -b "$partition" ]; then
+		mkfs.ext4 -Fq "$partition" && mount "$partition" "$work/m" || fail "mount a partition"
+		refused "mounted at $work/m"
+		umount "$work/m"
+		old=$device
+		detach
+		[ -e "/sys/block/$(basename "$old")/$(basename "$partition")" ] && fail "a partition stays behind"
+		attach "$work/a.img" || fail "no device"
+	fi
+fi
 # By force, mounted: the tapdisk ends, the kernel frees the device with the umount.
 mkfs.ext4 -Fq "$device" && mount "$device" "$work/m" || fail "mount for force"
 timeout 60 "$B/aquifer" detach --force "$name" || fail "force"
