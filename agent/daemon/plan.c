@@ -31,10 +31,12 @@ static int put_text(char *to, size_t room, const char *prefix, const char *text,
 	return 0;
 }
 
-/* HOST:PORT, the port a number; an IPv6 host in brackets. */
+/* HOST:PORT, the port a number; an IPv6 host in brackets; or PORT alone, on the loopback. */
 static int check_listen(const char *listen, struct report *report)
 {
 	const char *colon = strrchr(listen, ':');
+	if (!colon && listen[0] && strspn(listen, "0123456789") == strlen(listen) && strlen(listen) <= 5)
+		return 0;
 	size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
 	if (!colon || colon == listen || digits == 0 || digits > 5 || colon[1 + digits] ||
 	    (memchr(listen, ':', (size_t)(colon - listen)) && listen[0] != '['))

@@ -103,6 +103,23 @@ static void match(void *arg, struct blk_node *n, const char *args)
 		s->found = n;
 }
 
+/* FIBER. Devices whose node has another size than before follow it. */
+static int resize_exports(struct tapdisk *t, const uint64_t *before, struct report *report)
+{
+	int status = 0;
+	for (unsigned i = 0; i < t->state.device_count; i++) {
+		struct export *e = t->export[i];
+		if (!e || e->node->info.size == before[i] || !e->driver->resized)
+			continue;
+		struct report why = { 0 };
+		int r = e->driver->resized(e, &why);
+		if (r < 0)
+			status = report_set(report, r, "done, but the device %s has not followed: %s (detach and attach it again)",
+					    t->state.device[i].name, report_text(&why, r));
+	}
+	return status;
+}
+
 static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, struct report *report)
 {
 	Aquifer__ControlCall *q = (void *)rpc_request_body(r, &aquifer__control_call__descriptor);
@@ -125,7 +142,12 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 		args[i] = q->args[i];
 	/* The graph must not close under it. */
 	fiber_mutex_lock(&t->env->loop, &t->closing);
+	uint64_t before[STATE_DEVICES_MAX];
+	for (unsigned i = 0; i < t->state.device_count; i++)
+		before[i] = t->export[i] ? t->export[i]->node->info.size : 0;
 	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
+	if (status == 0)
+		status = resize_exports(t, before, report);
 	fiber_mutex_unlock(&t->closing);
 	if (status == -EOPNOTSUPP)
 		report_set(report, status, "%s nodes don't know '%s'", s.found->driver->name, q->verb);

@@ -22,6 +22,8 @@ struct export_driver {
 	/* FIBER. Stops intake, ends what is in flight, lets go of the device. `force`: do not wait for users. Without
 	 * force -EBUSY with a report that names the user, and the export goes on. */
 	int (*close)(struct export *e, bool force, struct report *report);
+	/* FIBER. The node's size has changed: make the device's so too. NULL: users see it when they ask. */
+	int (*resized)(struct export *e, struct report *report);
 	/* Removes the files that a process which died left in run_dir for this device. Never suspends. May be NULL. */
 	void (*clean)(const char *run_dir, const char *name);
 };

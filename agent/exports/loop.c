@@ -33,6 +33,7 @@ struct loop_export {
 	struct aside aside;
 	struct loop_fuse *fuse;
 	struct loop_device device;
+	int served;          /* the served file's path, for asking the kernel to look at it again */
 };
 
 static void loop_gone(void *arg)
@@ -46,6 +47,7 @@ static void loop_gone(void *arg)
 struct bind_call {
 	struct loop_bind how;
 	int mount;
+	int *ret_served;
 	struct loop_device *device;
 	struct report *report;
 };
@@ -61,6 +63,8 @@ static int loop_bind_call(void *arg)
 		return report_set(c->report, -errno, "open the served file: %s", strerror(errno));
 	int r = loop_device_bind(&c->how, c->device, c->report);
 	close(c->how.file);
+	if (r == 0)
+		*c->ret_served = openat(c->mount, path, O_PATH | O_CLOEXEC);
 	return r;
 }
 
@@ -84,7 +88,7 @@ static int loop_attach(struct loop_export *l, const struct export_how *how, bool
 	struct blk_node *node = l->export.node;
 	struct loop_fuse_how serve = { .name = how->name, .read_only = read_only, .depth = how->queue_depth,
 				       .gone = loop_gone, .arg = l };
-	struct bind_call c = { .device = &l->device, .report = report };
+	struct bind_call c = { .device = &l->device, .ret_served = &l->served, .report = report };
 	int fd;
 	int r = loop_fuse_mount(loop_fuse_transfer_max(node), &fd, &c.mount, report);
 	if (r < 0)
@@ -102,6 +106,8 @@ static int loop_attach(struct loop_export *l, const struct export_how *how, bool
 
 static void loop_free(struct loop_export *l)
 {
+	if (l->served >= 0)
+		close(l->served);
 	loop_fuse_destroy(l->fuse);
 	aside_stop(&l->aside);
 	free(l);
@@ -119,7 +125,7 @@ static int loop_open(struct env *env, struct blk_node *node, const struct export
 	l->export.driver = &export_loop;
 	l->export.env = env;
 	l->export.node = node;
-	l->device.hold = -1;
+	l->device.hold = l->served = -1;
 	l->aside.done_fd = -1;
 	snprintf(l->export.name, sizeof l->export.name, "%s", how->name);
 	guard_process(NULL);
@@ -136,6 +142,30 @@ static int loop_open(struct env *env, struct blk_node *node, const struct export
 	l->export.clients = 1;
 	*ret_export = &l->export;
 	return 0;
+}
+
+/* ---- resizing ---- */
+
+struct resize_call {
+	const struct loop_device *device;
+	int served;
+	uint64_t size;
+	struct report *report;
+};
+
+static int loop_resize_call(void *arg)
+{
+	struct resize_call *c = arg;
+	return loop_device_resize(c->device, c->served, c->size, c->report);
+}
+
+static int loop_resized(struct export *e, struct report *report)
+{
+	struct loop_export *l = container_of(e, struct loop_export, export);
+	if (loop_check(e->node, report) < 0)
+		return -EINVAL;
+	struct resize_call c = { &l->device, l->served, e->node->info.size, report };
+	return aside_wait(e->env, &l->aside, loop_resize_call, &c);
 }
 
 /* ---- closing ---- */
@@ -202,4 +232,5 @@ const struct export_driver export_loop = {
 	.summary = "a kernel block device /dev/loopN",
 	.open = loop_open,
 	.close = loop_close,
+	.resized = loop_resized,
 };

@@ -215,6 +215,26 @@ int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device
 	return r;
 }
 
+int loop_device_resize(const struct loop_device *device, int file, uint64_t size, struct report *report)
+{
+	struct statx st;
+	uint64_t now = 0;
+	/* The kernel goes by the size it knows of the file: have it ask. */
+	if (statx(file, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &st) < 0)
+		return report_set(report, -errno, "look at the served file: %s", strerror(errno));
+	int fd = open(device->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return report_set(report, -errno, "open %s: %s", device->path, strerror(errno));
+	int r = ioctl(fd, LOOP_SET_CAPACITY, 0) < 0 || ioctl(fd, BLKGETSIZE64, &now) < 0 ? -errno : 0;
+	close(fd);
+	if (r < 0)
+		return report_set(report, r, "set the size of %s: %s", device->path, strerror(-r));
+	if (now != size)
+		return report_set(report, -EIO, "%s has %llu bytes, not %llu", device->path, (unsigned long long)now,
+				  (unsigned long long)size);
+	return 0;
+}
+
 /* ---- letting go ---- */
 
 static int refuse_user(const struct loop_device *d, const struct block_users *u, struct report *report)

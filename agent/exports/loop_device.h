@@ -25,6 +25,8 @@ struct loop_bind {
 /* A free loop device over the file, with direct I/O really on, that the kernel frees at its last
  * close. On failure nothing is left behind. */
 int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device, struct report *report);
+/* The served file (a descriptor, O_PATH will do) has another size now: so has the device afterwards. */
+int loop_device_resize(const struct loop_device *device, int file, uint64_t size, struct report *report);
 /* Lets go. Without `force`: writes out what is in the page cache, then -EBUSY with a report that names
  * the user if there is one, and the device goes on. With it: the kernel frees the device at its last close. */
 int loop_device_release(struct loop_device *device, bool force, struct report *report);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The store from the command line: volumes, snapshots, clones, diff, import and export, with devices attached or not.
 . tests/interop/lib/agent
-need jq qemu-io cmp
+need jq qemu-io cmp nbdinfo
 io() { qemu-io -f raw "$@" >"$dir/io" 2>&1 && ! grep -q 'Pattern verification failed' "$dir/io"; }
 
 [ "$(aquifer volume list --json | jq length)" -eq 0 ] || fail "volumes in a new store"
@@ -61,6 +61,23 @@ aquifer volume rename web1 web9
 uri=$(aquifer attach web9 --as nbd)
 io -c 'read -P 1 0 4M' -c 'read -P 0 8M 1M' "$uri" || fail "rollback: $(cat "$dir/io")"
 aquifer detach web9
+
+# A device follows its volume's size.
+uri=$(aquifer attach web9 --as nbd)
+aquifer volume resize web9 384M
+[ "$(nbdinfo --size "$uri")" = 402653184 ] || fail "NBD: the size after a resize: $(nbdinfo --size "$uri")"
+aquifer detach web9
+if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ] && [ -c /dev/fuse ]; then
+	device=$(aquifer attach web9)
+	aquifer volume resize web9 448M
+	[ "$(blockdev --getsize64 "$device")" = 469762048 ] || fail "the loop device's size: $(blockdev --getsize64 "$device")"
+	dd if=/dev/urandom of="$device" bs=1M seek=447 count=1 conv=fsync oflag=direct status=none || fail "write behind the old end"
+	aquifer volume resize web9 256M --force
+	[ "$(blockdev --getsize64 "$device")" = 268435456 ] || fail "the loop device's size: $(blockdev --getsize64 "$device")"
+	aquifer detach web9
+else
+	aquifer volume resize web9 256M --force
+fi
 
 # Out and in again.
 aquifer volume export web9@two "$dir/two.raw"
