@@ -1,5 +1,4 @@
-/* Timers of the real world: a binary heap of pointers, ordered by due time, then by start
- * order being irrelevant. Starting and cancelling cost O(log n); the heap grows by doubling
+/* Timers of the real world: a binary heap of pointers, ordered by due time. Starting and cancelling cost O(log n); the heap grows by doubling
  * and never shrinks. Running out of memory for it ends the process: a timer that silently
  * never fires would hang whoever waits for it. */
 #include <errno.h>

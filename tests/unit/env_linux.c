@@ -2,10 +2,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -313,6 +315,73 @@ static int limit_buffered(void *arg) { (void)arg; return file_limit(0); }
 static int limit_direct(void *arg) { (void)arg; return file_limit(FILE_OPEN_DIRECT); }
 Test(env_linux, half_a_write_is_no_success) { run(limit_buffered); }
 Test(env_linux, half_a_write_is_no_success_direct) { run(limit_direct); }
+
+/* A loop device over a file, gone at its last close. Returns its descriptor, or -1 (no right, or none free). */
+static int loop_device(char ret_path[32])
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	if (control >= 0)
+		close(control);
+	if (number < 0)
+		return -1;
+	snprintf(ret_path, 32, "/dev/loop%d", number);
+	int file = open(in_dir("backing"), O_RDWR | O_CREAT | O_CLOEXEC, 0600), fd = open(ret_path, O_RDWR | O_CLOEXEC);
+	struct loop_config c = { .fd = (unsigned)file, .block_size = 512, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	if (file < 0 || fd < 0 || ftruncate(file, 1 << 20) < 0 || ioctl(fd, LOOP_CONFIGURE, &c) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	close(file);
+	return fd;
+}
+
+static int block_device(void *arg)
+{
+	enum { BYTES = 64 << 10 };
+	static const char zeroes[BYTES];
+	const char *path = arg;
+	struct file *f;
+	struct file_info info;
+	char *data = env_alloc_aligned(BYTES), *back = env_alloc_aligned(BYTES);
+	fill(data, BYTES, 12);
+	cr_assert_eq(file_open(env, path, FILE_OPEN_WRITE | FILE_OPEN_DIRECT, &f), 0);
+	cr_assert_eq(file_stat(f, &info), 0);
+	cr_assert(info.is_block_device && info.direct);
+	cr_assert_eq(info.size, 1 << 20);
+	cr_assert_eq(info.io_align, 512);
+	cr_assert_eq(file_write_wait(f, data, BYTES, 512), 0);
+	cr_assert_eq(file_read_wait(f, back, BYTES, 512, NULL), 0);
+	cr_assert_arr_eq(back, data, BYTES);
+	cr_assert_eq(file_sync_wait(f), 0);
+	map_is(f, 0, 1 << 20, 1 << 20, true);
+	cr_assert_eq(file_op(f, FILE_ZERO, 8192, 4096), 0);
+	cr_assert_eq(file_op(f, FILE_DISCARD, 16384, 8192), 0);
+	cr_assert_eq(file_read_wait(f, back, BYTES, 512, NULL), 0);
+	cr_assert_arr_eq(back, data, 7680);
+	cr_assert_arr_eq(back + 7680, zeroes, 4096);
+	cr_assert_arr_eq(back + 11776, data + 11776, 4096);
+	cr_assert_arr_eq(back + 15872, zeroes, 8192);
+	cr_assert_arr_eq(back + 24064, data + 24064, BYTES - 24064);
+	size_t done;
+	cr_assert_eq(file_read_wait(f, back, BYTES, (1 << 20) - 512, &done), 0);
+	cr_assert_eq(done, 512);
+	cr_assert_eq(file_write_wait(f, data, 1024, (1 << 20) - 512), -ENOSPC);
+	cr_assert_eq(file_close(env, f), 0);
+	free(data);
+	free(back);
+	return 0;
+}
+
+Test(env_linux, block_device)
+{
+	char path[32];
+	int fd = loop_device(path);
+	if (fd < 0)
+		cr_skip_test("no loop device to be had");
+	cr_assert_eq(env_linux_run_fiber(env, block_device, path), 0);
+	close(fd);
+}
 
 static int bad_opens(void *arg)
 {
