@@ -191,11 +191,15 @@ static void ops_timer_cancel(struct env *env, struct timer *t)
 	timer_end(te, -ECANCELED);
 }
 
+int sim_sleep(struct sim_process *p, uint64_t ns)
+{
+	int r = p->env.dead ? 0 : fiber_sleep(&p->env.loop, ns);
+	return p->env.dead ? -ESHUTDOWN : r; /* the timer may have ended just before the process did */
+}
+
 int sim_call_wait(struct sim_process *p)
 {
-	if (p->env.dead)
-		return -ESHUTDOWN;
-	return fiber_sleep(&p->env.loop, sim_latency(p->sim, p->sim->doses.disk_ns, 20000));
+	return sim_sleep(p, sim_latency(p->sim, p->sim->doses.disk_ns, 20000));
 }
 
 /* ---- offload ---- */

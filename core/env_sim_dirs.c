@@ -146,7 +146,7 @@ void dir_link(struct sim_host *h, struct inode *dir, const char *name, struct in
 	entries_put(&dir->entries_now, name, n);
 }
 
-void dir_op_apply(const struct dir_op *op)
+static void dir_op_apply(const struct dir_op *op)
 {
 	if (op->kind == DIR_LINK)
 		entries_put(&op->dir->entries_durable, op->name, op->inode);
@@ -154,6 +154,38 @@ void dir_op_apply(const struct dir_op *op)
 		entries_remove(&op->dir->entries_durable, op->name);
 	if (op->kind == DIR_RENAME)
 		entries_put(&op->to_dir->entries_durable, op->to_name, op->inode);
+}
+
+static bool same_name(const struct inode *a, const char *a_name, const struct inode *b, const char *b_name)
+{
+	return a && a == b && strcmp(a_name, b_name) == 0;
+}
+
+static bool dir_ops_share(const struct dir_op *a, const struct dir_op *b)
+{
+	return same_name(a->dir, a->name, b->dir, b->name) || same_name(a->to_dir, a->to_name, b->dir, b->name) ||
+	       same_name(a->dir, a->name, b->to_dir, b->to_name) ||
+	       same_name(a->to_dir, a->to_name, b->to_dir, b->to_name);
+}
+
+/* Before each chosen change come the earlier ones of the same names: a journal never turns those
+ * round. Newest first, so that one pass finds all. */
+void dir_ops_apply(struct sim_host *h)
+{
+	for (struct link *l = h->dir_ops.prev; l != &h->dir_ops; l = l->prev) {
+		struct dir_op *op = container_of(l, struct dir_op, link);
+		for (struct link *e = l->prev; op->chosen && e != &h->dir_ops; e = e->prev) {
+			struct dir_op *earlier = container_of(e, struct dir_op, link);
+			earlier->chosen |= dir_ops_share(op, earlier);
+		}
+	}
+	link_for_safe (l, next, &h->dir_ops) {
+		struct dir_op *op = container_of(l, struct dir_op, link);
+		if (!op->chosen)
+			continue;
+		dir_op_apply(op);
+		dir_op_free(op);
+	}
 }
 
 int sim_call_begin(struct call *c, struct env *env)
@@ -277,13 +309,11 @@ static int sync_dir_happens(struct sim_host *h, const char *path)
 		return -ENOTDIR;
 	if (sim_chance(h->sim, h->sim->doses.sync_error))
 		return -EIO;
-	link_for_safe (l, next, &h->dir_ops) {
+	link_for (l, &h->dir_ops) {
 		struct dir_op *op = container_of(l, struct dir_op, link);
-		if (op->dir != dir && op->to_dir != dir)
-			continue;
-		dir_op_apply(op);
-		dir_op_free(op);
+		op->chosen = op->dir == dir || op->to_dir == dir;
 	}
+	dir_ops_apply(h);
 	return 0;
 }
 

@@ -538,14 +538,15 @@ static void dir_ops_settle(struct sim_host *h)
 	struct sim *sim = h->sim;
 	unsigned manner = (unsigned)sim_below(sim, 4);
 	bool prefix_over = false;
-	while (!link_empty(&h->dir_ops)) {
-		struct dir_op *op = container_of(h->dir_ops.next, struct dir_op, link);
+	link_for (l, &h->dir_ops) {
 		bool coin = sim_random(sim) & 1;
 		prefix_over |= sim_below(sim, 4) == 0;
-		if (manner == 1 || (manner == 2 && coin) || (manner == 3 && !prefix_over))
-			dir_op_apply(op);
-		dir_op_free(op);
+		container_of(l, struct dir_op, link)->chosen =
+			manner == 1 || (manner == 2 && coin) || (manner == 3 && !prefix_over);
 	}
+	dir_ops_apply(h);
+	while (!link_empty(&h->dir_ops))
+		dir_op_free(container_of(h->dir_ops.next, struct dir_op, link));
 }
 
 void sim_disk_power_loss(struct sim_host *h)

@@ -42,6 +42,7 @@ struct dir_op {
 	enum dir_op_kind kind;
 	struct inode *dir, *to_dir, *inode; /* counted; to_dir only for RENAME */
 	char *name, *to_name;
+	bool chosen;           /* becomes durable */
 };
 
 struct sim_file {
@@ -77,7 +78,8 @@ int path_parent(struct sim_host *h, const char *path, struct inode **ret_dir, ch
 int path_find(struct sim_host *h, const char *path, struct inode **ret_inode);
 /* A new name, logged until its directory is synced; and what a logged change makes durable. */
 void dir_link(struct sim_host *h, struct inode *dir, const char *name, struct inode *n);
-void dir_op_apply(const struct dir_op *op);
+/* Makes the chosen changes durable, and those they stand on. */
+void dir_ops_apply(struct sim_host *h);
 /* Around the change itself. -ESHUTDOWN if the process died. */
 int sim_call_begin(struct call *c, struct env *env);
 int sim_call_end(struct call *c, int status);

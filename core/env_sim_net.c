@@ -505,11 +505,6 @@ const char *sim_listener_address(struct listener *listener)
 
 /* ---- connecting ---- */
 
-static int connect_wait(struct sim_process *p, uint64_t ns)
-{
-	return p->env.dead ? -ESHUTDOWN : fiber_sleep(&p->env.loop, ns);
-}
-
 int sim_stream_connect(struct env *env, const char *address, uint64_t timeout_ns, struct stream **ret_stream)
 {
 	struct sim_process *p = process_of(env);
@@ -520,11 +515,11 @@ int sim_stream_connect(struct env *env, const char *address, uint64_t timeout_ns
 	char key[ADDRESS_MAX];
 	int r = address_parse(p->host, address, &host, &local, &port);
 	if (r == 0)
-		r = connect_wait(p, sim_latency(sim, sim->doses.net_ns, 200000));
+		r = sim_sleep(p, sim_latency(sim, sim->doses.net_ns, 200000));
 	if (r < 0)
 		return r;
 	if (!local && (cut_between(sim, p->host, host) || cut_between(sim, host, p->host))) {
-		r = connect_wait(p, timeout_ns ? timeout_ns : CONNECT_GIVE_UP_NS);
+		r = sim_sleep(p, timeout_ns ? timeout_ns : CONNECT_GIVE_UP_NS);
 		return r < 0 ? r : -ETIMEDOUT;
 	}
 	address_key(local, port, address, key);
@@ -539,7 +534,7 @@ int sim_stream_connect(struct env *env, const char *address, uint64_t timeout_ns
 	l->pending_count++;
 	fiber_cond_wake(&l->wake);
 	sim_trace(sim, p, "connected", l->process->number, 0);
-	r = connect_wait(p, sim_latency(sim, sim->doses.net_ns, 200000));
+	r = sim_sleep(p, sim_latency(sim, sim->doses.net_ns, 200000));
 	if (r < 0) {
 		sim_stream_close(&mine->stream);
 		return r;

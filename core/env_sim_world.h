@@ -70,6 +70,8 @@ void sim_event_remove(struct sim *sim, struct sim_event *e);
 uint64_t sim_below(struct sim *sim, uint64_t limit); /* 0 … limit - 1; 0 if limit is 0 */
 uint64_t sim_latency(struct sim *sim, uint64_t dose_ns, uint64_t default_ns);
 void sim_trace(struct sim *sim, const struct sim_process *p, const char *what, uint64_t a, uint64_t b);
+/* FIBER. -ESHUTDOWN if the process is dead afterwards: then nothing may have an effect any more. */
+int sim_sleep(struct sim_process *p, uint64_t ns);
 /* FIBER. A system call takes its time. -ESHUTDOWN if the process died. */
 int sim_call_wait(struct sim_process *p);
 

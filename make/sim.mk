@@ -1,6 +1,23 @@
-# The simulator: `make sim` runs seeds of every scenario, `make sim SEED=n` one seed again,
-# `make mutants` runs it over planted bugs, each of which it must find.
+# The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), `make sim SEED=n`
+# one of them again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
+# simulator finds each of tests/sim/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
 SEEDS    ?= 100
+FIRST    ?= 1
 SCENARIO ?=
+SIM_ARGS  = $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(if $(TRACE),--trace)
+MUTANTS_MAKE = $(MAKE) B=build/mutants PLANTS=-DAQ_PLANTS
 
 $(B)/unit: $(B)/obj/tests/sim/catalog_sim.o
+
+sim: $(B)/sim
+	$(Q)$(B)/sim $(SIM_ARGS)
+
+mutants:
+	+$(Q)$(MUTANTS_MAKE) build/mutants/sim
+	$(Q)tests/sim/mutants.sh build/mutants/sim
+
+mutant:
+	+$(Q)$(MUTANTS_MAKE) build/mutants/sim
+	$(Q)build/mutants/sim --plant $(PLANT) $(SIM_ARGS)
+
+.PHONY: sim mutants mutant

@@ -47,6 +47,7 @@ static struct copy *copy_new(struct segment_dir *d, uint64_t id)
 	c->dir = d;
 	c->id = id;
 	fiber_mutex_init(&c->mutex);
+	fiber_mutex_init(&c->slot_mutex);
 	fiber_cond_init(&c->idle);
 	link_init(&c->appends);
 	link_init(&c->syncs);

@@ -61,7 +61,9 @@ struct copy {
 	bool exists;
 	struct file *file;
 	struct file_info info;
-	struct copy_slot slot;    /* as it is durable, but for: */
+	struct fiber_mutex slot_mutex;
+	struct copy_slot slot;    /* as it was read or written last */
+	bool settled;             /* that is durable, and so is the file's name */
 	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */
 	bool broken, breaking;    /* likewise; it is being written down */
 	bool damaged;             /* a slot is unreadable: doubtful */
@@ -151,10 +153,14 @@ int dir_server_write(struct segment_dir *d);
 enum copy_state copy_state(const struct copy *c);
 int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
 int copy_scan(struct copy *c);                 /* after copy_load() */
+/* An earlier process may have died between writing and syncing what this one reads: before anything is
+ * answered because of it, it is made durable. */
+int copy_settle(struct copy *c);
 void copy_forget(struct copy *c);              /* closes its file; it is loaded again when needed */
 int copy_fdatasync(struct copy *c);            /* a failure breaks the copy */
 void copy_break(struct copy *c);               /* and writes that down as well as it can */
-int copy_slot_write(struct copy *c, const struct copy_slot *slot); /* durable */
+/* Durable: what is known of the copy, and `seal`'s length, prev and last_seq if it isn't NULL. */
+int copy_slot_write(struct copy *c, const struct copy_slot *seal);
 void copy_appends_wait(struct copy *c);
 void copy_busy_end(struct copy *c); /* not FIBER */
 void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);

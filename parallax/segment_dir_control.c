@@ -115,6 +115,7 @@ static int create_file(struct copy *c, const struct segment_header *h)
 	if (r < 0) {
 		copy_forget(c);
 		env_unlink(d->env, from);
+		env_unlink(d->env, to);
 	}
 	return r;
 }
@@ -131,7 +132,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 	if (h->segment != c->id || h->size_blocks < 2 || h->size_blocks > SEGMENT_BLOCKS_MAX)
 		return -EINVAL;
 	if (c->exists)
-		return headers_equal(&c->slot.header, h) && copy_state(c) == COPY_WHOLE ? 0 : -EEXIST;
+		return headers_equal(&c->slot.header, h) && copy_state(c) == COPY_WHOLE ? copy_settle(c) : -EEXIST;
 	if (c->fenced_epoch > MAX(io->epoch, h->epoch))
 		return -EPERM;
 	int r = space_check(c->dir, io);
@@ -139,7 +140,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 		r = create_file(c, h);
 	if (r < 0)
 		return r;
-	c->exists = c->scanned = true;
+	c->exists = c->scanned = c->settled = true;
 	c->broken = c->damaged = c->lost_acked = c->lost_synced = c->unverified = c->sealing = false;
 	c->length = c->accepted = c->synced = 1;
 	c->last_crc = c->accepted_crc = 0;
@@ -191,11 +192,8 @@ static int fence_write(struct copy *c)
 {
 	if (!c->exists)
 		return fence_file_write(c);
-	if (c->slot.fenced_epoch >= c->fenced_epoch)
-		return 0;
-	struct copy_slot s = c->slot;
-	s.fenced_epoch = c->fenced_epoch;
-	return copy_slot_write(c, &s);
+	int r = c->slot.fenced_epoch < c->fenced_epoch ? copy_slot_write(c, NULL) : 0;
+	return r < 0 ? r : copy_settle(c);
 }
 
 static int control_fence(struct copy *c, struct segment_io *io)
@@ -269,7 +267,7 @@ static int footer_write(struct copy *c, const struct segment_footer *footer, con
 static int seal_write(struct copy *c, uint32_t length, uint32_t crc)
 {
 	uint32_t *crcs = calloc(length, sizeof *crcs);
-	struct copy_slot s = c->slot;
+	struct copy_slot s = { .length = length, .prev = crc };
 	if (!crcs)
 		return -ENOMEM;
 	int r = seal_verify(c, length, crc, crcs, &s.last_seq);
@@ -279,9 +277,6 @@ static int seal_write(struct copy *c, uint32_t length, uint32_t crc)
 	free(crcs);
 	if (r < 0)
 		return r;
-	s.sealed = true;
-	s.length = length;
-	s.prev = crc;
 	r = copy_slot_write(c, &s);
 	if (r < 0)
 		return r;
@@ -301,7 +296,7 @@ static int control_seal(struct copy *c, struct segment_io *io)
 	if (c->fenced_epoch > io->epoch)
 		return -EPERM;
 	if (c->slot.sealed)
-		return c->slot.length == io->block && c->slot.prev == io->crc ? 0 : -EROFS;
+		return c->slot.length == io->block && c->slot.prev == io->crc ? copy_settle(c) : -EROFS;
 	if (c->broken)
 		return -ESTALE; /* a sync failed here; an old or a damaged copy, repaired, will do */
 	if (io->block == 0 || io->block > c->slot.header.size_blocks)
@@ -378,6 +373,7 @@ static int delete_file(struct copy *c)
 	if (r < 0)
 		return r;
 	c->exists = c->scanned = c->dirty = c->broken = false;
+	c->settled = true;
 	c->fenced_epoch = 0;
 	c->slot = (struct copy_slot){ 0 };
 	d->size_used -= MIN(d->size_used, bytes);
@@ -392,7 +388,7 @@ static int control_delete(struct copy *c)
 	if (c->exists)
 		return delete_file(c);
 	if (c->fenced_epoch == 0)
-		return 0;
+		return copy_settle(c);
 	dir_path(d, path, "segments/%02x/%012" PRIx64 ".fence", (unsigned)(c->id & 0xff), c->id);
 	dir_path(d, parent, "segments/%02x", (unsigned)(c->id & 0xff));
 	r = env_unlink(d->env, path);

@@ -5,10 +5,11 @@
  * A slot:  0 magic "AQCOPY\0\1"   8 version u32   12 flags u32 (1 sealed, 2 broken)   16 generation u64
  *         24 incarnation u64     32 fenced_epoch u64   40 segment u64   48 volume 16 bytes
  *         64 epoch u64           72 salt u64           80 size_blocks u32
- *         84 length u32          88 prev u32           92 zero   96 last_seq u64   rest zero, 4092 crc u32
+ *         84 length u32          88 prev u32           92 zero   96 last_seq u64   508 crc u32   zero to 4096
  *
  * The slot with the greater generation counts. Both are written when the copy is made, so one
- * that can't be read is damage: what it said (a fence!) may be lost, and the copy is doubtful. */
+ * that can't be read is damage (a torn write can't do that: a slot is one sector): what it said,
+ * a fence perhaps, may be lost, and the copy is doubtful. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include "core/plant.h"
 #include "parallax/segment_dir.h"
 
+#define SLOT_BYTES 512u
 #define SLOT_MAGIC UINT64_C(0x0100594f50435141)
 enum { SLOT_SEALED = 1, SLOT_BROKEN = 2 };
 
@@ -40,13 +42,13 @@ void copy_slot_encode(const struct copy_slot *s, void *block)
 	put_le32(b + 84, s->length);
 	put_le32(b + 88, s->prev);
 	put_le64(b + 96, s->last_seq);
-	put_le32(b + BLOCK_BYTES - 4, crc32c(0, b, BLOCK_BYTES - 4));
+	put_le32(b + SLOT_BYTES - 4, crc32c(0, b, SLOT_BYTES - 4));
 }
 
 int copy_slot_decode(const void *block, struct copy_slot *ret)
 {
 	const uint8_t *b = block;
-	if (get_le64(b) != SLOT_MAGIC || get_le32(b + BLOCK_BYTES - 4) != crc32c(0, b, BLOCK_BYTES - 4))
+	if (get_le64(b) != SLOT_MAGIC || get_le32(b + SLOT_BYTES - 4) != crc32c(0, b, SLOT_BYTES - 4))
 		return -EBADMSG;
 	if (get_le32(b + 8) > DIR_VERSION)
 		return -EPROTONOSUPPORT;
@@ -138,14 +140,15 @@ static int copy_file_load(struct copy *c)
 	if (c->slot.sealed) {
 		c->unverified = false;
 		c->scanned = true;
-		c->length = c->accepted = c->synced = c->slot.length;
+		c->length = c->accepted = c->slot.length;
+		c->synced = c->settled ? c->length : 0;
 		c->last_crc = c->slot.prev;
 		c->last_seq = c->slot.last_seq;
 	}
 	return 0;
 }
 
-/* A fence of a segment that was never here. */
+/* A fence of a segment that wasn't here then. */
 static int fence_file_load(struct copy *c)
 {
 	char path[DIR_PATH_MAX];
@@ -192,9 +195,26 @@ int copy_load(struct copy *c)
 	c->dir->files++;
 	c->exists = true;
 	r = copy_file_load(c);
+	if (r == 0 && c->slot.generation <= 1) /* its making may have failed half-way, and it was fenced as absent */
+		r = fence_file_load(c);
 	c->loaded = r == 0;
 	if (r < 0)
 		copy_forget(c);
+	return r;
+}
+
+int copy_settle(struct copy *c)
+{
+	char parent[DIR_PATH_MAX];
+	if (c->settled || PLANTED(segment_answers_unsettled))
+		return 0;
+	int r = c->exists ? copy_fdatasync(c) : 0;
+	dir_path(c->dir, parent, "segments/%02x", (unsigned)(c->id & 0xff));
+	if (r == 0)
+		r = env_sync_dir(c->dir->env, parent);
+	if (r == -ENOENT && !c->exists)
+		r = 0; /* no directory, no name */
+	c->settled = r == 0;
 	return r;
 }
 
@@ -246,20 +266,47 @@ int copy_fdatasync(struct copy *c)
 	return r;
 }
 
-int copy_slot_write(struct copy *c, const struct copy_slot *slot)
+/* Writes the other slot: what is there, with the fence and the breakage this process knows of, and
+ * `seal` if that isn't NULL. One at a time, or one would undo the other. */
+static int slot_write(struct copy *c, const struct copy_slot *seal, bool *ret_sync_failed)
 {
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	*ret_sync_failed = false;
 	if (!block)
 		return -ENOMEM;
-	struct copy_slot s = *slot;
-	s.generation = c->slot.generation + 1;
+	fiber_mutex_lock(&c->dir->env->loop, &c->slot_mutex);
+	struct copy_slot s = c->slot;
+	if (seal) {
+		s.sealed = true;
+		s.length = seal->length;
+		s.prev = seal->prev;
+		s.last_seq = seal->last_seq;
+	}
+	s.fenced_epoch = MAX(s.fenced_epoch, c->fenced_epoch);
+	s.broken |= c->broken;
+	s.generation++;
 	copy_slot_encode(&s, block);
+	uint32_t length = c->scanned ? c->length : 0;
 	int r = file_write_wait(c->file, block, BLOCK_BYTES, (s.generation % SLOT_COUNT) * BLOCK_BYTES);
-	if (r == 0)
-		r = copy_fdatasync(c);
-	free(block);
-	if (r == 0)
+	if (r == 0) {
+		r = file_sync_wait(c->file);
+		*ret_sync_failed = r < 0;
+	}
+	if (r == 0) {
 		c->slot = s;
+		c->synced = MAX(c->synced, length);
+	}
+	fiber_mutex_unlock(&c->slot_mutex);
+	free(block);
+	return r;
+}
+
+int copy_slot_write(struct copy *c, const struct copy_slot *seal)
+{
+	bool sync_failed;
+	int r = slot_write(c, seal, &sync_failed);
+	if (sync_failed)
+		copy_break(c);
 	return r;
 }
 
@@ -268,24 +315,13 @@ int copy_slot_write(struct copy *c, const struct copy_slot *slot)
  * finds what a scan finds. */
 void copy_break(struct copy *c)
 {
+	bool sync_failed;
 	c->broken = true;
 	if (c->slot.broken || c->breaking || !c->file || c->dir->env->dead)
 		return;
 	c->breaking = true;
-	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
-	if (!block) {
-		c->breaking = false;
-		return;
-	}
-	struct copy_slot s = c->slot;
-	s.broken = true;
-	s.generation++;
-	copy_slot_encode(&s, block);
-	if (file_write_wait(c->file, block, BLOCK_BYTES, (s.generation % SLOT_COUNT) * BLOCK_BYTES) == 0 &&
-	    file_sync_wait(c->file) == 0)
-		c->slot = s;
+	slot_write(c, NULL, &sync_failed);
 	c->breaking = false;
-	free(block);
 }
 
 void copy_busy_end(struct copy *c)

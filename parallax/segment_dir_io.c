@@ -184,7 +184,7 @@ static void appends_answer(struct copy *c)
 			c->dirty = true;
 		} else if (c->failing == 0) {
 			c->failing = r;
-			if (r != -ENOSPC)
+			if (r != -ENOSPC && r != -ESHUTDOWN)
 				copy_break_later(c);
 		}
 		r = c->failing;

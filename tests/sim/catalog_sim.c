@@ -165,10 +165,7 @@ static void late_add(struct catalog_sim *s, const struct catalog_txn *t)
 /* The way there or back. */
 static int travel(struct client *c)
 {
-	struct env *env = c->catalog.env;
-	if (env->dead)
-		return -ESHUTDOWN;
-	return fiber_sleep(&env->loop, sim_latency(c->s->sim, c->s->doses.latency_ns, LATENCY_DEFAULT_NS));
+	return sim_sleep(process_of(c->catalog.env), sim_latency(c->s->sim, c->s->doses.latency_ns, LATENCY_DEFAULT_NS));
 }
 
 static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_t *ret_revision)
@@ -189,7 +186,7 @@ static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_
 			txn_apply(s, t, NULL);
 		else if (how == 1)
 			late_add(s, t);
-		r = fiber_sleep(&catalog->env->loop, NS_PER_S);
+		r = sim_sleep(process_of(catalog->env), NS_PER_S);
 		return r < 0 ? r : -ETIMEDOUT;
 	}
 	uint64_t revision = 0;
@@ -204,7 +201,7 @@ static int read_begin(struct client *c)
 {
 	int r = travel(c);
 	if (r == 0 && (c->s->down || sim_chance(c->s->sim, c->s->doses.timeout))) {
-		r = fiber_sleep(&c->catalog.env->loop, NS_PER_S);
+		r = sim_sleep(process_of(c->catalog.env), NS_PER_S);
 		return r < 0 ? r : -ETIMEDOUT;
 	}
 	return r;
