@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 
 #define METHOD(name) AQUIFER__SEGMENT__METHOD__##name
 #define SEGMENT_ID_MAX ((UINT64_C(1) << 48) - 1)
@@ -75,7 +76,7 @@ static const char *parse_blocks(const struct segment_io *io, uint64_t payload_by
 	if ((sends || reads) && (io->blocks == 0 || io->blocks > RECORD_BLOCKS_MAX ||
 				 !range_within(io->block, io->blocks, SEGMENT_BLOCKS_MAX)))
 		return "the range is beyond any segment, or longer than a record";
-	if (payload_bytes != (sends ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
+	if (!PLANTED(wire_no_length) && payload_bytes != (sends ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
 		return "the payload isn't as long as it should be";
 	if (reply_limit != (reads ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
 		return "the room for the reply isn't what was asked for";

@@ -20,6 +20,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/version.h"
+#include "core/plant.h"
 #include "proto/rpc.h"
 
 enum client_state { CLIENT_DOWN, CLIENT_GREETING, CLIENT_UP };
@@ -115,7 +116,7 @@ static struct slot *slot_find(struct rpc_client *c, uint64_t id)
 	for (unsigned i = 0; id != 0 && i < c->slots_used; i++)
 		if (c->slots[i].id == id)
 			return &c->slots[i];
-	return NULL;
+	return PLANTED(rpc_any_reply) && c->slots_used ? &c->slots[0] : NULL;
 }
 
 /* Slots in use are kept together at the front, so that looking one up is short when few are in use;
@@ -323,7 +324,7 @@ static void client_clock_hurry(struct rpc_client *c, uint64_t due_ns)
 
 static void call_expire(struct rpc_client *c, struct rpc_call *call)
 {
-	bool borrowed = call->send.active || c->receiving == call;
+	bool borrowed = (call->send.active || c->receiving == call) && !PLANTED(rpc_deadline_takes_buffers);
 	if (call->state == CALL_SENT && !borrowed)
 		slot_find(c, call->id)->call = NULL;
 	call_end(c, call, -ETIMEDOUT);

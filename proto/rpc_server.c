@@ -20,6 +20,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/version.h"
+#include "core/plant.h"
 #include "proto/rpc.h"
 
 #define CONNECTIONS_DEFAULT 256u
@@ -190,7 +191,7 @@ static int request_reserve(struct rpc_request *r, size_t payload_bytes, size_t r
 
 static void server_wake_waiting(struct rpc_server *s)
 {
-	if (!link_empty(&s->waiting))
+	if (!link_empty(&s->waiting) && !PLANTED(rpc_pool_no_wake))
 		channel_resume(&container_of(s->waiting.next, struct rpc_peer, waiting)->channel);
 }
 
@@ -227,7 +228,7 @@ static int request_begin(struct rpc_request *r, const struct frame *f, const Aqu
 static int peer_header_call(struct rpc_peer *p, const struct frame *f, const Aquifer__Envelope *e)
 {
 	bool call = f->kind == FRAME_CALL;
-	if (e->id <= p->last_id || e->reply_limit > FRAME_PAYLOAD_MAX || (f->kind == FRAME_HELLO) == p->greeted)
+	if ((e->id <= p->last_id && !PLANTED(rpc_replay)) || e->reply_limit > FRAME_PAYLOAD_MAX || (f->kind == FRAME_HELLO) == p->greeted)
 		return -EPROTO;
 	if (!call && (f->payload_bytes || e->reply_limit))
 		return -EPROTO;
