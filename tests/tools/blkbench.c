@@ -37,8 +37,9 @@ static int client_run(void *arg)
 		uint64_t at = (random ? env_random(b->env) : b->next++) % blocks * b->block;
 		int r = write ? blk_write_wait(b->node, c->memory, b->block, at, 0)
 			      : blk_read_wait(b->node, c->memory, b->block, at);
-		b->done++;
 		b->errors += r < 0;
+		if (++b->done % 1024 == 0) /* a driver that answers at once never lets the loop, and its clock, come round */
+			fiber_sleep(&b->env->loop, 0);
 	}
 	return 0;
 }

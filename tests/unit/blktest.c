@@ -307,6 +307,8 @@ int blktest_check(void *arg)
 	return status;
 }
 
+const char *blktest_root = "";
+
 int blktest_open(struct env *env, const struct blk_driver *driver, struct blk_node *child, bool read_only,
 		 const char *const *words, struct blk_node **ret_node, struct report *report)
 {
@@ -325,7 +327,7 @@ int blktest_open(struct env *env, const struct blk_driver *driver, struct blk_no
 	int r = option_parse(driver->options, key, value, n, &options, report);
 	if (r < 0)
 		return r;
-	struct blk_open how = { .options = &options, .node_name = driver->name, .holder = "the unit test", .root = "",
+	struct blk_open how = { .options = &options, .node_name = driver->name, .holder = "the unit test", .root = blktest_root,
 				.read_only = read_only };
 	return blk_open(env, driver, &how, child ? &child : NULL, child ? 1 : 0, ret_node, report);
 }

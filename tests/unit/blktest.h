@@ -56,6 +56,7 @@ void blktest_fill(void *to, uint64_t sector, uint32_t id);
 uint64_t blktest_draw(struct blktest *t, uint64_t below);
 
 /* FIBER. Opens driver over children with options "key=value" or "value", ended by NULL. */
+extern const char *blktest_root; /* AQUIFER_ROOT for it; "" in the simulator */
 int blktest_open(struct env *env, const struct blk_driver *driver, struct blk_node *child, bool read_only,
 		 const char *const *words, struct blk_node **ret_node, struct report *report);
 #endif

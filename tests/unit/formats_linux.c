@@ -1,0 +1,119 @@
+/* raw and cow on real files: the same random user as in the simulator, and locks between real open files. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/drivers.h"
+#include "tests/unit/blktest.h"
+
+#define DISK_BYTES (8 << 20)
+
+struct place {
+	struct env *env;
+	char dir[64], image[96], layer[96], direct[16];
+	bool with_cow;
+};
+
+static void place_make(struct place *p, const char *direct)
+{
+	snprintf(p->dir, sizeof p->dir, "/tmp/aqtest.XXXXXX");
+	cr_assert(mkdtemp(p->dir));
+	snprintf(p->image, sizeof p->image, "%s/a.img", p->dir);
+	snprintf(p->layer, sizeof p->layer, "%s/top.cow", p->dir);
+	snprintf(p->direct, sizeof p->direct, "direct=%s", direct);
+	int fd = open(p->image, O_CREAT | O_RDWR, 0600);
+	cr_assert(fd >= 0 && ftruncate(fd, DISK_BYTES) == 0);
+	close(fd);
+	blktest_root = p->dir;
+	cr_assert_eq(env_linux_create(0, &p->env), 0);
+}
+
+static void place_remove(struct place *p)
+{
+	static const char *const dirs[] = { "run/aquifer/images", "run/aquifer", "run" };
+	char path[128];
+	env_linux_destroy(p->env);
+	unlink(p->image);
+	unlink(p->layer);
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(path, sizeof path, "%s/%s", p->dir, dirs[i]);
+		cr_assert_eq(rmdir(path), 0, "%s: a note was left behind?", path);
+	}
+	cr_assert_eq(rmdir(p->dir), 0);
+}
+
+static int open_all(struct place *p, struct blk_node **ret_base, struct blk_node **ret_top)
+{
+	int r = blktest_open(p->env, &driver_raw, NULL, p->with_cow, (const char *[]){ p->image, p->direct, NULL }, ret_base, NULL);
+	*ret_top = *ret_base;
+	if (r == 0 && p->with_cow)
+		r = blktest_open(p->env, &driver_cow, *ret_base, false, (const char *[]){ p->layer, p->direct, NULL }, ret_top, NULL);
+	return r;
+}
+
+static int random_run(void *arg)
+{
+	struct place *p = arg;
+	struct blktest t = { .seed = 7, .base = { 0, 1 << 20, DISK_BYTES - 128 * 512 }, .base_count = 3, .window = 128 * 512,
+			     .slots = 16, .operations = 1500, .length_max = 40, .unaligned_memory = true };
+	blktest_init(&t, 0);
+	for (unsigned round = 0; round < 2; round++) {
+		struct blk_node *base, *top;
+		cr_assert_eq(open_all(p, &base, &top), 0);
+		t.node = top;
+		cr_assert_eq(blktest_run(&t), 0);
+		cr_assert_eq(blktest_check(&t), 0);
+		cr_assert_eq(t.errors, 0);
+		cr_assert_eq(blk_close(top), 0);
+		cr_assert(top == base || blk_close(base) == 0);
+	}
+	blktest_free(&t);
+	return 0;
+}
+
+static void random_on_files(const char *direct, bool with_cow)
+{
+	struct place p = { .with_cow = with_cow };
+	place_make(&p, direct);
+	cr_assert_eq(env_linux_run_fiber(p.env, random_run, &p), 0);
+	place_remove(&p);
+}
+
+Test(formats_linux, raw_direct) { random_on_files("on", false); }
+Test(formats_linux, raw_buffered) { random_on_files("off", false); }
+Test(formats_linux, cow_direct) { random_on_files("on", true); }
+Test(formats_linux, cow_buffered) { random_on_files("off", true); }
+
+static int locks_run(void *arg)
+{
+	struct place *p = arg;
+	struct blk_node *a, *b;
+	struct report report = { "" };
+	const char *words[] = { p->image, NULL };
+	cr_assert_eq(blktest_open(p->env, &driver_raw, NULL, false, words, &a, NULL), 0);
+	cr_assert_eq(blktest_open(p->env, &driver_raw, NULL, false, words, &b, &report), -EBUSY);
+	cr_assert(strstr(report.text, "in use by the unit test"), "%s", report.text);
+	blk_close(a);
+	cr_assert_eq(blktest_open(p->env, &driver_raw, NULL, true, words, &a, NULL), 0);
+	cr_assert_eq(blktest_open(p->env, &driver_raw, NULL, true, words, &b, NULL), 0);
+	blk_close(a);
+	blk_close(b);
+	words[0] = p->dir;
+	report.text[0] = '\0';
+	cr_assert_lt(blktest_open(p->env, &driver_raw, NULL, true, words, &a, &report), 0, "a directory is no image");
+	cr_assert(strstr(report.text, "directory"), "%s", report.text);
+	return 0;
+}
+
+Test(formats_linux, locks)
+{
+	struct place p = { .with_cow = false };
+	place_make(&p, "on");
+	cr_assert_eq(env_linux_run_fiber(p.env, locks_run, &p), 0);
+	place_remove(&p);
+}
