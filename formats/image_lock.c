@@ -3,7 +3,8 @@
  *     ROOT/run/aquifer/images/DEVICE-INODE-NONCE       one line: the holder
  *
  * Each note is locked by its writer as long as it lives. So a note that can be locked is stale (its
- * process was killed) and is removed by whoever finds it. Notes are a courtesy: where they can't be
+ * process was killed) and is removed by whoever finds it, as are all others by the next writer of
+ * the image. Notes are a courtesy: where they can't be
  * written the lock works all the same, only the refusal names nobody. */
 #include "formats/image_lock.h"
 
@@ -21,11 +22,13 @@ static void notes_dir(const char *root, char *ret, size_t size)
 	snprintf(ret, size, "%s/run/aquifer/images", root ? root : "");
 }
 
-/* Makes the directory and those above it, below root. Errors show when the note is created. */
+/* FIBER. Makes the directory, those above it and root. Errors show when the note is created. */
 static void notes_dir_make(struct env *env, const char *root)
 {
 	static const char *const below[] = { "/run", "/run/aquifer", "/run/aquifer/images" };
 	char path[512];
+	if (root && root[0])
+		env_mkdir(env, root);
 	for (unsigned i = 0; i < ARRAY_COUNT(below); i++) {
 		snprintf(path, sizeof path, "%s%s", root ? root : "", below[i]);
 		env_mkdir(env, path);
@@ -44,6 +47,29 @@ static int holder_collect(void *arg, const char *name)
 	if (strncmp(name, s->prefix, strlen(s->prefix)) == 0 && strlen(name) < sizeof s->names[0])
 		snprintf(s->names[s->count++], sizeof s->names[0], "%s", name);
 	return s->count == ARRAY_COUNT(s->names);
+}
+
+/* FIBER. Names of notes about this image, as many as fit. */
+static void notes_list(struct env *env, const char *root, const struct file_info *info, struct holder_search *ret)
+{
+	char dir[256];
+	*ret = (struct holder_search){ .count = 0 };
+	snprintf(ret->prefix, sizeof ret->prefix, "%" PRIx64 "-%" PRIu64 "-", info->device, info->inode);
+	notes_dir(root, dir, sizeof dir);
+	env_list_dir(env, dir, holder_collect, ret);
+}
+
+/* FIBER. The image is ours alone, so whoever wrote a note about it is dead. */
+static void notes_remove(struct env *env, const char *root, const struct file_info *info)
+{
+	struct holder_search s;
+	char dir[256], path[512];
+	notes_dir(root, dir, sizeof dir);
+	notes_list(env, root, info, &s);
+	for (unsigned i = 0; i < s.count; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
+		env_unlink(env, path);
+	}
 }
 
 /* FIBER. True if the note at `path` is alive; its line goes to ret. A stale one is removed. */
@@ -67,11 +93,10 @@ static bool note_read(struct env *env, const char *path, char ret[HOLDER_MAX])
 /* FIBER. Who holds the image, as far as can be told; "another process" otherwise. */
 static void holder_find(struct env *env, const char *root, const struct file_info *info, char ret[HOLDER_MAX])
 {
-	struct holder_search s = { .count = 0 };
+	struct holder_search s;
 	char dir[256], path[512];
-	snprintf(s.prefix, sizeof s.prefix, "%" PRIx64 "-%" PRIu64 "-", info->device, info->inode);
+	notes_list(env, root, info, &s);
 	notes_dir(root, dir, sizeof dir);
-	env_list_dir(env, dir, holder_collect, &s);
 	for (unsigned i = 0; i < s.count; i++) {
 		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
 		if (note_read(env, path, ret))
@@ -118,6 +143,8 @@ int image_lock_take(struct env *env, const char *root, struct file *image, const
 	}
 	if (r < 0)
 		return report_set(report, r, "lock %s: %s", path, strerror(-r));
+	if (exclusive)
+		notes_remove(env, root, &info);
 	note_write(env, root, &info, holder ? holder : "an unnamed Aquifer process", ret_lock);
 	return 0;
 }

@@ -231,6 +231,20 @@ Test(raw, says_what_it_refuses)
 
 /* ---- locks ---- */
 
+static int count_one(void *arg, const char *name)
+{
+	(void)name;
+	++*(int *)arg;
+	return 0;
+}
+
+static int count_notes(void *arg)
+{
+	int count = 0;
+	int r = env_list_dir(((struct world *)arg)->s.env, "/run/aquifer/images", count_one, &count);
+	return r < 0 ? r : count;
+}
+
 Test(raw, one_writer_or_many_readers)
 {
 	struct world w, other;
@@ -256,6 +270,7 @@ Test(raw, one_writer_or_many_readers)
 	sim_process_destroy(other.s.env);
 	run_ok(&w, world_open, &w);
 	run_ok(&w, world_close, &w);
+	cr_assert_eq(sim_run_fiber(w.s.env, count_notes, &w), 0, "notes were left behind");
 	simfile_stop(&w.s);
 }
 
