@@ -38,9 +38,11 @@ static int start_failed(struct tap *tap, int r, struct report *report)
 	bool silent = r == -ECHILD;
 	if (r == -ETIMEDOUT)
 		tap_kill(tap);
-	if (silent) {
-		tap_wait_end(tap, END_NS);
+	if (silent && tap_wait_end(tap, NS_PER_S) == 0) {
 		report_set(report, r, "the tapdisk %s", tap->died[0] ? tap->died : "ended without a word");
+	} else if (silent) {
+		report_set(report, r, "the tapdisk said nothing that makes sense (is it another version?)");
+		tap_kill(tap);
 	}
 	undo_start(tap);
 	return silent ? -EIO : r;

@@ -98,6 +98,8 @@ static int read_all(struct env *env, int fd, uint64_t timeout_ns, char **ret_tex
 		free(text);
 		return r;
 	}
+	while (n && text[n - 1] == '\n')
+		n--;
 	text[n] = 0;
 	*ret_text = text;
 	return 0;

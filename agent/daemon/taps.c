@@ -137,7 +137,9 @@ static void ask_why(struct tap *tap)
 	siginfo_t info = { 0 };
 	char log[PATHS_MAX], last[400];
 	if (waitid(P_PIDFD, (id_t)tap->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
-		if (info.si_code == CLD_EXITED) {
+		if (info.si_code == CLD_EXITED && info.si_status == 0 && !has_status(tap)) {
+			return; /* as it should be */
+		} else if (info.si_code == CLD_EXITED) {
 			if ((size_t)snprintf(log, sizeof log, "%s/log", tap->directory) >= sizeof log)
 				log[0] = 0;
 			spawn_last_line(log, last, sizeof last);
@@ -151,6 +153,23 @@ static void ask_why(struct tap *tap)
 	}
 }
 
+/* A script that attaches again and again under new names must not fill our memory with its dead. */
+static void forget_oldest(struct taps *t)
+{
+	struct tap *oldest = NULL;
+	unsigned dead = 0;
+	link_for(l, &t->list) {
+		struct tap *tap = container_of(l, struct tap, link);
+		if (tap->phase != TAP_DIED)
+			continue;
+		dead++;
+		if (!oldest)
+			oldest = tap;
+	}
+	if (dead > TAPS_DEAD_MAX)
+		tap_forget(oldest);
+}
+
 static void note_death(struct tap *tap)
 {
 	char path[PATHS_MAX];
@@ -158,6 +177,7 @@ static void note_death(struct tap *tap)
 	log_line("tapdisk %s (pid %d) died: %s; its names are free", tap->state.name, (int)tap->state.pid, tap->died);
 	if ((size_t)snprintf(path, sizeof path, "%s/died", tap->directory) < sizeof path)
 		state_file_write(path, tap->died, strlen(tap->died));
+	forget_oldest(tap->taps);
 }
 
 /* Step: the pidfd is readable, or the watch was cancelled. */
@@ -176,7 +196,8 @@ static void tap_ended(struct job *j)
 		if (has_status(tap)) {
 			note_death(tap);
 		} else {
-			log_line("tapdisk %s (pid %d) ended", tap->state.name, (int)tap->state.pid);
+			log_line("tapdisk %s (pid %d) %s", tap->state.name, (int)tap->state.pid,
+				 tap->died[0] ? tap->died : "ended");
 			tap_forget(tap);
 		}
 	}

@@ -17,7 +17,10 @@
 #include "agent/daemon/state.h"
 #include "core/fiber.h"
 
-enum { TAPS_DEVICES_MAX = 1024 }; /* on one host */
+enum {
+	TAPS_DEVICES_MAX = 1024, /* on one host */
+	TAPS_DEAD_MAX = 256,     /* tapdisks that died, kept to be shown; the oldest goes first */
+};
 
 enum tap_phase { TAP_STARTING, TAP_RUNNING, TAP_STOPPING, TAP_DIED };
 
