@@ -73,7 +73,8 @@ static const char *parse_blocks(const struct segment_io *io, uint64_t payload_by
 	bool sends = io->op == SEGMENT_APPEND || io->op == SEGMENT_REPAIR, reads = io->op == SEGMENT_READ;
 	if (io->block > SEGMENT_BLOCKS_MAX)
 		return "the block is beyond any segment";
-	if ((sends || reads) && (io->blocks == 0 || io->blocks > RECORD_BLOCKS_MAX ||
+	bool none = io->blocks == 0 && io->op != SEGMENT_REPAIR; /* that one may only make durable what is there */
+	if ((sends || reads) && (none || io->blocks > RECORD_BLOCKS_MAX ||
 				 !range_within(io->block, io->blocks, SEGMENT_BLOCKS_MAX)))
 		return "the range is beyond any segment, or longer than a record";
 	if (!PLANTED(wire_no_length) && payload_bytes != (sends ? (uint64_t)io->blocks * BLOCK_BYTES : 0))

@@ -128,7 +128,7 @@ REMOTE_TEST(every_operation_arrives_as_it_was_asked)
 	w->fake.base.free_bytes = 500;
 	w->fake.result = (struct segment_io){ .length = 65536, .state = COPY_DOUBTFUL, .sealed = true,
 					      .last_crc = 0xfedcba98, .last_seq = UINT64_MAX, .fenced_epoch = 1 };
-	const enum segment_op ops[] = { SEGMENT_CREATE, SEGMENT_SYNC, SEGMENT_FENCE, SEGMENT_SEAL, SEGMENT_DELETE, SEGMENT_STAT };
+	const enum segment_op ops[] = { SEGMENT_CREATE, SEGMENT_SYNC, SEGMENT_FENCE, SEGMENT_SEAL, SEGMENT_DELETE, SEGMENT_STAT, SEGMENT_REPAIR };
 	for (unsigned i = 0; i < ARRAY_COUNT(ops); i++) {
 		struct segment_io io = { .op = ops[i], .segment = (UINT64_C(1) << 48) - 1 - i, .epoch = UINT64_MAX - i,
 					 .incarnation = 7, .block = 65536 - i, .crc = 0x80000001u + i };
@@ -331,6 +331,8 @@ Test(segment_wire, refuses_what_is_out_of_range)
 	cr_assert_eq(parse(4, m, 0, 4096), 0);
 	m.blocks = 0;
 	cr_assert_eq(parse(4, m, 0, 0), -EINVAL);
+	cr_assert_eq(parse(3, m, 0, 0), -EINVAL);
+	cr_assert_eq(parse(8, m, 0, 0), 0);
 	m.block = 1;
 	m.blocks = RECORD_BLOCKS_MAX + 1;
 	cr_assert_eq(parse(3, m, (uint64_t)m.blocks * BLOCK_BYTES, 0), -EINVAL);
