@@ -1,7 +1,7 @@
 #!/bin/bash
 # nbdinfo: the list, names, sizes, flags, contexts and the map, as told by another implementation.
 . tests/interop/lib/nbd
-need nbdinfo truncate dd
+need nbdinfo nbdcopy cmp truncate dd
 
 truncate -s 8M "$dir/a.img"
 dd if=/dev/urandom of="$dir/a.img" bs=64K seek=16 count=4 conv=notrunc status=none
@@ -28,3 +28,14 @@ read_only=yes
 serve "raw($dir/a.img)"
 nbdinfo "$uri" | grep -q 'is_read_only: true' || fail "read-only"
 unserve
+
+# TCP: on the loopback only, unless an address is named.
+read_only=
+for address in tcp:0 tcp:127.0.0.1:0; do
+	serve "raw($dir/a.img)"
+	case $uri in nbd://127.0.0.1:*/disk) ;; *) fail "the URI is $uri" ;; esac
+	[ "$(nbdinfo --size "$uri")" = 8388608 ] || fail "size over TCP"
+	nbdcopy "$uri" "$dir/out.img"
+	cmp "$dir/a.img" "$dir/out.img" || fail "nbdcopy over TCP"
+	unserve
+done
