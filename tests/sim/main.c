@@ -17,7 +17,7 @@
 #include "tests/sim/scenario.h"
 
 static const struct scenario *const scenarios[] = { /* sorted */
-
+	&scenario_graph,
 	&scenario_segment,
 };
 
