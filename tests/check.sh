@@ -13,12 +13,12 @@ begin=$SECONDS
 
 # name, budget in seconds, what. The sum of the budgets is 12 minutes at most; they are for two cores.
 suites='
-build 150 programs, tools and unit tests, with warnings as errors
+build 120 programs, tools and unit tests, with warnings as errors
 tidy 30 house rules that a script can check
 unit 60 unit tests
-interop 240 the programs against real tools
+interop 280 the programs against real tools
 sim 90 seeds of the simulator, every scenario
-fuzz 140 builds the fuzzers and runs each briefly
+fuzz 130 builds the fuzzers and runs each briefly
 dirt 10 the build has written nothing but build/
 '
 
