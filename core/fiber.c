@@ -214,9 +214,12 @@ int fiber_sleep(struct loop *loop, uint64_t ns)
 	struct timer t;
 	struct job j;
 	job_init(&j, loop);
+	j.fiber = current;
 	timer_init(&t);
 	timer_start(loop->env, &t, ns, &j);
-	return fiber_wait(&j);
+	job_then(&j, wait_over); /* suspends in any case: a dead env's timers end at once */
+	fiber_leave(j.fiber);
+	return j.status;
 }
 
 void fiber_cond_init(struct fiber_cond *c)

@@ -119,7 +119,7 @@ static int mender(void *arg)
 		fiber_cond_wait(&v->env->loop, &l->changed);
 	int r = -EIO;
 	while (!v->failed) {
-		r = mend_once(v);
+		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
 		if (r == 0 || r == -EPERM || r == -EIO || r == -ENOMEM || r == -ESHUTDOWN)
 			break;
 		/* nobody can be reached, or there is no space: ask again; a closing volume doesn't wait for ever */

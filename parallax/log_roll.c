@@ -140,6 +140,8 @@ static int roller(void *arg)
 		int r = roll(v);
 		l->full = r == -ENOSPC;
 		log_pump(v);
+		if (r == -ESHUTDOWN)
+			volume_fail(v, r);
 		if (r < 0 && !v->failed) /* the catalog or the server is away, or full: writes go on in what is listed */
 			fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
 	}

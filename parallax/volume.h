@@ -91,10 +91,6 @@ struct volume_counters {
 };
 void volume_count(const struct volume *v, struct volume_counters *ret);
 
-/* FIBER. Recomputes what is live from all roots and compares with the accounting (invariant I10): 0, or -EUCLEAN with a report. The
- * volume must be quiet and just checkpointed. */
-int volume_verify_space(struct volume *v, struct report *report);
-
 /* ---- reading a snapshot, or a volume's last checkpoint, without being its owner ---- */
 
 struct volume_reader;

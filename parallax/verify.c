@@ -1,0 +1,124 @@
+#include "parallax/verify.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallax/volume_private.h"
+
+struct seen {
+	uint64_t segment;
+	uint64_t bits[SEGMENT_BLOCKS_MAX / 64];
+	uint32_t count;
+};
+
+struct verify {
+	struct volume *v;
+	struct seen **seen; /* by the table's index */
+	struct meta_root *roots;
+	size_t root_count;
+};
+
+/* Notes a position; false if it was seen before, or isn't this volume's own. */
+static bool note(struct verify *y, uint64_t position)
+{
+	struct space_segment *g = space_find(&y->v->space, position_segment(position));
+	if (!g)
+		return false;
+	size_t index = (size_t)(g - y->v->space.segments);
+	if (!y->seen[index])
+		y->seen[index] = calloc(1, sizeof *y->seen[index]);
+	if (!y->seen[index])
+		return false;
+	uint64_t *word = &y->seen[index]->bits[position_block(position) / 64], bit = UINT64_C(1) << (position_block(position) % 64);
+	bool fresh = !(*word & bit);
+	*word |= bit;
+	y->seen[index]->count += fresh;
+	return fresh;
+}
+
+/* What is below a node that was seen before was seen, too; a parent's blocks aren't ours. */
+static int walk(struct verify *y, const struct pointer *at, uint32_t level)
+{
+	if (at->position == 0 || !note(y, at->position))
+		return 0;
+	struct pointer *slots = env_alloc_aligned(BLOCK_BYTES);
+	int r = slots ? sources_read_wait(&y->v->sources, at, slots) : -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < NODE_FANOUT; i++) {
+		if (level > 0)
+			r = walk(y, &slots[i], level - 1);
+		else if (slots[i].position)
+			note(y, slots[i].position);
+	}
+	free(slots);
+	return r;
+}
+
+static int add_root(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct verify *y = arg;
+	struct meta_snapshot s;
+	(void)key;
+	int r = meta_snapshot_decode(value->bytes, value->length, &s);
+	if (r < 0 || !s.has_root)
+		return r < 0 ? r : -EAGAIN;
+	/* a doomed one whose list is being dealt with holds nothing any more */
+	if (!space_list_find(&y->v->space, s.mark_seq))
+		return 0;
+	struct meta_root *roots = realloc(y->roots, (y->root_count + 1) * sizeof *roots);
+	if (!roots)
+		return -ENOMEM;
+	y->roots = roots;
+	y->roots[y->root_count++] = s.root;
+	return 0;
+}
+
+static int compare(struct verify *y, struct report *report)
+{
+	const struct space *s = &y->v->space;
+	for (uint32_t i = 0; i < s->segment_count; i++) {
+		uint32_t found = y->seen[i] ? y->seen[i]->count : 0;
+		if (s->segments[i].pending)
+			return -EAGAIN;
+		if (found != s->segments[i].live)
+			return report_set(report, -EUCLEAN, "segment %llu: %u blocks are accounted live, %u are", (unsigned long long)s->segments[i].id,
+					  s->segments[i].live, found);
+	}
+	return 0;
+}
+
+int volume_verify_space(struct volume *v, struct report *report)
+{
+	struct verify y = { .v = v };
+	char prefix[META_KEY_BYTES];
+	uint64_t generation = v->meta.generation;
+	uint32_t segments = v->space.segment_count;
+	if (v->dirty || !link_empty(&v->marks))
+		return -EAGAIN;
+	y.seen = calloc(segments + 1, sizeof *y.seen);
+	if (!y.seen)
+		return -ENOMEM;
+	meta_key_snapshots(v->id, prefix);
+	int r = catalog_list(v->catalog, prefix, add_root, &y);
+	if (r == 0)
+		r = walk(&y, &v->meta.root.pointer, v->meta.root.level);
+	for (size_t i = 0; r == 0 && i < y.root_count; i++)
+		r = walk(&y, &y.roots[i].pointer, y.roots[i].level);
+	for (uint32_t i = 0; r == 0 && i < v->space.list_count; i++) {
+		const struct space_list *l = &v->space.lists[i];
+		for (uint32_t c = 0; c < l->chunk_count; c++)
+			note(&y, l->chunks[c].at.position);
+		for (unsigned k = 0; k < 2; k++)
+			if (l->written[k].count)
+				note(&y, l->written[k].at.position);
+	}
+	if (v->meta.generation != generation || v->space.segment_count != segments)
+		r = -EAGAIN;
+	if (r == 0)
+		r = compare(&y, report);
+	for (uint32_t i = 0; i < segments; i++)
+		free(y.seen[i]);
+	free(y.seen);
+	free(y.roots);
+	return r;
+}
