@@ -32,7 +32,8 @@ struct checkpoint {
 	struct link marks;
 	unsigned mark_count;
 	struct tree_version head;
-	uint64_t newest_mark, last_node;
+	uint64_t newest_mark, version_end;
+	struct pending_mark *rest; /* takes the head's version if this checkpoint fails */
 	uint64_t from_position, from_seq, bytes;
 	uint32_t from_prev;
 	struct drop drops[DROPS_MAX];
@@ -59,17 +60,20 @@ void checkpoint_consider(struct volume *v)
 static void tick(struct job *j)
 {
 	struct volume *v = container_of(j, struct volume, tick_job);
-	if (j->status == 0) {
+	v->ticking = false;
+	if (j->status == 0)
 		v->checkpoint_wanted = true;
-		checkpoint_consider(v);
-	}
+	else if (j->status == -ECANCELED && v->dirty)
+		checkpoint_dirty(v); /* changed again since the cancel */
+	checkpoint_consider(v);
 }
 
 void checkpoint_dirty(struct volume *v)
 {
 	v->dirty = true;
-	if (v->closing || timer_running(&v->tick))
+	if (v->closing || v->failed || v->ticking)
 		return;
+	v->ticking = true;
 	job_init(&v->tick_job, &v->env->loop);
 	timer_start(v->env, &v->tick, v->limits.checkpoint_ns, &v->tick_job);
 	job_then(&v->tick_job, tick);
@@ -127,8 +131,8 @@ static void freeze(struct checkpoint *c)
 
 /* ---- nodes ---- */
 
-/* Appends up to NODES_PER_RECORD nodes of one level, then accounts for them. */
-static int write_nodes(struct checkpoint *c, struct tree_node **nodes, unsigned count, uint64_t newest_mark)
+/* Appends up to NODES_PER_RECORD nodes of one level, then accounts for them. `*end`: the greatest position written. */
+static int write_nodes(struct checkpoint *c, struct tree_node **nodes, unsigned count, uint64_t newest_mark, uint64_t *end)
 {
 	struct volume *v = c->v;
 	struct record_entry entries[NODES_PER_RECORD];
@@ -160,14 +164,14 @@ static int write_nodes(struct checkpoint *c, struct tree_node **nodes, unsigned 
 		struct pointer at = { a.payload_position + i, crcs[i], 0 }, replaced;
 		tree_written(&v->tree, written[i], &at, &replaced);
 		space_node_written(&v->space, at.position);
-		c->last_node = at.position;
+		*end = MAX(*end, at.position);
 		if (replaced.position)
 			r = space_node_replaced(&v->space, newest_mark, replaced.position);
 	}
 	return r;
 }
 
-static int write_version(struct checkpoint *c, const struct tree_version *version, uint64_t newest_mark)
+static int write_version(struct checkpoint *c, const struct tree_version *version, uint64_t newest_mark, uint64_t *end)
 {
 	struct volume *v = c->v;
 	struct tree_batch b;
@@ -176,26 +180,34 @@ static int write_version(struct checkpoint *c, const struct tree_version *versio
 		unsigned n = 1;
 		while (n < NODES_PER_RECORD && at + n < b.count && b.nodes[at + n]->level == b.nodes[at]->level)
 			n++;
-		r = write_nodes(c, b.nodes + at, n, newest_mark);
+		r = write_nodes(c, b.nodes + at, n, newest_mark, end);
 		at += n;
 	}
 	tree_batch_release(&v->tree, &b);
 	return r;
 }
 
+/* Oldest first. A version's nodes are those written for it and those it shares with older versions: the greatest
+ * position among all these is its snapshot's border for nodes. */
 static int write_versions(struct checkpoint *c)
 {
 	struct volume *v = c->v;
+	uint64_t end = v->version_end;
 	int r = 0;
 	link_for(l, &c->marks) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
 		if (r == 0)
-			r = write_version(c, &m->version, m->newest_before);
-		const struct space_list *list = space_list_find(&v->space, m->seq);
-		m->node_end = MAX(c->last_node, list ? list->mark_position : 0);
-		space_node_end(&v->space, m->seq, m->node_end);
+			r = write_version(c, &m->version, m->newest_before, &m->last_node);
+		end = MAX(end, m->last_node);
+		const struct space_list *list = m->seq ? space_list_find(&v->space, m->seq) : NULL;
+		m->node_end = MAX(end, list ? list->mark_position : 0);
+		if (m->seq)
+			space_node_end(&v->space, m->seq, m->node_end);
 	}
-	return r ? r : write_version(c, &c->head, c->newest_mark);
+	if (r == 0)
+		r = write_version(c, &c->head, c->newest_mark, &c->rest->last_node);
+	c->version_end = MAX(end, c->rest->last_node);
+	return r;
 }
 
 /* ---- doomed snapshots ---- */
@@ -248,7 +260,11 @@ static int drop_doomed(struct checkpoint *c)
 		return 0;
 	v->doomed_unknown = false;
 	meta_key_snapshots(v->id, prefix);
-	int r = catalog_list(v->catalog, prefix, find_drop, c);
+	if (catalog_list(v->catalog, prefix, find_drop, c) < 0) {
+		v->doomed_unknown = true; /* it can wait; the checkpoint can't */
+		c->drop_count = 0;
+	}
+	int r = 0;
 	unsigned reads = 0, kept = 0;
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++) {
 		bool whole = false;
@@ -382,9 +398,11 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	for (uint32_t i = 0; i < v->space.segment_count; i++)
 		p->log.live_blocks += v->space.segments[i].live;
 	forget_segments(&p->log, position_segment(c->from_position));
-	link_for(l, &c->marks)
-		if (r == 0)
-			r = publish_root(c, p, container_of(l, struct pending_mark, link), &changes[n++]);
+	link_for(l, &c->marks) {
+		const struct pending_mark *m = container_of(l, struct pending_mark, link);
+		if (r == 0 && m->seq)
+			r = publish_root(c, p, m, &changes[n++]);
+	}
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++)
 		publish_drop(c, p, &c->drops[i], &changes[n++]);
 	if (r == 0)
@@ -427,8 +445,10 @@ static void delete_freed(struct volume *v)
 static void release(struct checkpoint *c, int status)
 {
 	struct volume *v = c->v;
-	tree_version_release(&v->tree, &c->head);
-	if (status < 0) { /* the marks are still to be published */
+	if (status < 0) { /* all that was frozen is still to be written and published, in order */
+		c->rest->version = c->head;
+		c->rest->newest_before = c->newest_mark;
+		link_push(&c->marks, &c->rest->link);
 		link_splice(&c->marks, &v->marks);
 		link_splice(&v->marks, &c->marks);
 		v->mark_count += c->mark_count;
@@ -436,6 +456,9 @@ static void release(struct checkpoint *c, int status)
 		checkpoint_dirty(v);
 		return;
 	}
+	v->version_end = c->version_end;
+	tree_version_release(&v->tree, &c->head);
+	free(c->rest);
 	for (struct link *l; (l = link_pop(&c->marks));) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
 		tree_version_release(&v->tree, &m->version);
@@ -461,8 +484,12 @@ static int checkpoint_steps(struct checkpoint *c)
 int checkpoint_run(struct volume *v)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
-	if (!c)
+	if (c)
+		c->rest = calloc(1, sizeof *c->rest);
+	if (!c || !c->rest) {
+		free(c);
 		return -ENOMEM;
+	}
 	c->v = v;
 	link_init(&c->marks);
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);

@@ -180,8 +180,7 @@ int space_data_replaced(struct space *s, uint64_t position)
 
 /* ---- checkpoint ---- */
 
-/* The newest list whose mark isn't after `mark_seq` (that one may have been dropped meanwhile). */
-static struct space_list *list_up_to(struct space *s, uint64_t mark_seq)
+struct space_list *space_list_up_to(struct space *s, uint64_t mark_seq)
 {
 	for (uint32_t i = s->list_count; i-- > 0;)
 		if (s->lists[i].mark_seq <= mark_seq)
@@ -225,7 +224,7 @@ int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position
 {
 	if (!space_find(s, position_segment(position)))
 		return 0;
-	struct space_list *l = list_up_to(s, newest_mark);
+	struct space_list *l = space_list_up_to(s, newest_mark);
 	if (l && position <= l->node_end) {
 		l->tail_changed[1] = true;
 		s->dead++;

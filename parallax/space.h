@@ -83,6 +83,8 @@ void space_node_written(struct space *s, uint64_t position);
 /* The generation after mark `newest_mark` (0: none) replaced a node. */
 int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position);
 void space_node_end(struct space *s, uint64_t mark_seq, uint64_t node_end);
+/* The newest list whose mark isn't after `mark_seq` (that one may have been dropped meanwhile); NULL: none. */
+struct space_list *space_list_up_to(struct space *s, uint64_t mark_seq);
 struct space_list *space_list_find(struct space *s, uint64_t mark_seq);
 
 /* The next tail block to be written: fills one block and says what it is; false: all are written. After it is at

@@ -198,6 +198,8 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 		struct meta_owner o;
 		struct volume *v;
 		int r = meta_get_snapshot(p->catalog, volume, mark, &m, NULL);
+		if (r == -ETIMEDOUT)
+			continue;
 		if (r < 0 || m.has_root)
 			return r < 0 ? report_set(report, r, "the snapshot is gone") : 0;
 		if (meta_get_owner(p->catalog, volume, &o, NULL) == 0 && places_holder_alive(p, &o)) {

@@ -213,7 +213,7 @@ static void stop_fibers(struct volume *v)
 {
 	v->closing = true;
 	timer_cancel(v->env, &v->tick);
-	while (v->log.fibers || v->apply.busy || v->log.flying_count || v->log.syncing) {
+	while (v->log.fibers || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->log.changed);
 		fiber_sleep(&v->env->loop, 1);

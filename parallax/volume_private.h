@@ -140,20 +140,24 @@ struct volume {
 	struct fiber_cond settled, due; /* no record is half applied; a checkpoint is due */
 	struct timer tick;              /* runs while something is dirty */
 	struct job tick_job;
-	bool dirty, checkpoint_wanted, doomed_unknown; /* doomed_unknown: look in the catalog for doomed snapshots */
+	bool ticking, dirty, checkpoint_wanted;
+	bool doomed_unknown;            /* look in the catalog for doomed snapshots */
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
 	uint64_t *freed;                /* segments out of the table, to be deleted once that is published */
 	unsigned freed_count, freed_room;
+	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_counters counters;
 };
 
+/* A frozen version that is still to be written: a snapshot's, or, with seq 0, what a checkpoint that failed had frozen. */
 struct pending_mark {
 	uint64_t seq;
-	struct tree_version version;    /* frozen at the mark */
+	struct tree_version version;
 	uint64_t newest_before;         /* the mark before it */
 	uint64_t mapped, size_bytes;
-	uint64_t node_end;
+	uint64_t last_node;             /* greatest position of a node written for it */
+	uint64_t node_end;              /* of its snapshot: what it shares with older versions included */
 	struct link link;
 };
 

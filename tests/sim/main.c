@@ -19,6 +19,7 @@
 static const struct scenario *const scenarios[] = { /* sorted */
 	&scenario_graph,
 	&scenario_segment,
+	&scenario_volume,
 };
 
 static struct {

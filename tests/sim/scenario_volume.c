@@ -296,13 +296,19 @@ static int client_run(void *arg)
 
 /* ---- checking everything ---- */
 
+/* The whole disk; asks again while the server is away. */
 static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 {
 	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
 	uint8_t *b = env_alloc_aligned(size);
 	int r = 0;
 	for (uint64_t at = 0; r == 0 && at < size; at += 256 << 10)
-		r = blk_read_wait(w->node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
+		for (unsigned attempt = 0; attempt < 100; attempt++) {
+			r = blk_read_wait(w->node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
+			if (r != -ENOTCONN && r != -ETIMEDOUT)
+				break;
+			fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
+		}
 	if (r < 0)
 		free(b);
 	else
@@ -336,46 +342,67 @@ static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark,
 	return r;
 }
 
-/* Every snapshot that has its root shows what it always showed; what isn't known yet is checked against the oracle. */
+/* The snapshot's bytes, once it has its root. A catalog or a server that is away for a while is asked again. */
+static int find_and_read(struct volume_world *w, struct snapshot *s, uint64_t *ret_mark, uint8_t *bytes, uint64_t size)
+{
+	uint64_t volume;
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < 100 && (r == -ETIMEDOUT || r == -ENOTCONN || r == -EAGAIN) && !w->env->dead; attempt++) {
+		if (attempt)
+			fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
+		r = store_find_snapshot(&w->places, "v", s->name, &volume, ret_mark, NULL);
+		if (r == 0 && s->ended == UINT64_MAX)
+			s->ended = oracle_now(w->oracle);
+		if (r == 0)
+			r = store_want_root(&w->places, volume, *ret_mark, NULL, NULL);
+		if (r == 0)
+			r = read_snapshot(w, volume, *ret_mark, bytes, size);
+		else if (r == -ENOENT)
+			return r;
+	}
+	return r == -ENOENT ? -EIO : r;
+}
+
+static void check_snapshot(struct volume_world *w, struct snapshot *s, uint8_t *bytes, uint64_t size)
+{
+	uint64_t mark;
+	int r = find_and_read(w, s, &mark, bytes, size);
+	if (w->env->dead)
+		return;
+	if (r == -ENOENT && (s->acked || s->known))
+		FAIL(w, "life %u: snapshot %s is gone", LIFE(w), s->name);
+	if (r == -ENOENT) {
+		s->used = false;
+		return;
+	}
+	if (r < 0) {
+		if (!w->io_failed)
+			FAIL(w, "life %u: snapshot %s can't be read: %d", LIFE(w), s->name, r);
+		return;
+	}
+	if (s->known) {
+		if (memcmp(bytes, s->bytes, size))
+			FAIL(w, "life %u: snapshot %s changed", LIFE(w), s->name);
+		return;
+	}
+	const char *why = oracle_snapshot(w->oracle, bytes, s->began, s->ended);
+	if (why)
+		FAIL(w, "life %u: snapshot %s: %s", LIFE(w), s->name, why);
+	s->acked = s->known = true;
+	s->mark = mark;
+	s->bytes = malloc(size);
+	memcpy(s->bytes, bytes, size);
+}
+
+/* Every snapshot shows what it always showed; what isn't known yet is checked against the oracle. */
 static void check_snapshots(struct volume_world *w, bool all)
 {
 	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
 	uint8_t *bytes = malloc(size + BLOCK_BYTES);
 	for (unsigned i = 0; i < SNAPSHOTS_MAX && !w->run->failed && !w->env->dead; i++) {
 		struct snapshot *s = &w->snapshots[i];
-		uint64_t volume, mark;
-		if (!s->used || s->doomed || (!all && s->known))
-			continue;
-		int r = store_find_snapshot(&w->places, "v", s->name, &volume, &mark, NULL);
-		if (r == -ENOENT) {
-			if (s->acked || s->known)
-				FAIL(w, "life %u: snapshot %s is gone", LIFE(w), s->name);
-			s->used = false;
-			continue;
-		}
-		if (r == 0 && s->ended == UINT64_MAX)
-			s->ended = oracle_now(w->oracle);
-		if (r == 0)
-			r = store_want_root(&w->places, volume, mark, NULL, NULL);
-		if (r == 0)
-			r = read_snapshot(w, volume, mark, bytes, size);
-		if (r < 0) {
-			if (!w->faults && !w->io_failed && !w->env->dead)
-				FAIL(w, "life %u: snapshot %s can't be read: %d", LIFE(w), s->name, r);
-			continue;
-		}
-		if (s->known) {
-			if (memcmp(bytes, s->bytes, size))
-				FAIL(w, "life %u: snapshot %s changed", LIFE(w), s->name);
-			continue;
-		}
-		const char *why = oracle_snapshot(w->oracle, bytes, s->began, s->ended);
-		if (why)
-			FAIL(w, "life %u: snapshot %s: %s", LIFE(w), s->name, why);
-		s->acked = s->known = true;
-		s->mark = mark;
-		s->bytes = malloc(size);
-		memcpy(s->bytes, bytes, size);
+		if (s->used && !s->doomed && (all || !s->known))
+			check_snapshot(w, s, bytes, size);
 	}
 	free(bytes);
 }
