@@ -3,4 +3,8 @@ SECONDS ?= 3
 ROUNDS  ?= 3
 bench-loop: $(B)/aquifer-tapdisk
 	tests/bench/loop $(SECONDS) $(ROUNDS)
-.PHONY: bench-loop
+
+# What qemu-storage-daemon's FUSE export loses under a loop device, and ours doesn't.
+bench-loop-loss: $(B)/aquifer-tapdisk $(B)/tools/hammer
+	tests/bench/loop-peer-loss
+.PHONY: bench-loop bench-loop-loss

@@ -9,6 +9,8 @@
  * Parts: loop_fuse.c and loop_request.c the connection, loop_device.c the kernel's device, users.c
  * who has it open, aside.c the thread that makes the calls which wait for this process itself.
  *
+ * The process must have called guard_process() (agent/guard.h) before: memory locked, an I/O flusher.
+ *
  * What can go wrong: this process dies: the connection ends, users get I/O errors, the
  * kernel frees the device when the last of them has closed it. It hangs: they hang, nobody
  * else does (the file system is mounted nowhere); loop_connection_abort() is the way out. */
@@ -22,7 +24,6 @@
 #include "agent/exports/export.h"
 #include "agent/exports/loop_device.h"
 #include "agent/exports/loop_fuse.h"
-#include "agent/guard.h"
 #include "core/fiber.h"
 
 /* A forced close whose node doesn't answer cuts the connection after this long. */
@@ -128,7 +129,6 @@ static int loop_open(struct env *env, struct blk_node *node, const struct export
 	l->device.hold = l->served = -1;
 	l->aside.done_fd = -1;
 	snprintf(l->export.name, sizeof l->export.name, "%s", how->name);
-	guard_process(NULL);
 	r = aside_start(&l->aside);
 	if (r < 0)
 		report_set(report, r, "start a thread: %s", strerror(-r));
