@@ -36,20 +36,26 @@ struct blktest {
 	unsigned length_max;          /* sectors */
 	bool unaligned_memory;
 	bool no_discard, no_flush;
+	/* what came of it */
+	bool failed;
+	char why[160];                /* the first wrong byte */
+	uint64_t errors;              /* requests that failed with something else than -ESHUTDOWN */
 	/* the test's own */
+	bool lossy;                   /* a sync failed: nobody knows what the kernel has forgotten */
 	struct blktest_sector *sector;
 	uint64_t random, sequence;
 	uint32_t next_id;
 	unsigned issued;
-	uint64_t errors; /* requests that failed with something else than -ESHUTDOWN */
 };
 
 /* Everything reads as write `id` (0: zeroes). */
 void blktest_init(struct blktest *t, uint32_t id);
 void blktest_free(struct blktest *t);
-/* FIBER. Does t->operations; stops at -ESHUTDOWN. Fails the test at the first wrong byte. */
+/* FIBER. Does t->operations; stops at -ESHUTDOWN, and with -EILSEQ at the first wrong byte. Requests may fail: then
+ * what they wrote may be there or not. */
 int blktest_run(void *t);
-/* FIBER. Reads everything: after a crash, any version since the last flush is right, and is what counts from now on. */
+/* FIBER. Reads everything: after a crash, any version since the last flush is right, and is what counts from now on.
+ * Flushes, so that it is durable. -EILSEQ at the first wrong byte. */
 int blktest_check(void *t);
 /* The bytes of sector number `sector` (of the node) as write `id` leaves them. */
 void blktest_fill(void *to, uint64_t sector, uint32_t id);

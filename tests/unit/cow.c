@@ -55,7 +55,7 @@ static int world_close(void *arg)
 static void run_ok(struct world *w, int (*run)(void *), void *arg)
 {
 	int r = sim_run_fiber(w->s.env, run, arg);
-	cr_assert_eq(r, 0, "%s: %s", strerror(-r), w->report.text);
+	cr_assert_eq(r, 0, "seed %lu: %s: %s%s", (unsigned long)w->test.seed, strerror(-r), w->report.text, w->test.why);
 }
 
 static void refused(struct world *w, int status, const char *words)
@@ -111,6 +111,7 @@ static void run_and_crash(struct world *w, int (*run)(void *), void *arg, uint64
 		;
 	simfile_crash(&w->s);
 	cr_assert_eq(done.pending, 1, "it didn't end");
+	cr_assert(!w->test.failed, "seed %lu: %s", (unsigned long)w->test.seed, w->test.why);
 }
 
 static void check(struct world *w)
@@ -167,6 +168,7 @@ Test(cow, a_kill_leaves_a_good_layer)
 			;
 		sim_kill(w.s.env);
 		sim_drain_dead(w.s.env);
+		cr_assert(!w.test.failed, "seed %lu: %s", (unsigned long)seed, w.test.why);
 		sim_run_fiber(w.s.env, world_close, &w);
 		simfile_reboot(&w.s);
 		check(&w);

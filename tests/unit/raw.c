@@ -46,7 +46,7 @@ static void world_start(struct world *w, uint64_t seed, uint32_t io_align, const
 static void run_ok(struct world *w, int (*run)(void *), void *arg)
 {
 	int r = sim_run_fiber(w->s.env, run, arg);
-	cr_assert_eq(r, 0, "%s: %s", strerror(-r), w->report.text);
+	cr_assert_eq(r, 0, "seed %lu: %s: %s%s", (unsigned long)w->test.seed, strerror(-r), w->report.text, w->test.why);
 }
 
 /* ---- random requests ---- */
@@ -71,6 +71,7 @@ static void random_rounds(uint64_t seed, uint32_t io_align, const char *direct, 
 				;
 			simfile_crash(&w.s);
 			cr_assert_eq(done.pending, 1, "the test didn't end");
+			cr_assert(!w.test.failed, "seed %lu: %s", (unsigned long)seed, w.test.why);
 			sim_run_fiber(w.s.env, world_close, &w);
 			simfile_reboot(&w.s);
 		} else {
