@@ -123,7 +123,7 @@ void merge_submit(struct merge *m, struct merge_io *io, struct job *parent)
 	io->merge = m;
 	io->status = 0;
 	io->done = 0;
-	if (io->op == FILE_SYNC && m->sync_error != 0) {
+	if (io->op == FILE_SYNC && m->sync_error != 0 && !PLANTED(merge_sync_forgets)) {
 		io->status = m->sync_error;
 		job_put(parent, io->status);
 		return;
@@ -301,16 +301,24 @@ static void merge_dispatch(struct job *j)
 
 /* ---- syncs ---- */
 
+static void syncs_end(struct link *syncs, int status)
+{
+	for (struct link *l; (l = link_pop(syncs));) {
+		struct merge_io *io = container_of(l, struct merge_io, link);
+		io->status = status;
+		job_put(io->parent, status);
+	}
+}
+
 static void sync_done(struct job *j)
 {
 	struct merge *m = container_of(j, struct merge, sync_job);
 	if (j->status != 0 && m->sync_error == 0)
 		m->sync_error = j->status;
-	for (struct link *l; (l = link_pop(&m->sync_running));) {
-		struct merge_io *io = container_of(l, struct merge_io, link);
-		io->status = j->status;
-		job_put(io->parent, j->status);
-	}
+	syncs_end(&m->sync_running, j->status);
+	/* Those that wait would cover what this one has lost as well. */
+	if (m->sync_error != 0 && !PLANTED(merge_sync_forgets))
+		syncs_end(&m->sync_waiting, m->sync_error);
 	sync_start(m);
 }
 

@@ -8,6 +8,7 @@ SIM_ARGS  = $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(SEED),--seed $(SEED)
 MUTANTS_MAKE = $(MAKE) B=build/mutants PLANTS=-DAQ_PLANTS
 
 $(B)/unit: $(B)/obj/tests/sim/catalog_sim.o
+$(B)/sim: $(B)/obj/tests/unit/blktest.o
 
 sim: $(B)/sim
 	$(Q)$(B)/sim $(SIM_ARGS)

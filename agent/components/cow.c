@@ -5,7 +5,9 @@
  * blocks' range while they run: they write whole blocks, filling the edges from the parent, and then change the
  * state. Allocating writes to different blocks run in parallel. When the map reaches the disk is cow_map's business.
  *
- * What can go wrong: a write that fails half-way leaves blocks of the parent as they were. */
+ * What can go wrong: a write that fails half-way leaves blocks of the parent as they were. After a sync of the file
+ * has failed, data that was never committed may be gone: reading it fails, and the layer is as before it when it is opened
+ * again. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -153,7 +155,9 @@ static int64_t cow_read_run(struct cow_frame *f)
 		end = MIN(end, parent->info.size);
 		r = piece_start(f, parent, BLK_READ, 0, at, end - at, io->iov, io->iov_count, f->position);
 	} else if (state == COW_DATA) {
-		r = piece_start(f, c->top, BLK_READ, 0, cow_place(at), end - at, io->iov, io->iov_count, f->position);
+		r = cow_map_check_data(&c->map, block_of(at));
+		if (r == 0)
+			r = piece_start(f, c->top, BLK_READ, 0, cow_place(at), end - at, io->iov, io->iov_count, f->position);
 	} else {
 		iov_zero(io->iov, io->iov_count, f->position, end - at);
 	}

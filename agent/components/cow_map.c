@@ -80,6 +80,11 @@ bool cow_map_settled(const struct cow_map *m, uint64_t block, uint64_t count)
 	return true;
 }
 
+int cow_map_check_data(const struct cow_map *m, uint64_t block)
+{
+	return m->sync_failed && !cow_map_settled(m, block, 1) && !PLANTED(cow_forgotten_data) ? -EIO : 0;
+}
+
 /* ---- commit ---- */
 
 static void commit_sync_data(struct job *j);
@@ -180,6 +185,8 @@ static void commit_done(struct job *j)
 {
 	struct cow_map *m = container_of(j, struct cow_map, job);
 	int status = j->status;
+	if (m->io.op == BLK_FLUSH && m->io.status != 0)
+		m->sync_failed = true;
 	if (status == 0 && !link_empty(&m->committing) && m->header.clean) {
 		m->header = header_next(m, /* clean= */ false);
 		m->header_slot ^= 1;

@@ -23,6 +23,7 @@ struct cow_map {
 	struct link dirty, committing; /* of struct cow_page */
 	struct link waiting, running;  /* of struct cow_commit */
 	bool read_only;
+	bool sync_failed;              /* the file may have forgotten data that no commit has made durable */
 	struct job job;
 	struct blk_io io;
 	struct iovec iov;
@@ -46,6 +47,8 @@ enum cow_state cow_map_state(const struct cow_map *m, uint64_t block);
 /* Makes sure that states of these blocks can be set. 0 or -ENOMEM. */
 int cow_map_prepare(struct cow_map *m, uint64_t block, uint64_t count);
 void cow_map_set(struct cow_map *m, uint64_t block, uint64_t count, enum cow_state state);
+/* -EIO if this block's data may have been forgotten by the file: it was never committed, and a sync has failed. */
+int cow_map_check_data(const struct cow_map *m, uint64_t block);
 /* True if the states of the blocks are on disk as they are in memory. */
 bool cow_map_settled(const struct cow_map *m, uint64_t block, uint64_t count);
 /* Holds `parent` and puts it when all that was set and written before is durable. */

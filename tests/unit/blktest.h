@@ -36,6 +36,7 @@ struct blktest {
 	unsigned length_max;          /* sectors */
 	bool unaligned_memory;
 	bool no_discard, no_flush;
+	bool syncs_fail;              /* injected errors may meet syncs */
 	/* what came of it */
 	bool failed;
 	char why[160];                /* the first wrong byte */
@@ -45,7 +46,7 @@ struct blktest {
 	struct blktest_sector *sector;
 	uint64_t random, sequence;
 	uint32_t next_id;
-	unsigned issued;
+	unsigned issued, syncing;
 };
 
 /* Everything reads as write `id` (0: zeroes). */

@@ -336,6 +336,36 @@ Test(cow, a_commit_that_fails_is_reported_and_made_up_for)
 	world_stop(&w);
 }
 
+static int read_one(void *arg)
+{
+	uint8_t data[512];
+	return blk_read_wait(((struct world *)arg)->node, data, sizeof data, 0);
+}
+
+static int write_unflushed(void *arg)
+{
+	uint8_t data[512] = { 1 };
+	return blk_write_wait(((struct world *)arg)->node, data, sizeof data, 0, 0);
+}
+
+Test(cow, data_that_a_failed_sync_forgot_is_not_read_as_something_else)
+{
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		struct world w;
+		world_start(&w, seed, 512);
+		run_ok(&w, world_open, &w);
+		run_ok(&w, write_unflushed, &w);
+		sim_doses(w.s.sim)->sync_error = 1000000;
+		cr_assert_eq(sim_run_fiber(w.s.env, flush, &w), -EIO);
+		*sim_doses(w.s.sim) = (struct sim_doses){ 0 };
+		cr_assert_eq(sim_run_fiber(w.s.env, flush, &w), -EIO);
+		cr_assert_eq(sim_run_fiber(w.s.env, read_one, &w), -EIO);
+		sim_run_fiber(w.s.env, world_close, &w);
+		check(&w); /* the parent's again: it was never flushed */
+		world_stop(&w);
+	}
+}
+
 /* ---- the allocation map ---- */
 
 static int map_check(void *arg)

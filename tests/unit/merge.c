@@ -180,6 +180,24 @@ Test(merge, waiting_syncs_share_one)
 	world_free(w);
 }
 
+Test(merge, after_a_failed_sync_those_that_wait_fail_too)
+{
+	struct world *w = world_new(1, 1 << 20);
+	submit(w, FILE_SYNC, 0, 0, 0);
+	submit(w, FILE_SYNC, 0, 0, 0);
+	sim_doses(w->s.sim)->sync_error = 1000000;
+	while (!w->request[0].done)
+		sim_step(w->s.sim);
+	*sim_doses(w->s.sim) = (struct sim_doses){ 0 };
+	unsigned count = w->count;
+	finish(w);
+	for (unsigned i = 0; i < count; i++)
+		cr_assert_eq(w->request[i].io.status, -EIO);
+	cr_assert_eq(submit(w, FILE_SYNC, 0, 0, 0)->io.status, -EIO);
+	finish(w);
+	world_free(w);
+}
+
 Test(merge, a_stream_is_collected_and_random_requests_are_not)
 {
 	struct world *w = world_new(3, 4 << 20);
