@@ -82,7 +82,7 @@ static void must(struct world *w, const char *what, int (*run)(void *), void *ar
 	if (w->run->failed)
 		return;
 	int r = sim_run_fiber(w->env, run, arg);
-	SCENARIO_CHECK(w->run, r == 0, "%s: %s (%s%s)", what, strerror(-r), w->report.text, w->test.why);
+	SCENARIO_CHECK(w->run, r == 0, "%s: %s", what, r == -EILSEQ ? w->test.why : report_text(&w->report, r));
 }
 
 /* Opened again, everything is as it may be. */
