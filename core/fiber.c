@@ -232,6 +232,12 @@ struct waiter {
 	struct link link;
 };
 
+/* The waiter is on this fiber's stack and listed only while the fiber waits: whoever wakes it takes it out
+ * first. The compiler sees the address stored and not the removal. */
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wdangling-pointer"
+#endif
 void fiber_cond_wait(struct loop *loop, struct fiber_cond *c)
 {
 	struct waiter w;
@@ -240,6 +246,7 @@ void fiber_cond_wait(struct loop *loop, struct fiber_cond *c)
 	link_push(&c->waiters, &w.link);
 	fiber_wait(&w.job);
 }
+#pragma GCC diagnostic pop
 
 void fiber_cond_wake(struct fiber_cond *c)
 {
