@@ -16,6 +16,7 @@
 
 /* A graph opens in well under a second, but a volume may have 256 MiB of log to replay, from a slow disk. */
 #define START_NS (120 * NS_PER_S)
+#define START_FORCED_NS (3 * NS_PER_S)
 #define CLOSE_NS (120 * NS_PER_S)
 #define CLOSE_FORCED_NS (10 * NS_PER_S)
 #define END_NS (10 * NS_PER_S)
@@ -180,19 +181,40 @@ static int after_close(struct agent *a, struct tap *tap, const char *name, const
 	return 0;
 }
 
+/* FIBER. A tapdisk that is just starting is waited for: whoever asked for it may be gone, and then nobody else would detach
+ * it. With force, one that takes long is killed, and who waits for it is told. */
+static int await_start(struct agent *a, struct tap *tap, bool force, struct report *report)
+{
+	uint64_t until = env_now_ns(a->env) + (force ? START_FORCED_NS : START_NS);
+	tap_use(tap);
+	while (tap->listed && tap->phase == TAP_STARTING && env_now_ns(a->env) < until)
+		fiber_sleep(&a->env->loop, 10 * NS_PER_MS);
+	bool starting = tap->listed && tap->phase == TAP_STARTING;
+	if (starting && force) {
+		tap_kill(tap);
+		tap_wait_end(tap, END_NS);
+	}
+	tap_unuse(tap);
+	return starting && !force ? report_set(report, -EBUSY, "it is still starting (try again, or detach --force)") : 0;
+}
+
 /* FIBER. `name` is gone afterwards, or the report says why not. */
 static int detach_one(struct agent *a, const char *name, bool force, struct report *report)
 {
 	unsigned index;
 	struct tap *tap = taps_find(&a->taps, name, &index);
-	if (!tap)
-		return 0; /* gone meanwhile */
+	if (tap && tap->phase == TAP_STARTING) {
+		int r = await_start(a, tap, force, report);
+		if (r < 0)
+			return r;
+		tap = taps_find(&a->taps, name, &index);
+	}
+	if (!tap || tap->phase == TAP_STARTING)
+		return 0; /* gone meanwhile; or killed, and who started it cleans up */
 	if (tap->phase == TAP_DIED) {
 		tap_forget_device(tap, index);
 		return 0;
 	}
-	if (tap->phase == TAP_STARTING)
-		return report_set(report, -EBUSY, "it is just starting (try again)");
 	char device[64];
 	snprintf(device, sizeof device, "%s", name);
 	Aquifer__CloseCall q = AQUIFER__CLOSE_CALL__INIT;

@@ -1,0 +1,40 @@
+#!/bin/bash
+# An `attach` that is interrupted leaves a device that is just starting: detach waits for it, and takes it away.
+. tests/interop/lib/agent
+need jq
+
+# A tapdisk that takes its time: the agent starts what lies beside it.
+mkdir "$dir/bin"
+mkfifo "$dir/fifo"
+cp "$B/aquifer" "$B/aquifer-agent" "$dir/bin"
+cat >"$dir/bin/aquifer-tapdisk" <<END
+#!/bin/bash
+read -rt "\$(<'$dir/delay')" <>'$dir/fifo'
+exec '$top/$B/aquifer-tapdisk' "\$@"
+END
+chmod +x "$dir/bin/aquifer-tapdisk"
+aquifer() { "$dir/bin/aquifer" "$@"; }
+aquifer image create raw "$dir/a.img" 64M
+aquifer agent start >/dev/null
+
+# interrupted DELAY: an attach whose client is gone when it returns, while the device is starting.
+interrupted() {
+	echo "$1" >"$dir/delay"
+	"$dir/bin/aquifer" attach "$dir/a.img" --as nbd >/dev/null 2>&1 &
+	until_true 5 eval '[ "$(field a state)" = starting ]' || fail "the device is not starting: $(aquifer list)"
+	kill -9 $!
+	wait $! 2>/dev/null || true
+}
+
+interrupted 0.7
+aquifer detach a || fail "detach of a device that is starting"
+nothing_left
+interrupted 0.7
+aquifer detach --all --force || fail "detach --all --force"
+nothing_left
+
+# With --force one that never gets ready is killed.
+interrupted 1000
+aquifer detach a --force || fail "detach --force of a device that will not start"
+until_true 5 eval '[ "$(aquifer list --json | jq length)" -eq 0 ]' || fail "it is still listed: $(aquifer list)"
+nothing_left
