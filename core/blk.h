@@ -176,5 +176,7 @@ void iov_scatter(const struct iovec *iov, int count, uint64_t skip, const void *
 void iov_zero(const struct iovec *iov, int count, uint64_t skip, uint64_t length);
 /* A sub-range as an iovec of at most `max` entries; returns the entries used, or -1 if more were needed. */
 int iov_slice(const struct iovec *iov, int count, uint64_t skip, uint64_t length, struct iovec *ret, int max);
+/* What is left after `skip` bytes, as far as it fits into `max` entries; returns the bytes they hold. */
+uint64_t iov_rest(const struct iovec *iov, int count, uint64_t skip, struct iovec *ret, int max, int *ret_count);
 bool iov_aligned(const struct iovec *iov, int count, uint32_t memory_align, uint32_t length_align);
 #endif

@@ -5,7 +5,8 @@
  *   env_linux_work.c     worker threads: offloads, and file operations that would block
  *   env_linux_file.c     files: libaio where O_DIRECT is in force, workers otherwise
  *   env_linux_path.c     directories, opening, locks: all on workers
- *   env_linux_net.c      streams and listeners
+ *   env_linux_net.c      streams
+ *   env_linux_listen.c   listeners
  *   env_linux_address.c  addresses in words
  *
  * A turn of the loop: some rounds of: run ready jobs → flush queued sends → submit queued
@@ -150,18 +151,22 @@ int env_linux_space(struct env *env, const char *path, uint64_t *ret_free, uint6
 
 /* env_linux_net.c */
 int env_linux_stream_connect(struct env *env, const char *address, uint64_t timeout_ns, struct stream **ret_stream);
-int env_linux_stream_listen(struct env *env, const char *address, struct listener **ret_listener);
-int env_linux_stream_accept(struct listener *l, struct stream **ret_stream);
-void env_linux_listener_close(struct listener *l);
-const char *env_linux_listener_address(struct listener *l);
 void env_linux_stream_recv(struct stream *s, struct stream_io *io, struct job *parent);
 void env_linux_stream_send(struct stream *s, struct stream_io *io, struct job *parent);
 void env_linux_stream_shutdown(struct stream *s);
 void env_linux_stream_close(struct stream *s);
 uint32_t env_linux_stream_peer_uid(struct stream *s);
 uint32_t env_linux_stream_peer_pid(struct stream *s);
+/* Makes a stream of a non-blocking socket; takes over `fd`, also on failure. */
+int env_linux_stream_make(struct env *env, int fd, struct stream **ret_stream);
 /* Sends what was queued in this turn, one system call per stream. */
 void env_linux_streams_flush(struct env_linux *el);
+
+/* env_linux_listen.c */
+int env_linux_stream_listen(struct env *env, const char *address, struct listener **ret_listener);
+int env_linux_stream_accept(struct listener *l, struct stream **ret_stream);
+void env_linux_listener_close(struct listener *l);
+const char *env_linux_listener_address(struct listener *l);
 
 /* env_linux_address.c */
 #define ADDRESS_MAX 8

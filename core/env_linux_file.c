@@ -244,24 +244,6 @@ bool env_linux_aio_reap(struct env_linux *el)
 
 /* ---- on workers ---- */
 
-/* Fills `ret` with at most `max` entries of the iovec from byte `skip` on; returns the bytes they hold. */
-static size_t iov_from(const struct iovec *iov, int count, size_t skip, struct iovec *ret, int max, int *ret_count)
-{
-	size_t sum = 0;
-	int used = 0;
-	for (int i = 0; i < count && used < max; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		ret[used] = (struct iovec){ (char *)iov[i].iov_base + skip, iov[i].iov_len - skip };
-		sum += ret[used++].iov_len;
-		skip = 0;
-	}
-	*ret_count = used;
-	return sum;
-}
-
 static ssize_t transfer_once(const struct file_io *io, const struct iovec *iov, int count, uint64_t offset)
 {
 	int fd = file_linux_of(io->file)->fd;
@@ -304,7 +286,7 @@ static int work_transfer(struct file_io *io, void **buffer)
 		}
 		struct iovec iov[IOV_LIMIT];
 		int count;
-		iov_from(io->iov, io->iov_count, at, iov, IOV_LIMIT, &count);
+		iov_rest(io->iov, io->iov_count, at, iov, IOV_LIMIT, &count);
 		ssize_t n = f->direct && !iov_aligned(iov, count, f->memory_align, f->io_align)
 				    ? transfer_bounced(io, at, buffer)
 				    : transfer_once(io, iov, count, io->offset + at);

@@ -1,4 +1,4 @@
-/* Streams and listeners of the real world: non-blocking sockets, edge-triggered.
+/* Streams of the real world: non-blocking sockets, edge-triggered.
  *
  * A stream remembers whether its socket may have something to read and room to write, so
  * a system call is made only when it can succeed: a receive tries at once if there may be
@@ -7,21 +7,18 @@
  * on at the next edge. Sockets' own errors end what is queued; EPIPE is reported as
  * ECONNRESET. */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/blk.h"
 #include "core/bytes.h"
 #include "core/env_linux.h"
 #include "core/fiber.h"
 
-#define BACKLOG 1024
 #define RETRY_NS (20 * NS_PER_MS) /* when a unix listener's backlog or the descriptor table is full */
 #define STREAM_EVENTS (EPOLLIN | EPOLLRDHUP) /* what is always watched */
 #define FLUSHES_CALM 64
@@ -46,20 +43,7 @@ struct stream_linux {
 	struct connect *connect; /* while stream_connect() waits */
 };
 
-struct listener_linux {
-	struct listener listener; /* first */
-	struct source source;
-	int fd;
-	bool closed;
-	unsigned waiting; /* fibers in accept; the last one frees a closed listener */
-	struct fiber_cond cond;
-	char text[ADDRESS_TEXT_MAX];
-	dev_t unix_device; /* identity of the unix socket, to remove our own only */
-	ino_t unix_inode;
-};
-
 static struct stream_linux *stream_of(struct stream *s) { return (struct stream_linux *)s; }
-static struct listener_linux *listener_of(struct listener *l) { return (struct listener_linux *)l; }
 
 /* ---- receiving ---- */
 
@@ -71,31 +55,15 @@ static void receive_end(struct stream_linux *s, int status)
 	job_put(io->parent, status);
 }
 
-/* Entries from byte `skip` on, at most `max`; returns the bytes they hold. */
-static size_t iov_rest(const struct iovec *iov, int count, size_t skip, struct iovec *ret, size_t max, size_t *ret_count)
-{
-	size_t sum = 0, used = 0;
-	for (int i = 0; i < count && used < max; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		ret[used] = (struct iovec){ (char *)iov[i].iov_base + skip, iov[i].iov_len - skip };
-		sum += ret[used++].iov_len;
-		skip = 0;
-	}
-	*ret_count = used;
-	return sum;
-}
-
 static void receive_try(struct stream_linux *s)
 {
 	struct stream_io *io = s->receive;
 	struct iovec iov[RECV_IOV];
 	while (s->readable) {
 		struct msghdr m = { .msg_iov = iov };
-		size_t count, room = iov_rest(io->iov, io->iov_count, io->done, iov, RECV_IOV, &count);
-		m.msg_iovlen = count;
+		int count;
+		size_t room = iov_rest(io->iov, io->iov_count, io->done, iov, RECV_IOV, &count);
+		m.msg_iovlen = (size_t)count;
 		if (room == 0 || (io->done > 0 && io->done >= io->minimum))
 			break;
 		ssize_t n = recvmsg(s->fd, &m, MSG_DONTWAIT);
@@ -170,10 +138,11 @@ static void sends_advance(struct stream_linux *s, size_t n)
 /* Gathers as much as one call takes; returns its bytes. */
 static size_t sends_gather(struct env_linux *el, struct stream_linux *s, size_t *ret_count)
 {
-	size_t sum = 0, used = 0;
+	size_t sum = 0;
+	int used = 0;
 	link_for(l, &s->sends) {
 		const struct stream_io *io = container_of(l, struct stream_io, link);
-		size_t count;
+		int count;
 		sum += iov_rest(io->iov, io->iov_count, io->sent, el->send_iov + used, IOV_LIMIT - used, &count);
 		used += count;
 		if (used == IOV_LIMIT)
@@ -306,8 +275,7 @@ static void socket_tune(int fd)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
-/* Takes over `fd`, also on failure. */
-static int stream_make(struct env *env, int fd, struct stream_linux **ret_stream)
+int env_linux_stream_make(struct env *env, int fd, struct stream **ret_stream)
 {
 	struct stream_linux *s = calloc(1, sizeof *s);
 	if (!s) {
@@ -327,7 +295,7 @@ static int stream_make(struct env *env, int fd, struct stream_linux **ret_stream
 		free(s);
 		return r;
 	}
-	*ret_stream = s;
+	*ret_stream = &s->stream;
 	return 0;
 }
 
@@ -412,7 +380,7 @@ static int connect_to(struct env *env, const struct address *a, uint64_t due_ns,
 	int fd = socket(a->name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	struct stream_linux *s;
+	struct stream *s;
 	int r;
 	/* EAGAIN is a unix listener's full backlog, which no event tells the end of. */
 	while ((r = connect(fd, (const struct sockaddr *)&a->name, a->length) < 0 ? -errno : 0) == -EAGAIN) {
@@ -427,18 +395,18 @@ static int connect_to(struct env *env, const struct address *a, uint64_t due_ns,
 		return r;
 	}
 	int under_way = r;
-	r = stream_make(env, fd, &s);
+	r = env_linux_stream_make(env, fd, &s);
 	if (r < 0)
 		return r;
 	if (under_way) {
 		uint64_t now_ns = env_now_ns(env);
-		r = connect_wait(s, due_ns == UINT64_MAX ? UINT64_MAX : due_ns > now_ns ? due_ns - now_ns : 0);
+		r = connect_wait(stream_of(s), due_ns == UINT64_MAX ? UINT64_MAX : due_ns > now_ns ? due_ns - now_ns : 0);
 	}
 	if (r < 0) {
-		env_linux_stream_close(&s->stream);
+		env_linux_stream_close(s);
 		return r;
 	}
-	*ret_stream = &s->stream;
+	*ret_stream = s;
 	return 0;
 }
 
@@ -457,205 +425,3 @@ int env_linux_stream_connect(struct env *env, const char *address, uint64_t time
 	}
 	return r;
 }
-
-/* ---- listening ---- */
-
-struct listen_call {
-	struct address *address;
-	struct listener_linux *listener;
-};
-
-static int listen_bind(int fd, const struct address *a)
-{
-	if (bind(fd, (const struct sockaddr *)&a->name, a->length) < 0 || listen(fd, BACKLOG) < 0)
-		return -errno;
-	return 0;
-}
-
-static int listen_tcp(int fd, struct address *a)
-{
-	int one = 1;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0)
-		return -errno;
-	if (a->name.ss_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-	int r = listen_bind(fd, a);
-	a->length = sizeof a->name;
-	if (r == 0 && getsockname(fd, (struct sockaddr *)&a->name, &a->length) < 0)
-		r = -errno;
-	return r;
-}
-
-/* Removes a socket that nobody listens at. -EADDRINUSE: it is no socket, or somebody does. */
-static int stale_remove(const struct address *a)
-{
-	const char *path = ((const struct sockaddr_un *)&a->name)->sun_path;
-	struct stat st;
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EADDRINUSE;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int r = connect(fd, (const struct sockaddr *)&a->name, a->length) < 0 ? errno : 0;
-	close(fd);
-	if (r != ECONNREFUSED)
-		return r == ENOENT ? 0 : -EADDRINUSE;
-	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-/* The directory is locked meanwhile: of two that find the same stale socket, or one bound
- * and not listening yet, the second must not remove the socket of the first. */
-static int directory_lock(const char *path)
-{
-	char directory[sizeof((struct sockaddr_un *)0)->sun_path + 2];
-	const char *slash = strrchr(path, '/');
-	size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-	memcpy(directory, path, n);
-	memcpy(directory + n, n ? "" : ".", n ? 1 : 2);
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	while (flock(fd, LOCK_EX) < 0)
-		if (errno != EINTR) {
-			int r = -errno;
-			close(fd);
-			return r;
-		}
-	return fd;
-}
-
-static int listen_unix(int fd, const struct address *a, struct listener_linux *l)
-{
-	const char *path = ((const struct sockaddr_un *)&a->name)->sun_path;
-	struct stat st;
-	int lock = directory_lock(path);
-	if (lock < 0)
-		return lock;
-	int r = stale_remove(a);
-	/* The mode of the unbound socket is that of the name bind() makes: never open to others. */
-	if (r == 0 && fchmod(fd, 0600) < 0)
-		r = -errno;
-	if (r == 0)
-		r = listen_bind(fd, a);
-	if (r == 0 && lstat(path, &st) == 0) {
-		l->unix_device = st.st_dev;
-		l->unix_inode = st.st_ino;
-	}
-	close(lock);
-	return r;
-}
-
-static int listen_run(void *arg)
-{
-	struct listen_call *c = arg;
-	struct address *a = c->address;
-	int fd = socket(a->name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int r = a->name.ss_family == AF_UNIX ? listen_unix(fd, a, c->listener) : listen_tcp(fd, a);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	c->listener->fd = fd;
-	env_linux_address_format(a, c->listener->text);
-	return 0;
-}
-
-static void listener_ready(struct source *source, uint32_t events)
-{
-	(void)events;
-	fiber_cond_wake(&container_of(source, struct listener_linux, source)->cond);
-}
-
-int env_linux_stream_listen(struct env *env, const char *address, struct listener **ret_listener)
-{
-	struct address all[ADDRESS_MAX];
-	unsigned count = 0;
-	int r = env_linux_resolve(env, address, /* passive= */ true, all, &count);
-	if (r < 0)
-		return r;
-	struct listener_linux *l = calloc(1, sizeof *l);
-	if (!l)
-		return -ENOMEM;
-	l->listener.env = env;
-	l->source.ready = listener_ready;
-	fiber_cond_init(&l->cond);
-	struct listen_call c = { .address = &all[0], .listener = l };
-	r = env_offload_wait(env, listen_run, &c);
-	if (r < 0) {
-		free(l);
-		return r;
-	}
-	r = env_linux_watch(env_linux_of(env), l->fd, EPOLLIN, &l->source);
-	if (r < 0) {
-		env_linux_listener_close(&l->listener);
-		return r;
-	}
-	*ret_listener = &l->listener;
-	return 0;
-}
-
-/* FIBER. 0: try again; or -errno. */
-static int accept_failed(struct listener_linux *l, int error)
-{
-	struct loop *loop = &l->listener.env->loop;
-	switch (error) {
-	case EAGAIN:
-		fiber_cond_wait(loop, &l->cond);
-		return 0;
-	case EMFILE:
-	case ENFILE:
-	case ENOBUFS:
-	case ENOMEM: /* a shortage passes; the peer waits in the backlog */
-		fiber_sleep(loop, 5 * RETRY_NS);
-		return 0;
-	case EBADF:
-	case EINVAL:
-	case ENOTSOCK:
-		return -error;
-	default: /* errors of the connection that was to be accepted */
-		return 0;
-	}
-}
-
-int env_linux_stream_accept(struct listener *listener, struct stream **ret_stream)
-{
-	struct listener_linux *l = listener_of(listener);
-	int r = 0;
-	l->waiting++;
-	while (!l->closed && r == 0) {
-		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd >= 0) {
-			struct stream_linux *s;
-			r = stream_make(listener->env, fd, &s);
-			l->waiting--;
-			if (r == 0)
-				*ret_stream = &s->stream;
-			return r;
-		}
-		r = accept_failed(l, errno);
-	}
-	l->waiting--;
-	if (l->closed && l->waiting == 0)
-		free(l);
-	return r == 0 ? -ESHUTDOWN : r;
-}
-
-void env_linux_listener_close(struct listener *listener)
-{
-	struct listener_linux *l = listener_of(listener);
-	struct stat st;
-	const char *path = l->text + strlen("unix:");
-	if (l->unix_inode && lstat(path, &st) == 0 && st.st_dev == l->unix_device && st.st_ino == l->unix_inode)
-		unlink(path);
-	close(l->fd);
-	l->closed = true;
-	fiber_cond_wake(&l->cond);
-	if (l->waiting == 0)
-		free(l);
-}
-
-const char *env_linux_listener_address(struct listener *l) { return listener_of(l)->text; }

@@ -63,6 +63,23 @@ int iov_slice(const struct iovec *iov, int count, uint64_t skip, uint64_t length
 	return used;
 }
 
+uint64_t iov_rest(const struct iovec *iov, int count, uint64_t skip, struct iovec *ret, int max, int *ret_count)
+{
+	uint64_t sum = 0;
+	int used = 0;
+	for (int i = 0; i < count && used < max; i++) {
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		ret[used] = (struct iovec){ (char *)iov[i].iov_base + skip, iov[i].iov_len - skip };
+		sum += ret[used++].iov_len;
+		skip = 0;
+	}
+	*ret_count = used;
+	return sum;
+}
+
 bool iov_aligned(const struct iovec *iov, int count, uint32_t memory_align, uint32_t length_align)
 {
 	for (int i = 0; i < count; i++)

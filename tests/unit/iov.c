@@ -90,6 +90,25 @@ Test(iov, every_slice_holds_the_right_bytes)
 		}
 }
 
+Test(iov, every_rest_holds_the_right_bytes)
+{
+	char all[FLAT], part[FLAT];
+	struct iovec rest[COUNT];
+	for (size_t i = 0; i < FLAT; i++)
+		all[i] = (char)i;
+	iov_scatter(iov, COUNT, 0, all, FLAT);
+	for (size_t skip = 0; skip <= FLAT; skip++)
+		for (int max = 1; max <= COUNT; max++) {
+			int count;
+			uint64_t n = iov_rest(iov, COUNT, skip, rest, max, &count);
+			cr_assert_leq(count, max);
+			cr_assert_eq(iov_bytes(rest, count), n);
+			cr_assert(n == FLAT - skip || count == max);
+			iov_gather(rest, count, 0, part, n);
+			cr_assert_arr_eq(part, all + skip, n);
+		}
+}
+
 Test(iov, aligned)
 {
 	char *p = aligned_alloc(4096, 8192);
