@@ -187,11 +187,18 @@ int stream_send_wait(struct stream *s, const void *buffer, size_t length)
 void fd_watch_start(struct env *env, struct fd_watch *w, int fd, struct job *parent)
 {
 	job_hold(parent);
+	w->kept = w->registered = false;
+	env->ops->fd_watch_start(env, w, fd, parent);
+}
+void fd_watch_start_kept(struct env *env, struct fd_watch *w, int fd, struct job *parent)
+{
+	job_hold(parent);
+	w->kept = true;
 	env->ops->fd_watch_start(env, w, fd, parent);
 }
 void fd_watch_cancel(struct env *env, struct fd_watch *w)
 {
-	if (w->parent)
+	if (w->parent || (w->kept && w->registered))
 		env->ops->fd_watch_cancel(env, w);
 }
 

@@ -178,9 +178,14 @@ struct fd_watch {
 	int fd;
 	struct job *parent;
 	struct link link;
+	bool kept, registered; /* the env's own */
 };
 void fd_watch_start(struct env *env, struct fd_watch *w, int fd, struct job *parent);
-void fd_watch_cancel(struct env *env, struct fd_watch *w); /* parent is put with -ECANCELED */
+/* The same for one that is started again and again: between starts the kernel goes on watching, which saves a
+ * system call for each. `w` must be zeroed before the first start, stay with one fd, and be
+ * cancelled before it or its fd goes, even when nothing waits. */
+void fd_watch_start_kept(struct env *env, struct fd_watch *w, int fd, struct job *parent);
+void fd_watch_cancel(struct env *env, struct fd_watch *w); /* parent, if there is one, is put with -ECANCELED */
 
 /* ---- the env itself ---- */
 

@@ -80,14 +80,17 @@ int env_linux_watch(struct env_linux *el, int fd, uint32_t events, struct source
 static void env_linux_fd_watch_start(struct env *env, struct fd_watch *w, int fd, struct job *parent)
 {
 	struct env_linux *el = env_linux_of(env);
-	struct epoll_event e = { .events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
+	struct epoll_event e = { .events = EPOLLIN | EPOLLRDHUP | (w->kept ? 0 : EPOLLONESHOT),
 				 .data.u64 = (uint64_t)(uintptr_t)w | WATCH_TAG };
 	w->fd = fd;
 	w->parent = parent;
+	if (w->kept && w->registered)
+		return;
 	/* One that ended before stays registered, disarmed, until its descriptor is closed. */
 	int r = epoll_ctl(el->epoll_fd, EPOLL_CTL_MOD, fd, &e);
 	if (r < 0 && errno == ENOENT)
 		r = epoll_ctl(el->epoll_fd, EPOLL_CTL_ADD, fd, &e);
+	w->registered = r == 0;
 	if (r < 0) {
 		w->parent = NULL;
 		job_put(parent, -errno);
@@ -98,19 +101,30 @@ static void watch_end(struct fd_watch *w, int status)
 {
 	struct job *parent = w->parent;
 	w->parent = NULL;
-	job_put(parent, status);
+	if (parent)
+		job_put(parent, status);
+}
+
+static void watch_forget(struct env_linux *el, struct fd_watch *w)
+{
+	epoll_ctl(el->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+	w->registered = false;
 }
 
 static void env_linux_fd_watch_cancel(struct env *env, struct fd_watch *w)
 {
-	epoll_ctl(env_linux_of(env)->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+	watch_forget(env_linux_of(env), w);
 	watch_end(w, -ECANCELED);
 }
 
-static void event_handle(const struct epoll_event *e)
+static void event_handle(struct env_linux *el, const struct epoll_event *e)
 {
 	if (e->data.u64 & WATCH_TAG) {
-		watch_end((struct fd_watch *)(uintptr_t)(e->data.u64 & ~(uint64_t)WATCH_TAG), 0);
+		struct fd_watch *w = (struct fd_watch *)(uintptr_t)(e->data.u64 & ~(uint64_t)WATCH_TAG);
+		/* A kept one that nobody waits for would be reported in every turn. */
+		if (!w->parent)
+			watch_forget(el, w);
+		watch_end(w, 0);
 	} else {
 		struct source *s = e->data.ptr;
 		s->ready(s, e->events);
@@ -165,7 +179,7 @@ static void turn(struct env_linux *el, const bool *stop)
 	int n = turn_wait(el, events, /* sleep= */ !more && !*stop);
 	el->now_ns = clock_ns(CLOCK_MONOTONIC);
 	for (int i = 0; i < n; i++) /* n < 0: a signal, or nothing that the next turn won't see again */
-		event_handle(&events[i]);
+		event_handle(el, &events[i]);
 	env_linux_timers_run(el);
 }
 

@@ -106,9 +106,8 @@ static int pump_receive(struct loop_fuse *f)
 {
 	struct iovec iov[1 + LOOP_CHUNKS_MAX];
 	iov[0] = (struct iovec){ f->head, sizeof f->head };
-	for (unsigned i = 0; i < LOOP_CHUNKS_MAX; i++)
-		iov[1 + i] = (struct iovec){ f->chunks[f->chunks_free - 1 - i], LOOP_CHUNK_BYTES };
-	ssize_t n = readv(f->fd, iov, 1 + LOOP_CHUNKS_MAX);
+	int count = loop_chunks_iov(f, LOOP_TRANSFER_MAX, iov + 1);
+	ssize_t n = readv(f->fd, iov, 1 + count);
 	if (n >= 0)
 		return loop_request_take(f, (size_t)n);
 	/* ENOENT: the request was withdrawn between waking us and now. */
@@ -144,7 +143,7 @@ static void pump_step(struct job *job)
 	if (f->paused)
 		job_hold(job); /* put by loop_fuse_released() */
 	else
-		fd_watch_start(f->env, &f->watch, f->fd, job);
+		fd_watch_start_kept(f->env, &f->watch, f->fd, job);
 	job_then(job, pump_step);
 }
 
@@ -192,8 +191,8 @@ static int fuse_allocate(struct loop_fuse *f)
 	/* The data path must not be the one to ask for these pages. MAP_POPULATE does nothing in a process that has its
 	 * memory locked as it is touched. */
 	memset(pool, 0, bytes);
-	for (unsigned i = 0; i < f->chunk_count; i++)
-		f->chunks[f->chunks_free++] = f->pool + (size_t)i * LOOP_CHUNK_BYTES;
+	for (unsigned i = f->chunk_count; i > 0; i--) /* the lowest on top: neighbours make one iovec */
+		f->chunks[f->chunks_free++] = f->pool + (size_t)(i - 1) * LOOP_CHUNK_BYTES;
 	for (unsigned i = 0; i < f->depth; i++) {
 		f->requests[i].fuse = f;
 		link_push(&f->requests_free, &f->requests[i].link);
@@ -237,10 +236,9 @@ void loop_fuse_cut(struct loop_fuse *f)
 {
 	if (f->fd < 0)
 		return;
+	fd_watch_cancel(f->env, &f->watch);
 	if (f->paused)
 		pump_resume(f);
-	else
-		fd_watch_cancel(f->env, &f->watch);
 	close(f->fd);
 	f->fd = -1;
 }

@@ -164,22 +164,36 @@ static void take_statfs(struct loop_fuse *f, const struct fuse_in_header *h)
 
 /* ---- requests for the node ---- */
 
-static void chunks_take(struct loop_request *r, uint64_t bytes)
+int loop_chunks_iov(const struct loop_fuse *f, uint64_t bytes, struct iovec *ret_iov)
 {
-	struct loop_fuse *f = r->fuse;
-	r->chunk_count = (unsigned)div_up(bytes, LOOP_CHUNK_BYTES);
-	for (unsigned i = 0; i < r->chunk_count; i++) {
-		r->iov[1 + i].iov_base = f->chunks[--f->chunks_free];
-		r->iov[1 + i].iov_len = MIN(bytes, LOOP_CHUNK_BYTES);
-		bytes -= r->iov[1 + i].iov_len;
+	int count = 0;
+	for (unsigned i = 1; bytes; i++) {
+		char *chunk = f->chunks[f->chunks_free - i];
+		size_t n = MIN(bytes, LOOP_CHUNK_BYTES);
+		if (count && (char *)ret_iov[count - 1].iov_base + ret_iov[count - 1].iov_len == chunk)
+			ret_iov[count - 1].iov_len += n;
+		else
+			ret_iov[count++] = (struct iovec){ chunk, n };
+		bytes -= n;
 	}
+	return count;
 }
 
+static void chunks_take(struct loop_request *r, uint64_t bytes)
+{
+	r->iov_count = loop_chunks_iov(r->fuse, bytes, r->iov + 1);
+	r->fuse->chunks_free -= (unsigned)div_up(bytes, LOOP_CHUNK_BYTES);
+}
+
+/* In the opposite order, so that neighbours stay neighbours on the stack. */
 static void chunks_give(struct loop_request *r)
 {
 	struct loop_fuse *f = r->fuse;
-	while (r->chunk_count)
-		f->chunks[f->chunks_free++] = r->iov[r->chunk_count--].iov_base;
+	for (; r->iov_count; r->iov_count--) {
+		struct iovec *v = &r->iov[r->iov_count];
+		for (uint64_t n = div_up(v->iov_len, LOOP_CHUNK_BYTES); n > 0; n--)
+			f->chunks[f->chunks_free++] = (char *)v->iov_base + (n - 1) * LOOP_CHUNK_BYTES;
+	}
 }
 
 static void request_done(struct job *job)
@@ -191,7 +205,7 @@ static void request_done(struct job *job)
 	int count = 1;
 	if (status == 0 && r->opcode == FUSE_READ) {
 		bytes += r->io.length;
-		count += (int)r->chunk_count;
+		count += r->iov_count;
 	} else if (status == 0 && r->opcode == FUSE_WRITE) {
 		r->out.write.size = (uint32_t)r->io.length;
 		bytes += sizeof r->out.write;
@@ -230,7 +244,7 @@ static void take_read(struct loop_request *r)
 	int status = length > f->transfer_max ? -EINVAL : 0;
 	chunks_take(r, status ? 0 : length);
 	r->io = (struct blk_io){ .op = BLK_READ, .offset = in.offset, .length = status ? 0 : length,
-				 .iov = r->iov + 1, .iov_count = (int)r->chunk_count };
+				 .iov = r->iov + 1, .iov_count = r->iov_count };
 	if (status == 0 && length == 0)
 		r->io.offset = 0; /* at or behind the end: an empty answer, which is no error */
 	request_start(r, status);
@@ -248,7 +262,7 @@ static void take_write(struct loop_request *r, size_t body_bytes)
 		status = -EROFS;
 	chunks_take(r, status ? 0 : in.size);
 	r->io = (struct blk_io){ .op = BLK_WRITE, .offset = in.offset, .length = status ? 0 : in.size,
-				 .iov = r->iov + 1, .iov_count = (int)r->chunk_count };
+				 .iov = r->iov + 1, .iov_count = r->iov_count };
 	request_start(r, status);
 }
 
@@ -305,7 +319,7 @@ static void request_take(struct loop_fuse *f, const struct fuse_in_header *h, si
 	struct loop_request *r = container_of(link_pop(&f->requests_free), struct loop_request, link);
 	f->in_flight++;
 	r->opcode = h->opcode;
-	r->chunk_count = 0;
+	r->iov_count = 0;
 	r->out.header.unique = h->unique;
 	if (body_bytes < body_minimum(h->opcode) || h->nodeid != INODE_FILE)
 		request_start(r, -EINVAL);

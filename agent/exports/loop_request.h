@@ -20,11 +20,11 @@ struct loop_request {
 	struct loop_fuse *fuse;
 	struct blk_io io;
 	uint32_t opcode;
-	unsigned chunk_count;
 	struct {
 		struct fuse_out_header header;
 		struct fuse_write_out write;
 	} out;
+	int iov_count;    /* of the data; what the chunks belong to */
 	struct iovec iov[1 + LOOP_CHUNKS_MAX]; /* [0] the reply's header, then the data */
 };
 
@@ -55,6 +55,8 @@ struct loop_fuse {
 /* A request of `bytes` bytes has been received into head and the chunks on top of the stack. There is a
  * free request and there are LOOP_CHUNKS_MAX chunks. -EPROTO: the kernel speaks something else. */
 int loop_request_take(struct loop_fuse *f, size_t bytes);
+/* The first `bytes` of the chunks on top of the stack, which stay there; neighbours are joined. Returns the entries. */
+int loop_chunks_iov(const struct loop_fuse *f, uint64_t bytes, struct iovec *ret_iov);
 /* A request has ended and its buffers are free again. */
 void loop_fuse_released(struct loop_fuse *f);
 #endif

@@ -677,6 +677,47 @@ static int watches(void *arg)
 }
 Test(env_linux, watches_descriptors) { run(watches); }
 
+/* A kept watch stays registered between starts; one that nobody waits for doesn't keep the loop awake. */
+static int keeps_watching(void *arg)
+{
+	int p[2];
+	char c;
+	struct fd_watch w = { 0 };
+	struct job j;
+	(void)arg;
+	cr_assert_eq(pipe(p), 0);
+	for (int round = 0; round < 3; round++) {
+		job_init(&j, &env->loop);
+		fd_watch_start_kept(env, &w, p[0], &j);
+		fiber_sleep(&env->loop, 0);
+		cr_assert_not_null(w.parent);
+		cr_assert_eq(write(p[1], "x", 1), 1);
+		cr_assert_eq(fiber_wait(&j), 0);
+		cr_assert(w.registered);
+		if (round == 1) {
+			fiber_sleep(&env->loop, NS_PER_MS);
+			cr_assert_not(w.registered, "reported once, then let be");
+			job_init(&j, &env->loop);
+			fd_watch_start_kept(env, &w, p[0], &j);
+			cr_assert_eq(fiber_wait(&j), 0);
+		}
+		cr_assert_eq(read(p[0], &c, 1), 1);
+	}
+	job_init(&j, &env->loop);
+	fd_watch_start_kept(env, &w, p[0], &j);
+	fd_watch_cancel(env, &w);
+	cr_assert_eq(fiber_wait(&j), -ECANCELED);
+	cr_assert_not(w.registered);
+	job_init(&j, &env->loop);
+	fd_watch_start_kept(env, &w, p[0], &j);
+	close(p[1]);
+	cr_assert_eq(fiber_wait(&j), 0, "a hang-up is told as well");
+	fd_watch_cancel(env, &w);
+	close(p[0]);
+	return 0;
+}
+Test(env_linux, keeps_watching) { run(keeps_watching); }
+
 static int clocks(void *arg)
 {
 	char a[37], b[37];
