@@ -260,9 +260,9 @@ static void sync_happens(struct inode *n, uint64_t seq)
 }
 
 /* The kernel drops what it could not write. It may stay readable, but no sync covers it again. */
-static void sync_fails(struct inode *n, uint64_t seq)
+static void sync_fails(struct inode *n)
 {
-	log_settle(n, seq);
+	log_settle(n, UINT64_MAX); /* also what was written since it was submitted */
 	n->diverged = sim_random(n->host->sim) & 1;
 	if (n->diverged)
 		return;
@@ -325,7 +325,7 @@ static int io_happens(struct disk_event *de)
 		return write_happens(n, io, io->length);
 	case FILE_SYNC:
 		if (sim_chance(sim, sim->doses.sync_error)) {
-			sync_fails(n, de->seq);
+			sync_fails(n);
 			return -EIO;
 		}
 		sync_happens(n, de->seq);

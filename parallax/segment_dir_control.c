@@ -272,18 +272,20 @@ static int seal_write(struct copy *c, uint32_t length, uint32_t crc)
 		return -ENOMEM;
 	int r = seal_verify(c, length, crc, crcs, &s.last_seq);
 	struct segment_footer footer = { .segment = c->id, .length_blocks = length, .prev = crc, .last_seq = s.last_seq };
-	if (r == 0)
+	if (r == 0) { /* the footer goes over what is beyond the cut, so that is gone whatever becomes of the seal */
+		c->length = c->accepted = length;
+		c->last_crc = c->accepted_crc = crc;
+		c->last_seq = c->accepted_seq = s.last_seq;
+		c->scanned = true;
+		c->unverified = false;
 		r = footer_write(c, &footer, crcs);
+	}
 	free(crcs);
+	if (r == 0)
+		r = copy_slot_write(c, &s);
 	if (r < 0)
 		return r;
-	r = copy_slot_write(c, &s);
-	if (r < 0)
-		return r;
-	c->length = c->accepted = c->synced = length;
-	c->last_crc = crc;
-	c->last_seq = s.last_seq;
-	c->scanned = true;
+	c->synced = length;
 	free(c->crcs);
 	c->crcs = NULL;
 	return 0;

@@ -10,6 +10,7 @@
 
 #include "agent/components/cow_format.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 
 #define PATH_BYTES 4096
 
@@ -164,5 +165,9 @@ int cow_file_prepare(struct env *env, const char *path, uint64_t size, uint64_t 
 		return report_set(report, r, "open %s: %s", path, strerror(-r));
 	if (r == 0)
 		return create(env, path, size, parent_size, report);
+	/* Who made it may have died before its name was durable. */
+	r = PLANTED(cow_name_unsettled) ? 0 : sync_parent_dir(env, path);
+	if (r < 0)
+		return report_set(report, r, "sync the directory of %s: %s", path, strerror(-r));
 	return size ? grow(env, path, size, report) : 0;
 }

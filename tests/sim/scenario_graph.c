@@ -35,6 +35,7 @@ struct world {
 	char text[512];
 	enum leaf leaf;
 	bool verify, errors;
+	bool durable;              /* clients who flush and write through all the time */
 	bool flush_last;           /* this life ends with a flush */
 	uint64_t sectors;
 	unsigned life, operations, clients;
@@ -158,7 +159,7 @@ static bool status_good(struct world *w, int r)
 static void client_write(struct request *q, bool zero)
 {
 	struct world *w = q->w;
-	unsigned flags = draw(w, 8) == 0 ? BLK_FUA : 0;
+	unsigned flags = draw(w, w->durable ? 2 : 8) == 0 ? BLK_FUA : 0;
 	enum blk_op op = !zero ? BLK_WRITE : w->root->info.can_discard && w->root->info.discard_zeroes && draw(w, 2) ? BLK_DISCARD : BLK_ZERO;
 	if (op == BLK_ZERO && !w->root->info.can_zero)
 		return;
@@ -206,7 +207,7 @@ static int client_run(void *arg)
 	while (w->operations && !w->run->failed && !w->env->dead) {
 		w->operations--;
 		request_draw(&q);
-		switch (draw(w, 16)) {
+		switch (draw(w, w->durable ? 8 : 16)) {
 		case 0: client_flush(&q); break;
 		case 1: case 2: client_write(&q, /* zero= */ true); break;
 		case 3: case 4: case 5: case 6: client_read(&q); break;
@@ -335,12 +336,13 @@ static void scenario_graph_run(struct scenario_run *run)
 	d->slow = draw(&w, 2) ? 10000 : 0;
 	w.leaf = (enum leaf)draw(&w, LEAF_COUNT);
 	w.verify = draw(&w, 4) == 0 && w.leaf != LEAF_COW_ON_COW;
-	w.errors = !w.verify && draw(&w, 3) == 0;
+	w.errors = !w.verify && draw(&w, 2);
 	if (w.errors) {
 		d->read_error = (uint32_t)draw(&w, 5000);
 		d->write_error = (uint32_t)draw(&w, 5000);
-		d->sync_error = draw(&w, 2) && w.leaf == LEAF_RAW ? (uint32_t)draw(&w, 30000) : 0;
+		d->sync_error = draw(&w, 2) ? (uint32_t)draw(&w, 30000) : 0;
 	}
+	w.durable = draw(&w, 3) == 0;
 	w.sectors = 64 + draw(&w, 64) * 8 + (draw(&w, 4) ? 0 : draw(&w, 8));
 	uint32_t align = draw(&w, 2) ? 512 : 4096;
 	w.host = sim_host_create(w.sim, "host", w.errors && draw(&w, 3) == 0 ? w.sectors * 512 + (256u << 10) : 64u << 20, align);
