@@ -1,6 +1,6 @@
 /* What one can do to the volumes of a store from outside: the commands `volume`, `snapshot`,
- * `clone` and `diff` in one header. The volume driver (parallax/volume driver) serves I/O; this
- * is everything else. (A proposal of the command line's author; the store's author owns it.)
+ * `clone` and `diff` in one header. The volume driver (parallax/volume_driver.c) serves I/O; this
+ * is everything else.
  *
  * A volume that is attached somewhere is its holder's: what changes such a volume (mark a
  * snapshot, resize) is asked of the holder. The store finds out whether there is a live holder
@@ -99,9 +99,8 @@ struct store_snapshot {
 	char volume[STORE_NAME_BYTES];
 	char name[STORE_NAME_BYTES];
 	uint64_t size_bytes;       /* the volume's size then */
-	uint64_t exclusive_bytes;  /* freed if it was deleted */
 	uint64_t created_ns;       /* since 1970 */
-	uint32_t clones, readers;
+	uint32_t clones;           /* volumes that began as it, rolled back ones included */
 };
 
 /* `names` are VOLUME@SNAP, at most STORE_GROUP_MAX, each volume once: one consistent instant, all or none. */

@@ -79,8 +79,7 @@ static int list_one_name(struct store *s, struct snapshot_list *l, const char *n
 		r = store_each_snapshot(s->catalog, i == 0 ? named->volume : named->history[i - 1], collect_snapshot, l);
 	for (size_t i = 0; r == 0 && i < l->count; i++) {
 		const struct meta_snapshot *m = &l->found[i];
-		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns, .clones = (uint32_t)m->clones,
-					      .readers = (uint32_t)m->readers };
+		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns, .clones = (uint32_t)m->clones };
 		snprintf(out.volume, sizeof out.volume, "%s", name);
 		snprintf(out.name, sizeof out.name, "%s", m->name);
 		r = l->entry(l->arg, &out);

@@ -47,25 +47,21 @@ struct listing {
 static int list_snapshot(void *arg, const struct store_snapshot *p)
 {
 	struct listing *l = arg;
-	char size[24], exclusive[24], created[32];
+	char size[24], created[32];
 	if (l->json)
-		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:i}", "volume", p->volume, "name",
-								p->name, "size", (json_int_t)p->size_bytes, "exclusive",
-								(json_int_t)p->exclusive_bytes, "created_ns",
-								(json_int_t)p->created_ns, "clones", (int)p->clones,
-								"readers", (int)p->readers));
+		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:I, s:I, s:i}", "volume", p->volume, "name", p->name, "size",
+								(json_int_t)p->size_bytes, "created_ns", (json_int_t)p->created_ns,
+								"clones", (int)p->clones));
 	table_cell(l->table, "%s@%s", p->volume, p->name);
 	table_cell(l->table, "%s", format_size(p->size_bytes, size));
-	table_cell(l->table, "%s", format_size_human(p->exclusive_bytes, exclusive));
 	table_cell(l->table, "%s", cli_time(p->created_ns, created));
 	table_cell(l->table, "%u", p->clones);
-	table_cell(l->table, "%u", p->readers);
 	return 0;
 }
 
 int cli_snapshot_list(struct cli *c)
 {
-	static const char *const headings[] = { "SNAPSHOT", ">SIZE", ">EXCLUSIVE", "CREATED", ">CLONES", ">READERS", NULL };
+	static const char *const headings[] = { "SNAPSHOT", ">SIZE", "CREATED", ">CLONES", NULL };
 	const char *volume = c->arg_count ? c->arg[0] : NULL;
 	struct listing l = { 0 };
 	struct store *s;
