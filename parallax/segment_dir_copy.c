@@ -21,7 +21,7 @@
 #include "parallax/segment_dir.h"
 
 #define SLOT_BYTES 512u
-#define SLOT_MAGIC UINT64_C(0x0100594f50435141)
+#define SLOT_MAGIC UINT64_C(0x010059504f435141)
 enum { SLOT_SEALED = 1, SLOT_BROKEN = 2 };
 
 void copy_slot_encode(const struct copy_slot *s, void *block)
