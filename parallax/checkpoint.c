@@ -388,6 +388,7 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	publish_begin(v, p);
 	p->log.root = (struct meta_root){ tree_version_root(&c->head), c->head.level, 0 };
 	p->log.space = c->space;
+	p->log.node_end = c->version_end;
 	p->log.generation++;
 	p->log.from_position = c->from_position;
 	p->log.from_seq = c->from_seq;

@@ -124,6 +124,7 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.mapped_blocks = m->mapped_blocks;
 	to.live_blocks = m->live_blocks;
 	to.dead_blocks = m->dead_blocks;
+	to.node_end = m->node_end;
 	PACK(log, &to);
 }
 
@@ -140,7 +141,7 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
 		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,
 		.embedded = from->home.len != 16, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
-		.dead_blocks = from->dead_blocks };
+		.dead_blocks = from->dead_blocks, .node_end = from->node_end };
 	memcpy(m->volume.bytes, from->uuid.data, 16);
 	if (!m->embedded)
 		memcpy(m->home.bytes, from->home.data, 16);

@@ -39,6 +39,7 @@ struct meta_log {
 	uint64_t origin;                     /* position: own blocks are above */
 	uint64_t last_id;
 	struct meta_root root, space;
+	uint64_t node_end; /* greatest position of a node of root, or of an older version */
 	uint64_t generation;
 	uint64_t from_position, from_seq;
 	uint32_t from_prev;

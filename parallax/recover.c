@@ -116,6 +116,7 @@ static int load_space(struct volume *v, struct report *report)
 	}
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++)
 		r = space_add_segment(&v->space, v->meta.segments[i].id, v->meta.segments[i].size_blocks);
+	v->version_end = v->meta.node_end;
 	if (v->space.list_count)
 		v->newest_mark = v->space.lists[v->space.list_count - 1].mark_seq;
 	return r;
