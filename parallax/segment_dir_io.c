@@ -3,7 +3,7 @@
  *     append ─▶ accepted (in order) ─▶ written, several at once, any order ─▶ answered, in order
  *
  *     length ≤ accepted; [length, accepted) is being written. When a write fails, it and all
- *     behind it fail; the copy is then broken, unless only space was lacking.
+ *     behind it fail; what was answered before stays good, so the copy isn't broken.
  *
  * Buffers go to the disk as they are if they are aligned; others are copied. */
 #include <errno.h>
@@ -152,22 +152,6 @@ static int append_check(const struct copy *c, const struct segment_io *io)
 	return c->failing;
 }
 
-static int break_run(void *arg) /* FIBER */
-{
-	copy_break(arg);
-	copy_release(arg);
-	return 0;
-}
-
-/* A write failed. What was answered before is there, so nobody needs to wait for this. */
-static void copy_break_later(struct copy *c)
-{
-	c->broken = true;
-	c->users++;
-	if (fiber_start(&c->dir->env->loop, break_run, c, NULL) < 0)
-		copy_release(c);
-}
-
 /* Answers what is written, in order. */
 static void appends_answer(struct copy *c)
 {
@@ -183,9 +167,7 @@ static void appends_answer(struct copy *c)
 			c->last_seq = f->last_seq;
 			c->dirty = true;
 		} else if (c->failing == 0) {
-			c->failing = r;
-			if (r != -ENOSPC && r != -ESHUTDOWN)
-				copy_break_later(c);
+			c->failing = r; /* what was answered before is there; the writer cuts there and goes on elsewhere */
 		}
 		r = c->failing;
 		if (link_empty(&c->appends)) {

@@ -216,7 +216,7 @@ static void stop_fibers(struct volume *v)
 	while (v->log.fibers || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->log.changed);
-		fiber_sleep(&v->env->loop, 1);
+		fiber_sleep(&v->env->loop, NS_PER_MS / 10);
 	}
 }
 
