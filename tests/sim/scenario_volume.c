@@ -25,6 +25,7 @@
 enum {
 	SNAPSHOTS_MAX = 24,
 	CLIENTS_MAX = 6,
+	CLONES_MAX = 3,
 	OP_SECTORS_MAX = 64,
 	STEPS_MAX = 3000000,
 };
@@ -35,6 +36,12 @@ struct snapshot {
 	char name[32];
 	uint64_t began, ended, mark;
 	uint8_t *bytes;
+};
+
+struct clone {
+	bool used, acked;
+	char name[32];
+	uint8_t *bytes;            /* what it shows; NULL: not known (a write to it was interrupted) */
 };
 
 struct volume_world;
@@ -57,9 +64,11 @@ struct volume_world {
 	struct catalog_sim *catalogs;
 	struct oracle *oracle;
 	struct snapshot snapshots[SNAPSHOTS_MAX];
-	unsigned next_name, life, clones;
+	struct clone clones[CLONES_MAX];
+	struct snapshot *rolling_back; /* interrupted: it may have happened */
+	unsigned next_name, life;
 	uint64_t size_bytes;
-	bool remote, faults;
+	bool remote, faults, interrupted; /* interrupted: a command was killed; a hold may be left */
 	/* this life's */
 	struct env *env, *server_env;
 	struct catalog *catalog, *server_catalog;
@@ -86,7 +95,7 @@ static int sim_embedded(void *arg, uint64_t volume, bool create, struct segment_
 {
 	struct volume_world *w = arg;
 	char path[64];
-	snprintf(path, sizeof path, "/volumes/%llu", (unsigned long long)volume);
+	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
 	struct segment_dir_options o = { .create = create };
 	env_mkdir(w->env, "/volumes");
 	env_sync_dir(w->env, "/");
@@ -98,7 +107,7 @@ static int sim_reader(void *arg, uint64_t volume, struct segment_server **ret, s
 	struct volume_world *w = arg;
 	char path[64];
 	(void)report;
-	snprintf(path, sizeof path, "/volumes/%llu", (unsigned long long)volume);
+	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
 	return segment_reader_open(w->env, path, ret);
 }
 
@@ -471,7 +480,12 @@ static int life_begin(void *arg)
 	}
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		w->snapshots[i].late = w->snapshots[i].used && !w->snapshots[i].known;
-	const char *why = oracle_recovered(w->oracle, bytes);
+	const char *why = NULL;
+	if (w->rolling_back && memcmp(bytes, w->rolling_back->bytes, (size_t)oracle_sectors(w->oracle) * ORACLE_SECTOR) == 0)
+		oracle_assume(w->oracle, bytes);
+	else
+		why = oracle_recovered(w->oracle, bytes);
+	w->rolling_back = NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	free(bytes);
@@ -551,7 +565,7 @@ static void begin_process(struct volume_world *w)
 {
 	w->env = sim_process_create(w->sim, w->host);
 	w->catalog = catalog_sim_open(w->catalogs, w->env);
-	w->places = (struct places){ .env = w->env, .catalog = w->catalog, .dir = "/",
+	w->places = (struct places){ .env = w->env, .catalog = w->catalog, .dir = "",
 		.ops = { .open_embedded = sim_embedded, .open_embedded_reader = sim_reader, .open_remote = sim_remote, .lock = sim_lock, .arg = w } };
 	w->store = (struct store){ .env = w->env, .places = &w->places, .catalog = w->catalog };
 	w->node = NULL;
@@ -601,6 +615,223 @@ static void life(struct volume_world *w)
 	end_process(w);
 }
 
+/* ---- commands between lives: the store's operations, by a process that may be killed in the middle ---- */
+
+static uint64_t disk_bytes(const struct volume_world *w) { return (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR; }
+
+static struct snapshot *known_snapshot(struct volume_world *w)
+{
+	for (unsigned n = 0; n < 8; n++) {
+		struct snapshot *s = &w->snapshots[draw(w, SNAPSHOTS_MAX)];
+		if (s->used && s->known && !s->doomed)
+			return s;
+	}
+	return NULL;
+}
+
+static void expect(struct volume_world *w, int r, const char *what, const char *name, const struct report *report)
+{
+	if (r < 0 && r != -ETIMEDOUT && !w->env->dead && !w->faults)
+		FAIL(w, "life %u: %s %s: %s", LIFE(w), what, name, report_text(report, r));
+}
+
+static void command_clone(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	char from[64];
+	if (!s || c->used)
+		return;
+	*c = (struct clone){ .used = true };
+	snprintf(c->name, sizeof c->name, "c%u", w->next_name++);
+	snprintf(from, sizeof from, "v@%s", s->name);
+	c->bytes = malloc(disk_bytes(w));
+	memcpy(c->bytes, s->bytes, disk_bytes(w));
+	int r = store_clone(&w->store, from, c->name, &report);
+	c->acked = r == 0;
+	expect(w, r, "clone", from, &report);
+}
+
+static int with_clone(struct volume_world *w, struct clone *c, struct report *report)
+{
+	uint64_t id;
+	struct volume *v;
+	int r = store_find_volume(&w->places, c->name, &id, report);
+	struct volume_open how = { .catalog = w->catalog, .places = &w->places.ops, .volume = id, .holder = "sim", .limits = w->limits };
+	if (r == 0)
+		r = volume_open(w->env, &how, &v, report);
+	if (r < 0)
+		return r;
+	struct sim_volume_driver driver = { { .name = "clone", .node_size = sizeof(struct volume_node),
+		.frame_size = sizeof(struct volume_frame), .depth = 4, .open = sim_driver_open, .submit = volume_node_submit }, v };
+	struct blk_open node_how = { .node_name = "c" };
+	struct blk_node *node;
+	uint8_t *bytes = env_alloc_aligned(round_up(disk_bytes(w), BLOCK_BYTES));
+	r = blk_open(w->env, &driver.driver, &node_how, NULL, 0, &node, report);
+	for (uint64_t at = 0; r == 0 && at < disk_bytes(w); at += 64 << 10)
+		r = blk_read_wait(node, bytes + at, MIN(disk_bytes(w) - at, (uint64_t)64 << 10), at);
+	if (r == 0 && c->bytes && memcmp(bytes, c->bytes, disk_bytes(w)))
+		FAIL(w, "life %u: clone %s isn't what its snapshot was", LIFE(w), c->name);
+	if (r == 0 && !c->bytes) {
+		c->bytes = malloc(disk_bytes(w));
+		memcpy(c->bytes, bytes, disk_bytes(w));
+	}
+	for (unsigned n = (unsigned)draw(w, 20); r == 0 && n > 0; n--) { /* a write of its own; the parent must not see it */
+		uint64_t at = draw(w, disk_bytes(w) / BLOCK_BYTES) * BLOCK_BYTES;
+		memset(bytes, (int)draw(w, 256), BLOCK_BYTES);
+		uint8_t *kept = c->bytes;
+		c->bytes = NULL;
+		r = blk_write_wait(node, bytes, BLOCK_BYTES, at, 0);
+		if (r == 0 && !w->env->dead) {
+			memcpy(kept + at, bytes, BLOCK_BYTES);
+			c->bytes = kept;
+		} else {
+			free(kept);
+		}
+	}
+	free(bytes);
+	blk_close(node);
+	int closed = volume_close(v);
+	return r ? r : closed;
+}
+
+static void command_use_clone(struct volume_world *w)
+{
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	if (!c->used)
+		return;
+	int r = with_clone(w, c, &report);
+	if (r == -ENOENT && !c->acked) {
+		free(c->bytes);
+		*c = (struct clone){ 0 };
+		return;
+	}
+	c->acked |= r == 0;
+	expect(w, r, "using clone", c->name, &report);
+}
+
+static void command_delete_clone(struct volume_world *w)
+{
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	if (!c->used)
+		return;
+	int r = store_volume_delete(&w->store, c->name, true, &report);
+	if (r == 0 || (r == -ENOENT && !c->acked)) {
+		free(c->bytes);
+		*c = (struct clone){ 0 };
+		return;
+	}
+	c->acked = false; /* it may be gone */
+	expect(w, r, "deleting clone", c->name, &report);
+}
+
+static void command_rollback(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct report report = { "" };
+	char name[64];
+	if (!s)
+		return;
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
+		if (w->snapshots[i].used && !w->snapshots[i].known)
+			w->snapshots[i].late = true;
+	snprintf(name, sizeof name, "v@%s", s->name);
+	w->rolling_back = s;
+	int r = store_snapshot_rollback(&w->store, name, &report);
+	if (r == 0 && !w->env->dead) {
+		oracle_assume(w->oracle, s->bytes);
+		w->rolling_back = NULL;
+	}
+	expect(w, r, "rollback to", name, &report);
+}
+
+static void command_delete_snapshot(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct report report = { "" };
+	char name[64];
+	if (!s || s == w->rolling_back)
+		return;
+	s->doomed = true;
+	snprintf(name, sizeof name, "v@%s", s->name);
+	expect(w, store_snapshot_delete(&w->store, name, &report), "deleting", name, &report);
+}
+
+static int commands_run(void *arg)
+{
+	struct volume_world *w = arg;
+	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->env->dead; n--)
+		switch (draw(w, 8)) {
+		case 0: case 1: command_clone(w); break;
+		case 2: case 3: command_use_clone(w); break;
+		case 4: command_delete_clone(w); break;
+		case 5: if (!w->rolling_back) command_rollback(w); break;
+		default: command_delete_snapshot(w); break;
+		}
+	return 0;
+}
+
+static void commands(struct volume_world *w)
+{
+	struct scenario_task task;
+	sim_note(w->sim, "commands");
+	begin_process(w);
+	scenario_task_start(&task, w->env, commands_run, w);
+	uint64_t steps = draw(w, 3) == 0 ? draw(w, 8000) : STEPS_MAX;
+	if (!scenario_step_until(w->run, w->sim, &task.ended, steps) && steps == STEPS_MAX)
+		FAIL(w, "life %u: a command does not end", LIFE(w));
+	w->interrupted |= !task.ended;
+	if (!task.ended)
+		sim_kill(w->env);
+	while (!task.ended && w->env->dead)
+		sim_drain_dead(w->env);
+	end_process(w);
+}
+
+/* Everything is deleted: nothing may be left but counters. */
+static int delete_all_run(void *arg)
+{
+	struct volume_world *w = arg;
+	struct report report = { "" };
+	int r = 0;
+	for (unsigned i = 0; i < CLONES_MAX; i++)
+		for (unsigned attempt = 0; w->clones[i].used && attempt < 20; attempt++)
+			if ((r = store_volume_delete(&w->store, w->clones[i].name, true, &report)) == 0 || r == -ENOENT)
+				break;
+	for (unsigned attempt = 0; attempt < 20; attempt++) {
+		report.text[0] = '\0';
+		r = store_volume_delete(&w->store, "v", true, &report);
+		if (r == 0 || r == -ENOENT)
+			break;
+		fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static void left_over(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct volume_world *w = arg;
+	(void)value;
+	FAIL(w, "everything was deleted, but the catalog has %s", key);
+}
+
+static void delete_all(struct volume_world *w)
+{
+	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/" };
+	catalog_sim_doses(w->catalogs)->timeout = 0;
+	sim_note(w->sim, "everything is deleted");
+	begin_process(w);
+	int r = sim_run_fiber(w->env, delete_all_run, w);
+	end_process(w);
+	if (r < 0)
+		FAIL(w, "deleting everything: %d", r);
+	for (unsigned i = 0; i < ARRAY_COUNT(kinds) && !w->interrupted; i++)
+		catalog_sim_each(w->catalogs, kinds[i], left_over, w);
+}
+
 /* ---- all of it ---- */
 
 static void volume_run(struct scenario_run *run)
@@ -632,12 +863,19 @@ static void volume_run(struct scenario_run *run)
 	if (w->remote)
 		server_begin(w);
 	unsigned lives = 3 + (unsigned)draw(w, 6);
-	for (unsigned i = 0; i < lives && !run->failed; i++)
+	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
+		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
+			commands(w);
+	}
+	if (!run->failed && !w->faults && draw(w, 2))
+		delete_all(w);
 	if (w->server_env)
 		server_end(w, false);
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		free(w->snapshots[i].bytes);
+	for (unsigned i = 0; i < CLONES_MAX; i++)
+		free(w->clones[i].bytes);
 	catalog_sim_destroy(w->catalogs);
 	oracle_destroy(w->oracle);
 	scenario_end(run, w->sim);
