@@ -30,14 +30,15 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 void store_reap(struct store *s, uint64_t volume);
 
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
-/* One clone more or less. -ENOENT: it is doomed. */
-int store_hold_snapshot(struct store *s, uint64_t volume, uint64_t mark, int by);
-/* Writes a new volume's keys and its name, which must be free (-EEXIST). */
+/* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the
+ * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. */
 int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report);
+/* Adds to a transaction that creates a clone what holds its snapshot. `keys`: room for two, until the transaction's end. */
+int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
+			char (*keys)[META_KEY_BYTES]);
+/* Is the volume there? Tells a transaction of unknown outcome that created it from one that failed. */
+bool store_has_volume(struct store *s, uint64_t id);
 
-/* One change of one value, read, changed and compared again until it fits: `change` returns 0, or -errno to give up. */
-int store_change_snapshot(struct catalog *c, uint64_t volume, uint64_t mark, int (*change)(void *arg, struct meta_snapshot *m),
-			  void *arg);
 /* Calls `entry` for each snapshot of a volume, oldest first. */
 int store_each_snapshot(struct catalog *c, uint64_t volume, int (*entry)(void *arg, const struct meta_snapshot *m), void *arg);
 /* A transaction that is repeated while its outcome is unknown; -EAGAIN when a compare fails. Not for owners (publish.c). */

@@ -8,7 +8,7 @@
 #include "parallax/store_private.h"
 
 struct census {
-	unsigned alive, held, all;
+	unsigned alive, all;
 	uint64_t marks[256]; /* to be removed with the volume, a batch at a time */
 };
 
@@ -16,17 +16,16 @@ static int census_entry(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
 	c->alive += !m->doomed;
-	c->held += m->clones > 0 || m->readers > 0;
 	if (c->all < ARRAY_COUNT(c->marks))
 		c->marks[c->all] = m->mark_seq;
 	c->all++;
 	return 0;
 }
 
-/* The keys of a volume that is gone; snapshots first, a few at a time, the log last. */
-static int remove_keys(struct store *s, uint64_t volume)
+/* The keys of a volume that is gone; snapshots first, a few at a time, the log and its hold on its parent last. */
+static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *log)
 {
-	char keys[40][META_KEY_BYTES];
+	char keys[41][META_KEY_BYTES];
 	struct census *c = malloc(sizeof *c);
 	struct catalog_txn *t = malloc(sizeof *t);
 	int r = c && t ? 0 : -ENOMEM;
@@ -46,6 +45,10 @@ static int remove_keys(struct store *s, uint64_t volume)
 			meta_key_owner(volume, keys[39]);
 			catalog_txn_delete(t, keys[38]);
 			catalog_txn_delete(t, keys[39]);
+			if (log->parent_volume) {
+				meta_key_clone(log->parent_volume, log->parent_mark, volume, keys[40]);
+				catalog_txn_delete(t, keys[40]);
+			}
 		}
 		r = store_txn(s->catalog, t);
 		if (c->all <= n)
@@ -67,7 +70,23 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 		if (r == 0)
 			r = volume_destroy(v);
 	}
-	return r ? r : remove_keys(s, volume);
+	return r ? r : remove_keys(s, volume, log);
+}
+
+static int is_clone(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)arg;
+	(void)key;
+	(void)value;
+	return 1;
+}
+
+/* Also when the catalog doesn't say. */
+static bool has_clones(struct store *s, uint64_t volume)
+{
+	char prefix[META_KEY_BYTES];
+	meta_key_clones(volume, prefix);
+	return catalog_list(s->catalog, prefix, is_clone, NULL) != 0;
 }
 
 /* True if the volume is gone. */
@@ -77,7 +96,7 @@ static bool reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 	struct volume *v;
 	bool gone = false;
 	if (c && meta_get_log(s->catalog, volume, log, NULL) == 0 && store_each_snapshot(s->catalog, volume, census_entry, c) == 0) {
-		if (log->doomed && c->alive == 0 && c->held == 0) {
+		if (log->doomed && c->alive == 0 && !has_clones(s, volume)) {
 			gone = destroy(s, volume, log) == 0;
 		} else if (store_maintain(s->places, volume, &v, NULL) == 0) {
 			if (log->doomed)
@@ -94,12 +113,8 @@ void store_reap(struct store *s, uint64_t volume)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that */
-	while (log && volume && reap_one(s, volume, log)) {
-		uint64_t parent = log->parent_volume;
-		if (parent)
-			store_hold_snapshot(s, parent, log->parent_mark, -1);
-		volume = parent;
-	}
+	while (log && volume && reap_one(s, volume, log))
+		volume = log->parent_volume;
 	free(log);
 }
 
@@ -179,6 +194,9 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 	free(t);
 	free(owner_bytes);
 	free(log_bytes);
+	struct meta_name there;
+	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == -ENOENT)
+		r = 0; /* an attempt of unknown outcome had arrived */
 	free(log);
 	return r;
 }
