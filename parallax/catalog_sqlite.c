@@ -318,6 +318,11 @@ static int open_run(void *arg)
 	}
 	if (r == 0)
 		r = check_schema(db, c->s->path, c->report);
+	if (r == -ENOENT && !c->create) {
+		report_set(c->report, r, "there is no store yet: no %s (the first `aquifer volume create` makes it; a FILE needs a slash)", c->s->path);
+		sqlite3_close(db);
+		return r;
+	}
 	if (r < 0) {
 		report_set(c->report, r, r == -EUCLEAN ? "catalog %s is damaged (restore it from a backup): %s" : "catalog %s: %s",
 			   c->s->path, db ? sqlite3_errmsg(db) : "out of memory");

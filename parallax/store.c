@@ -449,6 +449,10 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	if (!name_valid(to))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", to);
 	int r = find_name(s->catalog, from, &named, &revision, report);
+	struct meta_owner owner;
+	/* its holder is asked for it by the name it was attached under */
+	if (r == 0 && meta_get_owner(s->catalog, named.volume, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
 	if (r < 0)
 		return r;
 	uint8_t *bytes = meta_name_encode(&named, &length);

@@ -60,6 +60,7 @@ aquifer volume resize web1 256M --force
 aquifer volume rename web1 web9
 uri=$(aquifer attach web9 --as nbd)
 io -c 'read -P 1 0 4M' -c 'read -P 0 8M 1M' "$uri" || fail "rollback: $(cat "$dir/io")"
+refused 1 'attached as device web9' aquifer volume rename web9 web8
 aquifer detach web9
 
 # A device follows its volume's size.
