@@ -25,9 +25,10 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 		     struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
-/* Frees what can be freed of a volume: doomed snapshots nobody holds, and all of it if it is doomed itself and nobody holds
- * any of it; then its parent's, if that waited for it. What can't be done now is left for later: never an error. */
-void store_reap(struct store *s, uint64_t volume);
+/* Frees what waits to be freed (keys reap/V): doomed snapshots nobody holds, and all of a volume that is doomed itself and of
+ * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
+ * never an error. */
+void store_reap(struct store *s);
 
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
 /* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the

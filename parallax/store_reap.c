@@ -8,7 +8,9 @@
 #include "parallax/store_private.h"
 
 struct census {
-	unsigned alive, all;
+	unsigned alive, all, doomed, droppable;
+	uint64_t volume, newest_root;
+	struct catalog *catalog;
 	uint64_t marks[256]; /* to be removed with the volume, a batch at a time */
 };
 
@@ -89,32 +91,107 @@ static bool has_clones(struct store *s, uint64_t volume)
 	return catalog_list(s->catalog, prefix, is_clone, NULL) != 0;
 }
 
-/* True if the volume is gone. */
-static bool reap_one(struct store *s, uint64_t volume, struct meta_log *log)
+static int is_droppable(void *arg, const struct meta_snapshot *m)
 {
-	struct census *c = calloc(1, sizeof *c);
-	struct volume *v;
-	bool gone = false;
-	if (c && meta_get_log(s->catalog, volume, log, NULL) == 0 && store_each_snapshot(s->catalog, volume, census_entry, c) == 0) {
-		if (log->doomed && c->alive == 0 && !has_clones(s, volume)) {
-			gone = destroy(s, volume, log) == 0;
-		} else if (store_maintain(s->places, volume, &v, NULL) == 0) {
-			if (log->doomed)
-				volume_behead(v);
-			volume_checkpoint(v);
-			volume_close(v);
-		}
-	}
-	free(c);
-	return gone;
+	struct census *c = arg;
+	char prefix[META_KEY_BYTES];
+	c->newest_root = m->root.pointer.position;
+	if (!m->doomed)
+		return 0;
+	meta_key_snapshot_clones(c->volume, m->mark_seq, prefix);
+	c->doomed++;
+	c->droppable += catalog_list(c->catalog, prefix, is_clone, NULL) == 0;
+	return 0;
 }
 
-void store_reap(struct store *s, uint64_t volume)
+/* Frees what can be freed now of an existing volume that stays. True if nothing is left that waits. */
+static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *log, struct census *c)
+{
+	struct volume *v;
+	c->volume = volume;
+	c->catalog = s->catalog;
+	if (store_each_snapshot(s->catalog, volume, is_droppable, c) < 0)
+		return false;
+	bool beheaded = !log->doomed || log->root.pointer.position == c->newest_root;
+	if (c->doomed == 0 && beheaded)
+		return true;
+	if ((c->droppable == 0 && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
+		return false;
+	if (!beheaded)
+		volume_behead(v);
+	volume_checkpoint(v);
+	volume_close(v);
+	return false; /* the next look tells */
+}
+
+/* 1: the volume is gone; 0: nothing of it waits; -errno: something does. */
+static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
+{
+	struct census *c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	int r = meta_get_log(s->catalog, volume, log, NULL);
+	if (r == -ENOENT) {
+		free(c);
+		*log = (struct meta_log){ 0 };
+		return 1;
+	}
+	if (r == 0)
+		r = store_each_snapshot(s->catalog, volume, census_entry, c);
+	if (r == 0 && log->doomed && c->alive == 0 && !has_clones(s, volume))
+		r = destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
+	else if (r == 0)
+		r = reap_some(s, volume, log, c) ? 0 : -EAGAIN;
+	free(c);
+	return r;
+}
+
+static void forget_reap(struct store *s, uint64_t volume)
+{
+	char key[META_KEY_BYTES];
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return;
+	meta_key_reap(volume, key);
+	catalog_txn_init(t);
+	catalog_txn_delete(t, key);
+	store_txn(s->catalog, t);
+	free(t);
+}
+
+struct waiting {
+	uint64_t volumes[64];
+	unsigned count;
+};
+
+static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct waiting *w = arg;
+	(void)value;
+	if (w->count < ARRAY_COUNT(w->volumes))
+		w->volumes[w->count++] = strtoull(key + strlen("reap/"), NULL, 16);
+	return 0;
+}
+
+void store_reap(struct store *s)
 {
 	struct meta_log *log = malloc(sizeof *log);
-	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that */
-	while (log && volume && reap_one(s, volume, log))
-		volume = log->parent_volume;
+	struct waiting *w = calloc(1, sizeof *w);
+	bool again = log && w;
+	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that: until nothing moves */
+	for (unsigned round = 0; again && round < SOURCES_MAX; round++) {
+		again = false;
+		w->count = 0;
+		if (catalog_list(s->catalog, "reap/", note_waiting, w) < 0)
+			break;
+		for (unsigned i = 0; i < w->count; i++) {
+			int r = reap_one(s, w->volumes[i], log);
+			if (r >= 0)
+				forget_reap(s, w->volumes[i]);
+			again |= r == 1;
+		}
+	}
+	free(w);
 	free(log);
 }
 
@@ -156,7 +233,7 @@ static int doom_snapshots(struct store *s, uint64_t volume, bool allowed, struct
 /* The name goes and the head is doomed in one transaction, unless somebody has it. */
 static int doom_volume(struct store *s, const char *name, struct meta_name *named, struct report *report)
 {
-	char keys[3][META_KEY_BYTES];
+	char keys[4][META_KEY_BYTES];
 	struct meta_owner owner;
 	struct meta_log *log = malloc(sizeof *log);
 	uint64_t revisions[3];
@@ -189,6 +266,8 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 		catalog_txn_delete(t, keys[0]);
 		catalog_txn_put(t, keys[1], log_bytes, log_length);
 		catalog_txn_put(t, keys[2], owner_bytes, owner_length);
+		meta_key_reap(named->volume, keys[3]);
+		catalog_txn_put(t, keys[3], "", 0);
 		r = store_txn(s->catalog, t);
 	}
 	free(t);
@@ -219,8 +298,6 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 		r = doom_volume(s, name, &named, report);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", strerror(-r));
-	store_reap(s, named.volume);
-	for (uint32_t i = 0; i < named.history_count; i++)
-		store_reap(s, named.history[i]);
+	store_reap(s);
 	return 0;
 }

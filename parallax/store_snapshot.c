@@ -150,7 +150,7 @@ int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *
 /* The name goes and the state is doomed at once; space comes later (R25). */
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
 {
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES], reap_key[META_KEY_BYTES];
 	for (unsigned attempt = 0; attempt < 100; attempt++) {
 		struct meta_snapshot m;
 		uint64_t revision;
@@ -169,6 +169,8 @@ int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
 			catalog_txn_compare(t, key, revision);
 			catalog_txn_put(t, key, bytes, length);
 			catalog_txn_delete(t, name_key);
+			meta_key_reap(volume, reap_key);
+			catalog_txn_put(t, reap_key, "", 0);
 			r = store_txn(s->catalog, t);
 		}
 		free(t);
@@ -194,8 +196,8 @@ int store_snapshot_delete(struct store *s, const char *name, struct report *repo
 	r = store_doom_snapshot(s, id, mark);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", strerror(-r));
-	if (store_ask_holder(s, volume, id, "checkpoint", none, NULL) == -ENXIO)
-		store_reap(s, id);
+	store_ask_holder(s, volume, id, "checkpoint", none, NULL);
+	store_reap(s);
 	return 0;
 }
 
@@ -261,7 +263,7 @@ int store_clone(struct store *s, const char *snapshot, const char *name, struct 
 
 static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, struct report *report)
 {
-	char keys[5][META_KEY_BYTES];
+	char keys[6][META_KEY_BYTES];
 	struct meta_name named;
 	struct meta_owner owner = { 0 }, old_owner;
 	struct meta_log *old = malloc(sizeof *old);
@@ -284,6 +286,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 	meta_key_owner(id, keys[2]);
 	meta_key_log(named.volume, keys[3]);
 	meta_key_owner(named.volume, keys[4]);
+	meta_key_reap(named.volume, keys[5]);
 	for (uint32_t i = named.history_count++; i > 0; i--)
 		named.history[i] = named.history[i - 1];
 	named.history[0] = named.volume;
@@ -310,6 +313,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		catalog_txn_compare(t, keys[4], owner_revision);
 		for (unsigned i = 0; i < 5; i++)
 			catalog_txn_put(t, keys[i], bytes[i], n[i]);
+		catalog_txn_put(t, keys[5], "", 0);
 		r = store_txn(s->catalog, t);
 	}
 	for (unsigned i = 0; i < 5; i++)
@@ -338,6 +342,6 @@ int store_snapshot_rollback(struct store *s, const char *name, struct report *re
 		r = swap_names(s, volume, id, log, report);
 	free(log);
 	if (r == 0)
-		store_reap(s, before);
+		store_reap(s);
 	return r;
 }

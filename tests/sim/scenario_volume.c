@@ -68,7 +68,7 @@ struct volume_world {
 	struct snapshot *rolling_back; /* interrupted: it may have happened */
 	unsigned next_name, life;
 	uint64_t size_bytes;
-	bool remote, faults, interrupted; /* interrupted: a command was killed; a hold may be left */
+	bool remote, faults;
 	/* this life's */
 	struct env *env, *server_env;
 	struct catalog *catalog, *server_catalog;
@@ -783,7 +783,6 @@ static void commands(struct volume_world *w)
 	uint64_t steps = draw(w, 3) == 0 ? draw(w, 8000) : STEPS_MAX;
 	if (!scenario_step_until(w->run, w->sim, &task.ended, steps) && steps == STEPS_MAX)
 		FAIL(w, "life %u: a command does not end", LIFE(w));
-	w->interrupted |= !task.ended;
 	if (!task.ended)
 		sim_kill(w->env);
 	while (!task.ended && w->env->dead)
@@ -808,6 +807,8 @@ static int delete_all_run(void *arg)
 			break;
 		fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
 	}
+	for (unsigned i = 0; i < 4; i++)
+		store_reap(&w->store);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -820,7 +821,7 @@ static void left_over(void *arg, const char *key, const struct catalog_value *va
 
 static void delete_all(struct volume_world *w)
 {
-	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/" };
+	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/", "clone/", "reap/" };
 	catalog_sim_doses(w->catalogs)->timeout = 0;
 	sim_note(w->sim, "everything is deleted");
 	begin_process(w);
@@ -828,7 +829,7 @@ static void delete_all(struct volume_world *w)
 	end_process(w);
 	if (r < 0)
 		FAIL(w, "deleting everything: %d", r);
-	for (unsigned i = 0; i < ARRAY_COUNT(kinds) && !w->interrupted; i++)
+	for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++)
 		catalog_sim_each(w->catalogs, kinds[i], left_over, w);
 }
 
