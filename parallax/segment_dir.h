@@ -10,7 +10,8 @@
 #define DIR_PATH_MAX 1024
 #define SLOT_COUNT 2u
 #define COPY_BASE ((uint64_t)SLOT_COUNT * BLOCK_BYTES) /* file offset of a segment's block 0 */
-#define COPY_STEP_BYTES (4u << 20)                     /* allocated ahead, R35 */
+#define ALLOCATE_STEP_BYTES (4u << 20)                 /* allocated ahead, R35 … */
+#define ZERO_STEP_BYTES (1u << 20)                     /* … or zeroed, see segment_dir_ahead.c */
 #define POOL_FILES_MAX 8u                              /* recycled files kept */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
@@ -90,8 +91,12 @@ struct copy {
 	bool sync_running;
 	struct link syncs;        /* frames that wait for the next sync */
 
-	uint64_t allocated;       /* file bytes */
-	bool allocating;
+	/* segment_dir_ahead.c */
+	uint64_t ready;           /* file bytes that are allocated or zeroed; UINT64_MAX: no matter */
+	bool preparing, zeroing;  /* more are being made ready; by writing */
+	struct link stalled;      /* appends that reach into what is being zeroed, in order */
+	uint64_t ready_marked;    /* where the appends were when … */
+	unsigned syncs_marked;    /* … this count of syncs began */
 	struct link waiting;      /* frames that came before it was ready, in order */
 	bool opening;
 };
@@ -110,6 +115,8 @@ struct segment_dir {
 	unsigned under_way;       /* operations */
 	struct fiber_cond quiet;
 	struct fiber_mutex evict;
+	bool sync_often;          /* users sync so often that zeroing ahead pays */
+	void *zeroes;             /* ZERO_STEP_BYTES; NULL until needed */
 	uint64_t size_limit, size_used; /* bytes; used only with a limit */
 	unsigned pool_count;
 	uint64_t pool_next;
@@ -167,6 +174,12 @@ void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);
 
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
+
+/* segment_dir_ahead.c */
+void copy_prepare(struct copy *c); /* not FIBER; when appends were accepted */
+void copy_prepare_wait(struct copy *c); /* FIBER. Until nothing is being written beyond the appends */
+bool copy_must_stall(const struct copy *c, const struct segment_io *io);
+uint64_t copy_first_step(struct copy *c, enum file_op *ret_op, struct iovec *ret_iov); /* FIBER. What to make ready in a new file */
 
 /* segment_dir_pool.c. FIBER */
 int pool_open(struct segment_dir *d);

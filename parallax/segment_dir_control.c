@@ -59,6 +59,14 @@ static int space_check(struct segment_dir *d, const struct segment_io *io)
 	return 0;
 }
 
+static int file_wait(struct copy *c, struct file_io *io)
+{
+	struct job j;
+	job_init(&j, &c->dir->env->loop);
+	file_submit(c->file, io, &j);
+	return fiber_wait(&j);
+}
+
 /* Slots and block 0, in one write, and room for the first appends. */
 static int create_write(struct copy *c, const struct segment_header *h, bool recycled)
 {
@@ -71,15 +79,17 @@ static int create_write(struct copy *c, const struct segment_header *h, bool rec
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
 		copy_slot_encode(&c->slot, blocks + i * BLOCK_BYTES);
 	segment_header_encode(h, blocks + COPY_BASE);
-	c->allocated = recycled ? end : MIN(end, COPY_STEP_BYTES);
 	struct file_io size = { .op = FILE_TRUNCATE, .offset = end };
-	struct file_io room = { .op = FILE_ALLOCATE, .length = c->allocated };
-	struct job j;
-	job_init(&j, &c->dir->env->loop);
-	file_submit(c->file, &size, &j);
-	if (!recycled)
-		file_submit(c->file, &room, &j);
-	int r = fiber_wait(&j);
+	struct file_io room = { .offset = COPY_BASE, .iov_count = 1 };
+	struct iovec vec;
+	room.iov = &vec;
+	room.length = copy_first_step(c, &room.op, &vec);
+	c->ready = recycled ? UINT64_MAX : COPY_BASE + room.length;
+	c->ready_marked = COPY_BASE;
+	c->syncs_marked = 0;
+	int r = file_wait(c, &size);
+	if (r == 0 && !recycled)
+		r = file_wait(c, &room);
 	if (r == -EOPNOTSUPP || r == -ENOTSUP)
 		r = 0; /* a file system without allocation ahead */
 	if (r == 0)
@@ -253,10 +263,7 @@ static int footer_write(struct copy *c, const struct segment_footer *footer, con
 	int r = file_write_wait(c->file, buffer, bytes, at);
 	if (r == 0) { /* gives back what was allocated beyond, and is never more than the file had if that is full */
 		struct file_io io = { .op = FILE_TRUNCATE, .offset = at + bytes };
-		struct job j;
-		job_init(&j, &c->dir->env->loop);
-		file_submit(c->file, &io, &j);
-		r = fiber_wait(&j);
+		r = file_wait(c, &io);
 	}
 	if (r == 0)
 		r = copy_fdatasync(c);
@@ -305,6 +312,7 @@ static int control_seal(struct copy *c, struct segment_io *io)
 		return -EINVAL;
 	c->sealing = true;
 	copy_appends_wait(c);
+	copy_prepare_wait(c); /* the footer goes there */
 	int r = copy_scan(c);
 	uint32_t length = io->block, crc = io->crc;
 	if (PLANTED(segment_seal_no_cut) && r == 0) {
@@ -348,6 +356,7 @@ static int control_repair(struct copy *c, struct segment_io *io)
 	if (c->fenced_epoch != io->epoch)
 		return -EPERM;
 	copy_appends_wait(c);
+	copy_prepare_wait(c);
 	int r = c->scanned ? 0 : copy_scan(c);
 	if (r < 0)
 		return r;

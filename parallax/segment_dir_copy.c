@@ -135,8 +135,8 @@ static int copy_file_load(struct copy *c)
 	c->damaged = good < SLOT_COUNT;
 	c->broken |= c->slot.broken;
 	c->fenced_epoch = MAX(c->fenced_epoch, c->slot.fenced_epoch);
-	if (c->allocated == 0)
-		c->allocated = UINT64_MAX; /* nothing is appended to a copy of an earlier time */
+	if (c->ready == 0)
+		c->ready = UINT64_MAX; /* nothing is appended to a copy of an earlier time */
 	if (c->slot.sealed) {
 		c->unverified = false;
 		c->scanned = true;
