@@ -118,6 +118,7 @@ void volume_fail(struct volume *v, int status)
 	if (v->failed)
 		return;
 	v->failed = status;
+	v->sources.patient = false;
 	fail_waiting(v, -EIO);
 	struct log *l = &v->log;
 	struct link answered;

@@ -20,8 +20,6 @@ static bool all_answered(const struct volume *v)
 	return !v->log.syncing;
 }
 
-static bool away(int status) { return status == -ENOTCONN || status == -ETIMEDOUT || status == -ECONNRESET; }
-
 /* Makes [0, acked) of the segment durable and verified on its server. 0; -EIO for good; away. */
 static int settle_segment(struct volume *v, struct log_segment *g)
 {
@@ -123,7 +121,7 @@ static int mender(void *arg)
 		if (r == 0 || r == -EPERM || r == -EIO || r == -ENOMEM || r == -ESHUTDOWN)
 			break;
 		/* nobody can be reached, or there is no space: ask again; a closing volume doesn't wait for ever */
-		fiber_sleep(&v->env->loop, (away(r) ? 50 : 200) * NS_PER_MS);
+		fiber_sleep(&v->env->loop, (segment_away(r) ? 50 : 200) * NS_PER_MS);
 	}
 	if (r < 0)
 		volume_fail(v, r == -EPERM || r == -ESHUTDOWN ? r : -EIO);

@@ -7,6 +7,7 @@
  * written. Buffers are borrowed until completion and page aligned if the caller wants speed. */
 #ifndef AQ_SEGMENT_H
 #define AQ_SEGMENT_H
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -60,6 +61,12 @@ struct segment_io {
 	struct link link;
 	void *private;
 };
+
+/* The server can't be reached now; it may come back. */
+static inline bool segment_away(int status)
+{
+	return status == -ENOTCONN || status == -ETIMEDOUT || status == -ECONNRESET;
+}
 
 /* Errors: -EPERM fenced above the epoch (R18: the owner ends); -ESTALE another incarnation, doubtful
  * or broken; -EINVAL block is not the length; -EROFS sealed; -ENOENT; -EEXIST; -ENOSPC; -ENOTCONN,

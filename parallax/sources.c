@@ -8,6 +8,9 @@
 #include "core/fiber.h"
 #include "core/plant.h"
 
+/* How long a read waits before it asks again a server that can't be reached. */
+#define AWAY_NS (50 * NS_PER_MS)
+
 /* ---- opening ---- */
 
 static int source_add(struct sources *s, const struct volume_places *places, uint64_t volume, const struct meta_log *log,
@@ -128,6 +131,21 @@ static void read_start(struct block_read *r)
 	job_then(&r->job, read_done);
 }
 
+static void read_again(struct job *j)
+{
+	read_start(container_of(j, struct block_read, job));
+}
+
+static void read_wait(struct block_read *r)
+{
+	struct env *env = r->sources->env;
+	r->sources->retries++;
+	job_init(&r->job, &env->loop);
+	timer_init(&r->again);
+	timer_start(env, &r->again, AWAY_NS, &r->job);
+	job_then(&r->job, read_again);
+}
+
 static void read_done(struct job *j)
 {
 	struct block_read *r = container_of(j, struct block_read, job);
@@ -135,6 +153,10 @@ static void read_done(struct job *j)
 	if (status == -EBADMSG && r->attempts++ == 0) {
 		r->sources->retries++;
 		read_start(r);
+		return;
+	}
+	if (segment_away(status) && r->sources->patient && !r->sources->env->dead) {
+		read_wait(r);
 		return;
 	}
 	if (status) {

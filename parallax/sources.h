@@ -35,6 +35,9 @@ struct sources {
 	struct env *env;
 	struct source source[SOURCES_MAX]; /* the newest first */
 	unsigned count;
+	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
+	 * volume is open, so that opening it says what is missing, and again when it has failed. */
+	bool patient;
 	uint64_t retries, errors;
 };
 
@@ -48,6 +51,7 @@ struct block_read {
 	struct job job;
 	struct sources *sources;
 	struct segment_io io;
+	struct timer again;
 	const struct pointer *pointers;
 	const struct iovec *iov;
 	int iov_count;

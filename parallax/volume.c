@@ -232,6 +232,7 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 		volume_free(v);
 		return r;
 	}
+	v->sources.patient = true;
 	*ret_volume = v;
 	return 0;
 }
@@ -513,6 +514,7 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	d->size_bytes = s.size_bytes;
 	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
 	tree_init(&d->tree, env, sources_read_node, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
+	d->sources.patient = true;
 	*ret_reader = d;
 	return tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
 }
