@@ -68,6 +68,7 @@ struct volume_world {
 	struct snapshot *rolling_back; /* interrupted: it may have happened */
 	unsigned next_name, life;
 	uint64_t size_bytes;
+	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults;
 	/* this life's */
 	struct env *env, *server_env;
@@ -195,6 +196,14 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
+/* A server that is away, killed or cut off, makes requests wait; it fails none. */
+static void note_io(struct volume_world *w, int status)
+{
+	note_failure(w, status);
+	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->env->dead)
+		FAIL(w, "life %u: a request failed (%d), and nothing but connections had", LIFE(w), status);
+}
+
 static uint32_t pick_range(struct volume_world *w, uint32_t *ret_count)
 {
 	uint32_t sectors = oracle_sectors(w->oracle), count = 1 + (uint32_t)draw(w, draw(w, 4) ? 16 : OP_SECTORS_MAX);
@@ -218,7 +227,7 @@ static void client_write(struct volume_world *w, bool zero)
 		     : blk_write_wait(w->node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
 	if (!w->env->dead)
 		oracle_write_end(w->oracle, id, r == 0, flags & BLK_FUA);
-	note_failure(w, r);
+	note_io(w, r);
 	free(b);
 }
 
@@ -231,7 +240,7 @@ static void client_read(struct volume_world *w)
 	const char *why = r == 0 && !w->env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
-	note_failure(w, r);
+	note_io(w, r);
 	free(b);
 }
 
@@ -241,7 +250,7 @@ static void client_flush(struct volume_world *w)
 	int r = blk_op_wait(w->node, BLK_FLUSH, 0, 0, 0);
 	if (r == 0 && !w->env->dead)
 		oracle_flushed(w->oracle, began);
-	note_failure(w, r);
+	note_io(w, r);
 }
 
 static struct snapshot *snapshot_free_slot(struct volume_world *w)
@@ -552,8 +561,10 @@ static void life_work(struct volume_world *w, enum life_end how)
 		if (n == server_dies) {
 			sim_note(w->sim, "the server %s", server_power ? "loses power" : "is killed");
 			server_end(w, server_power);
-			if (server_power)
+			if (server_power) {
 				oracle_crash_server(w->oracle);
+				w->may_fail = true;
+			}
 			server_begin(w);
 		}
 	}
@@ -850,6 +861,7 @@ static void volume_run(struct scenario_run *run)
 		d->sync_error = draw(w, 4) == 0 ? 2000 : 0;
 	}
 	d->read_flip = draw(w, 4) == 0 ? 1000 : 0;
+	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
 	w->host = sim_host_create(w->sim, "host", 512 << 20, draw(w, 2) ? 512 : 4096);
