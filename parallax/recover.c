@@ -2,6 +2,7 @@
  * listed. Nothing is served before the one transaction that fixes the lengths and lists our first segments. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -110,7 +111,7 @@ static int load_space(struct volume *v, struct report *report)
 			r = space_decode(&v->space, bytes, v->meta.space.length);
 		free(bytes);
 		if (r < 0)
-			return report_set(report, r, "its space table can't be read");
+			return report_set(report, r, "its space table can't be read: %s", strerror(-r));
 	} else {
 		v->space.mapped = v->meta.mapped_blocks; /* a clone begins with its parent's */
 	}

@@ -209,9 +209,11 @@ static int home_entry(void *arg, const char *key, const struct catalog_value *va
 bool store_has_volume(struct store *s, uint64_t id)
 {
 	struct meta_log *log = malloc(sizeof *log);
-	bool has = log && meta_get_log(s->catalog, id, log, NULL) == 0;
+	int r = log ? -ETIMEDOUT : -ENOMEM;
+	for (unsigned attempt = 0; r == -ETIMEDOUT && attempt < 100; attempt++)
+		r = meta_get_log(s->catalog, id, log, NULL);
 	free(log);
-	return has;
+	return r == 0;
 }
 
 int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
