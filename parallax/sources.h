@@ -24,17 +24,19 @@ struct volume_places {
 	void *arg;
 };
 
-enum { SOURCES_MAX = 32 };
+enum { SOURCES_MAX = 1024 }; /* a clone of a clone …: volumes whose segments one volume may read, itself included */
 
 struct source {
-	uint64_t above;   /* segments with greater ids, up to the next source's */
+	uint64_t above;   /* segments with greater ids, up to those of the source before */
 	struct segment_server *server;
+	uuid home;        /* the server's, if it is of the cluster; then one connection serves all sources there */
+	bool embedded, shared;
 };
 
 struct sources {
 	struct env *env;
-	struct source source[SOURCES_MAX]; /* the newest first */
-	unsigned count;
+	struct source *source; /* the newest first */
+	unsigned count, room;
 	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
 	 * volume is open, so that opening it says what is missing, and again when it has failed. */
 	bool patient;
@@ -45,6 +47,8 @@ struct sources {
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
 		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report);
 void sources_close(struct sources *s); /* FIBER; closes all servers, own included */
+/* FIBER. How many volumes' segments a clone of `volume` would read; -errno. */
+int sources_depth(struct catalog *catalog, uint64_t volume);
 
 /* A run of blocks that lie side by side in one segment. */
 struct block_read {

@@ -239,6 +239,9 @@ static int clone_prepare(struct store *s, const char *snapshot, const char *name
 		r = report_set(report, -EINVAL, "'%s' is not a snapshot (give VOLUME@SNAPSHOT; take one first: aquifer snapshot create)", snapshot);
 	if (r == 0)
 		r = store_find_snapshot(s->places, volume, snap, &id, &mark, report);
+	int depth = r == 0 ? sources_depth(s->catalog, id) : 0;
+	if (depth > SOURCES_MAX)
+		r = report_set(report, -EMLINK, "it would be a clone of a clone … more than %d deep (export the snapshot and import it)", SOURCES_MAX);
 	if (r == 0)
 		r = store_want_root(s->places, id, mark, s, report);
 	if (r == 0)
@@ -261,6 +264,22 @@ int store_clone(struct store *s, const char *snapshot, const char *name, struct 
 
 /* ---- rollback (R24) ---- */
 
+/* Volumes that are gone leave the history: without snapshots of its own none outlives the rollback. */
+static void prune_history(struct store *s, struct meta_name *named)
+{
+	uint32_t kept = 0;
+	char key[META_KEY_BYTES];
+	for (uint32_t i = 0; i < named->history_count; i++) {
+		struct catalog_value v;
+		meta_key_log(named->history[i], key);
+		int r = catalog_get(s->catalog, key, &v);
+		catalog_value_free(&v);
+		if (r != -ENOENT) /* also when the catalog doesn't say */
+			named->history[kept++] = named->history[i];
+	}
+	named->history_count = kept;
+}
+
 static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, struct report *report)
 {
 	char keys[6][META_KEY_BYTES];
@@ -275,6 +294,8 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		r = meta_get_log(s->catalog, named.volume, old, &old_revision);
 	if (r == 0 && places_holder_alive(s->places, &old_owner))
 		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", old_owner.holder);
+	if (r == 0)
+		prune_history(s, &named);
 	if (r == 0 && named.history_count == META_HISTORY_MAX)
 		r = report_set(report, -EMLINK, "it was rolled back %d times and keeps snapshots of each (clone it and delete it)", META_HISTORY_MAX);
 	if (r < 0) {
