@@ -200,6 +200,8 @@ static int list_own(struct recovery *c, struct report *report)
 		publish_begin(v, p);
 		*before = p->log;
 		record_cuts(c, &p->log);
+		if (before->segment_count) /* they are to be in the space table, also if there is nothing to replay in them */
+			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
 		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD);
 		if (r < 0) {

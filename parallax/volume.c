@@ -239,6 +239,17 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 
 /* ---- closing ---- */
 
+/* Segments that were listed and never used: nobody knows them once they aren't listed, unless a checkpoint came by. */
+static void delete_unused(struct volume *v)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = g->meta.id, .epoch = v->epoch };
+		if (g->acked <= 1)
+			segment_wait(v->server, &io); /* a kill right here leaves an empty segment behind */
+	}
+}
+
 /* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
 static int publish_closed(struct volume *v)
 {
@@ -265,6 +276,8 @@ static int publish_closed(struct volume *v)
 	int r = publish_commit(p);
 	if (r == 0 && g && g->acked > 1)
 		log_seal(v, g);
+	if (r == 0)
+		delete_unused(v);
 	free(bytes);
 	free(p);
 	return r;
@@ -278,7 +291,13 @@ static int close_cleanly(struct volume *v)
 		r = checkpoint_run(v);
 	while (r == 0 && v->log.mending)
 		fiber_sleep(&v->env->loop, NS_PER_MS);
-	return r ? r : v->failed ? v->failed : publish_closed(v);
+	if (r == 0)
+		r = v->failed;
+	if (r == 0) {
+		v->closing = true; /* nobody creates segments any more */
+		r = publish_closed(v);
+	}
+	return r;
 }
 
 int volume_close(struct volume *v)
