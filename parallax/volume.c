@@ -204,6 +204,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		r = recover(v, report);
 	if (r == 0)
 		r = log_roll_start(v);
+	/* snapshots that were replayed get their roots now: somebody may be waiting to read them */
+	v->checkpoint_wanted |= v->mark_count > 0;
 	if (r == 0)
 		r = checkpoint_start(v);
 	return r;
