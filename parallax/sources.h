@@ -19,6 +19,8 @@ struct volume_places {
 	int (*snapshot_idle)(void *arg, uint64_t volume, uint64_t mark_seq);
 	/* FIBER. Ends a holder on this host for good (R34, --force); -EBUSY if it can't. NULL: nobody can be evicted. */
 	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
+	/* FIBER. Is the process that an owner record names alive on this host? NULL: nobody knows, it may be. */
+	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
 	/* FIBER. A server of the cluster, by id. */
 	int (*open_remote)(void *arg, const uuid *server, struct segment_server **ret, struct report *report);
 	void *arg;

@@ -131,12 +131,23 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 
 /* ---- holders ---- */
 
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner)
+{
+	for (unsigned waited_ms = 0;; waited_ms += 50) {
+		*ret_owner = (struct meta_owner){ 0 };
+		if (meta_get_owner(p->catalog, volume, ret_owner, NULL) < 0 || !places_holder_alive(p, ret_owner))
+			return false;
+		if (strcmp(ret_owner->holder, VOLUME_MAINTENANCE) != 0 || waited_ms >= VOLUME_MAINTENANCE_MS)
+			return true;
+		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);
+	}
+}
+
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report)
 {
 	struct meta_owner o;
-	int r = meta_get_owner(s->catalog, volume, &o, NULL);
-	if (r < 0 || !places_holder_alive(s->places, &o))
+	if (!store_holder(s->places, volume, &o))
 		return -ENXIO;
 	struct store_holder h;
 	snprintf(h.text, sizeof h.text, "%s", o.holder);
@@ -145,7 +156,7 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 	if (!s->forward || !h.control[0])
 		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
 	char *json = NULL;
-	r = s->forward(s->forward_arg, &h, verb, args, &json, report);
+	int r = s->forward(s->forward_arg, &h, verb, args, &json, report);
 	free(json);
 	return r;
 }
@@ -154,7 +165,7 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 {
 	char host[64] = "";
 	gethostname(host, sizeof host - 1);
-	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = "maintenance", .host = host,
+	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = host,
 				    .pid = (uint64_t)getpid() };
 	return volume_open(p->env, &open, ret_volume, report);
 }
@@ -453,7 +464,7 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	int r = find_name(s->catalog, from, &named, &revision, report);
 	struct meta_owner owner;
 	/* its holder is asked for it by the name it was attached under */
-	if (r == 0 && meta_get_owner(s->catalog, named.volume, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+	if (r == 0 && store_holder(s->places, named.volume, &owner))
 		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
 	if (r < 0)
 		return r;

@@ -20,6 +20,8 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report);
 
+/* Who has the volume attached: true, and its record. A command that has it for maintenance is waited for, up to VOLUME_MAINTENANCE_MS. */
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner);
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report);

@@ -288,7 +288,7 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 	if (r == 0)
 		r = meta_get_name(s->catalog, name, &named, NULL);
 	struct meta_owner owner;
-	if (r == 0 && meta_get_owner(s->catalog, named.volume, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+	if (r == 0 && store_holder(s->places, named.volume, &owner))
 		return report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
 	if (r == 0)
 		r = doom_snapshots(s, named.volume, with_snapshots, report);

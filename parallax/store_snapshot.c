@@ -355,7 +355,7 @@ int store_snapshot_rollback(struct store *s, const char *name, struct report *re
 	int r = log ? store_name_split(name, volume, snapshot, report) : -ENOMEM;
 	if (r == 0)
 		r = store_find_volume(s->places, volume, &before, report);
-	if (r == 0 && meta_get_owner(s->catalog, before, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+	if (r == 0 && store_holder(s->places, before, &owner))
 		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", owner.holder);
 	if (r == 0)
 		r = clone_prepare(s, name, volume, log, &id, report);

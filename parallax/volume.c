@@ -26,11 +26,20 @@ static int held(const struct meta_owner *o, struct report *report)
 			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
 }
 
+/* Whoever has the lock will soon let it go: a command that maintains the volume, or a process that is about to
+ * say who it is, or that has died. */
+static bool lock_is_passing(const struct volume_places *p, const struct meta_owner *owner)
+{
+	return owner->state == OWNER_FREE || strcmp(owner->holder, VOLUME_MAINTENANCE) == 0 ||
+	       (p->holder_alive && !p->holder_alive(p->arg, owner));
+}
+
 /* The place where its segments are, locked against a second opener on this host (R34). */
 static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	const struct volume_places *p = how->places;
 	int r = -EBUSY;
+	unsigned waited_ms = 0;
 	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
 		struct meta_owner owner;
 		struct report cause = { "" };
@@ -43,6 +52,12 @@ static int open_place(struct volume *v, const struct volume_open *how, struct re
 		}
 		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
 			owner = (struct meta_owner){ 0 };
+		if (!how->force && lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
+			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+			waited_ms += 20;
+			attempt--;
+			continue;
+		}
 		if (!how->force || attempt > 0)
 			return held(&owner, report);
 		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */

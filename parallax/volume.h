@@ -19,6 +19,10 @@ struct volume_limits {             /* 0 means the default */
 	uint32_t window;           /* records in flight */
 };
 
+/* The holder that commands are which open an idle volume themselves, for moments. */
+#define VOLUME_MAINTENANCE "maintenance"
+enum { VOLUME_MAINTENANCE_MS = 10000 }; /* for so long others wait for one */
+
 struct volume_open {
 	struct catalog *catalog;
 	const struct volume_places *places;
