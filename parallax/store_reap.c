@@ -91,6 +91,34 @@ static bool has_clones(struct store *s, uint64_t volume)
 	return catalog_list(s->catalog, prefix, is_clone, NULL) != 0;
 }
 
+struct marks {
+	uint64_t *marks;
+	size_t count;
+};
+
+static int note_mark(void *arg, const struct meta_snapshot *m)
+{
+	struct marks *l = arg;
+	uint64_t *marks = realloc(l->marks, (l->count + 1) * sizeof *marks);
+	if (!marks)
+		return -ENOMEM;
+	l->marks = marks;
+	l->marks[l->count++] = m->mark_seq;
+	return 0;
+}
+
+/* Somebody reads a snapshot that was deleted meanwhile. Also when the catalog doesn't say. */
+static bool has_readers(struct store *s, uint64_t volume)
+{
+	const struct volume_places *p = &s->places->ops;
+	struct marks l = { 0 };
+	bool read = p->snapshot_idle && store_each_snapshot(s->catalog, volume, note_mark, &l) != 0;
+	for (size_t i = 0; !read && p->snapshot_idle && i < l.count; i++)
+		read = p->snapshot_idle(p->arg, volume, l.marks[i]) != 0;
+	free(l.marks);
+	return read;
+}
+
 static int is_droppable(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
@@ -139,7 +167,7 @@ static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 	if (r == 0)
 		r = store_each_snapshot(s->catalog, volume, census_entry, c);
 	if (r == 0 && log->doomed && c->alive == 0 && !has_clones(s, volume))
-		r = destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
+		r = !has_readers(s, volume) && destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
 	else if (r == 0)
 		r = reap_some(s, volume, log, c) ? 0 : -EAGAIN;
 	free(c);

@@ -97,9 +97,18 @@ aquifer image convert web9 "$dir/converted.raw"
 cmp "$dir/head.raw" "$dir/converted.raw" || fail "convert"
 
 refused 1 'snapshot' aquifer volume delete web9
+uri=$(aquifer attach web9@two --as nbd --name reader)
 aquifer snapshot delete web9@two
 aquifer volume delete web9 --with-snapshots
 aquifer volume delete copy
 aquifer volume delete again
 [ "$(aquifer volume list --json | jq length)" -eq 0 ] || fail "volumes are left: $(aquifer volume list)"
+
+# What somebody reads stays until they have gone; then it goes with the next deletion.
+qemu-img convert -f raw -O raw "$uri" "$dir/read.raw" || fail "a deleted snapshot can't be read by who has it"
+cmp "$dir/read.raw" "$dir/two.raw" || fail "a deleted snapshot reads as something else"
+aquifer detach reader
+aquifer volume create last 4K
+aquifer volume delete last
+[ -z "$(ls "$AQUIFER_ROOT/var/lib/aquifer/volumes")" ] || fail "space is left: $(ls "$AQUIFER_ROOT/var/lib/aquifer/volumes")"
 nothing_left
