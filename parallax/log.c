@@ -58,6 +58,7 @@ struct log_segment *log_segment_add(struct volume *v, const struct meta_segment 
 		return NULL;
 	g->meta = *meta;
 	g->next = g->acked = g->synced = 1;
+	link_init(&g->retained);
 	link_push(&v->log.segments, &g->link);
 	return g;
 }
@@ -66,6 +67,7 @@ void log_segment_drop(struct volume *v, struct log_segment *g)
 {
 	if (v->log.current == g)
 		v->log.current = NULL;
+	log_retain_drop(v, g, UINT32_MAX);
 	link_drop(&g->link);
 	free(g);
 }
@@ -283,7 +285,7 @@ static bool turn_segment(struct volume *v)
 static bool writes_may_go(struct volume *v)
 {
 	const struct volume_write *first = container_of(v->log.writes.next, struct volume_write, link);
-	if (v->tree.dirty_count > v->node_limit * 2)
+	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v))
 		return false;
 	return log_room(v) > checkpoint_reserve(v) + (first->clear ? 0 : LOG_CLEAR_ROOM);
 }
@@ -338,6 +340,7 @@ static void record_acked(struct volume *v, struct log_record *r)
 	l->acked_crc = r->head.header_crc;
 	g->acked = r->head.block + record_blocks(&r->head);
 	g->acked_crc = r->head.header_crc;
+	log_retain(v, r);
 	link_drop(&r->link);
 	l->flying_count--;
 	link_push(&l->applying, &r->link);

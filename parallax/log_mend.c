@@ -4,8 +4,8 @@
  * not acknowledged is sent again, same seq, in a fresh segment. Flushes wait meanwhile.
  *
  * The server may be away for long: then requests wait and the mender asks again. A copy that
- * lost what it had acknowledged (power loss) or that is broken ends the volume with EIO (R14): with a
- * single copy there is nothing to refill it from. */
+ * lost what it had acknowledged (power loss) is filled up from memory (log_retain.c); one that is broken ends the
+ * volume with EIO (R14): with a single copy there is nothing else. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -27,8 +27,13 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 	int r = segment_wait(v->server, &io);
 	if (r < 0)
 		return r == -ENOENT && g->acked == 1 ? 0 : r;
-	if (io.state == COPY_BROKEN || io.length < g->acked)
+	if (io.state == COPY_BROKEN)
 		return -EIO;
+	if (io.length < g->acked) { /* it lost power (R14) */
+		r = log_retain_refill(v, g, io.length);
+		if (r < 0)
+			return r;
+	}
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked };
 	r = segment_wait(v->server, &io);
 	if (r == 0)
@@ -80,7 +85,7 @@ static int mend_once(struct volume *v)
 	int r = settle_all(v);
 	if (r == 0) {
 		cut_all(v, &p->log);
-		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD);
+		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
 	}
 	if (r < 0) {
 		publish_abort(p);
@@ -104,6 +109,7 @@ static int mend_once(struct volume *v)
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		if (r == 0 && g->acked > 1)
 			log_seal(v, g);
+		log_retain_drop(v, g, UINT32_MAX);
 		free(g);
 	}
 	return r;

@@ -28,7 +28,7 @@ static struct log_segment *finished_uncut(struct volume *v)
 }
 
 /* One id above last_id, created on the server. */
-static int create_one(struct volume *v, uint64_t above, struct meta_segment *ret)
+static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
 {
 	uint64_t id;
 	int r = catalog_counter_take(v->catalog, "counter/segment", above, 1, &id);
@@ -38,20 +38,20 @@ static int create_one(struct volume *v, uint64_t above, struct meta_segment *ret
 				  .ensemble_count = 1,
 				  .ensemble = { { v->server->id, v->server->incarnation } } };
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch, .incarnation = v->server->incarnation,
-				 .header = { id, v->meta.volume, v->epoch, g.salt, g.size_blocks } };
+				 .reserve = reserve, .header = { id, v->meta.volume, v->epoch, g.salt, g.size_blocks } };
 	r = segment_wait(v->server, &io);
 	if (r == 0)
 		*ret = g;
 	return r;
 }
 
-int log_create_segments(struct volume *v, struct meta_log *log, unsigned count)
+int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve)
 {
 	int r = 0;
 	for (unsigned i = 0; r == 0 && i < count; i++) {
 		if (log->segment_count == META_SEGMENTS_MAX)
 			return -EMLINK;
-		r = create_one(v, log->last_id, &log->segments[log->segment_count]);
+		r = create_one(v, log->last_id, reserve, &log->segments[log->segment_count]);
 		if (r == 0)
 			log->last_id = log->segments[log->segment_count++].id;
 	}
@@ -99,7 +99,8 @@ static int roll(struct volume *v)
 		done = NULL;
 	uint32_t before = p->log.segment_count;
 	unsigned ahead = segments_ahead(v);
-	r = log_create_segments(v, &p->log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : 0);
+	r = log_create_segments(v, &p->log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : 0,
+				/* reserve= */ v->frees_only || (v->log.full && log_room(v) <= checkpoint_reserve(v)));
 	bool full = r == -ENOSPC;
 	if (v->log.mending || (r < 0 && !(done && full))) {
 		publish_abort(p);

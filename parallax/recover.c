@@ -203,7 +203,7 @@ static int list_own(struct recovery *c, struct report *report)
 		if (before->segment_count) /* they are to be in the space table, also if there is nothing to replay in them */
 			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
-		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD);
+		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
 		if (r < 0) {
 			report_set(report, r, r == -ENOSPC ? "there is no space for its log" : "a segment can't be created");
 			publish_abort(p);

@@ -308,6 +308,38 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 	return r;
 }
 
+/* The epoch goes up: whatever a dead owner's transaction of unknown outcome would still do (publish a snapshot), it can't any
+ * more. */
+static int fence_idle(struct store *s, uint64_t volume)
+{
+	char key[META_KEY_BYTES];
+	meta_key_owner(volume, key);
+	for (unsigned attempt = 0; attempt < 100; attempt++) {
+		struct meta_owner owner;
+		uint64_t revision;
+		size_t length = 0;
+		int r = meta_get_owner(s->catalog, volume, &owner, &revision);
+		if (r < 0)
+			return r;
+		owner.epoch++;
+		owner.state = OWNER_FREE;
+		uint8_t *bytes = meta_owner_encode(&owner, &length);
+		struct catalog_txn *t = malloc(sizeof *t);
+		r = bytes && t ? 0 : -ENOMEM;
+		if (r == 0) {
+			catalog_txn_init(t);
+			catalog_txn_compare(t, key, revision);
+			catalog_txn_put(t, key, bytes, length);
+			r = store_txn(s->catalog, t);
+		}
+		free(t);
+		free(bytes);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -EAGAIN;
+}
+
 int store_volume_delete(struct store *s, const char *name, bool with_snapshots, struct report *report)
 {
 	struct meta_name named;
@@ -318,6 +350,8 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 	struct meta_owner owner;
 	if (r == 0 && store_holder(s->places, named.volume, &owner))
 		return report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
+	if (r == 0)
+		r = fence_idle(s, named.volume);
 	if (r == 0)
 		r = doom_snapshots(s, named.volume, with_snapshots, report);
 	for (uint32_t i = 0; r == 0 && i < named.history_count; i++)

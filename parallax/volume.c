@@ -154,6 +154,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	v->catalog = how->catalog;
 	v->places = how->places;
 	v->id = how->volume;
+	v->frees_only = how->frees_only;
 	set_limits(v, &how->limits);
 	fiber_mutex_init(&v->publishing);
 	fiber_mutex_init(&v->checkpointing);
@@ -230,7 +231,7 @@ static void stop_fibers(struct volume *v)
 {
 	v->closing = true;
 	timer_cancel(v->env, &v->tick);
-	while (v->log.fibers || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
+	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->log.changed);
 		fiber_sleep(&v->env->loop, NS_PER_MS / 10);

@@ -30,6 +30,7 @@ struct volume_open {
 	const char *holder, *control, *host; /* for the owner record */
 	uint64_t pid;
 	bool force;                /* fence a holder that still lives */
+	bool frees_only;           /* no guest: it may use the space kept for freeing (R32) */
 	struct volume_limits limits;
 };
 

@@ -33,6 +33,7 @@ struct log_segment {
 	uint32_t synced;        /* length known durable */
 	uint32_t acked_crc;     /* header CRC of the last record within acked; 0: none */
 	bool finished, cut;     /* no more records; recorded in the catalog */
+	struct link retained;   /* acknowledged, not synced: log_retain.c */
 	struct link link;
 };
 
@@ -92,6 +93,11 @@ struct log {
 	uint64_t sync_seq;
 	struct segment_io *sync_ios;
 	unsigned sync_count;
+	/* log_retain.c */
+	uint64_t retained_bytes;
+	bool retain_syncing;
+	struct job retain_job;
+	struct volume_flush retain_flush;
 	/* fibers */
 	struct fiber_cond changed;  /* something the roller, the mender or a checkpoint waits for may have happened */
 	unsigned fibers;
@@ -124,7 +130,7 @@ struct volume {
 	struct space space;
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
-	bool closing;
+	bool closing, frees_only;       /* frees_only: opened to free space, not for a guest */
 	/* applying */
 	struct {
 		struct job job;
@@ -173,13 +179,20 @@ struct log_segment *log_segment_add(struct volume *v, const struct meta_segment 
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */
 void volume_fail(struct volume *v, int status);
+/* log_retain.c */
+void log_retain(struct volume *v, const struct log_record *r); /* it is acknowledged */
+void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced);
+bool log_retain_full(const struct volume *v);
+/* FIBER. The server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
+int log_retain_refill(struct volume *v, struct log_segment *g, uint32_t length);
 /* log_sync.c */
 int log_flush_wait(struct volume *v);   /* FIBER */
 void log_flush_kick(struct volume *v);
 void log_flush_fail(struct volume *v);
 /* log_roll.c: FIBERs that live as long as the volume */
 int log_roll_start(struct volume *v);
-int log_create_segments(struct volume *v, struct meta_log *log, unsigned count); /* FIBER: on the server and in `log` */
+/* FIBER. On the server and in `log`. `reserve`: may use what servers keep back for what frees space or must go on (R32). */
+int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
 void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */

@@ -561,10 +561,8 @@ static void life_work(struct volume_world *w, enum life_end how)
 		if (n == server_dies) {
 			sim_note(w->sim, "the server %s", server_power ? "loses power" : "is killed");
 			server_end(w, server_power);
-			if (server_power) {
+			if (server_power)
 				oracle_crash_server(w->oracle);
-				w->may_fail = true;
-			}
 			server_begin(w);
 		}
 	}
