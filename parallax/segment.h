@@ -33,7 +33,7 @@ enum segment_op {
 enum copy_state {
 	COPY_WHOLE,    /* has everything it answered */
 	COPY_DOUBTFUL, /* has at least what it synced */
-	COPY_BROKEN,   /* a sync failed: for good */
+	COPY_BROKEN,   /* a sync failed, or something that was synced is missing: for good */
 	COPY_ABSENT,
 };
 
@@ -56,6 +56,7 @@ struct segment_io {
 	uint32_t last_crc;            /* of the last whole record's header; 0 if none */
 	uint64_t last_seq;
 	uint64_t fenced_epoch;
+	bool lost_synced;             /* broken, and not even what was synced is there */
 	/* the implementation's until completion */
 	struct job *parent;
 	struct link link;

@@ -156,8 +156,9 @@ void dir_path(const struct segment_dir *d, char ret_path[DIR_PATH_MAX], const ch
 int dir_server_start(struct segment_dir *d, const struct segment_dir_options *options, struct report *report);
 int dir_server_write(struct segment_dir *d);
 
-/* segment_dir_copy.c. All FIBER, the copy's mutex held, but for copy_state(). */
+/* segment_dir_copy.c. All FIBER, the copy's mutex held, but for the first two. */
 enum copy_state copy_state(const struct copy *c);
+bool copy_lost_synced(const struct copy *c);   /* something that was synced is missing, as far as it shows */
 int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
 int copy_scan(struct copy *c);                 /* after copy_load() */
 /* An earlier process may have died between writing and syncing what this one reads: before anything is

@@ -25,6 +25,7 @@ static void results_fill(const struct copy *c, struct segment_io *io)
 	io->last_crc = c->exists ? c->last_crc : 0;
 	io->last_seq = c->exists ? c->last_seq : 0;
 	io->fenced_epoch = c->fenced_epoch;
+	io->lost_synced = copy_lost_synced(c);
 }
 
 /* ---- create ---- */

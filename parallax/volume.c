@@ -217,7 +217,7 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r == 0)
 		r = open_tree(v);
 	if (r == 0)
-		r = recover(v, report);
+		r = recover(v, how->accept_flushed, report);
 	if (r == 0)
 		r = log_roll_start(v);
 	/* snapshots that were replayed get their roots now: somebody may be waiting to read them */

@@ -213,7 +213,7 @@ void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoi
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */
-int recover(struct volume *v, struct report *report);
+int recover(struct volume *v, bool accept_flushed, struct report *report);
 /* replay.c: FIBER. Walks the log's records from `from` on, in order, through the segments of v->meta; `length` gives how far
  * each goes, by index. `record` is called for each, with entries and checksums in place. */
 struct replay {

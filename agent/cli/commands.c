@@ -9,6 +9,8 @@ static const struct argp_option attach_options[] = {
 	{ "listen", CLI_LISTEN, "ADDR:PORT", 0, "With --as nbd: a TCP port instead of a unix socket", 0 },
 	{ "read-only", CLI_READ_ONLY, NULL, 0, "Nothing can be written through the device", 0 },
 	{ "force", CLI_FORCE, NULL, 0, "Fence another holder of the volume or image", 0 },
+	{ "accept-flushed", CLI_ACCEPT_FLUSHED, NULL, 0,
+	  "Where a disk write failed: go on with what was flushed, without the writes that came after", 0 },
 	{ 0 },
 };
 static const struct argp_option detach_options[] = {
