@@ -121,6 +121,7 @@ void volume_fail(struct volume *v, int status)
 		return;
 	v->failed = status;
 	v->sources.patient = false;
+	v->sources.unsettled = NULL;
 	fail_waiting(v, -EIO);
 	struct log *l = &v->log;
 	struct link answered;

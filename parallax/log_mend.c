@@ -161,3 +161,20 @@ void log_trouble(struct volume *v, int status)
 		volume_fail(v, -ENOMEM);
 	}
 }
+
+bool log_unsettled(void *volume)
+{
+	struct volume *v = volume;
+	if (v->failed || v->closing)
+		return false;
+	if (v->log.mending)
+		return true;
+	link_for(l, &v->log.segments) {
+		struct log_segment *g = container_of(l, struct log_segment, link);
+		if (!g->cut && g->acked > g->synced && g->meta.ensemble[0].incarnation != v->server->incarnation) {
+			log_trouble(v, -ESTALE);
+			return true;
+		}
+	}
+	return false;
+}

@@ -201,12 +201,14 @@ static void read_done(struct job *j)
 		read_start(r);
 		return;
 	}
-	if (segment_away(status) && r->sources->patient && !r->sources->env->dead) {
+	struct sources *s = r->sources;
+	bool again = segment_away(status) ? s->patient : status && s->unsettled && s->unsettled(s->unsettled_arg);
+	if (again && !s->env->dead) {
 		read_wait(r);
 		return;
 	}
 	if (status) {
-		r->sources->errors++;
+		s->errors++;
 		status = status == -EBADMSG ? -EIO : status;
 	}
 	job_put(r->parent, status);

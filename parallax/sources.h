@@ -42,6 +42,9 @@ struct sources {
 	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
 	 * volume is open, so that opening it says what is missing, and again when it has failed. */
 	bool patient;
+	/* Asked when a read failed: may its server be about to be given back what it lost (R14)? Then it is read again. NULL: no. */
+	bool (*unsettled)(void *arg);
+	void *unsettled_arg;
 	uint64_t retries, errors;
 };
 

@@ -251,6 +251,8 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 		return r;
 	}
 	v->sources.patient = true;
+	v->sources.unsettled = log_unsettled;
+	v->sources.unsettled_arg = v;
 	*ret_volume = v;
 	return 0;
 }

@@ -197,6 +197,8 @@ int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
 void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */
 /* log_mend.c */
+/* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
+bool log_unsettled(void *volume);
 void log_trouble(struct volume *v, int status);
 /* apply.c */
 void apply_run(struct volume *v);
