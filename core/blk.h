@@ -95,6 +95,7 @@ struct blk_open {                     /* what open() is given */
 	const char *root;             /* AQUIFER_ROOT, "" if none */
 	bool read_only;               /* nothing above will write */
 	bool force;                   /* take over from another holder where that can be done safely */
+	bool accept_flushed;          /* go on with what was flushed where later writes are lost */
 };
 
 struct blk_driver {

@@ -1,4 +1,4 @@
-# The loop export against qemu-storage-daemon's: SECONDS per measurement, ROUNDS of them.
+# bench-loop: the loop export against qemu-storage-daemon's: SECONDS per measurement, ROUNDS of them.
 SECONDS ?= 3
 ROUNDS  ?= 3
 bench-loop: $(B)/aquifer-tapdisk

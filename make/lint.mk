@@ -1,4 +1,4 @@
-# House rules that a script can check: env leaks, layers, left-overs, tables, long files, cppcheck. Takes seconds.
+# tidy: house rules that a script can check: env leaks, layers, left-overs, tables, long files, cppcheck. Takes seconds.
 # CLANG_TIDY=1 adds clang-tidy, which takes minutes.
 
 tidy: $(B)/libaquifer.a

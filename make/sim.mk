@@ -1,5 +1,5 @@
-# The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), `make sim SEED=n`
-# one of them again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
+# The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), and some of them twice, because a
+# seed must be a run; `make sim SEED=n` runs one again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
 # simulator finds each of tests/sim/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
 SEEDS    ?= 100
 FIRST    ?= 1
@@ -12,6 +12,7 @@ $(B)/sim: $(B)/obj/tests/unit/blktest.o
 
 sim: $(B)/sim
 	$(Q)$(B)/sim $(SIM_ARGS)
+	$(Q)$(if $(SEED),,$(B)/sim $(if $(SCENARIO),--scenario $(SCENARIO)) --twice --seeds 10)
 
 mutants:
 	+$(Q)$(MUTANTS_MAKE) build/mutants/sim

@@ -217,7 +217,7 @@ static int find_drop(void *arg, const char *key, const struct catalog_value *val
 	(void)key;
 	struct checkpoint *c = arg;
 	struct meta_snapshot s;
-	if (meta_snapshot_decode(value->bytes, value->length, &s) < 0 || !s.doomed || s.clones || s.readers)
+	if (meta_snapshot_decode(value->bytes, value->length, &s) < 0 || !s.doomed)
 		return 0;
 	if (c->drop_count == DROPS_MAX || !s.has_root) { /* its root comes with this checkpoint */
 		c->drops_left = true;
@@ -252,6 +252,25 @@ static int drop_list(struct checkpoint *c, const struct drop *d, unsigned *reads
 	return r == 0 && *ret_whole ? space_drop_finish(&v->space, d->mark_seq) : r;
 }
 
+static int count_key(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)key;
+	(void)value;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* Clones and readers keep it; a doomed one gets no new ones, so what is found is for good. */
+static bool is_held(struct volume *v, uint64_t mark_seq)
+{
+	const struct volume_places *p = v->places;
+	char prefix[META_KEY_BYTES];
+	unsigned clones = 0;
+	meta_key_snapshot_clones(v->id, mark_seq, prefix);
+	return catalog_list(v->catalog, prefix, count_key, &clones) < 0 || clones > 0 ||
+	       (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
+}
+
 static int drop_doomed(struct checkpoint *c)
 {
 	struct volume *v = c->v;
@@ -268,9 +287,8 @@ static int drop_doomed(struct checkpoint *c)
 	unsigned reads = 0, kept = 0;
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++) {
 		bool whole = false;
-		const struct volume_places *p = v->places;
-		if (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, c->drops[i].mark_seq) != 0)
-			continue; /* its readers keep it; looked at again when a checkpoint is asked for */
+		if (is_held(v, c->drops[i].mark_seq))
+			continue; /* looked at again when a checkpoint is asked for */
 		r = drop_list(c, &c->drops[i], &reads, &whole);
 		if (whole)
 			c->drops[kept++] = c->drops[i];
@@ -388,6 +406,7 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	publish_begin(v, p);
 	p->log.root = (struct meta_root){ tree_version_root(&c->head), c->head.level, 0 };
 	p->log.space = c->space;
+	p->log.node_end = c->version_end;
 	p->log.generation++;
 	p->log.from_position = c->from_position;
 	p->log.from_seq = c->from_seq;
@@ -453,7 +472,6 @@ static void release(struct checkpoint *c, int status)
 		link_splice(&v->marks, &c->marks);
 		v->mark_count += c->mark_count;
 		v->checkpoint_wanted |= !v->failed;
-		v->doomed_unknown |= c->drop_count > 0; /* their lists are dealt with, their keys are still there */
 		checkpoint_dirty(v);
 		return;
 	}

@@ -58,6 +58,7 @@ struct log_segment *log_segment_add(struct volume *v, const struct meta_segment 
 		return NULL;
 	g->meta = *meta;
 	g->next = g->acked = g->synced = 1;
+	link_init(&g->retained);
 	link_push(&v->log.segments, &g->link);
 	return g;
 }
@@ -66,6 +67,7 @@ void log_segment_drop(struct volume *v, struct log_segment *g)
 {
 	if (v->log.current == g)
 		v->log.current = NULL;
+	log_retain_drop(v, g, UINT32_MAX);
 	link_drop(&g->link);
 	free(g);
 }
@@ -91,9 +93,11 @@ static void fail_writes(struct volume *v, int status)
 		end_write(container_of(k, struct volume_write, link), status);
 }
 
-static void fail_appends(struct volume *v, int status)
+static void fail_waiting(struct volume *v, int status)
 {
-	for (struct link *k; (k = link_pop(&v->log.appends));)
+	struct log *l = &v->log;
+	fail_writes(v, status);
+	for (struct link *k; (k = link_pop(&l->appends));)
 		job_put(container_of(k, struct log_append, link)->parent, status);
 }
 
@@ -116,8 +120,9 @@ void volume_fail(struct volume *v, int status)
 	if (v->failed)
 		return;
 	v->failed = status;
-	fail_writes(v, -EIO);
-	fail_appends(v, -EIO);
+	v->sources.patient = false;
+	v->sources.unsettled = NULL;
+	fail_waiting(v, -EIO);
 	struct log *l = &v->log;
 	struct link answered;
 	link_init(&answered);
@@ -257,20 +262,6 @@ void log_resend(struct volume *v)
 		record_send(v, container_of(k, struct log_record, link));
 }
 
-/* Nothing of it was acknowledged, so it never was; its numbers are used again, in another segment (R2), once the cut of this
- * one is recorded. */
-void log_withdraw(struct volume *v)
-{
-	struct log *l = &v->log;
-	struct link taken;
-	link_init(&taken);
-	link_splice(&taken, &l->flying);
-	l->flying_count = 0;
-	l->next_seq = l->acked_seq + 1;
-	l->last_crc = l->acked_crc;
-	fail_records(v, &taken, -ENOSPC);
-}
-
 /* The next segment ahead becomes the current one; false if there is none. */
 static bool turn_segment(struct volume *v)
 {
@@ -290,48 +281,14 @@ static bool turn_segment(struct volume *v)
 	return false;
 }
 
-/* Segments are allocated as they are written (R35). When there is no space for another, those ahead, which have at least
- * their beginning allocated, are for what frees space. */
-static bool data_may_go(const struct log *l)
-{
-	if (!l->full)
-		return true;
-	const struct log_segment *g = l->current;
-	return !l->starved && g && g->meta.size_blocks - g->next >= LOG_DATA_BLOCKS + LOG_HEADER_BLOCKS;
-}
-
 /* Guest data stops while listed space is what the next checkpoint may need (R20); discards, which free space, a
  * little later. */
 static bool writes_may_go(struct volume *v)
 {
 	const struct volume_write *first = container_of(v->log.writes.next, struct volume_write, link);
-	if (v->tree.dirty_count > v->node_limit * 2 || (!first->clear && !data_may_go(&v->log)))
+	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v))
 		return false;
 	return log_room(v) > checkpoint_reserve(v) + (first->clear ? 0 : LOG_CLEAR_ROOM);
-}
-
-/* Honest (P7): what can't be written is refused at once. Discards may go on into the reserve, and nothing that frees
- * space is refused while there is any of that. */
-void log_refuse(struct volume *v)
-{
-	struct log *l = &v->log;
-	if (!l->full || v->failed)
-		return;
-	if (!l->starved && !link_empty(&l->writes) && !l->mending && (!l->current || !writes_may_go(v)) &&
-	    v->tree.dirty_count <= v->node_limit * 2)
-		l->starved = true;
-	if (!l->starved)
-		return;
-	bool clears_too = l->dry && (!l->current || log_room(v) <= checkpoint_reserve(v));
-	link_for_safe(k, n, &l->writes) {
-		struct volume_write *w = container_of(k, struct volume_write, link);
-		if (w->clear && !clears_too)
-			continue;
-		link_drop(&w->link);
-		end_write(w, -ENOSPC);
-	}
-	if (l->dry && !l->current && !l->mending)
-		fail_appends(v, -ENOSPC);
 }
 
 static bool gather(struct volume *v, struct log_record *r, uint32_t room, bool *ret_any)
@@ -370,7 +327,8 @@ void log_pump(struct volume *v)
 		if (!turn_segment(v))
 			break;
 	}
-	log_refuse(v);
+	if (l->full && !l->mending && !link_empty(&l->writes) && (!l->current || !writes_may_go(v)))
+		fail_writes(v, -ENOSPC);
 }
 
 /* ---- acknowledging ---- */
@@ -383,6 +341,7 @@ static void record_acked(struct volume *v, struct log_record *r)
 	l->acked_crc = r->head.header_crc;
 	g->acked = r->head.block + record_blocks(&r->head);
 	g->acked_crc = r->head.header_crc;
+	log_retain(v, r);
 	link_drop(&r->link);
 	l->flying_count--;
 	link_push(&l->applying, &r->link);
@@ -424,8 +383,6 @@ void log_record_done(struct volume *v, struct log_record *r)
 	struct log *l = &v->log;
 	link_drop(&r->link);
 	int status = v->failed ? -EIO : 0;
-	if (l->full && r->head.kind == RECORD_DISCARD)
-		v->checkpoint_wanted = true; /* what it freed is needed */
 	for (struct link *k; (k = link_pop(&r->writes));) {
 		struct volume_write *w = container_of(k, struct volume_write, link);
 		end_write(w, status);

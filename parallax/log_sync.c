@@ -59,13 +59,15 @@ static void sync_start(struct volume *v)
 	job_then(&l->sync_job, sync_done);
 }
 
-static void note_synced(struct log *l)
+static void note_synced(struct volume *v)
 {
+	struct log *l = &v->log;
 	link_for(k, &l->segments) {
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		for (unsigned i = 0; i < l->sync_count; i++)
 			if (l->sync_ios[i].segment == g->meta.id && l->sync_ios[i].block > g->synced)
 				g->synced = l->sync_ios[i].block;
+		log_retain_drop(v, g, g->synced);
 	}
 }
 
@@ -84,11 +86,12 @@ static void sync_done(struct job *j)
 		fiber_cond_wake(&l->changed);
 		return;
 	}
-	note_synced(l);
+	note_synced(v);
 	if (l->sync_seq > l->synced_seq)
 		l->synced_seq = l->sync_seq;
 	end_flushes(v, l->synced_seq, 0);
 	log_flush_kick(v);
+	log_pump(v); /* writes may have waited for this */
 	fiber_cond_wake(&l->changed);
 }
 
@@ -100,8 +103,7 @@ void log_flush_kick(struct volume *v)
 		return;
 	}
 	end_flushes(v, l->synced_seq, 0);
-	/* a server that only lacks space can sync what it has */
-	if (!link_empty(&l->flushes) && !l->syncing && (!l->mending || l->short_of_space))
+	if (!link_empty(&l->flushes) && !l->syncing && !l->mending)
 		sync_start(v);
 }
 

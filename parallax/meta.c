@@ -124,6 +124,7 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.mapped_blocks = m->mapped_blocks;
 	to.live_blocks = m->live_blocks;
 	to.dead_blocks = m->dead_blocks;
+	to.node_end = m->node_end;
 	PACK(log, &to);
 }
 
@@ -140,7 +141,7 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
 		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,
 		.embedded = from->home.len != 16, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
-		.dead_blocks = from->dead_blocks };
+		.dead_blocks = from->dead_blocks, .node_end = from->node_end };
 	memcpy(m->volume.bytes, from->uuid.data, 16);
 	if (!m->embedded)
 		memcpy(m->home.bytes, from->home.data, 16);
@@ -213,8 +214,6 @@ uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length)
 	to.node_end = m->node_end;
 	to.size_bytes = m->size_bytes;
 	to.created_ns = m->created_ns;
-	to.clones = m->clones;
-	to.readers = m->readers;
 	to.mapped_blocks = m->mapped_blocks;
 	PACK(snapshot, &to);
 }
@@ -223,8 +222,7 @@ static int snapshot_unpack(const Aquifer__Store__Snapshot *from, struct meta_sna
 {
 	*ret = (struct meta_snapshot){ .mark_seq = from->mark_seq, .mark_position = from->mark_position, .doomed = from->doomed,
 		.has_root = from->has_root, .node_end = from->node_end, .size_bytes = from->size_bytes,
-		.created_ns = from->created_ns, .clones = from->clones, .readers = from->readers,
-		.mapped_blocks = from->mapped_blocks };
+		.created_ns = from->created_ns, .mapped_blocks = from->mapped_blocks };
 	copy_text(ret->name, sizeof ret->name, from->name);
 	return root_unpack(from->root, &ret->root);
 }
@@ -283,6 +281,19 @@ void meta_key_name(const char *name, char *ret_key) { snprintf(ret_key, META_KEY
 void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
 {
 	snprintf(ret_key, META_KEY_BYTES, "snapshot/%016" PRIx64 "/%016" PRIx64, volume, mark_seq);
+}
+
+void meta_key_reap(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "reap/%016" PRIx64, volume); }
+void meta_key_clones(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/", volume); }
+
+void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix)
+{
+	snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/%016" PRIx64 "/", volume, mark_seq);
+}
+
+void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key)
+{
+	snprintf(ret_key, META_KEY_BYTES, "clone/%016" PRIx64 "/%016" PRIx64 "/%016" PRIx64, volume, mark_seq, clone);
 }
 
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key)

@@ -39,6 +39,7 @@ struct meta_log {
 	uint64_t origin;                     /* position: own blocks are above */
 	uint64_t last_id;
 	struct meta_root root, space;
+	uint64_t node_end; /* greatest position of a node of root, or of an older version */
 	uint64_t generation;
 	uint64_t from_position, from_seq;
 	uint32_t from_prev;
@@ -66,7 +67,7 @@ struct meta_snapshot {
 	bool doomed, has_root;
 	struct meta_root root;
 	uint64_t node_end;
-	uint64_t size_bytes, created_ns, clones, readers, mapped_blocks;
+	uint64_t size_bytes, created_ns, mapped_blocks;
 };
 
 struct meta_name {
@@ -99,7 +100,12 @@ void meta_key_log(uint64_t volume, char *ret_key);
 void meta_key_owner(uint64_t volume, char *ret_key);
 void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key);
 void meta_key_snapshots(uint64_t volume, char *ret_prefix);
+/* One per clone of a snapshot, written and deleted with the clone: while there is one, the snapshot's blocks stay. */
+void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key);
+void meta_key_clones(uint64_t volume, char *ret_prefix);                    /* of all its snapshots */
+void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
+void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
 

@@ -129,6 +129,8 @@ bool places_holder_alive(struct places *p, const struct meta_owner *owner)
 	return owner->state != OWNER_FREE && is_tapdisk(p->env, owner->pid);
 }
 
+static bool holder_alive(void *arg, const struct meta_owner *owner) { return places_holder_alive(self(arg), owner); }
+
 static int kill_and_wait(void *arg)
 {
 	int pidfd = (int)(intptr_t)arg;
@@ -246,6 +248,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	p->env = env;
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .open_remote = open_remote, .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
+					 .holder_alive = holder_alive,
 					 .arg = p };
 	int r = config_catalog_url(env, root, catalog_url, url, report);
 	if (r == 0)

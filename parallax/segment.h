@@ -7,6 +7,7 @@
  * written. Buffers are borrowed until completion and page aligned if the caller wants speed. */
 #ifndef AQ_SEGMENT_H
 #define AQ_SEGMENT_H
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -32,7 +33,7 @@ enum segment_op {
 enum copy_state {
 	COPY_WHOLE,    /* has everything it answered */
 	COPY_DOUBTFUL, /* has at least what it synced */
-	COPY_BROKEN,   /* a sync failed: for good */
+	COPY_BROKEN,   /* a sync failed, or something that was synced is missing: for good */
 	COPY_ABSENT,
 };
 
@@ -55,11 +56,18 @@ struct segment_io {
 	uint32_t last_crc;            /* of the last whole record's header; 0 if none */
 	uint64_t last_seq;
 	uint64_t fenced_epoch;
+	bool lost_synced;             /* broken, and not even what was synced is there */
 	/* the implementation's until completion */
 	struct job *parent;
 	struct link link;
 	void *private;
 };
+
+/* The server can't be reached now; it may come back. */
+static inline bool segment_away(int status)
+{
+	return status == -ENOTCONN || status == -ETIMEDOUT || status == -ECONNRESET;
+}
 
 /* Errors: -EPERM fenced above the epoch (R18: the owner ends); -ESTALE another incarnation, doubtful
  * or broken; -EINVAL block is not the length; -EROFS sealed; -ENOENT; -EEXIST; -ENOSPC; -ENOTCONN,

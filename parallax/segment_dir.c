@@ -4,6 +4,7 @@
  *   segment_dir_server.c   who it is, incarnations, what copies are worth after a start
  *   segment_dir_copy.c     a copy's slots, state, loading
  *   segment_dir_io.c       read, append, sync: jobs
+ *   segment_dir_ahead.c    space ahead of the appends
  *   segment_dir_control.c  create, fence, stat, seal, repair, delete: fibers
  *   segment_dir_pool.c     recycled files
  *   segment_scan.c         how long an unsealed copy is
@@ -52,6 +53,7 @@ static struct copy *copy_new(struct segment_dir *d, uint64_t id)
 	link_init(&c->appends);
 	link_init(&c->syncs);
 	link_init(&c->waiting);
+	link_init(&c->stalled);
 	link_push(table_bucket(d, id), &c->hash);
 	link_push(&d->lru, &c->lru);
 	d->copies++;
@@ -253,6 +255,7 @@ static void dir_free(struct segment_dir *d)
 		free(container_of(l, struct dir_frame, link));
 	if (d->lock)
 		file_close(d->env, d->lock);
+	free(d->zeroes);
 	free(d);
 }
 

@@ -10,7 +10,8 @@
 #define DIR_PATH_MAX 1024
 #define SLOT_COUNT 2u
 #define COPY_BASE ((uint64_t)SLOT_COUNT * BLOCK_BYTES) /* file offset of a segment's block 0 */
-#define COPY_STEP_BYTES (4u << 20)                     /* allocated ahead, R35 */
+#define ALLOCATE_STEP_BYTES (4u << 20)                 /* allocated ahead, R35 … */
+#define ZERO_STEP_BYTES (1u << 20)                     /* … or zeroed, see segment_dir_ahead.c */
 #define POOL_FILES_MAX 8u                              /* recycled files kept */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
@@ -90,8 +91,12 @@ struct copy {
 	bool sync_running;
 	struct link syncs;        /* frames that wait for the next sync */
 
-	uint64_t allocated;       /* file bytes */
-	bool allocating;
+	/* segment_dir_ahead.c */
+	uint64_t ready;           /* file bytes that are allocated or zeroed; UINT64_MAX: no matter */
+	bool preparing, zeroing;  /* more are being made ready; by writing */
+	struct link stalled;      /* appends that reach into what is being zeroed, in order */
+	uint64_t ready_marked;    /* where the appends were when … */
+	unsigned syncs_marked;    /* … this count of syncs began */
 	struct link waiting;      /* frames that came before it was ready, in order */
 	bool opening;
 };
@@ -110,6 +115,8 @@ struct segment_dir {
 	unsigned under_way;       /* operations */
 	struct fiber_cond quiet;
 	struct fiber_mutex evict;
+	bool sync_often;          /* users sync so often that zeroing ahead pays */
+	void *zeroes;             /* ZERO_STEP_BYTES; NULL until needed */
 	uint64_t size_limit, size_used; /* bytes; used only with a limit */
 	unsigned pool_count;
 	uint64_t pool_next;
@@ -149,8 +156,9 @@ void dir_path(const struct segment_dir *d, char ret_path[DIR_PATH_MAX], const ch
 int dir_server_start(struct segment_dir *d, const struct segment_dir_options *options, struct report *report);
 int dir_server_write(struct segment_dir *d);
 
-/* segment_dir_copy.c. All FIBER, the copy's mutex held, but for copy_state(). */
+/* segment_dir_copy.c. All FIBER, the copy's mutex held, but for the first two. */
 enum copy_state copy_state(const struct copy *c);
+bool copy_lost_synced(const struct copy *c);   /* something that was synced is missing, as far as it shows */
 int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
 int copy_scan(struct copy *c);                 /* after copy_load() */
 /* An earlier process may have died between writing and syncing what this one reads: before anything is
@@ -168,12 +176,17 @@ void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
 
+/* segment_dir_ahead.c */
+void copy_prepare(struct copy *c); /* not FIBER; when appends were accepted */
+void copy_prepare_wait(struct copy *c); /* FIBER. Until nothing is being written beyond the appends */
+bool copy_must_stall(const struct copy *c, const struct segment_io *io);
+uint64_t copy_first_step(struct copy *c, enum file_op *ret_op, struct iovec *ret_iov); /* FIBER. What to make ready in a new file */
+
 /* segment_dir_pool.c. FIBER */
 int pool_open(struct segment_dir *d);
 /* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
 int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
 int pool_give(struct segment_dir *d, const char *path); /* takes the file away, durably */
-void pool_drain(struct segment_dir *d); /* there is no space: gives it all back */
 
 /* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */
 bool copy_ready(const struct copy *c, enum segment_op op);

@@ -25,6 +25,7 @@ static void results_fill(const struct copy *c, struct segment_io *io)
 	io->last_crc = c->exists ? c->last_crc : 0;
 	io->last_seq = c->exists ? c->last_seq : 0;
 	io->fenced_epoch = c->fenced_epoch;
+	io->lost_synced = copy_lost_synced(c);
 }
 
 /* ---- create ---- */
@@ -40,7 +41,7 @@ static int copy_directory(const struct copy *c)
 }
 
 /* R32: below the reserve no data segments; what is left is for checkpoints, which free space. */
-static int space_check_once(struct segment_dir *d, const struct segment_io *io)
+static int space_check(struct segment_dir *d, const struct segment_io *io)
 {
 	uint64_t segment = (uint64_t)io->header.size_blocks * BLOCK_BYTES;
 	uint64_t free_bytes, total;
@@ -59,14 +60,12 @@ static int space_check_once(struct segment_dir *d, const struct segment_io *io)
 	return 0;
 }
 
-/* Files kept to be recycled are space, too. */
-static int space_check(struct segment_dir *d, const struct segment_io *io)
+static int file_wait(struct copy *c, struct file_io *io)
 {
-	int r = space_check_once(d, io);
-	if (r != -ENOSPC || d->pool_count == 0)
-		return r;
-	pool_drain(d);
-	return space_check_once(d, io);
+	struct job j;
+	job_init(&j, &c->dir->env->loop);
+	file_submit(c->file, io, &j);
+	return fiber_wait(&j);
 }
 
 /* Slots and block 0, in one write, and room for the first appends. */
@@ -81,15 +80,17 @@ static int create_write(struct copy *c, const struct segment_header *h, bool rec
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
 		copy_slot_encode(&c->slot, blocks + i * BLOCK_BYTES);
 	segment_header_encode(h, blocks + COPY_BASE);
-	c->allocated = recycled ? end : MIN(end, COPY_STEP_BYTES);
 	struct file_io size = { .op = FILE_TRUNCATE, .offset = end };
-	struct file_io room = { .op = FILE_ALLOCATE, .length = c->allocated };
-	struct job j;
-	job_init(&j, &c->dir->env->loop);
-	file_submit(c->file, &size, &j);
-	if (!recycled)
-		file_submit(c->file, &room, &j);
-	int r = fiber_wait(&j);
+	struct file_io room = { .offset = COPY_BASE, .iov_count = 1 };
+	struct iovec vec;
+	room.iov = &vec;
+	room.length = copy_first_step(c, &room.op, &vec);
+	c->ready = recycled ? UINT64_MAX : COPY_BASE + room.length;
+	c->ready_marked = COPY_BASE;
+	c->syncs_marked = 0;
+	int r = file_wait(c, &size);
+	if (r == 0 && !recycled)
+		r = file_wait(c, &room);
 	if (r == -EOPNOTSUPP || r == -ENOTSUP)
 		r = 0; /* a file system without allocation ahead */
 	if (r == 0)
@@ -263,10 +264,7 @@ static int footer_write(struct copy *c, const struct segment_footer *footer, con
 	int r = file_write_wait(c->file, buffer, bytes, at);
 	if (r == 0) { /* gives back what was allocated beyond, and is never more than the file had if that is full */
 		struct file_io io = { .op = FILE_TRUNCATE, .offset = at + bytes };
-		struct job j;
-		job_init(&j, &c->dir->env->loop);
-		file_submit(c->file, &io, &j);
-		r = fiber_wait(&j);
+		r = file_wait(c, &io);
 	}
 	if (r == 0)
 		r = copy_fdatasync(c);
@@ -315,6 +313,7 @@ static int control_seal(struct copy *c, struct segment_io *io)
 		return -EINVAL;
 	c->sealing = true;
 	copy_appends_wait(c);
+	copy_prepare_wait(c); /* the footer goes there */
 	int r = copy_scan(c);
 	uint32_t length = io->block, crc = io->crc;
 	if (PLANTED(segment_seal_no_cut) && r == 0) {
@@ -358,6 +357,7 @@ static int control_repair(struct copy *c, struct segment_io *io)
 	if (c->fenced_epoch != io->epoch)
 		return -EPERM;
 	copy_appends_wait(c);
+	copy_prepare_wait(c);
 	int r = c->scanned ? 0 : copy_scan(c);
 	if (r < 0)
 		return r;

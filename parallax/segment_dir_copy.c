@@ -71,6 +71,11 @@ void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX])
 	dir_path(c->dir, ret_path, "segments/%02x/%012" PRIx64 ".seg", (unsigned)(c->id & 0xff), c->id);
 }
 
+bool copy_lost_synced(const struct copy *c)
+{
+	return c->exists && !c->slot.sealed && (c->lost_synced || c->slot.incarnation < c->dir->state.stale_before);
+}
+
 enum copy_state copy_state(const struct copy *c)
 {
 	const struct dir_server *s = &c->dir->state;
@@ -80,7 +85,7 @@ enum copy_state copy_state(const struct copy *c)
 		return COPY_BROKEN;
 	if (c->slot.sealed)
 		return COPY_WHOLE;
-	if (c->lost_synced || c->slot.incarnation < s->stale_before)
+	if (copy_lost_synced(c))
 		return COPY_BROKEN;
 	return c->damaged || c->lost_acked || c->slot.incarnation < s->doubtful_before ? COPY_DOUBTFUL : COPY_WHOLE;
 }
@@ -129,14 +134,14 @@ static int copy_file_load(struct copy *c)
 		return r;
 	if (good == 0) { /* nothing is known of it: an id, and that it counts for nothing */
 		c->slot = (struct copy_slot){ .header = { .segment = c->id, .size_blocks = 2 }, .broken = true };
-		c->scanned = true;
+		c->scanned = c->lost_synced = true;
 		c->length = c->accepted = 1;
 	}
 	c->damaged = good < SLOT_COUNT;
 	c->broken |= c->slot.broken;
 	c->fenced_epoch = MAX(c->fenced_epoch, c->slot.fenced_epoch);
-	if (c->allocated == 0)
-		c->allocated = UINT64_MAX; /* nothing is appended to a copy of an earlier time */
+	if (c->ready == 0)
+		c->ready = UINT64_MAX; /* nothing is appended to a copy of an earlier time */
 	if (c->slot.sealed) {
 		c->unverified = false;
 		c->scanned = true;

@@ -3,7 +3,7 @@
  *     append ─▶ accepted (in order) ─▶ written, several at once, any order ─▶ answered, in order
  *
  *     length ≤ accepted; [length, accepted) is being written. When a write fails, it and all
- *     behind it fail; the copy is then broken, unless only space was lacking.
+ *     behind it fail; what was answered before stays good, so the copy isn't broken.
  *
  * Buffers go to the disk as they are if they are aligned; others are copied. */
 #include <errno.h>
@@ -152,22 +152,6 @@ static int append_check(const struct copy *c, const struct segment_io *io)
 	return c->failing;
 }
 
-static int break_run(void *arg) /* FIBER */
-{
-	copy_break(arg);
-	copy_release(arg);
-	return 0;
-}
-
-/* A write failed. What was answered before is there, so nobody needs to wait for this. */
-static void copy_break_later(struct copy *c)
-{
-	c->broken = true;
-	c->users++;
-	if (fiber_start(&c->dir->env->loop, break_run, c, NULL) < 0)
-		copy_release(c);
-}
-
 /* Answers what is written, in order. */
 static void appends_answer(struct copy *c)
 {
@@ -183,9 +167,7 @@ static void appends_answer(struct copy *c)
 			c->last_seq = f->last_seq;
 			c->dirty = true;
 		} else if (c->failing == 0) {
-			c->failing = r;
-			if (r != -ENOSPC && r != -ESHUTDOWN)
-				copy_break_later(c);
+			c->failing = r; /* what was answered before is there; the writer cuts there and goes on elsewhere */
 		}
 		r = c->failing;
 		if (link_empty(&c->appends)) {
@@ -211,48 +193,14 @@ static void append_done(struct job *j)
 	appends_answer(c);
 }
 
-/* ---- allocation ahead of the writes, R35 ---- */
-
-struct allocate {
-	struct job job;
-	struct file_io io;
-	struct copy *copy;
-};
-
-static void allocate_done(struct job *j)
-{
-	struct allocate *a = container_of(j, struct allocate, job);
-	struct copy *c = a->copy;
-	c->allocating = false; /* failed or not: a write says so if space lacks */
-	free(a);
-	copy_busy_end(c);
-	copy_release(c);
-}
-
-static void allocate_ahead(struct copy *c, uint64_t end)
-{
-	uint64_t file_end = COPY_BASE + (uint64_t)c->slot.header.size_blocks * BLOCK_BYTES;
-	if (c->allocating || c->allocated >= file_end || end + COPY_STEP_BYTES / 2 < c->allocated)
-		return;
-	struct allocate *a = calloc(1, sizeof *a);
-	if (!a)
-		return;
-	uint64_t from = MAX(c->allocated, round_down(end, BLOCK_BYTES));
-	a->copy = c;
-	a->io = (struct file_io){ .op = FILE_ALLOCATE, .offset = from, .length = MIN(COPY_STEP_BYTES, file_end - from) };
-	c->allocated = from + a->io.length;
-	c->allocating = true;
-	c->users++;
-	c->busy++;
-	job_init(&a->job, &c->dir->env->loop);
-	file_submit(c->file, &a->io, &a->job);
-	job_then(&a->job, allocate_done);
-}
-
 void copy_append_start(struct dir_frame *f)
 {
 	struct copy *c = f->copy;
 	struct segment_io *io = f->io;
+	if (copy_must_stall(c, io)) {
+		link_push(&c->stalled, &f->link);
+		return;
+	}
 	int r = append_check(c, io);
 	if (r == 0 && io->block < c->accepted) {
 		/* A repetition: answered again if it is what is there, see dir_control(). */
@@ -278,7 +226,7 @@ void copy_append_start(struct dir_frame *f)
 	link_push(&c->appends, &f->link);
 	file_submit(c->file, &f->file_io, &f->job);
 	job_then(&f->job, append_done);
-	allocate_ahead(c, COPY_BASE + (uint64_t)c->accepted * BLOCK_BYTES);
+	copy_prepare(c);
 }
 
 /* ---- sync ---- */
@@ -344,6 +292,7 @@ static void syncs_start(struct copy *c)
 	s->copy = c;
 	s->io.op = FILE_SYNC;
 	s->length = c->length;
+	c->syncs_marked++;
 	link_init(&s->frames);
 	link_splice(&s->frames, &c->syncs);
 	c->sync_running = true;

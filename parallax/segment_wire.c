@@ -125,6 +125,7 @@ void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *re
 	ret->last_crc = io->last_crc;
 	ret->last_seq = io->last_seq;
 	ret->fenced_epoch = io->fenced_epoch;
+	ret->lost_synced = io->lost_synced;
 }
 
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
@@ -143,5 +144,6 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 	io->last_crc = m->last_crc;
 	io->last_seq = m->last_seq;
 	io->fenced_epoch = m->fenced_epoch;
+	io->lost_synced = m->lost_synced;
 	return 0;
 }

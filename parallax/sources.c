@@ -2,28 +2,56 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
 
+/* How long a read waits before it asks again a server that can't be reached. */
+#define AWAY_NS (50 * NS_PER_MS)
+
 /* ---- opening ---- */
+
+static int source_room(struct sources *s)
+{
+	if (s->count < s->room)
+		return 0;
+	unsigned room = s->room ? s->room * 2 : 8;
+	struct source *more = realloc(s->source, room * sizeof *more);
+	if (!more)
+		return -ENOMEM;
+	s->source = more;
+	s->room = room;
+	return 0;
+}
+
+static struct segment_server *server_at(const struct sources *s, const uuid *home)
+{
+	for (unsigned i = 0; i < s->count; i++)
+		if (!s->source[i].embedded && memcmp(&s->source[i].home, home, sizeof *home) == 0)
+			return s->source[i].server;
+	return NULL;
+}
 
 static int source_add(struct sources *s, const struct volume_places *places, uint64_t volume, const struct meta_log *log,
 		      struct segment_server *own, struct report *report)
 {
 	if (s->count == SOURCES_MAX)
-		return report_set(report, -EMLINK, "it is a clone of a clone … %u deep, the limit (export it and import it anew)", SOURCES_MAX);
-	struct segment_server *server = own;
-	int r = 0;
-	if (!server)
-		r = log->embedded ? places->open_embedded_reader(places->arg, volume, &server, report)
-				  : places->open_remote(places->arg, &log->home, &server, report);
-	if (r < 0)
-		return r;
-	s->source[s->count++] = (struct source){ position_segment(log->origin), server };
-	return 0;
+		return report_set(report, -EMLINK, "it is a clone of a clone … more than %d deep", SOURCES_MAX);
+	struct source new = { .above = position_segment(log->origin), .server = own, .home = log->home, .embedded = log->embedded };
+	int r = source_room(s);
+	if (r == 0 && !own && !log->embedded) {
+		new.server = server_at(s, &log->home);
+		new.shared = new.server;
+	}
+	if (r == 0 && !new.server)
+		r = log->embedded ? places->open_embedded_reader(places->arg, volume, &new.server, report)
+				  : places->open_remote(places->arg, &log->home, &new.server, report);
+	if (r == 0)
+		s->source[s->count++] = new;
+	return r;
 }
 
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
@@ -55,16 +83,37 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 void sources_close(struct sources *s)
 {
 	for (unsigned i = 0; i < s->count; i++)
-		segment_server_close(s->source[i].server);
-	s->count = 0;
+		if (!s->source[i].shared)
+			segment_server_close(s->source[i].server);
+	free(s->source);
+	s->source = NULL;
+	s->count = s->room = 0;
 }
 
+int sources_depth(struct catalog *catalog, uint64_t volume)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int depth = 1, r = log ? 0 : -ENOMEM;
+	for (; r == 0 && volume; depth++) {
+		r = meta_get_log(catalog, volume, log, NULL);
+		volume = log->parent_volume;
+	}
+	free(log);
+	return r < 0 ? r : depth;
+}
+
+/* `above` falls from one source to the next. */
 static struct segment_server *source_of(struct sources *s, uint64_t segment)
 {
-	for (unsigned i = 0; i < s->count; i++)
-		if (segment > s->source[i].above)
-			return s->source[i].server;
-	return NULL;
+	unsigned low = 0, high = s->count;
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+		if (segment > s->source[middle].above)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low < s->count ? s->source[low].server : NULL;
 }
 
 /* ---- reading ---- */
@@ -128,6 +177,21 @@ static void read_start(struct block_read *r)
 	job_then(&r->job, read_done);
 }
 
+static void read_again(struct job *j)
+{
+	read_start(container_of(j, struct block_read, job));
+}
+
+static void read_wait(struct block_read *r)
+{
+	struct env *env = r->sources->env;
+	r->sources->retries++;
+	job_init(&r->job, &env->loop);
+	timer_init(&r->again);
+	timer_start(env, &r->again, AWAY_NS, &r->job);
+	job_then(&r->job, read_again);
+}
+
 static void read_done(struct job *j)
 {
 	struct block_read *r = container_of(j, struct block_read, job);
@@ -137,8 +201,14 @@ static void read_done(struct job *j)
 		read_start(r);
 		return;
 	}
+	struct sources *s = r->sources;
+	bool again = segment_away(status) ? s->patient : status && s->unsettled && s->unsettled(s->unsettled_arg);
+	if (again && !s->env->dead) {
+		read_wait(r);
+		return;
+	}
 	if (status) {
-		r->sources->errors++;
+		s->errors++;
 		status = status == -EBADMSG ? -EIO : status;
 	}
 	job_put(r->parent, status);

@@ -19,22 +19,32 @@ struct volume_places {
 	int (*snapshot_idle)(void *arg, uint64_t volume, uint64_t mark_seq);
 	/* FIBER. Ends a holder on this host for good (R34, --force); -EBUSY if it can't. NULL: nobody can be evicted. */
 	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
+	/* FIBER. Is the process that an owner record names alive on this host? NULL: nobody knows, it may be. */
+	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
 	/* FIBER. A server of the cluster, by id. */
 	int (*open_remote)(void *arg, const uuid *server, struct segment_server **ret, struct report *report);
 	void *arg;
 };
 
-enum { SOURCES_MAX = 32 };
+enum { SOURCES_MAX = 1024 }; /* a clone of a clone …: volumes whose segments one volume may read, itself included */
 
 struct source {
-	uint64_t above;   /* segments with greater ids, up to the next source's */
+	uint64_t above;   /* segments with greater ids, up to those of the source before */
 	struct segment_server *server;
+	uuid home;        /* the server's, if it is of the cluster; then one connection serves all sources there */
+	bool embedded, shared;
 };
 
 struct sources {
 	struct env *env;
-	struct source source[SOURCES_MAX]; /* the newest first */
-	unsigned count;
+	struct source *source; /* the newest first */
+	unsigned count, room;
+	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
+	 * volume is open, so that opening it says what is missing, and again when it has failed. */
+	bool patient;
+	/* Asked when a read failed: may its server be about to be given back what it lost (R14)? Then it is read again. NULL: no. */
+	bool (*unsettled)(void *arg);
+	void *unsettled_arg;
 	uint64_t retries, errors;
 };
 
@@ -42,12 +52,15 @@ struct sources {
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
 		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report);
 void sources_close(struct sources *s); /* FIBER; closes all servers, own included */
+/* FIBER. How many volumes' segments a clone of `volume` would read; -errno. */
+int sources_depth(struct catalog *catalog, uint64_t volume);
 
 /* A run of blocks that lie side by side in one segment. */
 struct block_read {
 	struct job job;
 	struct sources *sources;
 	struct segment_io io;
+	struct timer again;
 	const struct pointer *pointers;
 	const struct iovec *iov;
 	int iov_count;

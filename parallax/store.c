@@ -64,37 +64,6 @@ int store_txn(struct catalog *c, const struct catalog_txn *t)
 	return r;
 }
 
-int store_change_snapshot(struct catalog *c, uint64_t volume, uint64_t mark, int (*change)(void *arg, struct meta_snapshot *m),
-			  void *arg)
-{
-	char key[META_KEY_BYTES];
-	meta_key_snapshot(volume, mark, key);
-	for (unsigned attempt = 0; attempt < 100; attempt++) {
-		struct meta_snapshot m;
-		uint64_t revision;
-		size_t length = 0;
-		int r = meta_get_snapshot(c, volume, mark, &m, &revision);
-		if (r == 0)
-			r = change(arg, &m);
-		if (r < 0)
-			return r;
-		struct catalog_txn *t = malloc(sizeof *t);
-		uint8_t *bytes = meta_snapshot_encode(&m, &length);
-		r = t && bytes ? 0 : -ENOMEM;
-		if (r == 0) {
-			catalog_txn_init(t);
-			catalog_txn_compare(t, key, revision);
-			catalog_txn_put(t, key, bytes, length);
-			r = store_txn(c, t);
-		}
-		free(bytes);
-		free(t);
-		if (r != -EAGAIN)
-			return r;
-	}
-	return -EAGAIN;
-}
-
 struct each_snapshot {
 	int (*entry)(void *arg, const struct meta_snapshot *m);
 	void *arg;
@@ -162,12 +131,23 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 
 /* ---- holders ---- */
 
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner)
+{
+	for (unsigned waited_ms = 0;; waited_ms += 50) {
+		*ret_owner = (struct meta_owner){ 0 };
+		if (meta_get_owner(p->catalog, volume, ret_owner, NULL) < 0 || !places_holder_alive(p, ret_owner))
+			return false;
+		if (strcmp(ret_owner->holder, VOLUME_MAINTENANCE) != 0 || waited_ms >= VOLUME_MAINTENANCE_MS)
+			return true;
+		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);
+	}
+}
+
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report)
 {
 	struct meta_owner o;
-	int r = meta_get_owner(s->catalog, volume, &o, NULL);
-	if (r < 0 || !places_holder_alive(s->places, &o))
+	if (!store_holder(s->places, volume, &o))
 		return -ENXIO;
 	struct store_holder h;
 	snprintf(h.text, sizeof h.text, "%s", o.holder);
@@ -176,7 +156,7 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 	if (!s->forward || !h.control[0])
 		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
 	char *json = NULL;
-	r = s->forward(s->forward_arg, &h, verb, args, &json, report);
+	int r = s->forward(s->forward_arg, &h, verb, args, &json, report);
 	free(json);
 	return r;
 }
@@ -185,7 +165,7 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 {
 	char host[64] = "";
 	gethostname(host, sizeof host - 1);
-	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = "maintenance", .host = host,
+	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .frees_only = true, .host = host,
 				    .pid = (uint64_t)getpid() };
 	return volume_open(p->env, &open, ret_volume, report);
 }
@@ -237,6 +217,31 @@ static int home_entry(void *arg, const char *key, const struct catalog_value *va
 	return 0;
 }
 
+bool store_has_volume(struct store *s, uint64_t id)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? -ETIMEDOUT : -ENOMEM;
+	for (unsigned attempt = 0; r == -ETIMEDOUT && attempt < 100; attempt++)
+		r = meta_get_log(s->catalog, id, log, NULL);
+	free(log);
+	return r == 0;
+}
+
+int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
+			char (*keys)[META_KEY_BYTES])
+{
+	struct meta_snapshot m;
+	uint64_t revision;
+	int r = meta_get_snapshot(s->catalog, log->parent_volume, log->parent_mark, &m, &revision);
+	if (r < 0 || m.doomed)
+		return r < 0 ? r : -ENOENT;
+	meta_key_snapshot(log->parent_volume, log->parent_mark, keys[0]);
+	meta_key_clone(log->parent_volume, log->parent_mark, clone, keys[1]);
+	catalog_txn_compare(t, keys[0], revision);
+	catalog_txn_put(t, keys[1], "", 0);
+	return 0;
+}
+
 int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report)
 {
 	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], name_key[META_KEY_BYTES];
@@ -246,12 +251,17 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 	uint8_t *log_bytes = meta_log_encode(log, &log_length), *owner_bytes = meta_owner_encode(&owner, &owner_length);
 	uint8_t *name_bytes = meta_name_encode(&named, &name_length);
 	struct catalog_txn *t = malloc(sizeof *t);
+	char hold_keys[2][META_KEY_BYTES];
 	meta_key_log(id, log_key);
 	meta_key_owner(id, owner_key);
 	meta_key_name(name, name_key);
 	int r = log_bytes && owner_bytes && name_bytes && t ? 0 : -ENOMEM;
 	if (r == 0) {
 		catalog_txn_init(t);
+		if (log->parent_volume)
+			r = store_hold_snapshot(s, id, log, t, hold_keys);
+	}
+	if (r == 0) {
 		catalog_txn_compare(t, name_key, 0);
 		catalog_txn_put(t, name_key, name_bytes, name_length);
 		catalog_txn_put(t, log_key, log_bytes, log_length);
@@ -262,9 +272,12 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 	free(name_bytes);
 	free(owner_bytes);
 	free(log_bytes);
-	if (r == -EAGAIN)
+	struct meta_name there;
+	if (r == -EAGAIN && store_has_volume(s, id))
+		return 0;
+	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : strerror(-r)) : 0;
 }
 
 static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
@@ -449,6 +462,10 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	if (!name_valid(to))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", to);
 	int r = find_name(s->catalog, from, &named, &revision, report);
+	struct meta_owner owner;
+	/* its holder is asked for it by the name it was attached under */
+	if (r == 0 && store_holder(s->places, named.volume, &owner))
+		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
 	if (r < 0)
 		return r;
 	uint8_t *bytes = meta_name_encode(&named, &length);
@@ -466,7 +483,8 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	}
 	free(t);
 	free(bytes);
-	if (r == -EAGAIN)
-		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
+	struct meta_name there;
+	if (r == -EAGAIN && meta_get_name(s->catalog, to, &there, NULL) == 0)
+		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
 	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
 }

@@ -20,24 +20,28 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report);
 
+/* Who has the volume attached: true, and its record. A command that has it for maintenance is waited for, up to VOLUME_MAINTENANCE_MS. */
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner);
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
-/* Frees what can be freed of a volume: doomed snapshots nobody holds, and all of it if it is doomed itself and nobody holds
- * any of it; then its parent's, if that waited for it. What can't be done now is left for later: never an error. */
-void store_reap(struct store *s, uint64_t volume);
+/* Frees what waits to be freed (keys reap/V): doomed snapshots nobody holds, and all of a volume that is doomed itself and of
+ * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
+ * never an error. */
+void store_reap(struct store *s);
 
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
-/* One clone more or less. -ENOENT: it is doomed. */
-int store_hold_snapshot(struct store *s, uint64_t volume, uint64_t mark, int by);
-/* Writes a new volume's keys and its name, which must be free (-EEXIST). */
+/* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the
+ * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. */
 int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report);
+/* Adds to a transaction that creates a clone what holds its snapshot. `keys`: room for two, until the transaction's end. */
+int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
+			char (*keys)[META_KEY_BYTES]);
+/* Is the volume there? Tells a transaction of unknown outcome that created it from one that failed. */
+bool store_has_volume(struct store *s, uint64_t id);
 
-/* One change of one value, read, changed and compared again until it fits: `change` returns 0, or -errno to give up. */
-int store_change_snapshot(struct catalog *c, uint64_t volume, uint64_t mark, int (*change)(void *arg, struct meta_snapshot *m),
-			  void *arg);
 /* Calls `entry` for each snapshot of a volume, oldest first. */
 int store_each_snapshot(struct catalog *c, uint64_t volume, int (*entry)(void *arg, const struct meta_snapshot *m), void *arg);
 /* A transaction that is repeated while its outcome is unknown; -EAGAIN when a compare fails. Not for owners (publish.c). */

@@ -8,7 +8,9 @@
 #include "parallax/store_private.h"
 
 struct census {
-	unsigned alive, held, all;
+	unsigned alive, all, doomed, droppable;
+	uint64_t volume, newest_root;
+	struct catalog *catalog;
 	uint64_t marks[256]; /* to be removed with the volume, a batch at a time */
 };
 
@@ -16,17 +18,16 @@ static int census_entry(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
 	c->alive += !m->doomed;
-	c->held += m->clones > 0 || m->readers > 0;
 	if (c->all < ARRAY_COUNT(c->marks))
 		c->marks[c->all] = m->mark_seq;
 	c->all++;
 	return 0;
 }
 
-/* The keys of a volume that is gone; snapshots first, a few at a time, the log last. */
-static int remove_keys(struct store *s, uint64_t volume)
+/* The keys of a volume that is gone; snapshots first, a few at a time, the log and its hold on its parent last. */
+static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *log)
 {
-	char keys[40][META_KEY_BYTES];
+	char keys[41][META_KEY_BYTES];
 	struct census *c = malloc(sizeof *c);
 	struct catalog_txn *t = malloc(sizeof *t);
 	int r = c && t ? 0 : -ENOMEM;
@@ -46,6 +47,10 @@ static int remove_keys(struct store *s, uint64_t volume)
 			meta_key_owner(volume, keys[39]);
 			catalog_txn_delete(t, keys[38]);
 			catalog_txn_delete(t, keys[39]);
+			if (log->parent_volume) {
+				meta_key_clone(log->parent_volume, log->parent_mark, volume, keys[40]);
+				catalog_txn_delete(t, keys[40]);
+			}
 		}
 		r = store_txn(s->catalog, t);
 		if (c->all <= n)
@@ -67,39 +72,154 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 		if (r == 0)
 			r = volume_destroy(v);
 	}
-	return r ? r : remove_keys(s, volume);
+	return r ? r : remove_keys(s, volume, log);
 }
 
-/* True if the volume is gone. */
-static bool reap_one(struct store *s, uint64_t volume, struct meta_log *log)
+static int is_clone(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)arg;
+	(void)key;
+	(void)value;
+	return 1;
+}
+
+/* Also when the catalog doesn't say. */
+static bool has_clones(struct store *s, uint64_t volume)
+{
+	char prefix[META_KEY_BYTES];
+	meta_key_clones(volume, prefix);
+	return catalog_list(s->catalog, prefix, is_clone, NULL) != 0;
+}
+
+struct marks {
+	uint64_t *marks;
+	size_t count;
+};
+
+static int note_mark(void *arg, const struct meta_snapshot *m)
+{
+	struct marks *l = arg;
+	uint64_t *marks = realloc(l->marks, (l->count + 1) * sizeof *marks);
+	if (!marks)
+		return -ENOMEM;
+	l->marks = marks;
+	l->marks[l->count++] = m->mark_seq;
+	return 0;
+}
+
+/* Somebody reads a snapshot that was deleted meanwhile. Also when the catalog doesn't say. */
+static bool has_readers(struct store *s, uint64_t volume)
+{
+	const struct volume_places *p = &s->places->ops;
+	struct marks l = { 0 };
+	bool read = p->snapshot_idle && store_each_snapshot(s->catalog, volume, note_mark, &l) != 0;
+	for (size_t i = 0; !read && p->snapshot_idle && i < l.count; i++)
+		read = p->snapshot_idle(p->arg, volume, l.marks[i]) != 0;
+	free(l.marks);
+	return read;
+}
+
+static int is_droppable(void *arg, const struct meta_snapshot *m)
+{
+	struct census *c = arg;
+	char prefix[META_KEY_BYTES];
+	c->newest_root = m->root.pointer.position;
+	if (!m->doomed)
+		return 0;
+	meta_key_snapshot_clones(c->volume, m->mark_seq, prefix);
+	c->doomed++;
+	c->droppable += catalog_list(c->catalog, prefix, is_clone, NULL) == 0;
+	return 0;
+}
+
+/* Frees what can be freed now of an existing volume that stays. True if nothing is left that waits. */
+static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *log, struct census *c)
+{
+	struct volume *v;
+	c->volume = volume;
+	c->catalog = s->catalog;
+	if (store_each_snapshot(s->catalog, volume, is_droppable, c) < 0)
+		return false;
+	bool beheaded = !log->doomed || log->root.pointer.position == c->newest_root;
+	if (c->doomed == 0 && beheaded)
+		return true;
+	if ((c->droppable == 0 && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
+		return false;
+	if (!beheaded)
+		volume_behead(v);
+	volume_checkpoint(v);
+	volume_close(v);
+	return false; /* the next look tells */
+}
+
+/* 1: the volume is gone; 0: nothing of it waits; -errno: something does. */
+static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 {
 	struct census *c = calloc(1, sizeof *c);
-	struct volume *v;
-	bool gone = false;
-	if (c && meta_get_log(s->catalog, volume, log, NULL) == 0 && store_each_snapshot(s->catalog, volume, census_entry, c) == 0) {
-		if (log->doomed && c->alive == 0 && c->held == 0) {
-			gone = destroy(s, volume, log) == 0;
-		} else if (store_maintain(s->places, volume, &v, NULL) == 0) {
-			if (log->doomed)
-				volume_behead(v);
-			volume_checkpoint(v);
-			volume_close(v);
-		}
+	if (!c)
+		return -ENOMEM;
+	int r = meta_get_log(s->catalog, volume, log, NULL);
+	if (r == -ENOENT) {
+		free(c);
+		*log = (struct meta_log){ 0 };
+		return 1;
 	}
+	if (r == 0)
+		r = store_each_snapshot(s->catalog, volume, census_entry, c);
+	if (r == 0 && log->doomed && c->alive == 0 && !has_clones(s, volume))
+		r = !has_readers(s, volume) && destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
+	else if (r == 0)
+		r = reap_some(s, volume, log, c) ? 0 : -EAGAIN;
 	free(c);
-	return gone;
+	return r;
 }
 
-void store_reap(struct store *s, uint64_t volume)
+static void forget_reap(struct store *s, uint64_t volume)
+{
+	char key[META_KEY_BYTES];
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return;
+	meta_key_reap(volume, key);
+	catalog_txn_init(t);
+	catalog_txn_delete(t, key);
+	store_txn(s->catalog, t);
+	free(t);
+}
+
+struct waiting {
+	uint64_t volumes[64];
+	unsigned count;
+};
+
+static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct waiting *w = arg;
+	(void)value;
+	if (w->count < ARRAY_COUNT(w->volumes))
+		w->volumes[w->count++] = strtoull(key + strlen("reap/"), NULL, 16);
+	return 0;
+}
+
+void store_reap(struct store *s)
 {
 	struct meta_log *log = malloc(sizeof *log);
-	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that */
-	while (log && volume && reap_one(s, volume, log)) {
-		uint64_t parent = log->parent_volume;
-		if (parent)
-			store_hold_snapshot(s, parent, log->parent_mark, -1);
-		volume = parent;
+	struct waiting *w = calloc(1, sizeof *w);
+	bool again = log && w;
+	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that: until nothing moves */
+	for (unsigned round = 0; again && round < SOURCES_MAX; round++) {
+		again = false;
+		w->count = 0;
+		if (catalog_list(s->catalog, "reap/", note_waiting, w) < 0)
+			break;
+		for (unsigned i = 0; i < w->count; i++) {
+			int r = reap_one(s, w->volumes[i], log);
+			if (r >= 0)
+				forget_reap(s, w->volumes[i]);
+			again |= r == 1;
+		}
 	}
+	free(w);
 	free(log);
 }
 
@@ -141,7 +261,7 @@ static int doom_snapshots(struct store *s, uint64_t volume, bool allowed, struct
 /* The name goes and the head is doomed in one transaction, unless somebody has it. */
 static int doom_volume(struct store *s, const char *name, struct meta_name *named, struct report *report)
 {
-	char keys[3][META_KEY_BYTES];
+	char keys[4][META_KEY_BYTES];
 	struct meta_owner owner;
 	struct meta_log *log = malloc(sizeof *log);
 	uint64_t revisions[3];
@@ -174,13 +294,50 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 		catalog_txn_delete(t, keys[0]);
 		catalog_txn_put(t, keys[1], log_bytes, log_length);
 		catalog_txn_put(t, keys[2], owner_bytes, owner_length);
+		meta_key_reap(named->volume, keys[3]);
+		catalog_txn_put(t, keys[3], "", 0);
 		r = store_txn(s->catalog, t);
 	}
 	free(t);
 	free(owner_bytes);
 	free(log_bytes);
+	struct meta_name there;
+	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == -ENOENT)
+		r = 0; /* an attempt of unknown outcome had arrived */
 	free(log);
 	return r;
+}
+
+/* The epoch goes up: whatever a dead owner's transaction of unknown outcome would still do (publish a snapshot), it can't any
+ * more. */
+static int fence_idle(struct store *s, uint64_t volume)
+{
+	char key[META_KEY_BYTES];
+	meta_key_owner(volume, key);
+	for (unsigned attempt = 0; attempt < 100; attempt++) {
+		struct meta_owner owner;
+		uint64_t revision;
+		size_t length = 0;
+		int r = meta_get_owner(s->catalog, volume, &owner, &revision);
+		if (r < 0)
+			return r;
+		owner.epoch++;
+		owner.state = OWNER_FREE;
+		uint8_t *bytes = meta_owner_encode(&owner, &length);
+		struct catalog_txn *t = malloc(sizeof *t);
+		r = bytes && t ? 0 : -ENOMEM;
+		if (r == 0) {
+			catalog_txn_init(t);
+			catalog_txn_compare(t, key, revision);
+			catalog_txn_put(t, key, bytes, length);
+			r = store_txn(s->catalog, t);
+		}
+		free(t);
+		free(bytes);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -EAGAIN;
 }
 
 int store_volume_delete(struct store *s, const char *name, bool with_snapshots, struct report *report)
@@ -191,8 +348,10 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 	if (r == 0)
 		r = meta_get_name(s->catalog, name, &named, NULL);
 	struct meta_owner owner;
-	if (r == 0 && meta_get_owner(s->catalog, named.volume, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+	if (r == 0 && store_holder(s->places, named.volume, &owner))
 		return report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
+	if (r == 0)
+		r = fence_idle(s, named.volume);
 	if (r == 0)
 		r = doom_snapshots(s, named.volume, with_snapshots, report);
 	for (uint32_t i = 0; r == 0 && i < named.history_count; i++)
@@ -201,8 +360,6 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 		r = doom_volume(s, name, &named, report);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", strerror(-r));
-	store_reap(s, named.volume);
-	for (uint32_t i = 0; i < named.history_count; i++)
-		store_reap(s, named.history[i]);
+	store_reap(s);
 	return 0;
 }

@@ -71,19 +71,43 @@ static int collect_snapshot(void *arg, const struct meta_snapshot *m)
 	return 0;
 }
 
+static int count_clone(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)key;
+	(void)value;
+	++*(uint32_t *)arg;
+	return 0;
+}
+
+static int count_clones(struct store *s, uint64_t volume, uint64_t mark, uint32_t *ret)
+{
+	char prefix[META_KEY_BYTES];
+	*ret = 0;
+	meta_key_snapshot_clones(volume, mark, prefix);
+	return catalog_list(s->catalog, prefix, count_clone, ret);
+}
+
+static int list_one_volume(struct store *s, struct snapshot_list *l, const char *name, uint64_t volume)
+{
+	l->count = 0;
+	int r = store_each_snapshot(s->catalog, volume, collect_snapshot, l);
+	for (size_t i = 0; r == 0 && i < l->count; i++) {
+		const struct meta_snapshot *m = &l->found[i];
+		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns };
+		snprintf(out.volume, sizeof out.volume, "%s", name);
+		snprintf(out.name, sizeof out.name, "%s", m->name);
+		r = count_clones(s, volume, m->mark_seq, &out.clones);
+		if (r == 0)
+			r = l->entry(l->arg, &out);
+	}
+	return r;
+}
+
 static int list_one_name(struct store *s, struct snapshot_list *l, const char *name, const struct meta_name *named)
 {
 	int r = 0;
-	l->count = 0;
 	for (uint32_t i = named->history_count + 1; r == 0 && i-- > 0;) /* the oldest first */
-		r = store_each_snapshot(s->catalog, i == 0 ? named->volume : named->history[i - 1], collect_snapshot, l);
-	for (size_t i = 0; r == 0 && i < l->count; i++) {
-		const struct meta_snapshot *m = &l->found[i];
-		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns, .clones = (uint32_t)m->clones };
-		snprintf(out.volume, sizeof out.volume, "%s", name);
-		snprintf(out.name, sizeof out.name, "%s", m->name);
-		r = l->entry(l->arg, &out);
-	}
+		r = list_one_volume(s, l, name, i == 0 ? named->volume : named->history[i - 1]);
 	return r;
 }
 
@@ -126,7 +150,7 @@ int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *
 /* The name goes and the state is doomed at once; space comes later (R25). */
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
 {
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES], reap_key[META_KEY_BYTES];
 	for (unsigned attempt = 0; attempt < 100; attempt++) {
 		struct meta_snapshot m;
 		uint64_t revision;
@@ -145,6 +169,8 @@ int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
 			catalog_txn_compare(t, key, revision);
 			catalog_txn_put(t, key, bytes, length);
 			catalog_txn_delete(t, name_key);
+			meta_key_reap(volume, reap_key);
+			catalog_txn_put(t, reap_key, "", 0);
 			r = store_txn(s->catalog, t);
 		}
 		free(t);
@@ -170,33 +196,12 @@ int store_snapshot_delete(struct store *s, const char *name, struct report *repo
 	r = store_doom_snapshot(s, id, mark);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", strerror(-r));
-	if (store_ask_holder(s, volume, id, "checkpoint", none, NULL) == -ENXIO)
-		store_reap(s, id);
+	store_ask_holder(s, volume, id, "checkpoint", none, NULL);
+	store_reap(s);
 	return 0;
 }
 
 /* ---- clone ---- */
-
-struct cloning {
-	int by;
-};
-
-static int change_clones(void *arg, struct meta_snapshot *m)
-{
-	const struct cloning *c = arg;
-	if (c->by > 0 && m->doomed)
-		return -ENOENT;
-	if (c->by < 0 && m->clones == 0)
-		return 0;
-	m->clones = (uint64_t)((int64_t)m->clones + c->by);
-	return 0;
-}
-
-int store_hold_snapshot(struct store *s, uint64_t volume, uint64_t mark, int by)
-{
-	struct cloning c = { by };
-	return store_change_snapshot(s->catalog, volume, mark, change_clones, &c);
-}
 
 /* The record of a volume that begins as the snapshot. */
 static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char *name, struct meta_log *log, uint64_t *ret_id)
@@ -224,7 +229,6 @@ static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char
 	return r;
 }
 
-/* Takes the hold first: at worst, after a crash in between, a doomed snapshot keeps its space until `cluster gc`. */
 static int clone_prepare(struct store *s, const char *snapshot, const char *name, struct meta_log *log, uint64_t *ret_id,
 			 struct report *report)
 {
@@ -235,15 +239,13 @@ static int clone_prepare(struct store *s, const char *snapshot, const char *name
 		r = report_set(report, -EINVAL, "'%s' is not a snapshot (give VOLUME@SNAPSHOT; take one first: aquifer snapshot create)", snapshot);
 	if (r == 0)
 		r = store_find_snapshot(s->places, volume, snap, &id, &mark, report);
+	int depth = r == 0 ? sources_depth(s->catalog, id) : 0;
+	if (depth > SOURCES_MAX)
+		r = report_set(report, -EMLINK, "it would be a clone of a clone … more than %d deep (export the snapshot and import it)", SOURCES_MAX);
 	if (r == 0)
 		r = store_want_root(s->places, id, mark, s, report);
 	if (r == 0)
-		r = store_hold_snapshot(s, id, mark, 1);
-	if (r < 0)
-		return report_set(report, r, "the snapshot can't be held: %s", strerror(-r));
-	r = clone_log(s, id, mark, name, log, ret_id);
-	if (r < 0)
-		store_hold_snapshot(s, id, mark, -1);
+		r = clone_log(s, id, mark, name, log, ret_id);
 	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
 }
 
@@ -254,20 +256,33 @@ int store_clone(struct store *s, const char *snapshot, const char *name, struct 
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
 	struct meta_log *log = calloc(1, sizeof *log);
 	int r = log ? clone_prepare(s, snapshot, name, log, &id, report) : -ENOMEM;
-	if (r == 0) {
+	if (r == 0)
 		r = store_create_keys(s, id, log, name, report);
-		if (r < 0)
-			store_hold_snapshot(s, log->parent_volume, log->parent_mark, -1);
-	}
 	free(log);
 	return r;
 }
 
 /* ---- rollback (R24) ---- */
 
+/* Volumes that are gone leave the history: without snapshots of its own none outlives the rollback. */
+static void prune_history(struct store *s, struct meta_name *named)
+{
+	uint32_t kept = 0;
+	char key[META_KEY_BYTES];
+	for (uint32_t i = 0; i < named->history_count; i++) {
+		struct catalog_value v;
+		meta_key_log(named->history[i], key);
+		int r = catalog_get(s->catalog, key, &v);
+		catalog_value_free(&v);
+		if (r != -ENOENT) /* also when the catalog doesn't say */
+			named->history[kept++] = named->history[i];
+	}
+	named->history_count = kept;
+}
+
 static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, struct report *report)
 {
-	char keys[5][META_KEY_BYTES];
+	char keys[6][META_KEY_BYTES];
 	struct meta_name named;
 	struct meta_owner owner = { 0 }, old_owner;
 	struct meta_log *old = malloc(sizeof *old);
@@ -279,6 +294,8 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		r = meta_get_log(s->catalog, named.volume, old, &old_revision);
 	if (r == 0 && places_holder_alive(s->places, &old_owner))
 		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", old_owner.holder);
+	if (r == 0)
+		prune_history(s, &named);
 	if (r == 0 && named.history_count == META_HISTORY_MAX)
 		r = report_set(report, -EMLINK, "it was rolled back %d times and keeps snapshots of each (clone it and delete it)", META_HISTORY_MAX);
 	if (r < 0) {
@@ -290,6 +307,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 	meta_key_owner(id, keys[2]);
 	meta_key_log(named.volume, keys[3]);
 	meta_key_owner(named.volume, keys[4]);
+	meta_key_reap(named.volume, keys[5]);
 	for (uint32_t i = named.history_count++; i > 0; i--)
 		named.history[i] = named.history[i - 1];
 	named.history[0] = named.volume;
@@ -302,22 +320,29 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 	uint8_t *bytes[5] = { meta_name_encode(&named, &n[0]), meta_log_encode(log, &n[1]), meta_owner_encode(&owner, &n[2]),
 			      meta_log_encode(old, &n[3]), meta_owner_encode(&old_owner, &n[4]) };
 	struct catalog_txn *t = malloc(sizeof *t);
+	char hold_keys[2][META_KEY_BYTES];
 	r = t ? 0 : -ENOMEM;
 	for (unsigned i = 0; i < 5; i++)
 		r = bytes[i] ? r : -ENOMEM;
 	if (r == 0) {
 		catalog_txn_init(t);
+		r = store_hold_snapshot(s, id, log, t, hold_keys);
+	}
+	if (r == 0) {
 		catalog_txn_compare(t, keys[0], name_revision);
 		catalog_txn_compare(t, keys[3], old_revision);
 		catalog_txn_compare(t, keys[4], owner_revision);
 		for (unsigned i = 0; i < 5; i++)
 			catalog_txn_put(t, keys[i], bytes[i], n[i]);
+		catalog_txn_put(t, keys[5], "", 0);
 		r = store_txn(s->catalog, t);
 	}
 	for (unsigned i = 0; i < 5; i++)
 		free(bytes[i]);
 	free(t);
 	free(old);
+	if (r == -EAGAIN && store_has_volume(s, id))
+		return 0;
 	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the volume was changed meanwhile (try again)" : strerror(-r)) : 0;
 }
 
@@ -330,17 +355,14 @@ int store_snapshot_rollback(struct store *s, const char *name, struct report *re
 	int r = log ? store_name_split(name, volume, snapshot, report) : -ENOMEM;
 	if (r == 0)
 		r = store_find_volume(s->places, volume, &before, report);
-	if (r == 0 && meta_get_owner(s->catalog, before, &owner, NULL) == 0 && places_holder_alive(s->places, &owner))
+	if (r == 0 && store_holder(s->places, before, &owner))
 		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", owner.holder);
 	if (r == 0)
 		r = clone_prepare(s, name, volume, log, &id, report);
-	if (r == 0) {
+	if (r == 0)
 		r = swap_names(s, volume, id, log, report);
-		if (r < 0)
-			store_hold_snapshot(s, log->parent_volume, log->parent_mark, -1);
-	}
 	free(log);
 	if (r == 0)
-		store_reap(s, before);
+		store_reap(s);
 	return r;
 }

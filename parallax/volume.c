@@ -13,8 +13,6 @@
 #define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
-#define MARK_ROOM 8 /* blocks of log that a snapshot and its part of the next checkpoint take */
-#define CLOSE_NS (30 * NS_PER_S)
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 uint64_t volume_epoch(const struct volume *v) { return v->epoch; }
@@ -28,11 +26,20 @@ static int held(const struct meta_owner *o, struct report *report)
 			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
 }
 
+/* Whoever has the lock will soon let it go: a command that maintains the volume, or a process that is about to
+ * say who it is, or that has died. */
+static bool lock_is_passing(const struct volume_places *p, const struct meta_owner *owner)
+{
+	return owner->state == OWNER_FREE || strcmp(owner->holder, VOLUME_MAINTENANCE) == 0 ||
+	       (p->holder_alive && !p->holder_alive(p->arg, owner));
+}
+
 /* The place where its segments are, locked against a second opener on this host (R34). */
 static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	const struct volume_places *p = how->places;
 	int r = -EBUSY;
+	unsigned waited_ms = 0;
 	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
 		struct meta_owner owner;
 		struct report cause = { "" };
@@ -45,6 +52,12 @@ static int open_place(struct volume *v, const struct volume_open *how, struct re
 		}
 		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
 			owner = (struct meta_owner){ 0 };
+		if (!how->force && lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
+			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+			waited_ms += 20;
+			attempt--;
+			continue;
+		}
 		if (!how->force || attempt > 0)
 			return held(&owner, report);
 		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
@@ -141,6 +154,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	v->catalog = how->catalog;
 	v->places = how->places;
 	v->id = how->volume;
+	v->frees_only = how->frees_only;
 	set_limits(v, &how->limits);
 	fiber_mutex_init(&v->publishing);
 	fiber_mutex_init(&v->checkpointing);
@@ -203,9 +217,11 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r == 0)
 		r = open_tree(v);
 	if (r == 0)
-		r = recover(v, report);
+		r = recover(v, how->accept_flushed, report);
 	if (r == 0)
 		r = log_roll_start(v);
+	/* snapshots that were replayed get their roots now: somebody may be waiting to read them */
+	v->checkpoint_wanted |= v->mark_count > 0;
 	if (r == 0)
 		r = checkpoint_start(v);
 	return r;
@@ -213,14 +229,12 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 
 static void stop_fibers(struct volume *v)
 {
-	uint64_t pause_ns = 1; /* most end at once; one may sleep before its next attempt */
 	v->closing = true;
 	timer_cancel(v->env, &v->tick);
-	while (v->log.fibers || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
+	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->log.changed);
-		fiber_sleep(&v->env->loop, pause_ns);
-		pause_ns = MIN(pause_ns * 2, 10 * NS_PER_MS);
+		fiber_sleep(&v->env->loop, NS_PER_MS / 10);
 	}
 }
 
@@ -236,13 +250,25 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 		volume_free(v);
 		return r;
 	}
+	v->sources.patient = true;
+	v->sources.unsettled = log_unsettled;
+	v->sources.unsettled_arg = v;
 	*ret_volume = v;
 	return 0;
 }
 
 /* ---- closing ---- */
 
-bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
+/* Segments that were listed and never used: nobody knows them once they aren't listed, unless a checkpoint came by. */
+static void delete_unused(struct volume *v)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = g->meta.id, .epoch = v->epoch };
+		if (g->acked <= 1)
+			segment_wait(v->server, &io); /* a kill right here leaves an empty segment behind */
+	}
+}
 
 /* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
 static int publish_closed(struct volume *v)
@@ -270,6 +296,8 @@ static int publish_closed(struct volume *v)
 	int r = publish_commit(p);
 	if (r == 0 && g && g->acked > 1)
 		log_seal(v, g);
+	if (r == 0)
+		delete_unused(v);
 	free(bytes);
 	free(p);
 	return r;
@@ -283,7 +311,13 @@ static int close_cleanly(struct volume *v)
 		r = checkpoint_run(v);
 	while (r == 0 && v->log.mending)
 		fiber_sleep(&v->env->loop, NS_PER_MS);
-	return r ? r : v->failed ? v->failed : publish_closed(v);
+	if (r == 0)
+		r = v->failed;
+	if (r == 0) {
+		v->closing = true; /* nobody creates segments any more */
+		r = publish_closed(v);
+	}
+	return r;
 }
 
 int volume_close(struct volume *v)
@@ -291,7 +325,6 @@ int volume_close(struct volume *v)
 	if (!v)
 		return 0;
 	int r = v->failed;
-	v->close_by_ns = env_now_ns(v->env) + CLOSE_NS;
 	if (!v->failed) {
 		r = close_cleanly(v);
 		if (r < 0)
@@ -410,9 +443,7 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report)
 	}
 	struct log_append mark = { .kind = RECORD_MARK };
 	uint64_t size_bytes = v->meta.size_bytes;
-	r = v->failed ? -EIO : v->log.full && log_room(v) <= checkpoint_reserve(v) + MARK_ROOM ? -ENOSPC : 0;
-	if (r == 0)
-		r = log_append_wait(v, &mark);
+	r = v->failed ? -EIO : log_append_wait(v, &mark);
 	bool marked = r == 0;
 	if (r == 0 && !PLANTED(snapshot_no_flush))
 		r = log_flush_wait(v);
@@ -509,8 +540,6 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	int r = d && log ? meta_get_log(how->catalog, how->volume, log, NULL) : -ENOMEM;
 	if (r == 0)
 		r = meta_get_snapshot(how->catalog, how->volume, how->mark_seq, &s, NULL);
-	if (r == 0 && s.doomed)
-		r = -ENOENT; /* it is being taken apart */
 	if (r == 0 && !s.has_root)
 		r = report_set(report, -EAGAIN, "the snapshot has no root yet");
 	if (r == 0)
@@ -524,13 +553,9 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	d->size_bytes = s.size_bytes;
 	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
 	tree_init(&d->tree, env, sources_read_node, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
-	r = tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
-	if (r < 0) {
-		volume_reader_close(d);
-		return r;
-	}
+	d->sources.patient = true;
 	*ret_reader = d;
-	return 0;
+	return tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
 }
 
 int volume_reader_close(struct volume_reader *d)

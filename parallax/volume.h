@@ -19,6 +19,10 @@ struct volume_limits {             /* 0 means the default */
 	uint32_t window;           /* records in flight */
 };
 
+/* The holder that commands are which open an idle volume themselves, for moments. */
+#define VOLUME_MAINTENANCE "maintenance"
+enum { VOLUME_MAINTENANCE_MS = 10000 }; /* for so long others wait for one */
+
 struct volume_open {
 	struct catalog *catalog;
 	const struct volume_places *places;
@@ -26,6 +30,8 @@ struct volume_open {
 	const char *holder, *control, *host; /* for the owner record */
 	uint64_t pid;
 	bool force;                /* fence a holder that still lives */
+	bool frees_only;           /* no guest: it may use the space kept for freeing (R32) */
+	bool accept_flushed;       /* where a sync of the only copy failed: go on with what it has; all that was flushed is in it */
 	struct volume_limits limits;
 };
 

@@ -33,6 +33,7 @@ static int open_volume(struct volume_node *n, struct opened *o, const struct blk
 		return r;
 	struct volume_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .holder = how->holder,
 				    .control = how->control, .host = host, .pid = (uint64_t)getpid(), .force = how->force,
+				    .accept_flushed = how->accept_flushed,
 				    .limits.cache_bytes = option_number(how->options, "cache") };
 	r = volume_open(n->node.env, &open, &v, report);
 	if (r == 0)

@@ -21,7 +21,6 @@ enum {
 	LOG_HEADER_BLOCKS = 3,      /* enough for LOG_DATA_BLOCKS entries */
 	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
 	LOG_SEGMENTS_AHEAD = 2,
-	LOG_RESERVE_BLOCKS = 1024,  /* a segment from the reserve is small, and all of it is allocated: 4 MiB */
 	LOG_SEGMENTS_LISTED = 40,   /* checkpoint before the catalog's list gets longer */
 };
 
@@ -34,6 +33,7 @@ struct log_segment {
 	uint32_t synced;        /* length known durable */
 	uint32_t acked_crc;     /* header CRC of the last record within acked; 0: none */
 	bool finished, cut;     /* no more records; recorded in the catalog */
+	struct link retained;   /* acknowledged, not synced: log_retain.c */
 	struct link link;
 };
 
@@ -85,11 +85,7 @@ struct log {
 	unsigned flying_count, window;
 	struct log_record *records;
 	bool append_next;       /* fairness between appends and writes */
-	bool mending;
-	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */
-	bool full, starved, dry;
-	bool short_of_space;    /* why it is being mended: an append found the disk full */
-	uint64_t spare_id;      /* taken from the counter, not used yet; 0: none */
+	bool mending, full;     /* full: no segment can be had, writes get ENOSPC */
 	/* flush */
 	struct link flushes;
 	bool syncing;
@@ -97,6 +93,11 @@ struct log {
 	uint64_t sync_seq;
 	struct segment_io *sync_ios;
 	unsigned sync_count;
+	/* log_retain.c */
+	uint64_t retained_bytes;
+	bool retain_syncing;
+	struct job retain_job;
+	struct volume_flush retain_flush;
 	/* fibers */
 	struct fiber_cond changed;  /* something the roller, the mender or a checkpoint waits for may have happened */
 	unsigned fibers;
@@ -129,8 +130,7 @@ struct volume {
 	struct space space;
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
-	bool closing;
-	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
+	bool closing, frees_only;       /* frees_only: opened to free space, not for a guest */
 	/* applying */
 	struct {
 		struct job job;
@@ -174,27 +174,31 @@ void log_append(struct volume *v, struct log_append *a, struct job *parent); /* 
 int log_append_wait(struct volume *v, struct log_append *a);                 /* FIBER */
 void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
-void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
-void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
-bool volume_gives_up(const struct volume *v); /* closing, and it takes too long */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta);
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */
 void volume_fail(struct volume *v, int status);
+/* log_retain.c */
+void log_retain(struct volume *v, const struct log_record *r); /* it is acknowledged */
+void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced);
+bool log_retain_full(const struct volume *v);
+/* FIBER. The server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
+int log_retain_refill(struct volume *v, struct log_segment *g, uint32_t length);
 /* log_sync.c */
 int log_flush_wait(struct volume *v);   /* FIBER */
 void log_flush_kick(struct volume *v);
 void log_flush_fail(struct volume *v);
 /* log_roll.c: FIBERs that live as long as the volume */
 int log_roll_start(struct volume *v);
-/* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
- * then guest data is refused from now on. */
+/* FIBER. On the server and in `log`. `reserve`: may use what servers keep back for what frees space or must go on (R32). */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
 void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */
 /* log_mend.c */
+/* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
+bool log_unsettled(void *volume);
 void log_trouble(struct volume *v, int status);
 /* apply.c */
 void apply_run(struct volume *v);
@@ -211,7 +215,7 @@ void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoi
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */
-int recover(struct volume *v, struct report *report);
+int recover(struct volume *v, bool accept_flushed, struct report *report);
 /* replay.c: FIBER. Walks the log's records from `from` on, in order, through the segments of v->meta; `length` gives how far
  * each goes, by index. `record` is called for each, with entries and checksums in place. */
 struct replay {

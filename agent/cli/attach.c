@@ -62,6 +62,7 @@ int cli_attach(struct cli *c)
 	q.listen = text_of(cli_option(c, CLI_LISTEN));
 	q.read_only = cli_flag(c, CLI_READ_ONLY);
 	q.force = cli_flag(c, CLI_FORCE);
+	q.accept_flushed = cli_flag(c, CLI_ACCEPT_FLUSHED);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_ATTACH, .request = &q.base, .text = graph };
 	r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r == 0) {

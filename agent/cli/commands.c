@@ -9,6 +9,8 @@ static const struct argp_option attach_options[] = {
 	{ "listen", CLI_LISTEN, "ADDR:PORT", 0, "With --as nbd: a TCP port instead of a unix socket", 0 },
 	{ "read-only", CLI_READ_ONLY, NULL, 0, "Nothing can be written through the device", 0 },
 	{ "force", CLI_FORCE, NULL, 0, "Fence another holder of the volume or image", 0 },
+	{ "accept-flushed", CLI_ACCEPT_FLUSHED, NULL, 0,
+	  "Where a disk write failed: go on with what was flushed, without the writes that came after", 0 },
 	{ 0 },
 };
 static const struct argp_option detach_options[] = {
@@ -92,7 +94,7 @@ const struct cli_command cli_commands[] = {
 	{ "volume export", "NAME[@SNAP] DST", "Write a volume or snapshot into a new image file", NULL, convert_options, 2, 2,
 	  false, cli_volume_export },
 
-	{ "snapshot create", "VOLUME@SNAP...", "Freeze volumes; several at once at one instant", NULL, NULL, 1, CLI_ARGS_MAX, false,
+	{ "snapshot create", "VOLUME@SNAP...", "Freeze a volume, in use or not", NULL, NULL, 1, CLI_ARGS_MAX, false,
 	  cli_snapshot_create },
 	{ "snapshot list", "[VOLUME]", "Snapshots of a volume, or all", NULL, NULL, 0, 1, true, cli_snapshot_list },
 	{ "snapshot delete", "VOLUME@SNAP", "Delete a snapshot, in any order", NULL, NULL, 1, 1, false, cli_snapshot_delete },

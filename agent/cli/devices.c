@@ -105,7 +105,13 @@ static void print_show(const json_t *j)
 	char size[24];
 	size_t i;
 	const json_t *e;
-	printf("graph:\n  %s\n", text_at(j, "graph"));
+	printf("graph:\n  ");
+	for (const char *p = text_at(j, "graph"); *p; p++) { /* a graph file's graph has lines */
+		putchar(*p);
+		if (*p == '\n')
+			fputs("  ", stdout);
+	}
+	putchar('\n');
 	printf("tapdisk: pid %" PRIu64 ", version %s%s\n", number_at(j, "pid"), text_at(j, "version"),
 	       json_is_true(json_object_get(j, "read_only")) ? ", read only" : "");
 	printf("devices:\n");

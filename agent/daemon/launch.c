@@ -69,6 +69,8 @@ int launch_tapdisk(const struct launch_tapdisk *how, pid_t *ret_pid, int *ret_re
 		argv[n++] = "--read-only";
 	if (how->force)
 		argv[n++] = "--force";
+	if (how->accept_flushed)
+		argv[n++] = "--accept-flushed";
 	argv[n++] = "--";
 	argv[n++] = (char *)(uintptr_t)how->graph;
 	argv[n] = NULL;

@@ -111,7 +111,8 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 	status = text ? taps_reserve(&a->taps, &plan, &tap, report) : -ENOMEM;
 	if (status == 0) {
 		struct launch_tapdisk l = { .root = a->options->root, .directory = tap->directory, .name = plan.device[0].name,
-					    .graph = text, .read_only = q->read_only, .force = q->force };
+					    .graph = text, .read_only = q->read_only, .force = q->force,
+					    .accept_flushed = q->accept_flushed };
 		l.export = plan.graph->export_count ? NULL : plan.device[0].export->name;
 		l.listen = q->listen[0] ? q->listen : NULL;
 		status = start_tapdisk(a, tap, &l, report);

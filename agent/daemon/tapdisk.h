@@ -15,7 +15,7 @@ struct tapdisk_options {
 	struct plan *plan;       /* taken over */
 	const char *root;        /* absolute, "" if none */
 	const char *run_dir;     /* its own, exists; NULL: run by hand, no control socket */
-	bool read_only, force;
+	bool read_only, force, accept_flushed;
 	int ready_fd;            /* see spawn.h; -1: none */
 	void (*up)(void *arg, const struct tap_state *state); /* may be NULL: the devices are there */
 	void *arg;

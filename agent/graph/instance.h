@@ -12,6 +12,7 @@ struct graph_how {
 	const char *root;   /* AQUIFER_ROOT, "" or NULL if none */
 	bool read_only;     /* of all devices, whatever their exports say */
 	bool force;         /* take over from another holder where that can be done safely */
+	bool accept_flushed; /* go on with what was flushed where later writes are lost */
 };
 
 /* FIBER. Opens every node of a checked graph, children first, each once. A node is opened for writing only if something

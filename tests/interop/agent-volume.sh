@@ -60,6 +60,7 @@ aquifer volume resize web1 256M --force
 aquifer volume rename web1 web9
 uri=$(aquifer attach web9 --as nbd)
 io -c 'read -P 1 0 4M' -c 'read -P 0 8M 1M' "$uri" || fail "rollback: $(cat "$dir/io")"
+refused 1 'attached as device web9' aquifer volume rename web9 web8
 aquifer detach web9
 
 # A device follows its volume's size.
@@ -96,9 +97,18 @@ aquifer image convert web9 "$dir/converted.raw"
 cmp "$dir/head.raw" "$dir/converted.raw" || fail "convert"
 
 refused 1 'snapshot' aquifer volume delete web9
+uri=$(aquifer attach web9@two --as nbd --name reader)
 aquifer snapshot delete web9@two
 aquifer volume delete web9 --with-snapshots
 aquifer volume delete copy
 aquifer volume delete again
 [ "$(aquifer volume list --json | jq length)" -eq 0 ] || fail "volumes are left: $(aquifer volume list)"
+
+# What somebody reads stays until they have gone; then it goes with the next deletion.
+qemu-img convert -f raw -O raw "$uri" "$dir/read.raw" || fail "a deleted snapshot can't be read by who has it"
+cmp "$dir/read.raw" "$dir/two.raw" || fail "a deleted snapshot reads as something else"
+aquifer detach reader
+aquifer volume create last 4K
+aquifer volume delete last
+[ -z "$(ls "$AQUIFER_ROOT/var/lib/aquifer/volumes")" ] || fail "space is left: $(ls "$AQUIFER_ROOT/var/lib/aquifer/volumes")"
 nothing_left

@@ -228,10 +228,8 @@ static const char *check_all(struct oracle *o, const void *bytes, uint64_t began
 	return check_prefix(o, values, ended);
 }
 
-const char *oracle_recovered(struct oracle *o, const void *bytes)
+static void begin_again(struct oracle *o, const uint64_t *values)
 {
-	uint64_t *values = malloc(o->sector_count * sizeof *values);
-	const char *why = check_all(o, bytes, o->now + 1, o->now + 1, values, "lost or wrong after a crash");
 	o->epoch_start = ++o->now;
 	o->power = o->server_power = false;
 	o->first_of_life = o->write_count;
@@ -239,8 +237,25 @@ const char *oracle_recovered(struct oracle *o, const void *bytes)
 		o->sectors[s].base = values[s];
 		o->sectors[s].count = 0;
 	}
+}
+
+const char *oracle_recovered(struct oracle *o, const void *bytes)
+{
+	uint64_t *values = malloc(o->sector_count * sizeof *values);
+	const char *why = check_all(o, bytes, o->now + 1, o->now + 1, values, "lost or wrong after a crash");
+	if (!why)
+		begin_again(o, values);
 	free(values);
 	return why;
+}
+
+void oracle_assume(struct oracle *o, const void *bytes)
+{
+	uint64_t *values = malloc(o->sector_count * sizeof *values);
+	for (uint32_t s = 0; s < o->sector_count; s++)
+		values[s] = sector_value(o, s, (const uint8_t *)bytes + (size_t)s * ORACLE_SECTOR);
+	begin_again(o, values);
+	free(values);
 }
 
 const char *oracle_snapshot(struct oracle *o, const void *bytes, uint64_t began, uint64_t ended)

@@ -33,6 +33,8 @@ void oracle_crash_server(struct oracle *o);
 /* The whole disk, as found after a crash: checks it, also that it is a prefix, and goes on from there: what was seen
  * must stay. NULL or what is wrong. */
 const char *oracle_recovered(struct oracle *o, const void *bytes);
+/* The disk is this now, whatever it was (a rollback). */
+void oracle_assume(struct oracle *o, const void *bytes);
 /* The whole disk as a snapshot taken between `began` and `ended` shows it: NULL or what is wrong. */
 const char *oracle_snapshot(struct oracle *o, const void *bytes, uint64_t began, uint64_t ended);
 #endif

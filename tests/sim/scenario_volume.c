@@ -25,16 +25,23 @@
 enum {
 	SNAPSHOTS_MAX = 24,
 	CLIENTS_MAX = 6,
+	CLONES_MAX = 3,
 	OP_SECTORS_MAX = 64,
 	STEPS_MAX = 3000000,
 };
 
 struct snapshot {
 	bool used, known, doomed;  /* known: `bytes` is what it shows, for ever; not known: taken between began and ended */
-	bool acked, unsure;        /* unsure: it couldn't be read before the oracle forgot what it is checked against */
+	bool acked, late;          /* late: the oracle has forgotten what it must show; only that it stays can be checked */
 	char name[32];
 	uint64_t began, ended, mark;
 	uint8_t *bytes;
+};
+
+struct clone {
+	bool used, acked;
+	char name[32];
+	uint8_t *bytes;            /* what it shows; NULL: not known (a write to it was interrupted) */
 };
 
 struct volume_world;
@@ -57,8 +64,11 @@ struct volume_world {
 	struct catalog_sim *catalogs;
 	struct oracle *oracle;
 	struct snapshot snapshots[SNAPSHOTS_MAX];
-	unsigned next_name, life, clones;
+	struct clone clones[CLONES_MAX];
+	struct snapshot *rolling_back; /* interrupted: it may have happened */
+	unsigned next_name, life;
 	uint64_t size_bytes;
+	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults;
 	/* this life's */
 	struct env *env, *server_env;
@@ -86,7 +96,7 @@ static int sim_embedded(void *arg, uint64_t volume, bool create, struct segment_
 {
 	struct volume_world *w = arg;
 	char path[64];
-	snprintf(path, sizeof path, "/volumes/%llu", (unsigned long long)volume);
+	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
 	struct segment_dir_options o = { .create = create };
 	env_mkdir(w->env, "/volumes");
 	env_sync_dir(w->env, "/");
@@ -98,7 +108,7 @@ static int sim_reader(void *arg, uint64_t volume, struct segment_server **ret, s
 	struct volume_world *w = arg;
 	char path[64];
 	(void)report;
-	snprintf(path, sizeof path, "/volumes/%llu", (unsigned long long)volume);
+	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
 	return segment_reader_open(w->env, path, ret);
 }
 
@@ -186,6 +196,14 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
+/* A server that is away, killed or cut off, makes requests wait; it fails none. */
+static void note_io(struct volume_world *w, int status)
+{
+	note_failure(w, status);
+	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->env->dead)
+		FAIL(w, "life %u: a request failed (%d), and nothing but connections had", LIFE(w), status);
+}
+
 static uint32_t pick_range(struct volume_world *w, uint32_t *ret_count)
 {
 	uint32_t sectors = oracle_sectors(w->oracle), count = 1 + (uint32_t)draw(w, draw(w, 4) ? 16 : OP_SECTORS_MAX);
@@ -209,7 +227,7 @@ static void client_write(struct volume_world *w, bool zero)
 		     : blk_write_wait(w->node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
 	if (!w->env->dead)
 		oracle_write_end(w->oracle, id, r == 0, flags & BLK_FUA);
-	note_failure(w, r);
+	note_io(w, r);
 	free(b);
 }
 
@@ -222,7 +240,7 @@ static void client_read(struct volume_world *w)
 	const char *why = r == 0 && !w->env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
-	note_failure(w, r);
+	note_io(w, r);
 	free(b);
 }
 
@@ -232,7 +250,7 @@ static void client_flush(struct volume_world *w)
 	int r = blk_op_wait(w->node, BLK_FLUSH, 0, 0, 0);
 	if (r == 0 && !w->env->dead)
 		oracle_flushed(w->oracle, began);
-	note_failure(w, r);
+	note_io(w, r);
 }
 
 static struct snapshot *snapshot_free_slot(struct volume_world *w)
@@ -347,7 +365,7 @@ static int find_and_read(struct volume_world *w, struct snapshot *s, uint64_t *r
 {
 	uint64_t volume;
 	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < 100 && (r == -ETIMEDOUT || r == -ENOTCONN || r == -EAGAIN) && !w->env->dead; attempt++) {
+	for (unsigned attempt = 0; attempt < (w->faults ? 2 : 100) && (r == -ETIMEDOUT || r == -ENOTCONN || r == -EAGAIN) && !w->env->dead; attempt++) {
 		if (attempt)
 			fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
 		r = store_find_snapshot(&w->places, "v", s->name, &volume, ret_mark, NULL);
@@ -376,8 +394,7 @@ static void check_snapshot(struct volume_world *w, struct snapshot *s, uint8_t *
 		return;
 	}
 	if (r < 0) {
-		s->unsure = true;
-		if (!w->io_failed && !w->faults) /* on a full disk its root may have to wait */
+		if (!w->io_failed && !w->faults)
 			FAIL(w, "life %u: snapshot %s can't be read: %d", LIFE(w), s->name, r);
 		return;
 	}
@@ -386,7 +403,7 @@ static void check_snapshot(struct volume_world *w, struct snapshot *s, uint8_t *
 			FAIL(w, "life %u: snapshot %s changed", LIFE(w), s->name);
 		return;
 	}
-	const char *why = s->unsure ? NULL : oracle_snapshot(w->oracle, bytes, s->began, s->ended);
+	const char *why = s->late ? NULL : oracle_snapshot(w->oracle, bytes, s->began, s->ended);
 	if (why)
 		FAIL(w, "life %u: snapshot %s: %s", LIFE(w), s->name, why);
 	s->acked = s->known = true;
@@ -470,7 +487,14 @@ static int life_begin(void *arg)
 			FAIL(w, "life %u: the disk can't be read: %d", LIFE(w), r);
 		return r;
 	}
-	const char *why = oracle_recovered(w->oracle, bytes);
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
+		w->snapshots[i].late = w->snapshots[i].used && !w->snapshots[i].known;
+	const char *why = NULL;
+	if (w->rolling_back && memcmp(bytes, w->rolling_back->bytes, (size_t)oracle_sectors(w->oracle) * ORACLE_SECTOR) == 0)
+		oracle_assume(w->oracle, bytes);
+	else
+		why = oracle_recovered(w->oracle, bytes);
+	w->rolling_back = NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	free(bytes);
@@ -550,7 +574,7 @@ static void begin_process(struct volume_world *w)
 {
 	w->env = sim_process_create(w->sim, w->host);
 	w->catalog = catalog_sim_open(w->catalogs, w->env);
-	w->places = (struct places){ .env = w->env, .catalog = w->catalog, .dir = "/",
+	w->places = (struct places){ .env = w->env, .catalog = w->catalog, .dir = "",
 		.ops = { .open_embedded = sim_embedded, .open_embedded_reader = sim_reader, .open_remote = sim_remote, .lock = sim_lock, .arg = w } };
 	w->store = (struct store){ .env = w->env, .places = &w->places, .catalog = w->catalog };
 	w->node = NULL;
@@ -600,6 +624,236 @@ static void life(struct volume_world *w)
 	end_process(w);
 }
 
+/* ---- commands between lives: the store's operations, by a process that may be killed in the middle ---- */
+
+static uint64_t disk_bytes(const struct volume_world *w) { return (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR; }
+
+static struct snapshot *known_snapshot(struct volume_world *w)
+{
+	for (unsigned n = 0; n < 8; n++) {
+		struct snapshot *s = &w->snapshots[draw(w, SNAPSHOTS_MAX)];
+		if (s->used && s->known && !s->doomed)
+			return s;
+	}
+	return NULL;
+}
+
+static void expect(struct volume_world *w, int r, const char *what, const char *name, const struct report *report)
+{
+	if (r < 0 && r != -ETIMEDOUT && r != -ENOTCONN && !w->env->dead && !w->faults)
+		FAIL(w, "life %u: %s %s: %s", LIFE(w), what, name, report_text(report, r));
+}
+
+static void command_clone(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	char from[64];
+	if (!s || c->used)
+		return;
+	*c = (struct clone){ .used = true };
+	snprintf(c->name, sizeof c->name, "c%u", w->next_name++);
+	snprintf(from, sizeof from, "v@%s", s->name);
+	c->bytes = malloc(disk_bytes(w));
+	memcpy(c->bytes, s->bytes, disk_bytes(w));
+	int r = store_clone(&w->store, from, c->name, &report);
+	c->acked = r == 0;
+	expect(w, r, "clone", from, &report);
+}
+
+static int with_clone(struct volume_world *w, struct clone *c, struct report *report)
+{
+	uint64_t id;
+	struct volume *v;
+	int r = store_find_volume(&w->places, c->name, &id, report);
+	struct volume_open how = { .catalog = w->catalog, .places = &w->places.ops, .volume = id, .holder = "sim", .limits = w->limits };
+	if (r == 0)
+		r = volume_open(w->env, &how, &v, report);
+	if (r < 0)
+		return r;
+	struct sim_volume_driver driver = { { .name = "clone", .node_size = sizeof(struct volume_node),
+		.frame_size = sizeof(struct volume_frame), .depth = 4, .open = sim_driver_open, .submit = volume_node_submit }, v };
+	struct blk_open node_how = { .node_name = "c" };
+	struct blk_node *node;
+	uint8_t *bytes = env_alloc_aligned(round_up(disk_bytes(w), BLOCK_BYTES));
+	r = blk_open(w->env, &driver.driver, &node_how, NULL, 0, &node, report);
+	for (uint64_t at = 0; r == 0 && at < disk_bytes(w); at += 64 << 10)
+		r = blk_read_wait(node, bytes + at, MIN(disk_bytes(w) - at, (uint64_t)64 << 10), at);
+	if (r == 0 && c->bytes && memcmp(bytes, c->bytes, disk_bytes(w)))
+		FAIL(w, "life %u: clone %s isn't what its snapshot was", LIFE(w), c->name);
+	if (r == 0 && !c->bytes) {
+		c->bytes = malloc(disk_bytes(w));
+		memcpy(c->bytes, bytes, disk_bytes(w));
+	}
+	for (unsigned n = (unsigned)draw(w, 20); r == 0 && n > 0; n--) { /* a write of its own; the parent must not see it */
+		uint64_t at = draw(w, disk_bytes(w) / BLOCK_BYTES) * BLOCK_BYTES;
+		memset(bytes, (int)draw(w, 256), BLOCK_BYTES);
+		uint8_t *kept = c->bytes;
+		c->bytes = NULL;
+		r = blk_write_wait(node, bytes, BLOCK_BYTES, at, 0);
+		if (r == 0 && !w->env->dead) {
+			memcpy(kept + at, bytes, BLOCK_BYTES);
+			c->bytes = kept;
+		} else {
+			free(kept);
+		}
+	}
+	free(bytes);
+	blk_close(node);
+	int closed = volume_close(v);
+	return r ? r : closed;
+}
+
+static void command_use_clone(struct volume_world *w)
+{
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	if (!c->used)
+		return;
+	int r = with_clone(w, c, &report);
+	if (r == -ENOENT && !c->acked) {
+		free(c->bytes);
+		*c = (struct clone){ 0 };
+		return;
+	}
+	c->acked |= r == 0;
+	expect(w, r, "using clone", c->name, &report);
+}
+
+static void command_delete_clone(struct volume_world *w)
+{
+	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
+	struct report report = { "" };
+	if (!c->used)
+		return;
+	int r = store_volume_delete(&w->store, c->name, true, &report);
+	if (r == 0 || (r == -ENOENT && !c->acked)) {
+		free(c->bytes);
+		*c = (struct clone){ 0 };
+		return;
+	}
+	c->acked = false; /* it may be gone */
+	expect(w, r, "deleting clone", c->name, &report);
+}
+
+static void command_rollback(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct report report = { "" };
+	char name[64];
+	if (!s)
+		return;
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
+		if (w->snapshots[i].used && !w->snapshots[i].known)
+			w->snapshots[i].late = true;
+	snprintf(name, sizeof name, "v@%s", s->name);
+	w->rolling_back = s;
+	int r = store_snapshot_rollback(&w->store, name, &report);
+	if (r == 0 && !w->env->dead) {
+		oracle_assume(w->oracle, s->bytes);
+		w->rolling_back = NULL;
+	}
+	expect(w, r, "rollback to", name, &report);
+}
+
+static void command_delete_snapshot(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	struct report report = { "" };
+	char name[64];
+	if (!s || s == w->rolling_back)
+		return;
+	s->doomed = true;
+	snprintf(name, sizeof name, "v@%s", s->name);
+	expect(w, store_snapshot_delete(&w->store, name, &report), "deleting", name, &report);
+}
+
+static int commands_run(void *arg)
+{
+	struct volume_world *w = arg;
+	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->env->dead; n--)
+		switch (draw(w, 8)) {
+		case 0: case 1: command_clone(w); break;
+		case 2: case 3: command_use_clone(w); break;
+		case 4: command_delete_clone(w); break;
+		case 5: if (!w->rolling_back) command_rollback(w); break;
+		default: command_delete_snapshot(w); break;
+		}
+	return 0;
+}
+
+static void commands(struct volume_world *w)
+{
+	struct scenario_task task;
+	sim_note(w->sim, "commands");
+	begin_process(w);
+	scenario_task_start(&task, w->env, commands_run, w);
+	uint64_t steps = draw(w, 3) == 0 ? draw(w, 8000) : STEPS_MAX;
+	if (!scenario_step_until(w->run, w->sim, &task.ended, steps) && steps == STEPS_MAX)
+		FAIL(w, "life %u: a command does not end", LIFE(w));
+	if (!task.ended)
+		sim_kill(w->env);
+	while (!task.ended && w->env->dead)
+		sim_drain_dead(w->env);
+	end_process(w);
+}
+
+/* Everything is deleted, also what a transaction that arrived late has made: nothing may be left but counters. */
+struct names {
+	char name[32][64];
+	unsigned count;
+};
+
+static void note_name(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct names *n = arg;
+	(void)value;
+	if (n->count < ARRAY_COUNT(n->name))
+		snprintf(n->name[n->count++], sizeof n->name[0], "%s", key + strlen("name/"));
+}
+
+static int delete_all_run(void *arg)
+{
+	struct volume_world *w = arg;
+	struct report report = { "" };
+	struct names *names = calloc(1, sizeof *names);
+	int r = 0;
+	for (unsigned attempt = 0; attempt < 20; attempt++) {
+		names->count = 0;
+		catalog_sim_each(w->catalogs, "name/", note_name, names);
+		for (unsigned i = 0; i < names->count; i++)
+			r = store_volume_delete(&w->store, names->name[i], true, &report);
+		store_reap(&w->store);
+		if (names->count == 0)
+			break;
+		fiber_sleep(&w->env->loop, NS_PER_S);
+	}
+	free(names);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void left_over(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct volume_world *w = arg;
+	(void)value;
+	FAIL(w, "everything was deleted, but the catalog has %s", key);
+}
+
+static void delete_all(struct volume_world *w)
+{
+	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/", "clone/", "reap/" };
+	catalog_sim_doses(w->catalogs)->timeout = 0;
+	sim_note(w->sim, "everything is deleted");
+	begin_process(w);
+	int r = sim_run_fiber(w->env, delete_all_run, w);
+	end_process(w);
+	if (r < 0)
+		FAIL(w, "deleting everything: %d", r);
+	for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++)
+		catalog_sim_each(w->catalogs, kinds[i], left_over, w);
+}
+
 /* ---- all of it ---- */
 
 static void volume_run(struct scenario_run *run)
@@ -610,13 +864,17 @@ static void volume_run(struct scenario_run *run)
 	struct sim_doses *d = sim_doses(w->sim);
 	d->slow = draw(w, 2) ? 20000 : 0;
 	w->remote = draw(w, 3) == 0;
+	w->faults = draw(w, 4) == 0;
+	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
+		d->read_error = draw(w, 2) ? 2000 : 0;
+		d->write_error = draw(w, 2) ? 2000 : 0;
+		d->sync_error = draw(w, 4) == 0 ? 2000 : 0;
+	}
 	d->read_flip = draw(w, 4) == 0 ? 1000 : 0;
+	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
-	/* now and then the disk is full much of the time: refusals, but nothing lost and no end of it (P7) */
-	bool full = !w->remote && draw(w, 6) == 0;
-	w->faults = full;
-	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
+	w->host = sim_host_create(w->sim, "host", 512 << 20, draw(w, 2) ? 512 : 4096);
 	w->server_host = sim_host_create(w->sim, "server", 512 << 20, 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
@@ -628,12 +886,19 @@ static void volume_run(struct scenario_run *run)
 	if (w->remote)
 		server_begin(w);
 	unsigned lives = 3 + (unsigned)draw(w, 6);
-	for (unsigned i = 0; i < lives && !run->failed; i++)
+	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
+		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
+			commands(w);
+	}
+	if (!run->failed && !w->faults && draw(w, 2))
+		delete_all(w);
 	if (w->server_env)
 		server_end(w, false);
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		free(w->snapshots[i].bytes);
+	for (unsigned i = 0; i < CLONES_MAX; i++)
+		free(w->clones[i].bytes);
 	catalog_sim_destroy(w->catalogs);
 	oracle_destroy(w->oracle);
 	scenario_end(run, w->sim);

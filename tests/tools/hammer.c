@@ -1,4 +1,5 @@
-/* hammer: writes a block device or file from many threads and demands that it remembers.
+/* hammer: writes a block device, a file or an NBD export (PATH is then a URI) from many threads and demands that it
+ * remembers.
  *
  *     hammer [options] PATH            write, read back, verify all at the end
  *     hammer --check --log LOG PATH    after a crash: is everything there that must be?
@@ -12,12 +13,12 @@
  *
  * With --log FILE the generations issued, acknowledged and flushed live in that file (a shared mapping, so
  * it survives this process). After a crash --check demands of each block a generation from the flushed one
- * (with --acked: from the acknowledged one) to the issued one. A run with an existing log continues it. */
+ * (with --acked: from the acknowledged one) to the issued one. A run with an existing log continues it.
+ * A snapshot taken under load is checked with two copies of the log, one from before and one from after it: --log BEFORE
+ * --until AFTER demands a generation from the one acknowledged before to the one issued after, and leaves both logs alone. */
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -25,13 +26,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/option.h"
+#include "tests/tools/lib/target.h"
 
 #define BLOCK 512u
 #define MAGIC UINT64_C(0x72656d6d6168)
@@ -51,7 +52,7 @@ struct log_header {
 };
 
 static struct {
-	const char *path, *log;
+	const char *path, *log, *until, *started;
 	unsigned threads, seconds, flush_every, sector;
 	uint64_t operations, size, max, seed;
 	bool direct, buffered, discard, zero, check, acked, until_error, fresh;
@@ -152,7 +153,7 @@ struct worker {
 	pthread_t thread;
 	unsigned index;
 	uint64_t random;
-	int direct_fd, buffered_fd; /* -1: that kind isn't used */
+	struct target *direct, *buffered; /* NULL: that kind isn't used */
 	char *buffer;
 	uint32_t *low;              /* per block of a stranger's read */
 	uint64_t *unflushed;        /* blocks acknowledged since the last flush; a ring would only hide bugs */
@@ -186,23 +187,20 @@ static bool pick(struct worker *w, bool own, uint64_t *ret_block, uint64_t *ret_
 	return true;
 }
 
-static int pick_fd(struct worker *w)
+static struct target *pick_target(struct worker *w)
 {
-	if (w->direct_fd < 0 || w->buffered_fd < 0)
-		return w->direct_fd < 0 ? w->buffered_fd : w->direct_fd;
-	return next(&w->random) % 2 ? w->direct_fd : w->buffered_fd;
+	if (!w->direct || !w->buffered)
+		return w->direct ? w->direct : w->buffered;
+	return next(&w->random) % 2 ? w->direct : w->buffered;
 }
 
-static bool trouble(const char *what, uint64_t block, uint64_t count)
+static bool trouble(const struct target *t, const char *what, uint64_t block, uint64_t count)
 {
-	if (opt.until_error) {
-		atomic_store(&stop, true);
-		return false;
-	}
 	if (!atomic_exchange(&stop, true))
 		fprintf(stderr, "hammer: %s of %llu bytes at %llu: %s\n", what, (unsigned long long)count * BLOCK,
-			(unsigned long long)block * BLOCK, strerror(errno));
-	atomic_store(&failed, 1);
+			(unsigned long long)block * BLOCK, target_error(t));
+	if (!opt.until_error)
+		atomic_store(&failed, 1);
 	return false;
 }
 
@@ -231,37 +229,27 @@ static bool do_write(struct worker *w)
 		block_make(w->buffer + i * BLOCK, block + i, g);
 		atomic_store(&known[block + i].issued, g);
 	}
-	ssize_t n = pwrite(pick_fd(w), w->buffer, count * BLOCK, (off_t)(block * BLOCK));
-	if (n != (ssize_t)(count * BLOCK))
-		return trouble("write", block, count);
+	struct target *t = pick_target(w);
+	if (target_write(t, w->buffer, count * BLOCK, block * BLOCK) < 0)
+		return trouble(t, "write", block, count);
 	acknowledged(w, block, count);
 	atomic_fetch_add(&count_write, 1);
 	return true;
 }
 
-static int clear_range(int fd, bool is_device, bool discard, uint64_t offset, uint64_t length)
-{
-	uint64_t range[2] = { offset, length };
-	if (is_device)
-		return ioctl(fd, discard ? BLKDISCARD : BLKZEROOUT, range);
-	return fallocate(fd, (discard ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-			 (off_t)length);
-}
-
 static bool do_clear(struct worker *w, bool discard)
 {
 	uint64_t block, count;
-	struct stat st;
-	int fd = pick_fd(w);
-	if (!pick(w, /* own= */ true, &block, &count) || fstat(fd, &st) < 0)
+	struct target *t = pick_target(w);
+	if (!pick(w, /* own= */ true, &block, &count))
 		return true;
 	for (uint64_t b = block; b < block + count; b++) {
 		uint32_t g = atomic_load(&known[b].issued) + 1;
 		atomic_store(&known[b].zeroed, g);
 		atomic_store(&known[b].issued, g);
 	}
-	if (clear_range(fd, S_ISBLK(st.st_mode), discard, block * BLOCK, count * BLOCK) < 0)
-		return trouble(discard ? "discard" : "zero", block, count);
+	if ((discard ? target_discard : target_zero)(t, count * BLOCK, block * BLOCK) < 0)
+		return trouble(t, discard ? "discard" : "zero", block, count);
 	acknowledged(w, block, count);
 	atomic_fetch_add(discard ? &count_discard : &count_zero, 1);
 	return true;
@@ -269,8 +257,9 @@ static bool do_clear(struct worker *w, bool discard)
 
 static bool do_flush(struct worker *w)
 {
-	if (fdatasync(w->direct_fd >= 0 ? w->direct_fd : w->buffered_fd) < 0)
-		return trouble("flush", 0, 0);
+	struct target *t = w->direct ? w->direct : w->buffered;
+	if (target_flush(t) < 0)
+		return trouble(t, "flush", 0, 0);
 	for (uint64_t i = 0; i < w->unflushed_count; i++)
 		atomic_store(&known[w->unflushed[i]].flushed, atomic_load(&known[w->unflushed[i]].acked));
 	w->unflushed_count = 0;
@@ -283,9 +272,9 @@ static bool do_read(struct worker *w)
 	uint64_t block, count;
 	if (!pick(w, /* own= */ true, &block, &count))
 		return true;
-	ssize_t n = pread(pick_fd(w), w->buffer, count * BLOCK, (off_t)(block * BLOCK));
-	if (n != (ssize_t)(count * BLOCK))
-		return trouble("read", block, count);
+	struct target *t = pick_target(w);
+	if (target_read(t, w->buffer, count * BLOCK, block * BLOCK) < 0)
+		return trouble(t, "read", block, count);
 	bool good = true;
 	for (uint64_t i = 0; good && i < count; i++) {
 		uint32_t g = atomic_load(&known[block + i].acked), found;
@@ -300,13 +289,12 @@ static bool do_read(struct worker *w)
 static bool do_stranger(struct worker *w)
 {
 	uint64_t block, count;
-	if (w->direct_fd < 0 || !pick(w, /* own= */ false, &block, &count))
+	if (!w->direct || !pick(w, /* own= */ false, &block, &count))
 		return true;
 	for (uint64_t i = 0; i < count; i++)
 		w->low[i] = atomic_load(&known[block + i].acked);
-	ssize_t n = pread(w->direct_fd, w->buffer, count * BLOCK, (off_t)(block * BLOCK));
-	if (n != (ssize_t)(count * BLOCK))
-		return trouble("read", block, count);
+	if (target_read(w->direct, w->buffer, count * BLOCK, block * BLOCK) < 0)
+		return trouble(w->direct, "read", block, count);
 	bool good = true;
 	for (uint64_t i = 0; good && i < count; i++) {
 		uint32_t found, high = atomic_load(&known[block + i].issued);
@@ -352,66 +340,94 @@ static int die(const char *what, const char *object)
 	exit(1);
 }
 
-static int open_or_die(int flags)
+static struct target *open_or_die(bool buffered, bool read_only)
 {
-	int fd = open(opt.path, flags | O_CLOEXEC);
-	return fd < 0 ? die("open", opt.path) : fd;
+	struct target_options o = { .buffered = buffered, .read_only = read_only };
+	struct target *t = NULL;
+	if (target_open(opt.path, &o, &t) < 0)
+		die("open", opt.path);
+	return t;
 }
 
 static void measure(void)
 {
-	int fd = open_or_die(O_RDONLY);
-	struct stat st;
+	struct target *t = open_or_die(/* buffered= */ true, /* read_only= */ true);
 	uint64_t bytes;
-	int sector = BLOCK;
-	if (fstat(fd, &st) < 0)
-		die("look at", opt.path);
-	bytes = (uint64_t)st.st_size;
-	if (S_ISBLK(st.st_mode) && (ioctl(fd, BLKGETSIZE64, &bytes) < 0 || ioctl(fd, BLKSSZGET, &sector) < 0))
+	if (target_measure(t, &bytes, &opt.sector) < 0)
 		die("measure", opt.path);
-	close(fd);
+	target_close(t);
 	if (opt.size == 0 || opt.size > bytes)
 		opt.size = bytes;
-	opt.sector = (unsigned)sector;
 	block_count = opt.size / BLOCK;
 	if (opt.max < opt.sector)
 		opt.max = opt.sector;
 }
 
-static void log_open(void)
+/* Maps a log; an empty one (or, without a path, memory) gets its size. Returns whether it is new. */
+static bool log_map(const char *path, struct log_header **ret_header)
 {
 	size_t bytes = sizeof *header + block_count * sizeof *known;
-	int fd = opt.log ? open(opt.log, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+	int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 	struct stat st = { 0 };
-	if (opt.log && (fd < 0 || fstat(fd, &st) < 0 || (st.st_size == 0 && ftruncate(fd, (off_t)bytes) < 0)))
-		die("open", opt.log);
-	header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, opt.log ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS, fd, 0);
-	if (header == MAP_FAILED)
-		die("map", opt.log ? opt.log : "memory");
+	if (path && (fd < 0 || fstat(fd, &st) < 0 || (st.st_size == 0 && ftruncate(fd, (off_t)bytes) < 0)))
+		die("open", path);
+	if (st.st_size != 0 && st.st_size != (off_t)bytes)
+		goto not_ours;
+	*ret_header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, path ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS, fd, 0);
+	if (*ret_header == MAP_FAILED)
+		die("map", path ? path : "memory");
 	if (fd >= 0)
 		close(fd);
-	known = (struct known *)(void *)(header + 1);
-	if (st.st_size == 0) {
+	if (st.st_size == 0 || ((*ret_header)->magic == LOG_MAGIC && (*ret_header)->blocks == block_count))
+		return st.st_size == 0;
+not_ours:
+	fprintf(stderr, "hammer: %s is not the log of a run over %llu bytes\n", path, (unsigned long long)opt.size);
+	exit(1);
+}
+
+static void log_open(void)
+{
+	if (log_map(opt.log, &header)) {
 		*header = (struct log_header){ .magic = LOG_MAGIC, .blocks = block_count, .run = (uint32_t)opt.seed | 1,
 					       .threads = opt.threads };
 		header->zone_bytes = opt.buffered ? 256u << 10 : (128u << 10) + 3 * opt.sector;
-	} else if (st.st_size != (off_t)bytes || header->magic != LOG_MAGIC || header->blocks != block_count) {
-		fprintf(stderr, "hammer: %s is not the log of a run over %llu bytes\n", opt.log, (unsigned long long)opt.size);
+	}
+	known = (struct known *)(void *)(header + 1);
+	opt.threads = header->threads;
+}
+
+/* Of each block, what was acknowledged in the one log and issued in the other. */
+static void log_join_until(void)
+{
+	struct log_header *later;
+	if (log_map(opt.until, &later) || later->run != header->run) {
+		fprintf(stderr, "hammer: %s is not a later state of %s\n", opt.until, opt.log);
 		exit(1);
 	}
-	opt.threads = header->threads;
+	struct known *after = (struct known *)(void *)(later + 1);
+	size_t bytes = sizeof *header + block_count * sizeof *known;
+	struct log_header *joined = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (joined == MAP_FAILED)
+		die("map", "memory");
+	*joined = *header;
+	struct known *k = (struct known *)(void *)(joined + 1);
+	for (uint64_t i = 0; i < block_count; i++)
+		k[i] = (struct known){ .issued = after[i].issued, .acked = known[i].acked, .flushed = known[i].flushed,
+				       .zeroed = after[i].zeroed };
+	header = joined;
+	known = k;
 }
 
 /* Reads all of it. After a crash what is found becomes what is known, so that a next run can go on. */
 static void verify_all(bool after_crash)
 {
-	int fd = open_or_die(O_RDONLY | (opt.buffered && !opt.direct ? 0 : O_DIRECT));
+	struct target *t = open_or_die(opt.buffered && !opt.direct, /* read_only= */ true);
 	size_t room = 1 << 20;
 	char *buffer = aligned_alloc(4096, room);
 	uint64_t kept = 0;
 	for (uint64_t block = 0; buffer && block < block_count && !atomic_load(&failed); block += room / BLOCK) {
 		uint64_t count = block_count - block < room / BLOCK ? block_count - block : room / BLOCK;
-		if (pread(fd, buffer, count * BLOCK, (off_t)(block * BLOCK)) != (ssize_t)(count * BLOCK))
+		if (target_read(t, buffer, count * BLOCK, block * BLOCK) < 0)
 			die("read back", opt.path);
 		for (uint64_t i = 0; i < count && !atomic_load(&failed); i++) {
 			struct known *k = &known[block + i];
@@ -425,7 +441,7 @@ static void verify_all(bool after_crash)
 		}
 	}
 	free(buffer);
-	close(fd);
+	target_close(t);
 	if (after_crash && !atomic_load(&failed))
 		printf("hammer: checked %llu blocks of 512, %llu of them written\n", (unsigned long long)block_count,
 		       (unsigned long long)kept);
@@ -446,8 +462,10 @@ static const struct argp_option options[] = {
 	{ "fresh", 'F', NULL, 0, "the device holds only zeroes to begin with: demand them", 0 },
 	{ "log", 'l', "FILE", 0, "keep what is known there", 0 },
 	{ "check", 'c', NULL, 0, "compare with the log after a crash", 0 },
+	{ "until", 'u', "FILE", 0, "with --check: a later copy of the log, for a snapshot taken between", 0 },
 	{ "acked", 'a', NULL, 0, "with --check: demand all that was acknowledged, flushed or not", 0 },
 	{ "until-error", 'e', NULL, 0, "an I/O error ends the run, and is no failure", 0 },
+	{ "started", 'o', "FILE", 0, "made when every thread is about to begin", 0 },
 	{ "kill", 'k', "PID:SECONDS", 0, "kill -9 that process after about that time", 0 },
 	{ 0 },
 };
@@ -477,8 +495,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'F': opt.fresh = true; break;
 	case 'l': opt.log = arg; break;
 	case 'c': opt.check = true; break;
+	case 'u': opt.until = arg; break;
 	case 'a': opt.acked = true; break;
 	case 'e': opt.until_error = true; break;
+	case 'o': opt.started = arg; break;
 	case 'k':
 		if (sscanf(arg, "%d:%lf", &opt.kill_pid, &opt.kill_after) != 2 || opt.kill_pid < 2)
 			argp_error(state, "%s is not PID:SECONDS", arg);
@@ -491,8 +511,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!opt.path || opt.threads == 0 || opt.threads > THREADS_MAX || opt.max == 0 || opt.max > 16 << 20)
 			argp_usage(state);
-		if (opt.check && !opt.log)
-			argp_error(state, "--check needs --log");
+		if ((opt.check && !opt.log) || (opt.until && !opt.check))
+			argp_error(state, "--check needs --log, and --until needs --check");
 		break;
 	default: return ARGP_ERR_UNKNOWN;
 	}
@@ -505,8 +525,8 @@ static void workers_start(struct worker *workers)
 		struct worker *w = &workers[i];
 		w->index = i;
 		w->random = opt.seed * 1000003 + i;
-		w->direct_fd = opt.direct ? open_or_die(O_RDWR | O_DIRECT) : -1;
-		w->buffered_fd = opt.buffered ? open_or_die(O_RDWR) : -1;
+		w->direct = opt.direct ? open_or_die(/* buffered= */ false, /* read_only= */ false) : NULL;
+		w->buffered = opt.buffered ? open_or_die(/* buffered= */ true, /* read_only= */ false) : NULL;
 		w->buffer = aligned_alloc(4096, (opt.max + 4095) / 4096 * 4096);
 		w->low = calloc(opt.max / BLOCK + 1, sizeof *w->low);
 		if (!w->buffer || !w->low || pthread_create(&w->thread, NULL, worker_main, w) != 0)
@@ -519,14 +539,19 @@ static void workers_end(struct worker *workers)
 	for (unsigned i = 0; i < opt.threads; i++) {
 		struct worker *w = &workers[i];
 		pthread_join(w->thread, NULL);
-		if (w->direct_fd >= 0)
-			close(w->direct_fd);
-		if (w->buffered_fd >= 0)
-			close(w->buffered_fd);
+		target_close(w->direct);
+		target_close(w->buffered);
 		free(w->buffer);
 		free(w->low);
 		free(w->unflushed);
 	}
+}
+
+/* SIGTERM: an end like that of time. */
+static void on_term(int signal)
+{
+	(void)signal;
+	atomic_store(&stop, true);
 }
 
 static double now_s(void)
@@ -561,11 +586,16 @@ int main(int argc, char **argv)
 	measure();
 	log_open();
 	if (opt.check) {
+		if (opt.until)
+			log_join_until();
 		verify_all(/* after_crash= */ true);
 		return atomic_load(&failed);
 	}
 	static struct worker workers[THREADS_MAX];
+	signal(SIGTERM, on_term);
 	workers_start(workers);
+	if (opt.started && creat(opt.started, 0600) < 0)
+		die("make", opt.started);
 	if (opt.operations == 0)
 		wait_for_end();
 	workers_end(workers);
