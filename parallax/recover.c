@@ -2,6 +2,7 @@
  * listed. Nothing is served before the one transaction that fixes the lengths and lists our first segments. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -12,9 +13,34 @@ struct recovery {
 	struct volume *v;
 	struct replay walk;
 	uint32_t last_crc[META_SEGMENTS_MAX]; /* of uncut segments, as the server found it */
+	bool broken[META_SEGMENTS_MAX];       /* of those: what it has is to be written again */
+	bool accept_flushed;
 };
 
 /* ---- lengths ---- */
+
+static int fence_failed(uint64_t segment, int status, struct report *report)
+{
+	if (segment_away(status))
+		return report_set(report, status, "the server that holds segment %llu can't be asked (bring it back, then attach again)",
+				  (unsigned long long)segment);
+	if (status == -EPROTONOSUPPORT)
+		return report_set(report, status, "segment %llu is of a newer version than this program knows (upgrade this program)",
+				  (unsigned long long)segment);
+	return report_set(report, status, "segment %llu can't be taken over: %s", (unsigned long long)segment, strerror(-status));
+}
+
+/* A sync of the only copy failed once, so what wasn't flushed by then may be missing. R17.2: the operator decides. */
+static int judge_broken(struct recovery *c, const struct segment_io *io, struct report *report)
+{
+	if (io->lost_synced)
+		return report_set(report, -EIO, "the only copy of segment %llu is damaged, and writes that were flushed are missing from it "
+				  "(restore its directory, or roll back to a snapshot)", (unsigned long long)io->segment);
+	if (!c->accept_flushed)
+		return report_set(report, -EIO, "a disk write failed under it: all that was flushed is there, later writes may be lost "
+				  "(attach with --accept-flushed to go on without them)");
+	return 0;
+}
 
 static int fence_segment(struct recovery *c, uint32_t index, struct report *report)
 {
@@ -25,10 +51,10 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 	if (r == -ENOENT)
 		io = (struct segment_io){ .state = COPY_ABSENT };
 	else if (r < 0)
-		return report_set(report, r, "the server that holds segment %llu can't be asked (bring it back, then attach again)",
-				  (unsigned long long)m->id);
-	if (io.state == COPY_BROKEN)
-		return report_set(report, -EIO, "the only copy of segment %llu is broken (a disk write failed)", (unsigned long long)m->id);
+		return fence_failed(m->id, r, report);
+	c->broken[index] = io.state == COPY_BROKEN;
+	if (c->broken[index] && (r = judge_broken(c, &io, report)) < 0)
+		return r;
 	c->walk.length[index] = io.state == COPY_ABSENT ? 1 : MAX(io.length, UINT32_C(1));
 	c->walk.chosen[index] = true;
 	c->last_crc[index] = io.last_crc;
@@ -52,6 +78,26 @@ static int find_lengths(struct recovery *c, struct report *report)
 	return r;
 }
 
+/* After a failed sync the kernel holds nothing back any more, so that syncing again proves nothing: [1, length) is
+ * written again. */
+static int rewrite_segment(struct volume *v, uint64_t segment, uint32_t length)
+{
+	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
+	int r = bytes ? 0 : -ENOMEM;
+	for (uint32_t block = 1, n; r == 0 && block < length; block += n) {
+		n = MIN(length - block, (uint32_t)RECORD_BLOCKS_MAX);
+		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
+		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
+		r = segment_wait(v->server, &io);
+		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = segment, .epoch = v->epoch, .block = block, .blocks = n,
+					  .iov = &iov, .iov_count = 1 };
+		if (r == 0)
+			r = segment_wait(v->server, &io);
+	}
+	free(bytes);
+	return r;
+}
+
 /* Step 4 (a): verified and durable where it will be cut. */
 static int settle_lengths(struct recovery *c, struct report *report)
 {
@@ -62,9 +108,9 @@ static int settle_lengths(struct recovery *c, struct report *report)
 			continue;
 		struct segment_io io = { .op = SEGMENT_REPAIR, .segment = v->meta.segments[i].id, .epoch = v->epoch,
 					 .block = c->walk.length[i] };
-		r = segment_wait(v->server, &io);
+		r = c->broken[i] ? rewrite_segment(v, io.segment, io.block) : segment_wait(v->server, &io);
 		if (r < 0)
-			report_set(report, r, "segment %llu can't be verified and synced", (unsigned long long)io.segment);
+			report_set(report, r, "segment %llu can't be verified and synced: %s", (unsigned long long)io.segment, strerror(-r));
 	}
 	return r;
 }
@@ -110,12 +156,13 @@ static int load_space(struct volume *v, struct report *report)
 			r = space_decode(&v->space, bytes, v->meta.space.length);
 		free(bytes);
 		if (r < 0)
-			return report_set(report, r, "its space table can't be read");
+			return report_set(report, r, "its space table can't be read: %s", strerror(-r));
 	} else {
 		v->space.mapped = v->meta.mapped_blocks; /* a clone begins with its parent's */
 	}
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++)
 		r = space_add_segment(&v->space, v->meta.segments[i].id, v->meta.segments[i].size_blocks);
+	v->version_end = v->meta.node_end;
 	if (v->space.list_count)
 		v->newest_mark = v->space.lists[v->space.list_count - 1].mark_seq;
 	return r;
@@ -198,12 +245,12 @@ static int list_own(struct recovery *c, struct report *report)
 		publish_begin(v, p);
 		*before = p->log;
 		record_cuts(c, &p->log);
+		if (before->segment_count) /* they are to be in the space table, also if there is nothing to replay in them */
+			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
 		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
-		if (r == -ENOSPC)
-			r = 0; /* it can be read, and written when there is space again */
 		if (r < 0) {
-			report_set(report, r, "a segment can't be created");
+			report_set(report, r, r == -ENOSPC ? "there is no space for its log" : "a segment can't be created");
 			publish_abort(p);
 		} else {
 			r = publish_commit(p);
@@ -218,16 +265,14 @@ static int list_own(struct recovery *c, struct report *report)
 	return r;
 }
 
-int recover(struct volume *v, struct report *report)
+int recover(struct volume *v, bool accept_flushed, struct report *report)
 {
 	struct recovery *c = calloc(1, sizeof *c);
 	if (!c)
 		return -ENOMEM;
 	c->v = v;
 	c->walk.volume = v;
-	/* a mark that is replayed may share nodes that were written after it, by a checkpoint that had been frozen before
-	 * it; a root is the last of its version */
-	v->version_end = v->meta.root.pointer.position;
+	c->accept_flushed = accept_flushed;
 	int r = find_lengths(c, report);
 	if (r == 0)
 		r = settle_lengths(c, report);
@@ -241,7 +286,7 @@ int recover(struct volume *v, struct report *report)
 	l->last_crc = l->acked_crc = c->walk.crc;
 	if (r == 0)
 		r = replay(c, report);
-	if (r == 0 && !link_empty(&l->segments))
+	if (r == 0)
 		l->current = container_of(l->segments.next, struct log_segment, link);
 	free(c);
 	return r;
