@@ -54,8 +54,11 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 		int r = catalog_get(c, key, &v);
 		if (r < 0 && r != -ENOENT)
 			return r;
-		uint64_t last = r == 0 && v.length == 8 ? get_le64(v.bytes) : 0, revision = v.revision;
+		bool damaged = r == 0 && v.length != 8;
+		uint64_t last = r == 0 && !damaged ? get_le64(v.bytes) : 0, revision = v.revision;
 		catalog_value_free(&v);
+		if (damaged)
+			return -EUCLEAN; /* a number given twice would be the end of somebody's data */
 		uint64_t first = MAX(last, above) + 1;
 		uint8_t next[8];
 		put_le64(next, first + count - 1);

@@ -276,6 +276,10 @@ static int read_pragma(sqlite3 *db, const char *sql, int *ret)
 	return errno_of(rc);
 }
 
+/* Deleting must work on a full disk (P7), and a delete writes: so the log file is grown once to what it may need between two
+ * of SQLite's checkpoints, the database gets as much in free pages, and both files stay when everybody closes. */
+#define GROW "INSERT INTO kv VALUES ('!', zeroblob(4400000), 0); DELETE FROM kv WHERE key = '!'"
+
 static int create_schema(sqlite3 *db)
 {
 	int r = run_sql(db, "BEGIN IMMEDIATE");
@@ -284,26 +288,38 @@ static int create_schema(sqlite3 *db)
 		r = read_pragma(db, "PRAGMA user_version", &version);
 	if (r == 0 && version == 0)
 		r = run_sql(db, "CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;"
-				"PRAGMA application_id = 1095849283; PRAGMA user_version = 1");
+				"PRAGMA application_id = 1095849283; PRAGMA user_version = 1;" GROW);
 	if (r == 0)
 		return run_sql(db, "COMMIT");
 	run_sql(db, "ROLLBACK");
 	return r;
 }
 
-static int check_schema(sqlite3 *db, const char *path, struct report *report)
+/* Before anything of the file is changed: is it ours, or nobody's yet? */
+static int check_schema(sqlite3 *db, const char *path, int *ret_version, struct report *report)
 {
-	int version = 0, application = 0, r = read_pragma(db, "PRAGMA user_version", &version);
+	int application = 0, tables = 0, r = read_pragma(db, "PRAGMA user_version", ret_version);
 	if (r == 0)
 		r = read_pragma(db, "PRAGMA application_id", &application);
+	if (r == 0)
+		r = read_pragma(db, "SELECT count(*) FROM sqlite_master", &tables);
 	if (r < 0)
 		return r;
-	if (version > SCHEMA_VERSION)
-		return report_set(report, -EPROTONOSUPPORT, "catalog %s has format %d, newer than this program knows (%d); upgrade it", path,
-				  version, SCHEMA_VERSION);
-	if (version != 0 && application != APPLICATION_ID)
+	if (application != APPLICATION_ID && (*ret_version || application || tables))
 		return report_set(report, -EUCLEAN, "%s is some other program's SQLite file", path);
-	return version == 0 ? create_schema(db) : 0;
+	if (*ret_version > SCHEMA_VERSION)
+		return report_set(report, -EPROTONOSUPPORT, "catalog %s has format %d, newer than this program knows (%d); upgrade it", path,
+				  *ret_version, SCHEMA_VERSION);
+	return 0;
+}
+
+/* Two that make the store at the same time get in one another's way here, and SQLite doesn't wait. */
+static int set_modes(sqlite3 *db)
+{
+	int r;
+	for (unsigned attempt = 0; (r = run_sql(db, "PRAGMA journal_mode = WAL")) == -EBUSY && attempt < BUSY_MS / 10; attempt++)
+		sqlite3_sleep(10);
+	return r < 0 ? r : run_sql(db, "PRAGMA synchronous = FULL");
 }
 
 static int open_run(void *arg)
@@ -311,13 +327,18 @@ static int open_run(void *arg)
 	struct open_call *c = arg;
 	sqlite3 *db = NULL;
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | (c->create ? SQLITE_OPEN_CREATE : 0);
-	int r = errno_of(sqlite3_open_v2(c->s->path, &db, flags, NULL));
+	int version = 0, keep = 1, r = errno_of(sqlite3_open_v2(c->s->path, &db, flags, NULL));
 	if (r == 0) {
 		sqlite3_busy_timeout(db, BUSY_MS);
-		r = run_sql(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+		sqlite3_file_control(db, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
+		r = check_schema(db, c->s->path, &version, c->report);
 	}
 	if (r == 0)
-		r = check_schema(db, c->s->path, c->report);
+		r = set_modes(db);
+	if (r == 0 && version == 0)
+		r = create_schema(db);
+	if (r == 0 && sqlite3_db_readonly(db, NULL))
+		r = report_set(c->report, -EROFS, "catalog %s can't be written (read-only file system, or no permission)", c->s->path);
 	if (r == -ENOENT && !c->create) {
 		report_set(c->report, r, "there is no store yet: no %s (the first `aquifer volume create` makes it; a FILE needs a slash)", c->s->path);
 		sqlite3_close(db);

@@ -472,6 +472,7 @@ static void release(struct checkpoint *c, int status)
 		link_splice(&v->marks, &c->marks);
 		v->mark_count += c->mark_count;
 		v->checkpoint_wanted |= !v->failed;
+		v->doomed_unknown |= c->drop_count > 0; /* their lists are dealt with, their keys are still there */
 		checkpoint_dirty(v);
 		return;
 	}

@@ -93,11 +93,9 @@ static void fail_writes(struct volume *v, int status)
 		end_write(container_of(k, struct volume_write, link), status);
 }
 
-static void fail_waiting(struct volume *v, int status)
+static void fail_appends(struct volume *v, int status)
 {
-	struct log *l = &v->log;
-	fail_writes(v, status);
-	for (struct link *k; (k = link_pop(&l->appends));)
+	for (struct link *k; (k = link_pop(&v->log.appends));)
 		job_put(container_of(k, struct log_append, link)->parent, status);
 }
 
@@ -122,7 +120,8 @@ void volume_fail(struct volume *v, int status)
 	v->failed = status;
 	v->sources.patient = false;
 	v->sources.unsettled = NULL;
-	fail_waiting(v, -EIO);
+	fail_writes(v, -EIO);
+	fail_appends(v, -EIO);
 	struct log *l = &v->log;
 	struct link answered;
 	link_init(&answered);
@@ -262,6 +261,20 @@ void log_resend(struct volume *v)
 		record_send(v, container_of(k, struct log_record, link));
 }
 
+/* Nothing of it was acknowledged, so it never was; its numbers are used again, in another segment (R2), once the cut of this
+ * one is recorded. */
+void log_withdraw(struct volume *v)
+{
+	struct log *l = &v->log;
+	struct link taken;
+	link_init(&taken);
+	link_splice(&taken, &l->flying);
+	l->flying_count = 0;
+	l->next_seq = l->acked_seq + 1;
+	l->last_crc = l->acked_crc;
+	fail_records(v, &taken, -ENOSPC);
+}
+
 /* The next segment ahead becomes the current one; false if there is none. */
 static bool turn_segment(struct volume *v)
 {
@@ -281,14 +294,48 @@ static bool turn_segment(struct volume *v)
 	return false;
 }
 
+/* Segments are allocated as they are written (R35). When there is no space for another, those ahead, which have at least
+ * their beginning allocated, are for what frees space. */
+static bool data_may_go(const struct log *l)
+{
+	if (!l->full)
+		return true;
+	const struct log_segment *g = l->current;
+	return !l->starved && g && g->meta.size_blocks - g->next >= LOG_DATA_BLOCKS + LOG_HEADER_BLOCKS;
+}
+
 /* Guest data stops while listed space is what the next checkpoint may need (R20); discards, which free space, a
  * little later. */
 static bool writes_may_go(struct volume *v)
 {
 	const struct volume_write *first = container_of(v->log.writes.next, struct volume_write, link);
-	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v))
+	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v) || (!first->clear && !data_may_go(&v->log)))
 		return false;
 	return log_room(v) > checkpoint_reserve(v) + (first->clear ? 0 : LOG_CLEAR_ROOM);
+}
+
+/* Honest (P7): what can't be written is refused at once. Discards may go on into the reserve, and nothing that frees
+ * space is refused while there is any of that. */
+void log_refuse(struct volume *v)
+{
+	struct log *l = &v->log;
+	if (!l->full || v->failed)
+		return;
+	if (!l->starved && !link_empty(&l->writes) && !l->mending && (!l->current || !writes_may_go(v)) &&
+	    v->tree.dirty_count <= v->node_limit * 2)
+		l->starved = true;
+	if (!l->starved)
+		return;
+	bool clears_too = l->dry && (!l->current || log_room(v) <= checkpoint_reserve(v));
+	link_for_safe(k, n, &l->writes) {
+		struct volume_write *w = container_of(k, struct volume_write, link);
+		if (w->clear && !clears_too)
+			continue;
+		link_drop(&w->link);
+		end_write(w, -ENOSPC);
+	}
+	if (l->dry && !l->current && !l->mending)
+		fail_appends(v, -ENOSPC);
 }
 
 static bool gather(struct volume *v, struct log_record *r, uint32_t room, bool *ret_any)
@@ -327,8 +374,7 @@ void log_pump(struct volume *v)
 		if (!turn_segment(v))
 			break;
 	}
-	if (l->full && !l->mending && !link_empty(&l->writes) && (!l->current || !writes_may_go(v)))
-		fail_writes(v, -ENOSPC);
+	log_refuse(v);
 }
 
 /* ---- acknowledging ---- */
@@ -383,6 +429,8 @@ void log_record_done(struct volume *v, struct log_record *r)
 	struct log *l = &v->log;
 	link_drop(&r->link);
 	int status = v->failed ? -EIO : 0;
+	if (l->full && r->head.kind == RECORD_DISCARD)
+		v->checkpoint_wanted = true; /* what it freed is needed */
 	for (struct link *k; (k = link_pop(&r->writes));) {
 		struct volume_write *w = container_of(k, struct volume_write, link);
 		end_write(w, status);

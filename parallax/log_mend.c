@@ -3,6 +3,9 @@
  * empty ones ahead are dropped, fresh ones are listed, all in one transaction; then what was
  * not acknowledged is sent again, same seq, in a fresh segment. Flushes wait meanwhile.
  *
+ * When only space was lacking, what was in flight is taken back and ends with -ENOSPC (P7), the segments ahead stay, and
+ * checkpoints go on in what is allocated there.
+ *
  * The server may be away for long: then requests wait and the mender asks again. A copy that
  * lost what it had acknowledged (power loss) is filled up from memory (log_retain.c); one that is broken ends the
  * volume with EIO (R14): with a single copy there is nothing else. */
@@ -25,8 +28,10 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 {
 	struct segment_io io = { .op = SEGMENT_FENCE, .segment = g->meta.id, .epoch = v->epoch };
 	int r = segment_wait(v->server, &io);
+	if (r == -ENOENT)
+		return g->acked == 1 ? 0 : -EIO; /* somebody took it away */
 	if (r < 0)
-		return r == -ENOENT && g->acked == 1 ? 0 : r;
+		return r;
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < g->acked) { /* it lost power (R14) */
@@ -52,13 +57,21 @@ static int settle_all(struct volume *v)
 	return r;
 }
 
-/* The empty segments leave the list; used ones get their cut. */
-static void cut_all(struct volume *v, struct meta_log *log)
+static bool is_ahead(const struct volume *v, const struct log_segment *g) { return !g->finished && g != v->log.current; }
+
+/* Used ones get their cut. The empty ones leave the list, but for those ahead when only space was lacking: their server is
+ * as good as it was, and what is allocated in them may be all there is. */
+static unsigned cut_all(struct volume *v, struct meta_log *log)
 {
+	unsigned ahead = 0;
 	link_for(l, &v->log.segments) {
 		struct log_segment *g = container_of(l, struct log_segment, link);
-		if (g->acked > 1) {
+		if (g->acked > 1 || (v->log.short_of_space && !is_ahead(v, g))) {
 			log_record_cut(log, g);
+			continue;
+		}
+		if (v->log.short_of_space) {
+			ahead++;
 			continue;
 		}
 		uint32_t kept = 0;
@@ -67,44 +80,48 @@ static void cut_all(struct volume *v, struct meta_log *log)
 				log->segments[kept++] = log->segments[i];
 		log->segment_count = kept;
 	}
+	return ahead;
 }
 
-static void replace_segments(struct volume *v, struct link *old)
+/* What leaves the log's list: `old`. */
+static void take_old(struct volume *v, struct link *old)
 {
 	struct log *l = &v->log;
+	link_for_safe(k, n, &l->segments) {
+		struct log_segment *g = container_of(k, struct log_segment, link);
+		if (l->short_of_space && is_ahead(v, g))
+			continue;
+		link_drop(&g->link);
+		link_push(old, &g->link);
+	}
 	l->current = NULL;
-	link_splice(old, &l->segments);
 }
 
-static int mend_once(struct volume *v)
+/* 0 also when there is no space for new segments; then nothing may be listed. */
+static int mend_publish(struct volume *v, struct publication *p)
 {
-	struct publication *p = malloc(sizeof *p);
-	if (!p)
-		return -ENOMEM;
 	publish_begin(v, p);
 	int r = settle_all(v);
+	uint32_t before = 0;
 	if (r == 0) {
-		cut_all(v, &p->log);
-		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
+		unsigned ahead = cut_all(v, &p->log);
+		before = p->log.segment_count;
+		r = ahead ? 0 : log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
+		if (r == -ENOSPC)
+			r = 0;
 	}
 	if (r < 0) {
 		publish_abort(p);
-		free(p);
 		return r;
 	}
-	struct meta_log *log = &p->log;
-	uint32_t first_new = log->segment_count - 1 - LOG_SEGMENTS_AHEAD;
 	r = publish_commit(p);
-	if (r < 0) {
-		free(p);
+	if (r < 0)
 		return r;
-	}
 	struct link old;
 	link_init(&old);
-	replace_segments(v, &old);
-	for (uint32_t i = first_new; r == 0 && i < log->segment_count; i++)
-		r = log_segment_listed(v, &log->segments[i]);
-	free(p);
+	take_old(v, &old);
+	for (uint32_t i = before; r == 0 && i < p->log.segment_count; i++)
+		r = log_segment_listed(v, &p->log.segments[i]);
 	for (struct link *k; (k = link_pop(&old));) {
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		if (r == 0 && g->acked > 1)
@@ -115,32 +132,65 @@ static int mend_once(struct volume *v)
 	return r;
 }
 
+static int mend_once(struct volume *v)
+{
+	struct publication *p = malloc(sizeof *p);
+	int r = p ? mend_publish(v, p) : -ENOMEM;
+	free(p);
+	return r;
+}
+
+enum { MEND_WAIT_MS = 100, MEND_ATTEMPTS_MAX = 100 };
+
+/* May it be better later? The server or the catalog is away, busy, restarting, or lacks space. What else there is may be
+ * a file system that became read only: it is asked again for a while, so that an operator can act. */
+static bool mend_again(const struct volume *v, int status, unsigned attempt)
+{
+	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))
+		return false;
+	return segment_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
+}
+
+static void mended(struct volume *v)
+{
+	struct log *l = &v->log;
+	v->counters.mends++;
+	l->short_of_space = false;
+	l->current = link_empty(&l->segments) ? NULL : container_of(l->segments.next, struct log_segment, link);
+	l->synced_seq = MAX(l->synced_seq, l->acked_seq);
+	if (l->current)
+		log_resend(v);
+	else
+		log_withdraw(v);
+	log_flush_kick(v);
+	log_pump(v);
+}
+
 static int mender(void *arg)
 {
 	struct volume *v = arg;
 	struct log *l = &v->log;
 	while (!v->failed && !all_answered(v))
 		fiber_cond_wait(&v->env->loop, &l->changed);
+	if (l->short_of_space && !v->failed) {
+		l->full = l->starved = true;
+		log_withdraw(v);
+		log_refuse(v);
+	}
 	int r = -EIO;
-	while (!v->failed) {
+	for (unsigned attempt = 0; !v->failed; attempt++) {
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
-		if (r == 0 || r == -EPERM || r == -EIO || r == -ENOMEM || r == -ESHUTDOWN)
+		if (r == 0 || !mend_again(v, r, attempt))
 			break;
-		/* nobody can be reached, or there is no space: ask again; a closing volume doesn't wait for ever */
-		fiber_sleep(&v->env->loop, (segment_away(r) ? 50 : 200) * NS_PER_MS);
+		log_refuse(v);
+		fiber_sleep(&v->env->loop, MEND_WAIT_MS * NS_PER_MS);
 	}
 	if (r < 0)
 		volume_fail(v, r == -EPERM || r == -ESHUTDOWN ? r : -EIO);
 	l->mending = false;
 	l->fibers--;
-	if (r == 0) {
-		v->counters.mends++;
-		l->current = container_of(l->segments.next, struct log_segment, link);
-		l->synced_seq = MAX(l->synced_seq, l->acked_seq);
-		log_resend(v);
-		log_flush_kick(v);
-		log_pump(v);
-	}
+	if (r == 0)
+		mended(v);
 	fiber_cond_wake(&l->changed);
 	return 0;
 }
@@ -155,6 +205,7 @@ void log_trouble(struct volume *v, int status)
 	if (l->mending || v->failed)
 		return;
 	l->mending = true;
+	l->short_of_space = status == -ENOSPC;
 	l->fibers++;
 	if (fiber_start(&v->env->loop, mender, v, NULL) < 0) {
 		l->fibers--;

@@ -27,21 +27,39 @@ static struct log_segment *finished_uncut(struct volume *v)
 	return NULL;
 }
 
-/* One id above last_id, created on the server. */
-static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
+static int create_sized(struct volume *v, uint64_t id, uint32_t blocks, bool reserve, struct meta_segment *ret)
 {
-	uint64_t id;
-	int r = catalog_counter_take(v->catalog, "counter/segment", above, 1, &id);
-	if (r < 0)
-		return r;
-	struct meta_segment g = { .id = id, .epoch = v->epoch, .salt = env_random(v->env), .size_blocks = v->limits.segment_blocks,
-				  .ensemble_count = 1,
+	struct meta_segment g = { .id = id, .epoch = v->epoch, .salt = env_random(v->env), .size_blocks = blocks, .ensemble_count = 1,
 				  .ensemble = { { v->server->id, v->server->incarnation } } };
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch, .incarnation = v->server->incarnation,
-				 .reserve = reserve, .header = { id, v->meta.volume, v->epoch, g.salt, g.size_blocks } };
-	r = segment_wait(v->server, &io);
+				 .reserve = reserve, .header = { id, v->meta.volume, v->epoch, g.salt, blocks } };
+	int r = segment_wait(v->server, &io);
 	if (r == 0)
 		*ret = g;
+	return r;
+}
+
+/* One id above last_id, created on the server. An id for which there was no space is kept for the next attempt. */
+static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
+{
+	struct log *l = &v->log;
+	int r = 0;
+	if (l->spare_id <= above)
+		r = catalog_counter_take(v->catalog, "counter/segment", above, 1, &l->spare_id);
+	if (r < 0)
+		return r;
+	uint64_t id = l->spare_id;
+	r = create_sized(v, id, v->limits.segment_blocks, false, ret);
+	if (r == 0)
+		l->full = l->starved = l->dry = false;
+	if (r == -ENOSPC && reserve) {
+		uint64_t blocks = MAX(checkpoint_reserve(v) + LOG_CLEAR_ROOM, (uint64_t)LOG_RESERVE_BLOCKS);
+		r = create_sized(v, id, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret);
+		l->full = l->starved = true;
+		l->dry = r == -ENOSPC;
+	}
+	if (r != -ENOSPC)
+		l->spare_id = 0;
 	return r;
 }
 
@@ -82,6 +100,26 @@ void log_seal(struct volume *v, const struct log_segment *g)
 	segment_wait(v->server, &io); /* only hastens what any later owner or server can do */
 }
 
+/* Full, and what is listed won't last for long. */
+static bool needs_reserve(const struct volume *v) { return v->log.full && log_room(v) < 3 * checkpoint_reserve(v) + LOG_CLEAR_ROOM; }
+
+/* Data segments; when there is no space for them, what the next checkpoints need, which free some. -ENOSPC: no data segment. */
+static int create_ahead(struct volume *v, struct meta_log *log)
+{
+	struct log *l = &v->log;
+	unsigned ahead = segments_ahead(v);
+	int r = log_create_segments(v, log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : l->full, false);
+	if (r != -ENOSPC)
+		return r;
+	l->full = true;
+	if (needs_reserve(v)) {
+		r = log_create_segments(v, log, 1, true);
+		if (r < 0 && r != -ENOSPC)
+			return r;
+	}
+	return l->full ? -ENOSPC : 0;
+}
+
 /* One transaction: the cut of the oldest finished segment, if there is one, and new segments. */
 static int roll(struct volume *v)
 {
@@ -98,11 +136,9 @@ static int roll(struct volume *v)
 	if (done && done->synced < done->acked)
 		done = NULL;
 	uint32_t before = p->log.segment_count;
-	unsigned ahead = segments_ahead(v);
-	r = log_create_segments(v, &p->log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : 0,
-				/* reserve= */ v->frees_only || (v->log.full && log_room(v) <= checkpoint_reserve(v)));
-	bool full = r == -ENOSPC;
-	if (v->log.mending || (r < 0 && !(done && full))) {
+	r = create_ahead(v, &p->log);
+	bool full = r == -ENOSPC, anything = done || p->log.segment_count > before;
+	if (v->log.mending || (r < 0 && !(full && anything))) {
 		publish_abort(p);
 		free(p);
 		return r;
@@ -115,9 +151,9 @@ static int roll(struct volume *v)
 		r = log_segment_listed(v, &log->segments[i]);
 	free(p);
 	if (r == 0 && done) {
-		done->cut = true;
+		link_drop(&done->link); /* ours alone: the mender may come while we wait */
 		log_seal(v, done);
-		log_segment_drop(v, done);
+		free(done);
 	}
 	return r == 0 && full ? -ENOSPC : r;
 }
@@ -126,7 +162,7 @@ static bool roll_due(struct volume *v)
 {
 	if (v->log.mending || v->meta.segment_count >= META_SEGMENTS_MAX - 4)
 		return false;
-	return segments_ahead(v) < LOG_SEGMENTS_AHEAD || finished_uncut(v);
+	return segments_ahead(v) < LOG_SEGMENTS_AHEAD || finished_uncut(v) || v->log.full;
 }
 
 static int roller(void *arg)
@@ -139,11 +175,10 @@ static int roller(void *arg)
 			continue;
 		}
 		int r = roll(v);
-		l->full = r == -ENOSPC;
 		log_pump(v);
 		if (r == -ESHUTDOWN)
 			volume_fail(v, r);
-		if (r < 0 && !v->failed) /* the catalog or the server is away, or full: writes go on in what is listed */
+		if (r < 0 && !v->failed && !v->closing) /* the catalog or the server is away, or full: writes go on in what is listed */
 			fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
 	}
 	l->fibers--;

@@ -103,7 +103,8 @@ void log_flush_kick(struct volume *v)
 		return;
 	}
 	end_flushes(v, l->synced_seq, 0);
-	if (!link_empty(&l->flushes) && !l->syncing && !l->mending)
+	/* a server that only lacks space can sync what it has */
+	if (!link_empty(&l->flushes) && !l->syncing && (!l->mending || l->short_of_space))
 		sync_start(v);
 }
 

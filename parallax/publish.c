@@ -36,6 +36,10 @@ static int publish_settle(struct publication *p)
 			r = meta_get_owner(v->catalog, v->id, &owner, &owner_revision);
 		if (r == 0 || r == -ENOENT || r == -ESHUTDOWN || r == -EUCLEAN || r == -EPROTONOSUPPORT)
 			break;
+		if (volume_gives_up(v)) {
+			r = -ETIMEDOUT;
+			break;
+		}
 		fiber_sleep(&v->env->loop, 50 * NS_PER_MS);
 	}
 	if (r == 0 && log->stamp == p->log.stamp)
@@ -75,7 +79,7 @@ int publish_commit(struct publication *p)
 		else if (r == -ETIMEDOUT || (unknown && r != 0 && r != -ESHUTDOWN)) {
 			unknown = true; /* neither outcome may be assumed: repeat (R4) */
 			fiber_sleep(&v->env->loop, 50 * NS_PER_MS);
-			r = v->env->dead ? -ESHUTDOWN : 0;
+			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : 0;
 			continue;
 		}
 		break;
@@ -83,7 +87,7 @@ int publish_commit(struct publication *p)
 	free(bytes);
 	if (r == 0)
 		v->meta = p->log;
-	else if (r == -EPERM || r == -ESHUTDOWN)
+	else if (r == -EPERM || r == -ESHUTDOWN || r == -ETIMEDOUT) /* … or closing and still unknown */
 		volume_fail(v, r);
 	fiber_mutex_unlock(&v->publishing);
 	return r;

@@ -249,8 +249,10 @@ static int list_own(struct recovery *c, struct report *report)
 			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
 		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
+		if (r == -ENOSPC)
+			r = 0; /* it can be read, and written when there is space again */
 		if (r < 0) {
-			report_set(report, r, r == -ENOSPC ? "there is no space for its log" : "a segment can't be created");
+			report_set(report, r, "a segment can't be created");
 			publish_abort(p);
 		} else {
 			r = publish_commit(p);
@@ -286,7 +288,7 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 	l->last_crc = l->acked_crc = c->walk.crc;
 	if (r == 0)
 		r = replay(c, report);
-	if (r == 0)
+	if (r == 0 && !link_empty(&l->segments))
 		l->current = container_of(l->segments.next, struct log_segment, link);
 	free(c);
 	return r;

@@ -187,6 +187,7 @@ int pool_open(struct segment_dir *d);
 /* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
 int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
 int pool_give(struct segment_dir *d, const char *path); /* takes the file away, durably */
+void pool_drain(struct segment_dir *d); /* there is no space: gives it all back */
 
 /* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */
 bool copy_ready(const struct copy *c, enum segment_op op);

@@ -41,7 +41,7 @@ static int copy_directory(const struct copy *c)
 }
 
 /* R32: below the reserve no data segments; what is left is for checkpoints, which free space. */
-static int space_check(struct segment_dir *d, const struct segment_io *io)
+static int space_check_once(struct segment_dir *d, const struct segment_io *io)
 {
 	uint64_t segment = (uint64_t)io->header.size_blocks * BLOCK_BYTES;
 	uint64_t free_bytes, total;
@@ -66,6 +66,16 @@ static int file_wait(struct copy *c, struct file_io *io)
 	job_init(&j, &c->dir->env->loop);
 	file_submit(c->file, io, &j);
 	return fiber_wait(&j);
+}
+
+/* Files kept to be recycled are space, too. */
+static int space_check(struct segment_dir *d, const struct segment_io *io)
+{
+	int r = space_check_once(d, io);
+	if (r != -ENOSPC || d->pool_count == 0)
+		return r;
+	pool_drain(d);
+	return space_check_once(d, io);
 }
 
 /* Slots and block 0, in one write, and room for the first appends. */

@@ -39,6 +39,15 @@ int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recy
 	return 0;
 }
 
+void pool_drain(struct segment_dir *d)
+{
+	char path[DIR_PATH_MAX];
+	while (d->pool_count > 0) {
+		dir_path(d, path, "recycle/%u", d->pool[--d->pool_count]);
+		env_unlink(d->env, path);
+	}
+}
+
 int pool_give(struct segment_dir *d, const char *path)
 {
 	char to[DIR_PATH_MAX], parent[DIR_PATH_MAX];

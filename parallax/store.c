@@ -165,7 +165,7 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 {
 	char host[64] = "";
 	gethostname(host, sizeof host - 1);
-	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .frees_only = true, .host = host,
+	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = host,
 				    .pid = (uint64_t)getpid() };
 	return volume_open(p->env, &open, ret_volume, report);
 }

@@ -13,6 +13,8 @@
 #define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
+#define MARK_ROOM 8 /* blocks of log that a snapshot and its part of the next checkpoint take */
+#define CLOSE_NS (30 * NS_PER_S)
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 uint64_t volume_epoch(const struct volume *v) { return v->epoch; }
@@ -154,7 +156,6 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	v->catalog = how->catalog;
 	v->places = how->places;
 	v->id = how->volume;
-	v->frees_only = how->frees_only;
 	set_limits(v, &how->limits);
 	fiber_mutex_init(&v->publishing);
 	fiber_mutex_init(&v->checkpointing);
@@ -229,12 +230,14 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 
 static void stop_fibers(struct volume *v)
 {
+	uint64_t pause_ns = 1; /* most end at once; one may sleep before its next attempt */
 	v->closing = true;
 	timer_cancel(v->env, &v->tick);
 	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->log.changed);
-		fiber_sleep(&v->env->loop, NS_PER_MS / 10);
+		fiber_sleep(&v->env->loop, pause_ns);
+		pause_ns = MIN(pause_ns * 2, 10 * NS_PER_MS);
 	}
 }
 
@@ -269,6 +272,7 @@ static void delete_unused(struct volume *v)
 			segment_wait(v->server, &io); /* a kill right here leaves an empty segment behind */
 	}
 }
+bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
 
 /* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
 static int publish_closed(struct volume *v)
@@ -325,6 +329,7 @@ int volume_close(struct volume *v)
 	if (!v)
 		return 0;
 	int r = v->failed;
+	v->close_by_ns = env_now_ns(v->env) + CLOSE_NS;
 	if (!v->failed) {
 		r = close_cleanly(v);
 		if (r < 0)
@@ -443,7 +448,9 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report)
 	}
 	struct log_append mark = { .kind = RECORD_MARK };
 	uint64_t size_bytes = v->meta.size_bytes;
-	r = v->failed ? -EIO : log_append_wait(v, &mark);
+	r = v->failed ? -EIO : v->log.full && log_room(v) <= checkpoint_reserve(v) + MARK_ROOM ? -ENOSPC : 0;
+	if (r == 0)
+		r = log_append_wait(v, &mark);
 	bool marked = r == 0;
 	if (r == 0 && !PLANTED(snapshot_no_flush))
 		r = log_flush_wait(v);
@@ -540,6 +547,8 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	int r = d && log ? meta_get_log(how->catalog, how->volume, log, NULL) : -ENOMEM;
 	if (r == 0)
 		r = meta_get_snapshot(how->catalog, how->volume, how->mark_seq, &s, NULL);
+	if (r == 0 && s.doomed)
+		r = -ENOENT; /* it is being taken apart */
 	if (r == 0 && !s.has_root)
 		r = report_set(report, -EAGAIN, "the snapshot has no root yet");
 	if (r == 0)
@@ -554,8 +563,13 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
 	tree_init(&d->tree, env, sources_read_node, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
 	d->sources.patient = true;
+	r = tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
+	if (r < 0) {
+		volume_reader_close(d);
+		return r;
+	}
 	*ret_reader = d;
-	return tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
+	return 0;
 }
 
 int volume_reader_close(struct volume_reader *d)

@@ -30,7 +30,6 @@ struct volume_open {
 	const char *holder, *control, *host; /* for the owner record */
 	uint64_t pid;
 	bool force;                /* fence a holder that still lives */
-	bool frees_only;           /* no guest: it may use the space kept for freeing (R32) */
 	bool accept_flushed;       /* where a sync of the only copy failed: go on with what it has; all that was flushed is in it */
 	struct volume_limits limits;
 };

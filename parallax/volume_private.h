@@ -21,6 +21,7 @@ enum {
 	LOG_HEADER_BLOCKS = 3,      /* enough for LOG_DATA_BLOCKS entries */
 	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
 	LOG_SEGMENTS_AHEAD = 2,
+	LOG_RESERVE_BLOCKS = 1024,  /* a segment from the reserve is small, and all of it is allocated: 4 MiB */
 	LOG_SEGMENTS_LISTED = 40,   /* checkpoint before the catalog's list gets longer */
 };
 
@@ -85,7 +86,11 @@ struct log {
 	unsigned flying_count, window;
 	struct log_record *records;
 	bool append_next;       /* fairness between appends and writes */
-	bool mending, full;     /* full: no segment can be had, writes get ENOSPC */
+	bool mending;
+	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */
+	bool full, starved, dry;
+	bool short_of_space;    /* why it is being mended: an append found the disk full */
+	uint64_t spare_id;      /* taken from the counter, not used yet; 0: none */
 	/* flush */
 	struct link flushes;
 	bool syncing;
@@ -130,7 +135,8 @@ struct volume {
 	struct space space;
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
-	bool closing, frees_only;       /* frees_only: opened to free space, not for a guest */
+	bool closing;
+	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
 	/* applying */
 	struct {
 		struct job job;
@@ -174,6 +180,9 @@ void log_append(struct volume *v, struct log_append *a, struct job *parent); /* 
 int log_append_wait(struct volume *v, struct log_append *a);                 /* FIBER */
 void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
+void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
+void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
+bool volume_gives_up(const struct volume *v); /* closing, and it takes too long */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta);
 void log_segment_drop(struct volume *v, struct log_segment *g);
@@ -191,7 +200,8 @@ void log_flush_kick(struct volume *v);
 void log_flush_fail(struct volume *v);
 /* log_roll.c: FIBERs that live as long as the volume */
 int log_roll_start(struct volume *v);
-/* FIBER. On the server and in `log`. `reserve`: may use what servers keep back for what frees space or must go on (R32). */
+/* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
+ * then guest data is refused from now on. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */

@@ -874,7 +874,10 @@ static void volume_run(struct scenario_run *run)
 	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
-	w->host = sim_host_create(w->sim, "host", 512 << 20, draw(w, 2) ? 512 : 4096);
+	/* now and then the disk is full much of the time: refusals, but nothing lost and no end of it (P7) */
+	bool full = !w->remote && draw(w, 6) == 0;
+	w->faults |= full;
+	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
 	w->server_host = sim_host_create(w->sim, "server", 512 << 20, 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
