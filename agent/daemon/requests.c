@@ -94,6 +94,19 @@ static json_t *tap_json(const struct tap *tap)
 	return j;
 }
 
+/* FIBER. A tapdisk that was killed a moment ago may still be ending: its names are free when it has. */
+static void await_killed(struct agent *a, const struct plan *plan)
+{
+	for (unsigned i = 0; i < plan->device_count; i++) {
+		struct tap *tap = taps_find(&a->taps, plan->device[i].name, NULL);
+		if (!tap || tap->pidfd < 0 || !process_is_ending(tap->state.pid))
+			continue;
+		tap_use(tap);
+		tap_wait_end(tap, END_NS);
+		tap_unuse(tap);
+	}
+}
+
 static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__AttachCall *q = (void *)rpc_request_body(r, &aquifer__attach_call__descriptor);
@@ -108,6 +121,7 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 	if (status < 0)
 		return status;
 	char *text = graph_print(plan.graph);
+	await_killed(a, &plan);
 	status = text ? taps_reserve(&a->taps, &plan, &tap, report) : -ENOMEM;
 	if (status == 0) {
 		struct launch_tapdisk l = { .root = a->options->root, .directory = tap->directory, .name = plan.device[0].name,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,24 @@ int process_start_ticks(pid_t pid, uint64_t *ret_ticks)
 		*ret_ticks = strtoull(p + 1, NULL, 10);
 	free(text);
 	return r;
+}
+
+bool process_is_ending(pid_t pid)
+{
+	char path[64], *text;
+	size_t length;
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	if (state_file_read(path, 8192, &text, &length) < 0)
+		return true;
+	const char *state = strstr(text, "\nState:\t");
+	bool ending = state && (state[8] == 'Z' || state[8] == 'X');
+	static const char *const pending[] = { "\nSigPnd:\t", "\nShdPnd:\t" };
+	for (size_t i = 0; i < sizeof pending / sizeof *pending; i++) {
+		const char *p = strstr(text, pending[i]);
+		ending |= p && strtoull(p + 9, NULL, 16) >> (SIGKILL - 1) & 1;
+	}
+	free(text);
+	return ending;
 }
 
 static int open_lock(const char *path, int flags)

@@ -49,6 +49,8 @@ int state_file_write(const char *path, const char *text, size_t length);
 
 /* When process `pid` began, in clock ticks since boot. 0 or -ESRCH. */
 int process_start_ticks(pid_t pid, uint64_t *ret_ticks);
+/* Has it been killed, and is only still ending? Freeing what it had may take a moment. */
+bool process_is_ending(pid_t pid);
 
 /* Makes, opens and locks a file for the life of the process. As state_lock(). */
 int state_lock_file(const char *path, int *ret_fd, struct report *report);

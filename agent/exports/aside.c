@@ -1,17 +1,39 @@
 #include "agent/exports/aside.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/bytes.h"
 #include "core/fiber.h"
 
 #define STACK_BYTES (256u << 10)
 
+static int close_between(int first, int last)
+{
+	return first > last || close_range((unsigned)first, (unsigned)last, 0) == 0 ? 0 : -errno;
+}
+
+/* A table of descriptors of our own, with nothing in it but what is needed. */
+static int own_descriptors(const struct aside *a)
+{
+	int low = MIN(a->keep, a->done_fd), high = MAX(a->keep, a->done_fd);
+	if (unshare(CLONE_FILES) < 0)
+		return -errno;
+	int r = close_between(3, low - 1);
+	if (r == 0)
+		r = close_between(low + 1, high - 1);
+	return r ? r : close_between(high + 1, INT_MAX);
+}
+
 static void *aside_main(void *arg)
 {
 	struct aside *a = arg;
+	a->start_status = own_descriptors(a);
+	sem_post(&a->ready);
 	for (;;) {
 		while (sem_wait(&a->work) < 0)
 			;
@@ -36,16 +58,29 @@ static int thread_start(struct aside *a)
 	return r;
 }
 
-int aside_start(struct aside *a)
+int aside_start(struct aside *a, int keep)
 {
 	sem_init(&a->work, 0, 0);
+	sem_init(&a->ready, 0, 0);
+	a->keep = keep;
+	a->run = NULL;
 	a->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int r = a->done_fd < 0 ? -errno : thread_start(a);
+	if (r == 0) {
+		while (sem_wait(&a->ready) < 0)
+			;
+		r = a->start_status;
+		if (r < 0) {
+			sem_post(&a->work);
+			pthread_join(a->thread, NULL);
+		}
+	}
 	if (r < 0) {
 		if (a->done_fd >= 0)
 			close(a->done_fd);
 		a->done_fd = -1;
 		sem_destroy(&a->work);
+		sem_destroy(&a->ready);
 	}
 	return r;
 }
@@ -75,4 +110,5 @@ void aside_stop(struct aside *a)
 	close(a->done_fd);
 	a->done_fd = -1;
 	sem_destroy(&a->work);
+	sem_destroy(&a->ready);
 }

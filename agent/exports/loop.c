@@ -34,7 +34,7 @@ struct loop_export {
 	struct aside aside;
 	struct loop_fuse *fuse;
 	struct loop_device device;
-	int served;          /* the served file's path, for asking the kernel to look at it again */
+	int served;          /* the aside thread's: the served file's path, for asking the kernel to look at it again */
 };
 
 static void loop_gone(void *arg)
@@ -53,7 +53,7 @@ struct bind_call {
 	struct report *report;
 };
 
-/* On the aside thread: opening the file asks the loop's thread for it. */
+/* On the aside thread, which has a mount descriptor of its own: opening the file asks the loop's thread for it. */
 static int loop_bind_call(void *arg)
 {
 	struct bind_call *c = arg;
@@ -66,6 +66,7 @@ static int loop_bind_call(void *arg)
 	close(c->how.file);
 	if (r == 0)
 		*c->ret_served = openat(c->mount, path, O_PATH | O_CLOEXEC);
+	close(c->mount);
 	return r;
 }
 
@@ -96,6 +97,11 @@ static int loop_attach(struct loop_export *l, const struct export_how *how, bool
 		return r;
 	r = loop_fuse_serve(env, node, &serve, fd, &l->fuse, report);
 	if (r == 0) {
+		r = aside_start(&l->aside, c.mount);
+		if (r < 0)
+			report_set(report, r, "start a thread: %s", strerror(-r));
+	}
+	if (r == 0) {
 		c.how = (struct loop_bind){ .name = how->name, .size = node->info.size, .read_only = read_only,
 					    .rotational = node->info.rotational };
 		c.how.block_size = node->info.block_size > 512 ? node->info.block_size : 512;
@@ -107,8 +113,6 @@ static int loop_attach(struct loop_export *l, const struct export_how *how, bool
 
 static void loop_free(struct loop_export *l)
 {
-	if (l->served >= 0)
-		close(l->served);
 	loop_fuse_destroy(l->fuse);
 	aside_stop(&l->aside);
 	free(l);
@@ -129,11 +133,7 @@ static int loop_open(struct env *env, struct blk_node *node, const struct export
 	l->device.hold = l->served = -1;
 	l->aside.done_fd = -1;
 	snprintf(l->export.name, sizeof l->export.name, "%s", how->name);
-	r = aside_start(&l->aside);
-	if (r < 0)
-		report_set(report, r, "start a thread: %s", strerror(-r));
-	else
-		r = loop_attach(l, how, how->read_only || node->info.read_only, report);
+	r = loop_attach(l, how, how->read_only || node->info.read_only, report);
 	if (r < 0) {
 		loop_free(l);
 		return r;

@@ -18,6 +18,22 @@ done
 attach "$work/a.img" || fail "no device after the last round"
 hammer --check --acked --log "$work/known" "$device" || fail "acknowledged writes are lost"
 
+# Killed while it is just making the device: a thread of its own waits for its answers then.
+detach
+for i in $(seq $((rounds * 4))); do
+	"$B/aquifer" attach "$work/a.img" --as loop --name "$name" >/dev/null 2>&1 &
+	attacher=$!
+	sleep "0.0$((RANDOM % 60 + 10))"
+	for server in $(pgrep -f "aquifer-tapdisk .*--root $work/root "); do
+		kill -9 "$server" 2>/dev/null
+		gone || fail "a tapdisk killed while it starts does not end: $(cat /proc/$server/task/*/stack 2>/dev/null)"
+	done
+	wait $attacher
+	"$B/aquifer" detach "$name" >/dev/null 2>&1
+	is_free "$device" || fail "a tapdisk killed while it starts leaves a device"
+done
+attach "$work/a.img" || fail "no device after all that"
+
 # Dirty pages in the device's own page cache, and nobody but the tapdisk has it open: it must not wait for itself.
 dd if=/dev/urandom of="$device" bs=1M count=48 status=none
 kill -9 "$server"

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,4 +126,18 @@ Test(state, start_times_tell_processes_apart)
 	cr_assert_eq(process_start_ticks(1, &init), 0);
 	cr_assert_geq(own, init);
 	cr_assert_eq(process_start_ticks(0x3ffffff, &own), -ESRCH);
+}
+
+Test(state, the_killed_are_known_before_they_are_gone)
+{
+	cr_assert_not(process_is_ending(getpid()));
+	pid_t child = fork();
+	if (child == 0)
+		for (;;)
+			pause();
+	cr_assert_not(process_is_ending(child));
+	kill(child, SIGKILL);
+	cr_assert(process_is_ending(child)); /* the signal is pending, or it is a zombie */
+	waitpid(child, NULL, 0);
+	cr_assert(process_is_ending(child));
 }
