@@ -20,6 +20,7 @@ static const struct scenario *const scenarios[] = { /* sorted */
 	&scenario_graph,
 	&scenario_image,
 	&scenario_segment,
+	&scenario_takeover,
 	&scenario_volume,
 };
 

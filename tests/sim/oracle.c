@@ -14,6 +14,7 @@ struct write {
 	uint64_t start, end;    /* NEVER: under way */
 	uint32_t first, count;
 	bool zero, acked, durable;
+	bool missing;           /* the recovery after it showed only what came before it */
 };
 
 struct sector {
@@ -243,11 +244,15 @@ const char *oracle_recovered(struct oracle *o, const void *bytes)
 {
 	uint64_t *values = malloc(o->sector_count * sizeof *values);
 	const char *why = check_all(o, bytes, o->now + 1, o->now + 1, values, "lost or wrong after a crash");
+	for (uint64_t id = o->first_of_life + 1; id <= o->write_count; id++)
+		write_of(o, id)->missing = lost(o, write_of(o, id), values);
 	if (!why)
 		begin_again(o, values);
 	free(values);
 	return why;
 }
+
+bool oracle_late_ack(const struct oracle *o, uint64_t id) { return !o->writes[id - 1].missing; }
 
 void oracle_assume(struct oracle *o, const void *bytes)
 {

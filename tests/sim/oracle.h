@@ -33,6 +33,9 @@ void oracle_crash_server(struct oracle *o);
 /* The whole disk, as found after a crash: checks it, also that it is a prefix, and goes on from there: what was seen
  * must stay. NULL or what is wrong. */
 const char *oracle_recovered(struct oracle *o, const void *bytes);
+/* A write of a paused owner that is answered although the volume was recovered meanwhile: may it be (P2: only if what was
+ * recovered shows it, or something that came after it)? */
+bool oracle_late_ack(const struct oracle *o, uint64_t id);
 /* The disk is this now, whatever it was (a rollback). */
 void oracle_assume(struct oracle *o, const void *bytes);
 /* The whole disk as a snapshot taken between `began` and `ended` shows it: NULL or what is wrong. */

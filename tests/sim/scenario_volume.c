@@ -13,13 +13,9 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
-#include "parallax/segment_reader.h"
-#include "parallax/store_private.h"
 #include "parallax/verify.h"
-#include "parallax/volume_node.h"
-#include "server/server.h"
-#include "tests/sim/catalog_sim.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
 
 enum {
@@ -46,11 +42,6 @@ struct clone {
 
 struct volume_world;
 
-struct sim_volume_driver { /* a driver that knows its volume: no file-scope state */
-	struct blk_driver driver;
-	struct volume *volume;
-};
-
 struct client {
 	struct volume_world *w;
 	struct scenario_task task;
@@ -60,7 +51,7 @@ struct client {
 struct volume_world {
 	struct scenario_run *run;
 	struct sim *sim;
-	struct sim_host *host, *server_host;
+	struct sim_host *host;
 	struct catalog_sim *catalogs;
 	struct oracle *oracle;
 	struct snapshot snapshots[SNAPSHOTS_MAX];
@@ -71,121 +62,17 @@ struct volume_world {
 	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults;
 	/* this life's */
-	struct env *env, *server_env;
-	struct catalog *catalog, *server_catalog;
-	struct places places;
-	struct store store;
-	struct volume *volume;
-	struct blk_node *node;
-	struct sim_volume_driver driver;
+	struct owner o;
+	struct block_server server;
 	struct client clients[CLIENTS_MAX];
-	struct segment_server *server_dir;
-	struct server *server;
 	struct volume_limits limits;
-	bool io_failed, stopping;
+	bool io_failed;
 };
 
 #define FAIL(w, ...) scenario_fail((w)->run, __VA_ARGS__)
 #define LIFE(w) (w)->life
 
 static uint64_t draw(struct volume_world *w, uint64_t below) { return sim_random(w->sim) % below; }
-
-/* ---- places ---- */
-
-static int sim_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
-{
-	struct volume_world *w = arg;
-	char path[64];
-	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
-	struct segment_dir_options o = { .create = create };
-	env_mkdir(w->env, "/volumes");
-	env_sync_dir(w->env, "/");
-	return segment_dir_open(w->env, path, w->catalog, &o, ret, report);
-}
-
-static int sim_reader(void *arg, uint64_t volume, struct segment_server **ret, struct report *report)
-{
-	struct volume_world *w = arg;
-	char path[64];
-	(void)report;
-	snprintf(path, sizeof path, "/volumes/%016llx", (unsigned long long)volume);
-	return segment_reader_open(w->env, path, ret);
-}
-
-static int sim_lock(void *arg, uint64_t volume, struct file **ret, struct report *report)
-{
-	struct volume_world *w = arg;
-	char path[64];
-	(void)report;
-	snprintf(path, sizeof path, "/lock-%llu", (unsigned long long)volume);
-	int r = file_open(w->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE, ret);
-	if (r == 0 && (r = file_lock(*ret, true)) < 0) {
-		file_close(w->env, *ret);
-		*ret = NULL;
-	}
-	return r == -EAGAIN ? -EBUSY : r;
-}
-
-static int sim_remote(void *arg, const uuid *server, struct segment_server **ret, struct report *report)
-{
-	struct volume_world *w = arg;
-	(void)server;
-	return segment_remote_open(w->env, "tcp:server:7000", 2 * NS_PER_S, ret, report);
-}
-
-/* ---- the server's process ---- */
-
-static int server_run(void *arg)
-{
-	struct volume_world *w = arg;
-	struct segment_dir_options o = { .create = true, .address = "tcp:server:7000" };
-	struct report report = { "" };
-	struct listener *l;
-	int r = -EAGAIN;
-	while (r != 0 && !w->server_env->dead) {
-		r = segment_dir_open(w->server_env, "/data", w->server_catalog, &o, &w->server_dir, &report);
-		if (r < 0)
-			fiber_sleep(&w->server_env->loop, 50 * NS_PER_MS);
-	}
-	if (r == 0)
-		r = stream_listen(w->server_env, "tcp:server:7000", &l);
-	if (r == 0)
-		r = server_start(w->server_env, l, w->server_dir, &(struct server_limits){ 0 }, &w->server);
-	return r;
-}
-
-static int server_close(void *arg)
-{
-	struct volume_world *w = arg;
-	server_stop(w->server, NS_PER_S);
-	int r = segment_server_close(w->server_dir);
-	w->server = NULL;
-	w->server_dir = NULL;
-	return r;
-}
-
-static void server_begin(struct volume_world *w)
-{
-	struct scenario_task *t = calloc(1, sizeof *t);
-	w->server_env = sim_process_create(w->sim, w->server_host);
-	w->server_catalog = catalog_sim_open(w->catalogs, w->server_env);
-	scenario_task_start(t, w->server_env, server_run, w);
-	scenario_step_until(w->run, w->sim, &t->ended, STEPS_MAX);
-	free(t);
-}
-
-static void server_end(struct volume_world *w, bool power)
-{
-	if (power)
-		sim_power_loss(w->server_host);
-	else
-		sim_kill(w->server_env);
-	sim_drain_dead(w->server_env);
-	sim_run_fiber(w->server_env, server_close, w);
-	catalog_close(w->server_catalog);
-	sim_process_destroy(w->server_env);
-	w->server_env = NULL;
-}
 
 /* ---- clients ---- */
 
@@ -200,7 +87,7 @@ static void note_failure(struct volume_world *w, int status)
 static void note_io(struct volume_world *w, int status)
 {
 	note_failure(w, status);
-	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->env->dead)
+	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->o.env->dead)
 		FAIL(w, "life %u: a request failed (%d), and nothing but connections had", LIFE(w), status);
 }
 
@@ -223,9 +110,9 @@ static void client_write(struct volume_world *w, bool zero)
 	uint8_t *b = zero ? NULL : env_alloc_aligned((size_t)count * ORACLE_SECTOR);
 	unsigned flags = draw(w, 8) == 0 ? BLK_FUA : 0;
 	uint64_t id = oracle_write_begin(w->oracle, first, count, zero, b);
-	int r = zero ? blk_op_wait(w->node, draw(w, 2) ? BLK_ZERO : BLK_DISCARD, (uint64_t)first * ORACLE_SECTOR, (uint64_t)count * ORACLE_SECTOR, flags)
-		     : blk_write_wait(w->node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
-	if (!w->env->dead)
+	int r = zero ? blk_op_wait(w->o.node, draw(w, 2) ? BLK_ZERO : BLK_DISCARD, (uint64_t)first * ORACLE_SECTOR, (uint64_t)count * ORACLE_SECTOR, flags)
+		     : blk_write_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
+	if (!w->o.env->dead)
 		oracle_write_end(w->oracle, id, r == 0, flags & BLK_FUA);
 	note_io(w, r);
 	free(b);
@@ -236,8 +123,8 @@ static void client_read(struct volume_world *w)
 	uint32_t count, first = pick_range(w, &count);
 	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
 	uint64_t began = oracle_now(w->oracle);
-	int r = blk_read_wait(w->node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
-	const char *why = r == 0 && !w->env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
+	int r = blk_read_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
+	const char *why = r == 0 && !w->o.env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	note_io(w, r);
@@ -247,8 +134,8 @@ static void client_read(struct volume_world *w)
 static void client_flush(struct volume_world *w)
 {
 	uint64_t began = oracle_now(w->oracle);
-	int r = blk_op_wait(w->node, BLK_FLUSH, 0, 0, 0);
-	if (r == 0 && !w->env->dead)
+	int r = blk_op_wait(w->o.node, BLK_FLUSH, 0, 0, 0);
+	if (r == 0 && !w->o.env->dead)
 		oracle_flushed(w->oracle, began);
 	note_io(w, r);
 }
@@ -269,8 +156,8 @@ static void client_snapshot(struct volume_world *w)
 	*s = (struct snapshot){ .used = true, .began = oracle_now(w->oracle), .ended = UINT64_MAX };
 	snprintf(s->name, sizeof s->name, "s%u", w->next_name++);
 	struct report report = { "" };
-	int r = volume_snapshot(w->volume, s->name, &report);
-	if (w->env->dead)
+	int r = volume_snapshot(w->o.volume, s->name, &report);
+	if (w->o.env->dead)
 		return;
 	s->ended = oracle_now(w->oracle);
 	s->acked = r == 0;
@@ -285,29 +172,29 @@ static void client_delete_snapshot(struct volume_world *w)
 	uint64_t volume, mark;
 	if (!s->used || !s->known || s->doomed)
 		return;
-	if (store_find_snapshot(&w->places, "v", s->name, &volume, &mark, NULL) < 0)
+	if (store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) < 0)
 		return;
 	s->doomed = true;
-	if (store_doom_snapshot(&w->store, volume, mark) == 0 && draw(w, 2))
-		note_failure(w, volume_checkpoint(w->volume));
+	if (store_doom_snapshot(&w->o.store, volume, mark) == 0 && draw(w, 2))
+		note_failure(w, volume_checkpoint(w->o.volume));
 }
 
 static int client_run(void *arg)
 {
 	struct client *c = arg;
 	struct volume_world *w = c->w;
-	while (c->ops-- > 0 && !w->run->failed && !w->env->dead && !w->stopping) {
+	while (c->ops-- > 0 && !w->run->failed && !w->o.env->dead) {
 		switch (draw(w, 32)) {
 		case 0: client_snapshot(w); break;
 		case 1: client_delete_snapshot(w); break;
-		case 2: note_failure(w, volume_checkpoint(w->volume)); break;
+		case 2: note_failure(w, volume_checkpoint(w->o.volume)); break;
 		case 3: case 4: case 5: client_flush(w); break;
 		case 6: case 7: case 8: client_write(w, true); break;
 		case 9: case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
 		default: client_write(w, false); break;
 		}
 		if (draw(w, 4) == 0)
-			fiber_sleep(&w->env->loop, draw(w, 2000000));
+			fiber_sleep(&w->o.env->loop, draw(w, 2000000));
 	}
 	return 0;
 }
@@ -322,10 +209,10 @@ static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 	int r = 0;
 	for (uint64_t at = 0; r == 0 && at < size; at += 256 << 10)
 		for (unsigned attempt = 0; attempt < 100; attempt++) {
-			r = blk_read_wait(w->node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
+			r = blk_read_wait(w->o.node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
 			if (r != -ENOTCONN && r != -ETIMEDOUT)
 				break;
-			fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
+			fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 		}
 	if (r < 0)
 		free(b);
@@ -336,9 +223,9 @@ static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 
 static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark, uint8_t *bytes, uint64_t size)
 {
-	struct volume_reader_open how = { .catalog = w->catalog, .places = &w->places.ops, .volume = volume, .mark_seq = mark, .cache_bytes = 1 << 20 };
+	struct volume_reader_open how = { .catalog = w->o.catalog, .places = &w->o.places.ops, .volume = volume, .mark_seq = mark, .cache_bytes = 1 << 20 };
 	struct volume_reader *d;
-	int r = volume_reader_open(w->env, &how, &d, NULL);
+	int r = volume_reader_open(w->o.env, &how, &d, NULL);
 	if (r < 0)
 		return r;
 	memset(bytes, 0, size);
@@ -346,9 +233,9 @@ static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark,
 		struct pointer p;
 		struct job j;
 		do {
-			job_init(&j, &w->env->loop);
+			job_init(&j, &w->o.env->loop);
 			r = volume_reader_lookup(d, block, 1, &p, &j);
-		} while (r == -EAGAIN && (r = fiber_wait(&j)) == 0 && (r = -EAGAIN) && !w->env->dead);
+		} while (r == -EAGAIN && (r = fiber_wait(&j)) == 0 && (r = -EAGAIN) && !w->o.env->dead);
 		if (r == 0 && p.position) {
 			uint8_t *page = env_alloc_aligned(BLOCK_BYTES);
 			r = sources_read_wait(volume_reader_sources(d), &p, page);
@@ -365,14 +252,14 @@ static int find_and_read(struct volume_world *w, struct snapshot *s, uint64_t *r
 {
 	uint64_t volume;
 	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < (w->faults ? 2 : 100) && (r == -ETIMEDOUT || r == -ENOTCONN || r == -EAGAIN) && !w->env->dead; attempt++) {
+	for (unsigned attempt = 0; attempt < (w->faults ? 2 : 100) && (r == -ETIMEDOUT || r == -ENOTCONN || r == -EAGAIN) && !w->o.env->dead; attempt++) {
 		if (attempt)
-			fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
-		r = store_find_snapshot(&w->places, "v", s->name, &volume, ret_mark, NULL);
+			fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
+		r = store_find_snapshot(&w->o.places, "v", s->name, &volume, ret_mark, NULL);
 		if (r == 0 && s->ended == UINT64_MAX)
 			s->ended = oracle_now(w->oracle);
 		if (r == 0)
-			r = store_want_root(&w->places, volume, *ret_mark, NULL, NULL);
+			r = store_want_root(&w->o.places, volume, *ret_mark, NULL, NULL);
 		if (r == 0)
 			r = read_snapshot(w, volume, *ret_mark, bytes, size);
 		else if (r == -ENOENT)
@@ -385,7 +272,7 @@ static void check_snapshot(struct volume_world *w, struct snapshot *s, uint8_t *
 {
 	uint64_t mark;
 	int r = find_and_read(w, s, &mark, bytes, size);
-	if (w->env->dead)
+	if (w->o.env->dead)
 		return;
 	if (r == -ENOENT && (s->acked || s->known))
 		FAIL(w, "life %u: snapshot %s is gone", LIFE(w), s->name);
@@ -417,7 +304,7 @@ static void check_snapshots(struct volume_world *w, bool all)
 {
 	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
 	uint8_t *bytes = malloc(size + BLOCK_BYTES);
-	for (unsigned i = 0; i < SNAPSHOTS_MAX && !w->run->failed && !w->env->dead; i++) {
+	for (unsigned i = 0; i < SNAPSHOTS_MAX && !w->run->failed && !w->o.env->dead; i++) {
 		struct snapshot *s = &w->snapshots[i];
 		if (s->used && !s->doomed && (all || !s->known))
 			check_snapshot(w, s, bytes, size);
@@ -428,54 +315,30 @@ static void check_snapshots(struct volume_world *w, bool all)
 static void check_space(struct volume_world *w)
 {
 	struct report report = { "" };
-	int r = volume_verify_space(w->volume, &report);
+	int r = volume_verify_space(w->o.volume, &report);
 	if (r == -EUCLEAN)
 		FAIL(w, "life %u: space: %s", LIFE(w), report.text);
 }
 
 /* ---- a life ---- */
 
-static int sim_driver_open(struct blk_node *node, const struct blk_open *how, struct report *report)
-{
-	(void)how;
-	(void)report;
-	const struct sim_volume_driver *d = container_of(node->driver, struct sim_volume_driver, driver);
-	volume_node_init(container_of(node, struct volume_node, node), d->volume, NULL);
-	return 0;
-}
-
-static int open_volume(struct volume_world *w, struct report *report)
-{
-	uint64_t id;
-	int r = store_find_volume(&w->places, "v", &id, report);
-	struct volume_open how = { .catalog = w->catalog, .places = &w->places.ops, .volume = id, .holder = "sim", .limits = w->limits };
-	if (r == 0)
-		r = volume_open(w->env, &how, &w->volume, report);
-	if (r < 0)
-		return r;
-	w->driver = (struct sim_volume_driver){ { .name = "volume", .node_size = sizeof(struct volume_node),
-		.frame_size = sizeof(struct volume_frame), .depth = 8, .open = sim_driver_open, .submit = volume_node_submit }, w->volume };
-	struct blk_open node_how = { .node_name = "v" };
-	return blk_open(w->env, &w->driver.driver, &node_how, NULL, 0, &w->node, report);
-}
-
 static int life_begin(void *arg)
 {
 	struct volume_world *w = arg;
 	struct report report = { "" };
 	int r = -ENOENT;
-	for (unsigned attempt = 0; attempt < 100 && !w->env->dead; attempt++) {
+	for (unsigned attempt = 0; attempt < 100 && !w->o.env->dead; attempt++) {
 		struct store_volume_options o = { .size_bytes = w->size_bytes };
 		report.text[0] = '\0';
 		if (w->life == 1)
-			r = store_volume_create(&w->store, "v", &o, &report);
-		r = open_volume(w, &report);
+			r = store_volume_create(&w->o.store, "v", &o, &report);
+		r = owner_open(&w->o, "v", &w->limits, /* force= */ false, &report);
 		if (r == 0 || r == -ESHUTDOWN || r == -EIO)
 			break;
-		fiber_sleep(&w->env->loop, 100 * NS_PER_MS);
+		fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 	}
 	if (r < 0) {
-		if (!w->faults && !w->env->dead)
+		if (!w->faults && !w->o.env->dead)
 			FAIL(w, "life %u: open: %s", LIFE(w), report_text(&report, r));
 		return r;
 	}
@@ -483,7 +346,7 @@ static int life_begin(void *arg)
 	uint8_t *bytes;
 	r = read_disk(w, &bytes);
 	if (r < 0) {
-		if (!w->faults && !w->env->dead)
+		if (!w->faults && !w->o.env->dead)
 			FAIL(w, "life %u: the disk can't be read: %d", LIFE(w), r);
 		return r;
 	}
@@ -507,9 +370,9 @@ static int life_begin(void *arg)
 static int life_finish(void *arg)
 {
 	struct volume_world *w = arg;
-	if (w->node && !w->env->dead) {
+	if (w->o.node && !w->o.env->dead) {
 		check_snapshots(w, draw(w, 2));
-		if (volume_checkpoint(w->volume) == 0 && volume_checkpoint(w->volume) == 0)
+		if (volume_checkpoint(w->o.volume) == 0 && volume_checkpoint(w->o.volume) == 0)
 			check_space(w);
 		uint8_t *bytes;
 		if (!w->run->failed && read_disk(w, &bytes) == 0) {
@@ -520,16 +383,6 @@ static int life_finish(void *arg)
 		}
 	}
 	return 0;
-}
-
-static int life_close(void *arg)
-{
-	struct volume_world *w = arg;
-	blk_close(w->node);
-	int r = volume_close(w->volume);
-	w->node = NULL;
-	w->volume = NULL;
-	return r;
 }
 
 static bool clients_ended(const struct volume_world *w, unsigned count)
@@ -551,7 +404,7 @@ static void life_work(struct volume_world *w, enum life_end how)
 	bool server_power = draw(w, 3) == 0;
 	for (unsigned i = 0; i < clients; i++) {
 		w->clients[i] = (struct client){ .w = w, .ops = 5 + (unsigned)draw(w, 80) };
-		scenario_task_start(&w->clients[i].task, w->env, client_run, &w->clients[i]);
+		scenario_task_start(&w->clients[i].task, w->o.env, client_run, &w->clients[i]);
 	}
 	for (uint64_t n = 0; !clients_ended(w, clients) && n < steps && !w->run->failed; n++) {
 		if (!sim_step(w->sim)) {
@@ -560,33 +413,14 @@ static void life_work(struct volume_world *w, enum life_end how)
 		}
 		if (n == server_dies) {
 			sim_note(w->sim, "the server %s", server_power ? "loses power" : "is killed");
-			server_end(w, server_power);
+			block_server_end(&w->server, server_power);
 			if (server_power)
 				oracle_crash_server(w->oracle);
-			server_begin(w);
+			block_server_begin(&w->server, w->run, w->sim, w->catalogs);
 		}
 	}
 	if (how == LIFE_CLEAN && !clients_ended(w, clients))
 		FAIL(w, "life %u: requests do not end", LIFE(w));
-}
-
-static void begin_process(struct volume_world *w)
-{
-	w->env = sim_process_create(w->sim, w->host);
-	w->catalog = catalog_sim_open(w->catalogs, w->env);
-	w->places = (struct places){ .env = w->env, .catalog = w->catalog, .dir = "",
-		.ops = { .open_embedded = sim_embedded, .open_embedded_reader = sim_reader, .open_remote = sim_remote, .lock = sim_lock, .arg = w } };
-	w->store = (struct store){ .env = w->env, .places = &w->places, .catalog = w->catalog };
-	w->node = NULL;
-	w->volume = NULL;
-	w->stopping = w->io_failed = false;
-}
-
-static void end_process(struct volume_world *w)
-{
-	catalog_close(w->catalog);
-	sim_process_destroy(w->env);
-	w->env = NULL;
 }
 
 static void life(struct volume_world *w)
@@ -594,9 +428,10 @@ static void life(struct volume_world *w)
 	struct scenario_task task;
 	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, 2) ? LIFE_KILL : LIFE_POWER;
 	w->life++;
+	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
-	begin_process(w);
-	scenario_task_start(&task, w->env, life_begin, w);
+	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	scenario_task_start(&task, w->o.env, life_begin, w);
 	/* now and then it dies while it recovers */
 	uint64_t steps = draw(w, 6) == 0 && how != LIFE_CLEAN && w->life > 1 ? draw(w, 3000) : STEPS_MAX;
 	bool opened = scenario_step_until(w->run, w->sim, &task.ended, steps) && task.status == 0;
@@ -606,22 +441,22 @@ static void life(struct volume_world *w)
 		life_work(w, how);
 	bool clean = false;
 	if (how == LIFE_CLEAN && opened && !w->run->failed) {
-		sim_run_fiber(w->env, life_finish, w);
-		clean = sim_run_fiber(w->env, life_close, w) == 0;
+		sim_run_fiber(w->o.env, life_finish, w);
+		clean = sim_run_fiber(w->o.env, owner_close, &w->o) == 0;
 		if (!clean && !w->faults && !w->io_failed)
 			FAIL(w, "life %u: closing failed", LIFE(w));
 	}
 	if (how == LIFE_POWER)
 		sim_power_loss(w->host);
-	else if (w->volume || !clean)
-		sim_kill(w->env);
+	else if (w->o.volume || !clean)
+		sim_kill(w->o.env);
 	sim_note(w->sim, "life %u ends: %s", w->life, how == LIFE_POWER ? "power loss" : clean ? "closed" : "killed");
 	oracle_crash(w->oracle, how == LIFE_POWER && !w->remote && !clean);
-	if (w->env->dead)
-		sim_drain_dead(w->env);
-	if (w->volume)
-		sim_run_fiber(w->env, life_close, w);
-	end_process(w);
+	if (w->o.env->dead)
+		sim_drain_dead(w->o.env);
+	if (w->o.volume)
+		sim_run_fiber(w->o.env, owner_close, &w->o);
+	owner_end(&w->o);
 }
 
 /* ---- commands between lives: the store's operations, by a process that may be killed in the middle ---- */
@@ -640,7 +475,7 @@ static struct snapshot *known_snapshot(struct volume_world *w)
 
 static void expect(struct volume_world *w, int r, const char *what, const char *name, const struct report *report)
 {
-	if (r < 0 && r != -ETIMEDOUT && r != -ENOTCONN && !w->env->dead && !w->faults)
+	if (r < 0 && r != -ETIMEDOUT && r != -ENOTCONN && !w->o.env->dead && !w->faults)
 		FAIL(w, "life %u: %s %s: %s", LIFE(w), what, name, report_text(report, r));
 }
 
@@ -657,7 +492,7 @@ static void command_clone(struct volume_world *w)
 	snprintf(from, sizeof from, "v@%s", s->name);
 	c->bytes = malloc(disk_bytes(w));
 	memcpy(c->bytes, s->bytes, disk_bytes(w));
-	int r = store_clone(&w->store, from, c->name, &report);
+	int r = store_clone(&w->o.store, from, c->name, &report);
 	c->acked = r == 0;
 	expect(w, r, "clone", from, &report);
 }
@@ -666,18 +501,16 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 {
 	uint64_t id;
 	struct volume *v;
-	int r = store_find_volume(&w->places, c->name, &id, report);
-	struct volume_open how = { .catalog = w->catalog, .places = &w->places.ops, .volume = id, .holder = "sim", .limits = w->limits };
+	int r = store_find_volume(&w->o.places, c->name, &id, report);
+	struct volume_open how = { .catalog = w->o.catalog, .places = &w->o.places.ops, .volume = id, .holder = "sim", .limits = w->limits };
 	if (r == 0)
-		r = volume_open(w->env, &how, &v, report);
+		r = volume_open(w->o.env, &how, &v, report);
 	if (r < 0)
 		return r;
-	struct sim_volume_driver driver = { { .name = "clone", .node_size = sizeof(struct volume_node),
-		.frame_size = sizeof(struct volume_frame), .depth = 4, .open = sim_driver_open, .submit = volume_node_submit }, v };
-	struct blk_open node_how = { .node_name = "c" };
-	struct blk_node *node;
+	struct owner_driver driver;
+	struct blk_node *node = NULL;
 	uint8_t *bytes = env_alloc_aligned(round_up(disk_bytes(w), BLOCK_BYTES));
-	r = blk_open(w->env, &driver.driver, &node_how, NULL, 0, &node, report);
+	r = owner_node(&w->o, &driver, v, &node, report);
 	for (uint64_t at = 0; r == 0 && at < disk_bytes(w); at += 64 << 10)
 		r = blk_read_wait(node, bytes + at, MIN(disk_bytes(w) - at, (uint64_t)64 << 10), at);
 	if (r == 0 && c->bytes && memcmp(bytes, c->bytes, disk_bytes(w)))
@@ -692,7 +525,7 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 		uint8_t *kept = c->bytes;
 		c->bytes = NULL;
 		r = blk_write_wait(node, bytes, BLOCK_BYTES, at, 0);
-		if (r == 0 && !w->env->dead) {
+		if (r == 0 && !w->o.env->dead) {
 			memcpy(kept + at, bytes, BLOCK_BYTES);
 			c->bytes = kept;
 		} else {
@@ -727,7 +560,7 @@ static void command_delete_clone(struct volume_world *w)
 	struct report report = { "" };
 	if (!c->used)
 		return;
-	int r = store_volume_delete(&w->store, c->name, true, &report);
+	int r = store_volume_delete(&w->o.store, c->name, true, &report);
 	if (r == 0 || (r == -ENOENT && !c->acked)) {
 		free(c->bytes);
 		*c = (struct clone){ 0 };
@@ -749,8 +582,8 @@ static void command_rollback(struct volume_world *w)
 			w->snapshots[i].late = true;
 	snprintf(name, sizeof name, "v@%s", s->name);
 	w->rolling_back = s;
-	int r = store_snapshot_rollback(&w->store, name, &report);
-	if (r == 0 && !w->env->dead) {
+	int r = store_snapshot_rollback(&w->o.store, name, &report);
+	if (r == 0 && !w->o.env->dead) {
 		oracle_assume(w->oracle, s->bytes);
 		w->rolling_back = NULL;
 	}
@@ -766,13 +599,13 @@ static void command_delete_snapshot(struct volume_world *w)
 		return;
 	s->doomed = true;
 	snprintf(name, sizeof name, "v@%s", s->name);
-	expect(w, store_snapshot_delete(&w->store, name, &report), "deleting", name, &report);
+	expect(w, store_snapshot_delete(&w->o.store, name, &report), "deleting", name, &report);
 }
 
 static int commands_run(void *arg)
 {
 	struct volume_world *w = arg;
-	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->env->dead; n--)
+	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->o.env->dead; n--)
 		switch (draw(w, 8)) {
 		case 0: case 1: command_clone(w); break;
 		case 2: case 3: command_use_clone(w); break;
@@ -787,16 +620,16 @@ static void commands(struct volume_world *w)
 {
 	struct scenario_task task;
 	sim_note(w->sim, "commands");
-	begin_process(w);
-	scenario_task_start(&task, w->env, commands_run, w);
+	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	scenario_task_start(&task, w->o.env, commands_run, w);
 	uint64_t steps = draw(w, 3) == 0 ? draw(w, 8000) : STEPS_MAX;
 	if (!scenario_step_until(w->run, w->sim, &task.ended, steps) && steps == STEPS_MAX)
 		FAIL(w, "life %u: a command does not end", LIFE(w));
 	if (!task.ended)
-		sim_kill(w->env);
-	while (!task.ended && w->env->dead)
-		sim_drain_dead(w->env);
-	end_process(w);
+		sim_kill(w->o.env);
+	while (!task.ended && w->o.env->dead)
+		sim_drain_dead(w->o.env);
+	owner_end(&w->o);
 }
 
 /* Everything is deleted, also what a transaction that arrived late has made: nothing may be left but counters. */
@@ -823,11 +656,11 @@ static int delete_all_run(void *arg)
 		names->count = 0;
 		catalog_sim_each(w->catalogs, "name/", note_name, names);
 		for (unsigned i = 0; i < names->count; i++)
-			r = store_volume_delete(&w->store, names->name[i], true, &report);
-		store_reap(&w->store);
+			r = store_volume_delete(&w->o.store, names->name[i], true, &report);
+		store_reap(&w->o.store);
 		if (names->count == 0)
 			break;
-		fiber_sleep(&w->env->loop, NS_PER_S);
+		fiber_sleep(&w->o.env->loop, NS_PER_S);
 	}
 	free(names);
 	return r == -ENOENT ? 0 : r;
@@ -845,9 +678,9 @@ static void delete_all(struct volume_world *w)
 	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/", "clone/", "reap/" };
 	catalog_sim_doses(w->catalogs)->timeout = 0;
 	sim_note(w->sim, "everything is deleted");
-	begin_process(w);
-	int r = sim_run_fiber(w->env, delete_all_run, w);
-	end_process(w);
+	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	int r = sim_run_fiber(w->o.env, delete_all_run, w);
+	owner_end(&w->o);
 	if (r < 0)
 		FAIL(w, "deleting everything: %d", r);
 	for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++)
@@ -878,7 +711,7 @@ static void volume_run(struct scenario_run *run)
 	bool full = !w->remote && draw(w, 6) == 0;
 	w->faults |= full;
 	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
-	w->server_host = sim_host_create(w->sim, "server", 512 << 20, 4096);
+	w->server.host = sim_host_create(w->sim, "server", 512 << 20, 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
@@ -887,7 +720,7 @@ static void volume_run(struct scenario_run *run)
 	w->size_bytes = (300 + draw(w, 3000)) * ORACLE_SECTOR;
 	w->oracle = oracle_create((uint32_t)(w->size_bytes / ORACLE_SECTOR));
 	if (w->remote)
-		server_begin(w);
+		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
 	unsigned lives = 3 + (unsigned)draw(w, 6);
 	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
@@ -896,8 +729,8 @@ static void volume_run(struct scenario_run *run)
 	}
 	if (!run->failed && !w->faults && draw(w, 2))
 		delete_all(w);
-	if (w->server_env)
-		server_end(w, false);
+	if (w->server.env)
+		block_server_end(&w->server, false);
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		free(w->snapshots[i].bytes);
 	for (unsigned i = 0; i < CLONES_MAX; i++)

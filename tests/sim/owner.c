@@ -1,0 +1,166 @@
+#include "tests/sim/owner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/fiber.h"
+#include "parallax/segment_reader.h"
+
+#define START_STEPS 3000000
+
+/* ---- where an owner's segments are ---- */
+
+static void volume_path(uint64_t volume, char ret_path[64]) { snprintf(ret_path, 64, "/volumes/%016llx", (unsigned long long)volume); }
+
+static int open_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
+{
+	struct owner *o = arg;
+	char path[64];
+	struct segment_dir_options options = { .create = create };
+	volume_path(volume, path);
+	env_mkdir(o->env, "/volumes");
+	env_sync_dir(o->env, "/");
+	return segment_dir_open(o->env, path, o->catalog, &options, ret, report);
+}
+
+static int open_embedded_reader(void *arg, uint64_t volume, struct segment_server **ret, struct report *report)
+{
+	struct owner *o = arg;
+	char path[64];
+	(void)report;
+	volume_path(volume, path);
+	return segment_reader_open(o->env, path, ret);
+}
+
+static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct report *report)
+{
+	struct owner *o = arg;
+	char path[64];
+	(void)report;
+	if (!o->locks)
+		return 0;
+	snprintf(path, sizeof path, "/lock-%llu", (unsigned long long)volume);
+	int r = file_open(o->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE, ret);
+	if (r == 0 && (r = file_lock(*ret, true)) < 0) {
+		file_close(o->env, *ret);
+		*ret = NULL;
+	}
+	return r == -EAGAIN ? -EBUSY : r;
+}
+
+static int open_remote(void *arg, const uuid *server, struct segment_server **ret, struct report *report)
+{
+	struct owner *o = arg;
+	(void)server;
+	return segment_remote_open(o->env, BLOCK_SERVER_ADDRESS, 2 * NS_PER_S, ret, report);
+}
+
+/* ---- an owner's life ---- */
+
+void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks)
+{
+	*o = (struct owner){ .env = sim_process_create(sim, host), .locks = locks };
+	o->catalog = catalog_sim_open(catalogs, o->env);
+	o->places = (struct places){ .env = o->env, .catalog = o->catalog, .dir = "",
+		.ops = { .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader, .open_remote = open_remote,
+			 .lock = lock_volume, .arg = o } };
+	o->store = (struct store){ .env = o->env, .places = &o->places, .catalog = o->catalog };
+}
+
+void owner_end(struct owner *o)
+{
+	catalog_close(o->catalog);
+	sim_process_destroy(o->env);
+	o->env = NULL;
+}
+
+static int driver_open(struct blk_node *node, const struct blk_open *how, struct report *report)
+{
+	(void)how;
+	(void)report;
+	const struct owner_driver *d = container_of(node->driver, struct owner_driver, driver);
+	volume_node_init(container_of(node, struct volume_node, node), d->volume, NULL);
+	return 0;
+}
+
+int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report)
+{
+	struct blk_open how = { .node_name = "v" };
+	*driver = (struct owner_driver){ { .name = "volume", .node_size = sizeof(struct volume_node),
+		.frame_size = sizeof(struct volume_frame), .depth = 8, .open = driver_open, .submit = volume_node_submit }, v };
+	return blk_open(o->env, &driver->driver, &how, NULL, 0, ret_node, report);
+}
+
+int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report)
+{
+	uint64_t id = 0;
+	int r = store_find_volume(&o->places, name, &id, report);
+	struct volume_open how = { .catalog = o->catalog, .places = &o->places.ops, .volume = id, .holder = "sim", .force = force,
+				   .limits = *limits };
+	if (r == 0)
+		r = volume_open(o->env, &how, &o->volume, report);
+	return r < 0 ? r : owner_node(o, &o->driver, o->volume, &o->node, report);
+}
+
+int owner_close(void *owner)
+{
+	struct owner *o = owner;
+	blk_close(o->node);
+	int r = volume_close(o->volume);
+	o->node = NULL;
+	o->volume = NULL;
+	return r;
+}
+
+/* ---- the server ---- */
+
+static int server_run(void *arg)
+{
+	struct block_server *s = arg;
+	struct segment_dir_options options = { .create = true, .address = BLOCK_SERVER_ADDRESS };
+	struct report report = { "" };
+	struct server_limits limits = { 0 };
+	struct listener *l;
+	int r = -EAGAIN;
+	while (r != 0 && !s->env->dead) {
+		r = segment_dir_open(s->env, "/data", s->catalog, &options, &s->dir, &report);
+		if (r < 0)
+			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
+	}
+	if (r == 0)
+		r = stream_listen(s->env, BLOCK_SERVER_ADDRESS, &l);
+	return r == 0 ? server_start(s->env, l, s->dir, &limits, &s->server) : r;
+}
+
+static int server_close(void *arg)
+{
+	struct block_server *s = arg;
+	server_stop(s->server, NS_PER_S);
+	int r = segment_server_close(s->dir);
+	s->server = NULL;
+	s->dir = NULL;
+	return r;
+}
+
+void block_server_begin(struct block_server *s, struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs)
+{
+	struct scenario_task *t = calloc(1, sizeof *t);
+	s->env = sim_process_create(sim, s->host);
+	s->catalog = catalog_sim_open(catalogs, s->env);
+	scenario_task_start(t, s->env, server_run, s);
+	scenario_step_until(run, sim, &t->ended, START_STEPS);
+	free(t);
+}
+
+void block_server_end(struct block_server *s, bool power)
+{
+	if (power)
+		sim_power_loss(s->host);
+	else
+		sim_kill(s->env);
+	sim_drain_dead(s->env);
+	sim_run_fiber(s->env, server_close, s);
+	catalog_close(s->catalog);
+	sim_process_destroy(s->env);
+	s->env = NULL;
+}

@@ -1,0 +1,49 @@
+/* The processes of the store's scenarios: an owner, which may have a volume open, and a block server. Each has its own
+ * env; killing one and closing what it had is the scenario's to do, in the order env_sim.h says. */
+#ifndef AQ_OWNER_H
+#define AQ_OWNER_H
+#include "parallax/store_private.h"
+#include "parallax/volume_node.h"
+#include "server/server.h"
+#include "tests/sim/catalog_sim.h"
+#include "tests/sim/scenario.h"
+
+struct owner_driver { /* a driver that knows its volume: no file-scope state */
+	struct blk_driver driver;
+	struct volume *volume;
+};
+
+struct owner {
+	struct env *env;
+	struct catalog *catalog;
+	struct places places;
+	struct store store;
+	struct volume *volume;     /* with owner_open() */
+	struct blk_node *node;
+	struct owner_driver driver;
+	bool locks;                /* takes the lock that keeps a second owner on this host out */
+};
+
+void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks);
+/* Nothing is open any more. */
+void owner_end(struct owner *o);
+/* FIBER. Opens the volume of that name, and a block node over it. */
+int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report);
+int owner_close(void *owner); /* FIBER; also half open, also in a dead env */
+/* FIBER. A node over another volume of the owner's; `driver` lives as long as it. */
+int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report);
+
+#define BLOCK_SERVER_ADDRESS "tcp:server:7000"
+
+struct block_server {
+	struct sim_host *host;     /* named "server" */
+	struct env *env;           /* NULL: not running */
+	struct catalog *catalog;
+	struct segment_server *dir;
+	struct server *server;
+};
+
+/* Starts it and waits until it serves. */
+void block_server_begin(struct block_server *s, struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs);
+void block_server_end(struct block_server *s, bool power); /* killed, or its host loses power */
+#endif

@@ -1,0 +1,258 @@
+/* Scenario `takeover`: one writer (P2).
+ *
+ * A volume on a server. An owner works, is paused (SIGSTOP) or cut off from the server at any moment, and another host
+ * takes the volume by force; then the first one is let go on. Checked: the second one finds everything the first had
+ * acknowledged; nothing the first does afterwards shows; a write that it acknowledges late is one the second had found;
+ * its other requests fail, and all of them end. Over and over, the roles changing. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/owner.h"
+
+enum { CLIENTS = 4, BLOCKS = 96, STEPS_MAX = 3000000 };
+
+struct side;
+
+struct client {
+	struct side *side;
+	struct scenario_task task;
+	unsigned ops;
+};
+
+struct side {
+	struct takeover *t;
+	struct sim_host *host;
+	struct owner o;
+	struct client clients[CLIENTS];
+	bool fenced;        /* somebody else has recovered the volume since */
+	bool running;
+};
+
+struct takeover {
+	struct scenario_run *run;
+	struct sim *sim;
+	struct catalog_sim *catalogs;
+	struct block_server server;
+	struct oracle *oracle;
+	struct volume_limits limits;
+	struct side sides[2];
+	struct side *opening;
+	unsigned round;
+};
+
+#define FAIL(t, ...) scenario_fail((t)->run, __VA_ARGS__)
+
+static uint64_t draw(struct takeover *t, uint64_t below) { return sim_random(t->sim) % below; }
+
+/* ---- clients ---- */
+
+static void client_write(struct side *s)
+{
+	struct takeover *t = s->t;
+	uint32_t count = 1 + (uint32_t)draw(t, 24), first = (uint32_t)draw(t, BLOCKS * 8 - count);
+	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
+	uint64_t id = oracle_write_begin(t->oracle, first, count, false, b);
+	int r = blk_write_wait(s->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, 0);
+	free(b);
+	if (s->o.env->dead)
+		return;
+	if (!s->fenced)
+		oracle_write_end(t->oracle, id, r == 0, false);
+	else if (r == 0 && !oracle_late_ack(t->oracle, id))
+		FAIL(t, "round %u: a fenced owner acknowledged a write that its successor didn't find", t->round);
+}
+
+static void client_read(struct side *s)
+{
+	struct takeover *t = s->t;
+	uint32_t count = 1 + (uint32_t)draw(t, 16), first = (uint32_t)draw(t, BLOCKS * 8 - count);
+	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
+	uint64_t began = oracle_now(t->oracle);
+	bool fenced = s->fenced;
+	int r = blk_read_wait(s->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
+	/* one that is fenced may read its past until it notices */
+	const char *why = r == 0 && !fenced && !s->fenced && !s->o.env->dead ? oracle_read(t->oracle, first, count, b, began) : NULL;
+	if (why)
+		FAIL(t, "round %u: %s", t->round, why);
+	free(b);
+}
+
+static void client_flush(struct side *s)
+{
+	struct takeover *t = s->t;
+	uint64_t began = oracle_now(t->oracle);
+	if (blk_op_wait(s->o.node, BLK_FLUSH, 0, 0, 0) == 0 && !s->fenced && !s->o.env->dead)
+		oracle_flushed(t->oracle, began);
+}
+
+static int client_run(void *arg)
+{
+	struct client *c = arg;
+	struct side *s = c->side;
+	while (c->ops-- > 0 && !s->t->run->failed && !s->o.env->dead) {
+		switch (draw(s->t, 8)) {
+		case 0: client_flush(s); break;
+		case 1: case 2: client_read(s); break;
+		case 3: volume_checkpoint(s->o.volume); break;
+		default: client_write(s); break;
+		}
+		if (draw(s->t, 4) == 0)
+			fiber_sleep(&s->o.env->loop, draw(s->t, 1000000));
+	}
+	return 0;
+}
+
+static bool clients_ended(const struct side *s)
+{
+	for (unsigned i = 0; i < CLIENTS; i++)
+		if (!s->clients[i].task.ended)
+			return false;
+	return true;
+}
+
+/* ---- taking over ---- */
+
+static int open_run(void *arg)
+{
+	struct takeover *t = arg;
+	struct side *s = t->opening;
+	struct report report = { "" };
+	int r = -EAGAIN;
+	for (unsigned attempt = 0; r < 0 && attempt < 100; attempt++) {
+		report.text[0] = '\0';
+		if (attempt)
+			fiber_sleep(&s->o.env->loop, 100 * NS_PER_MS);
+		r = owner_open(&s->o, "v", &t->limits, /* force= */ true, &report);
+	}
+	if (r < 0) {
+		FAIL(t, "round %u: taking over: %s", t->round, report_text(&report, r));
+		return r;
+	}
+	uint8_t *b = env_alloc_aligned((size_t)BLOCKS * BLOCK_BYTES);
+	r = blk_read_wait(s->o.node, b, (uint64_t)BLOCKS * BLOCK_BYTES, 0);
+	if (r < 0)
+		FAIL(t, "round %u: after taking over, reading: %d", t->round, r);
+	for (unsigned i = 0; i < 2; i++)
+		t->sides[i].fenced |= &t->sides[i] != s;
+	oracle_crash(t->oracle, /* power= */ false);
+	const char *why = r == 0 ? oracle_recovered(t->oracle, b) : NULL;
+	if (why)
+		FAIL(t, "round %u: after taking over: %s", t->round, why);
+	free(b);
+	return r;
+}
+
+static void side_begin(struct takeover *t, struct side *s)
+{
+	struct scenario_task task;
+	owner_begin(&s->o, t->sim, s->host, t->catalogs, /* locks= */ false);
+	s->fenced = false;
+	s->running = true;
+	t->opening = s;
+	scenario_task_start(&task, s->o.env, open_run, t);
+	if (!scenario_step_until(t->run, t->sim, &task.ended, STEPS_MAX))
+		FAIL(t, "round %u: taking over does not end", t->round);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		s->clients[i] = (struct client){ .side = s, .ops = 10 + (unsigned)draw(t, 60) };
+		if (!t->run->failed)
+			scenario_task_start(&s->clients[i].task, s->o.env, client_run, &s->clients[i]);
+		else
+			s->clients[i].task.ended = true;
+	}
+}
+
+static void side_end(struct takeover *t, struct side *s)
+{
+	if (!s->running)
+		return;
+	for (uint64_t n = 0; !clients_ended(s) && n < STEPS_MAX && !t->run->failed; n++)
+		if (!sim_step(t->sim))
+			break;
+	if (!clients_ended(s) && !t->run->failed)
+		FAIL(t, "round %u: requests of a fenced owner do not end", t->round);
+	if (t->run->failed || draw(t, 2)) {
+		sim_kill(s->o.env);
+		sim_drain_dead(s->o.env);
+	}
+	sim_run_fiber(s->o.env, owner_close, &s->o);
+	owner_end(&s->o);
+	s->running = false;
+}
+
+static void steps(struct takeover *t, uint64_t count)
+{
+	for (; count > 0 && !t->run->failed && sim_step(t->sim); count--)
+		;
+}
+
+static int create_run(void *arg)
+{
+	struct takeover *t = arg;
+	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES };
+	struct report report = { "" };
+	return store_volume_create(&t->sides[0].o.store, "v", &o, &report);
+}
+
+static void takeover_run(struct scenario_run *run)
+{
+	struct takeover *t = calloc(1, sizeof *t);
+	t->run = run;
+	t->sim = scenario_sim(run, NULL);
+	sim_doses(t->sim)->slow = draw(t, 2) ? 20000 : 0;
+	t->server.host = sim_host_create(t->sim, "server", 512 << 20, 4096);
+	t->catalogs = catalog_sim_create(t->sim);
+	t->oracle = oracle_create(BLOCKS * 8);
+	t->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(t, 200),
+		.replay_bytes = 400 * BLOCK_BYTES, .checkpoint_ns = (1 + draw(t, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(t, 4) };
+	for (unsigned i = 0; i < 2; i++) {
+		t->sides[i].t = t;
+		t->sides[i].host = sim_host_create(t->sim, i ? "b" : "a", 64 << 20, 512);
+	}
+	block_server_begin(&t->server, run, t->sim, t->catalogs);
+	owner_begin(&t->sides[0].o, t->sim, t->sides[0].host, t->catalogs, false);
+	sim_run_fiber(t->sides[0].o.env, create_run, t);
+	owner_end(&t->sides[0].o);
+	catalog_sim_doses(t->catalogs)->timeout = draw(t, 2) ? 50000 : 0;
+	side_begin(t, &t->sides[0]);
+	unsigned rounds = 2 + (unsigned)draw(t, 5);
+	for (t->round = 1; t->round <= rounds && !run->failed; t->round++) {
+		struct side *old = &t->sides[(t->round - 1) % 2], *taker = &t->sides[t->round % 2];
+		bool cut = draw(t, 3) == 0;
+		steps(t, draw(t, 6000));
+		sim_note(t->sim, "round %u: the owner is %s", t->round, cut ? "cut off" : "paused");
+		if (cut) {
+			sim_partition(t->sim, old->host, t->server.host, true);
+			sim_partition(t->sim, t->server.host, old->host, true);
+		} else {
+			sim_pause(old->o.env);
+		}
+		steps(t, draw(t, 2) ? draw(t, 50) : 0);
+		side_begin(t, taker);
+		steps(t, draw(t, 3000));
+		sim_note(t->sim, "round %u: the former owner goes on", t->round);
+		if (cut) {
+			sim_partition(t->sim, old->host, t->server.host, false);
+			sim_partition(t->sim, t->server.host, old->host, false);
+		} else {
+			sim_resume(old->o.env);
+		}
+		side_end(t, old);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		side_end(t, &t->sides[i]);
+	block_server_end(&t->server, false);
+	catalog_sim_destroy(t->catalogs);
+	oracle_destroy(t->oracle);
+	scenario_end(run, t->sim);
+	free(t);
+}
+
+const struct scenario scenario_takeover = {
+	.name = "takeover",
+	.summary = "two owners, one volume: the former is paused or cut off, fenced, and goes on",
+	.run = takeover_run,
+};
