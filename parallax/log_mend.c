@@ -182,12 +182,13 @@ static int mender(void *arg)
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
 		if (r == 0 || !mend_again(v, r, attempt))
 			break;
+		v->away = segment_away(r);
 		log_refuse(v);
 		fiber_sleep(&v->env->loop, MEND_WAIT_MS * NS_PER_MS);
 	}
 	if (r < 0)
 		volume_fail(v, r == -EPERM || r == -ESHUTDOWN ? r : -EIO);
-	l->mending = false;
+	v->away = l->mending = false;
 	l->fibers--;
 	if (r == 0)
 		mended(v);

@@ -57,7 +57,9 @@ static int open_remote(void *arg, const uuid *server, struct segment_server **re
 	int r = meta_get_server(p->catalog, server, &m, NULL);
 	if (r < 0 || !m.address[0])
 		return report_set(report, r ? r : -ENOENT, "the server that holds it isn't in the catalog");
-	return segment_remote_open(p->env, m.address, REMOTE_DEADLINE_NS, ret, report);
+	struct report why = { "" };
+	r = segment_remote_open(p->env, m.address, REMOTE_DEADLINE_NS, ret, &why);
+	return r < 0 ? report_set(report, r, "the server that holds it doesn't answer: %s (start it, then try again)", report_text(&why, r)) : 0;
 }
 
 static int open_lock(struct places *p, const char *name, bool exclusive, struct file **ret)

@@ -518,6 +518,8 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->acked = v->log.acked_seq;
 	ret->synced = v->log.synced_seq;
 	ret->log_bytes = v->log.bytes_since_from;
+	ret->away = v->away;
+	ret->failed = v->failed;
 	ret->read_retries = v->sources.retries;
 	ret->read_errors = v->sources.errors;
 	ret->nodes = v->tree.node_count;

@@ -159,6 +159,7 @@ struct volume {
 	unsigned freed_count, freed_room;
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
+	bool away;                      /* the mender found that its server, or the catalog, can't be reached now */
 	struct volume_counters counters;
 };
 

@@ -20,6 +20,7 @@
 #define CLOSE_NS (120 * NS_PER_S)
 #define CLOSE_FORCED_NS (10 * NS_PER_S)
 #define END_NS (10 * NS_PER_S)
+#define KILL_NS (2 * NS_PER_S) /* a process that can die has died by then */
 #define SHOW_NS (10 * NS_PER_S)
 
 /* ---- attach ---- */
@@ -165,7 +166,7 @@ static int abort_loop(void *device)
 static void kill_hung(struct agent *a, struct tap *tap)
 {
 	tap_kill(tap);
-	if (tap_wait_end(tap, END_NS) == 0)
+	if (tap_wait_end(tap, KILL_NS) == 0)
 		return;
 	for (unsigned i = 0; i < tap->state.device_count; i++)
 		if (strcmp(tap->state.device[i].export, "loop") == 0)

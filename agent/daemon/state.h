@@ -6,6 +6,7 @@
  *     ROOT/run/aquifer/tapdisks/NAME/lock       held (an OFD lock) by the tapdisk all its life
  *                                   /status     this, written when the devices are up
  *                                   /control.sock, /log
+ *                                   /trouble    what is wrong with its graph, while it is
  *                                   /died       why it ended, written by the agent that saw it */
 #ifndef AQ_STATE_H
 #define AQ_STATE_H

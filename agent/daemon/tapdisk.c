@@ -140,9 +140,12 @@ unsigned tapdisk_open_count(const struct tapdisk *t)
 
 static void close_graph(struct tapdisk *t, struct report *report)
 {
-	t->closed_status = graph_close(t->graph);
-	t->graph = NULL;
-	if (t->closed_status < 0)
+	struct graph_instance *graph = t->graph;
+	t->graph = NULL; /* nobody looks at nodes that are being closed */
+	t->closed_status = graph_close(graph);
+	if (t->closed_status == -EPERM)
+		report_set(report, -EPERM, "the device is closed; another holder had taken its volume over, so what was written since is not in it");
+	else if (t->closed_status < 0)
 		report_set(report, t->closed_status, "the device is closed, but not all could be written: %s",
 			   strerror(-t->closed_status));
 }
@@ -264,9 +267,12 @@ int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct r
 	int r = process_signals_start(&signals, env, on_signal, t);
 	if (r == 0) {
 		r = start(t, report);
-		if (r == 0)
+		if (r == 0) {
+			tapdisk_trouble_watch(t);
 			serve(t);
-		else if (r != -EPIPE)
+			tapdisk_trouble_end(t);
+		}
+		if (r < 0 && r != -EPIPE)
 			ready_bad(options->ready_fd, r, report_text(report, r));
 		finish(t, report);
 		process_signals_stop(&signals);

@@ -7,6 +7,7 @@
 #ifndef AQ_TAPDISK_H
 #define AQ_TAPDISK_H
 #include "agent/daemon/plan.h"
+#include "agent/daemon/state.h"
 #include "agent/graph/instance.h"
 #include "core/fiber.h"
 #include "proto/rpc.h"
@@ -34,6 +35,11 @@ struct tapdisk {
 	unsigned terms;              /* signals to end so far */
 	bool over;                   /* nothing is served any more */
 	int closed_status;           /* what closing the graph said */
+	/* tapdisk_trouble.c */
+	char trouble[256];           /* what is wrong with the graph, "" if nothing */
+	struct timer look_timer;
+	struct job looking;
+	bool looks, look_no_more;
 };
 
 /* FIBER. Serves until the end. 0, or -errno with a report: it never came up, or could not write all that it should have. */
@@ -43,6 +49,11 @@ int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct r
 int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report);
 /* Devices that are open. */
 unsigned tapdisk_open_count(const struct tapdisk *t);
+
+/* tapdisk_trouble.c: the sentence now; looking for it from time to time, and its end (FIBER). */
+void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes);
+void tapdisk_trouble_watch(struct tapdisk *t);
+void tapdisk_trouble_end(struct tapdisk *t);
 
 /* tapdisk_control.c: rpc_server_options.handle. FIBER. */
 void tapdisk_handle(void *arg, struct rpc_request *r);

@@ -69,6 +69,59 @@ static json_t *show_json(struct tapdisk *t)
 
 /* ---- close ---- */
 
+/* A close without --force: it may wait for a disk or a server as long as that takes, but who asked is told why after
+ * CLOSE_PATIENCE_NS, and the close goes on without him. */
+#define CLOSE_PATIENCE_NS (10 * NS_PER_S)
+#define CLOSE_LOOK_NS (5 * NS_PER_MS)
+
+struct closing {
+	struct tapdisk *t;
+	unsigned index;
+	int status;
+	struct report report;
+	bool over, alone; /* alone: nobody waits for it any more */
+};
+
+static int close_run(void *arg)
+{
+	struct closing *c = arg;
+	c->status = tapdisk_close(c->t, c->index, /* force= */ false, &c->report);
+	c->over = true;
+	if (c->alone) {
+		log_line("%s: %s", c->t->state.device[c->index].name, c->status < 0 ? report_text(&c->report, c->status) : "closed at last");
+		free(c);
+	}
+	return 0;
+}
+
+static int close_patiently(struct tapdisk *t, unsigned index, struct report *report)
+{
+	struct closing *c = calloc(1, sizeof *c);
+	char why[256] = "";
+	if (!c)
+		return -ENOMEM;
+	*c = (struct closing){ .t = t, .index = index };
+	int r = fiber_start(&t->env->loop, close_run, c, NULL);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	uint64_t until = env_now_ns(t->env) + CLOSE_PATIENCE_NS;
+	while (!c->over && !why[0]) {
+		fiber_sleep(&t->env->loop, CLOSE_LOOK_NS);
+		if (env_now_ns(t->env) >= until)
+			tapdisk_trouble(t, why, sizeof why);
+	}
+	if (!c->over) {
+		c->alone = true;
+		return report_set(report, -ETIMEDOUT, "%s (it goes when that is over; detach --force gives up what wasn't flushed)", why);
+	}
+	*report = c->report;
+	r = c->status;
+	free(c);
+	return r;
+}
+
 static int close_device(struct tapdisk *t, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__CloseCall *q = (void *)rpc_request_body(r, &aquifer__close_call__descriptor);
@@ -79,7 +132,7 @@ static int close_device(struct tapdisk *t, struct rpc_request *r, json_t **ret, 
 		if (strcmp(t->state.device[i].name, q->device) || !t->export[i])
 			continue;
 		report->text[0] = 0;
-		status = tapdisk_close(t, i, q->force, report);
+		status = q->force ? tapdisk_close(t, i, true, report) : close_patiently(t, i, report);
 		break;
 	}
 	if (status == 0)

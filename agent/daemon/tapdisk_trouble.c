@@ -1,0 +1,102 @@
+/* What a tapdisk says of a graph that has trouble: a volume that another holder took over, a server that is away. Every
+ * second its nodes are asked; the sentence stands in the run directory's file `trouble` while it holds, where the agent
+ * finds it without asking a process that may hang. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/daemon/log.h"
+#include "agent/daemon/paths.h"
+#include "agent/daemon/tapdisk.h"
+
+#define LOOK_NS NS_PER_S
+
+struct look {
+	const struct blk_node *node;
+	char *text;
+	size_t bytes;
+};
+
+/* The items that drivers give their trouble in; see blk_driver.describe. */
+static void look_at_item(void *arg, const char *key, uint64_t value)
+{
+	struct look *l = arg;
+	if (value == 0 || l->text[0])
+		return;
+	if (strcmp(key, "failed") == 0 && value == EPERM)
+		snprintf(l->text, l->bytes, "%s was taken over by another holder: nothing can be read or written here any more", l->node->name);
+	else if (strcmp(key, "failed") == 0)
+		snprintf(l->text, l->bytes, "%s failed (%s): nothing can be read or written any more", l->node->name, strerror((int)value));
+	else if (strcmp(key, "away") == 0)
+		snprintf(l->text, l->bytes, "%s waits for its server, which doesn't answer", l->node->name);
+}
+
+static void look_at_node(void *arg, struct blk_node *node, const char *args)
+{
+	struct look *l = arg;
+	(void)args;
+	l->node = node;
+	if (node->driver->describe)
+		node->driver->describe(node, look_at_item, l);
+}
+
+void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes)
+{
+	struct look l = { .text = ret_text, .bytes = bytes };
+	ret_text[0] = '\0';
+	if (t->graph)
+		graph_walk(t->graph, look_at_node, &l);
+}
+
+static void write_down(const struct tapdisk *t, const char *text)
+{
+	char path[PATHS_MAX];
+	snprintf(path, sizeof path, "%s/trouble", t->options->run_dir);
+	int r = 0;
+	if (text[0])
+		r = state_file_write(path, text, strlen(text));
+	else
+		unlink(path);
+	if (r < 0)
+		log_line("%s: %s", path, strerror(-r));
+}
+
+static void look(struct job *j)
+{
+	struct tapdisk *t = container_of(j, struct tapdisk, looking);
+	char text[sizeof t->trouble];
+	if (t->look_no_more) {
+		t->looks = false;
+		fiber_cond_wake(&t->end);
+		return;
+	}
+	tapdisk_trouble(t, text, sizeof text);
+	if (strcmp(text, t->trouble) != 0) {
+		log_line("%s", text[0] ? text : "all is well again");
+		strcpy(t->trouble, text);
+		if (t->options->run_dir)
+			write_down(t, text);
+	}
+	timer_start(t->env, &t->look_timer, LOOK_NS, j);
+	job_then(j, look);
+}
+
+void tapdisk_trouble_watch(struct tapdisk *t)
+{
+	t->looks = true;
+	timer_init(&t->look_timer);
+	job_init(&t->looking, &t->env->loop);
+	timer_start(t->env, &t->look_timer, LOOK_NS, &t->looking);
+	job_then(&t->looking, look);
+}
+
+void tapdisk_trouble_end(struct tapdisk *t)
+{
+	t->look_no_more = true;
+	timer_cancel(t->env, &t->look_timer);
+	while (t->looks)
+		fiber_cond_wait(&t->env->loop, &t->end);
+	if (t->options->run_dir)
+		write_down(t, "");
+}

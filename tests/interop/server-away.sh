@@ -1,0 +1,58 @@
+#!/bin/bash
+# A volume on an aquifer-server that doesn't answer, and one that --force took away: `list` and `detach` say so, nothing hangs
+# for ever, and what was flushed is there afterwards.
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/agent
+need jq nbdcopy qemu-io
+[ -x "$B/aquifer-server" ] || { echo "skipped: $B/aquifer-server is not built"; exit 77; }
+store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
+server=
+end() {
+	[ -z "$server" ] || { kill -CONT "$server"; kill -9 "$server" && wait "$server"; } 2>/dev/null || true
+	cleanup
+	rm -rf "$store"
+}
+trap end EXIT
+mkdir -p "$AQUIFER_ROOT/etc/aquifer"
+echo "catalog = sqlite:$store/catalog.db" >"$AQUIFER_ROOT/etc/aquifer/aquifer.conf"
+
+start() {
+	"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" --catalog "sqlite:$store/catalog.db" >"$store/out" 2>&1 &
+	server=$!
+	until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
+}
+reason() { field "$1" reason | grep -q "$2"; }
+
+start
+aquifer volume create v 64M || fail "volume create"
+head -c 4M /dev/urandom >"$dir/data"
+uri=$(aquifer attach v --as nbd) || fail "attach"
+nbdcopy --flush "$dir/data" "$uri" || fail "write"
+
+# Taken away: the old device answers only errors, and says why.
+refused 1 "attached as device v" aquifer attach v --name w --as nbd
+new=$(aquifer attach v --name w --as nbd --force) || fail "attach --force"
+nbdcopy "$new" - | cmp -n 4194304 - "$dir/data" || fail "content after --force"
+qemu-io -f raw -c 'write -P 1 0 4k' -c flush "$uri" 2>&1 | grep -qi 'failed' || fail "the old holder still writes"
+until_true 10 reason v "taken over by another holder" || fail "the list hides it: $(aquifer list)"
+refused 1 "another holder" aquifer detach v
+
+# The server stands still, with a write under way.
+qemu-io -f raw -c 'write -P 7 8M 4k' -c flush "$new" | grep -q wrote || fail "write"
+kill -STOP "$server"
+qemu-io -f raw -c 'write -P 9 16M 4k' "$new" >/dev/null 2>&1 &
+clients="$clients $!"
+until_true 20 reason w "waits for its server" || fail "the list hides it: $(aquifer list)"
+kill -9 $! && wait $! 2>/dev/null || true
+status=0
+timeout 100 "$top/$B/aquifer" detach w >"$dir/said" 2>&1 || status=$?
+[ $status != 124 ] || fail "detach hangs"
+[ "$(wc -l <"$dir/said")" -le 1 ] || fail "$(cat "$dir/said")"
+[ $status = 0 ] || timeout 60 "$top/$B/aquifer" detach w --force 2>/dev/null || [ -z "$(field w state)" ] || fail "detach --force: $(aquifer list)"
+refused 1 "doesn't answer" aquifer attach v --as nbd
+kill -CONT "$server"
+uri=$(aquifer attach v --as nbd) || fail "attach after it came back"
+nbdcopy "$uri" - | cmp -n 4194304 - "$dir/data" || fail "content after all"
+! qemu-io -f raw -c 'read -P 7 8M 4k' "$uri" | grep -q 'failed' || fail "what was flushed"
+aquifer detach v || fail "detach"
+echo "a volume taken away and a server that is away are shown; nothing hung, nothing was lost"
