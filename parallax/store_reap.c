@@ -61,6 +61,23 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
+/* It can't be opened any more, because an interrupted destruction has taken away what that needs; what is left is known. */
+static int destroy_rest(struct store *s, const struct meta_log *log)
+{
+	struct segment_server *server;
+	int r = s->places->ops.open_remote(s->places->ops.arg, &log->home, &server, NULL);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; r == 0 && i <= log->segment_count; i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE,
+			.segment = i < log->segment_count ? log->segments[i].id : position_segment(log->space.pointer.position) };
+		if (io.segment)
+			r = segment_wait(server, &io);
+	}
+	segment_server_close(server);
+	return r;
+}
+
 static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 {
 	struct volume *v;
@@ -71,6 +88,8 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 		r = store_maintain(s->places, volume, &v, NULL);
 		if (r == 0)
 			r = volume_destroy(v);
+		else if (r == -ENOENT || r == -EUCLEAN)
+			r = destroy_rest(s, log);
 	}
 	return r ? r : remove_keys(s, volume, log);
 }

@@ -340,13 +340,31 @@ int volume_close(struct volume *v)
 	return r;
 }
 
-int volume_destroy(struct volume *v)
+/* What opening it again would need, should this be interrupted. */
+static bool needed_to_open(const struct volume *v, uint64_t segment)
 {
-	int r = v->failed;
+	bool needed = segment == position_segment(v->meta.space.pointer.position);
+	for (uint32_t i = 0; i < v->meta.segment_count; i++)
+		needed |= v->meta.segments[i].id == segment;
+	return needed;
+}
+
+static int delete_segments(struct volume *v, bool needed)
+{
+	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < v->space.segment_count; i++) {
 		struct segment_io io = { .op = SEGMENT_DELETE, .segment = v->space.segments[i].id, .epoch = v->epoch };
-		r = segment_wait(v->server, &io);
+		if (needed_to_open(v, io.segment) == needed)
+			r = segment_wait(v->server, &io);
 	}
+	return r;
+}
+
+int volume_destroy(struct volume *v)
+{
+	int r = v->failed ? v->failed : delete_segments(v, /* needed= */ false);
+	if (r == 0)
+		r = delete_segments(v, /* needed= */ true);
 	volume_fail(v, -ESHUTDOWN);
 	stop_fibers(v);
 	volume_free(v);
