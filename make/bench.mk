@@ -4,3 +4,9 @@ bench: $(B)/aquifer-tapdisk
 	$(Q)B=$(B) tests/bench/nbd
 
 .PHONY: bench
+
+# bench-snapshots: what snapshots cost; see tests/bench/snapshots for SIZE=, PARTS=, MANY= …
+bench-snapshots: all $(B)/tools/snapload
+	$(Q)B=$(B) tests/bench/snapshots
+
+.PHONY: bench-snapshots
