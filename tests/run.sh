@@ -26,6 +26,10 @@ watchdog() {
 	kill -KILL -- "-$1" 2>/dev/null
 }
 
+# The script that runs is a group of its own: it doesn't get our signals by itself.
+pid=
+trap '[ -z "$pid" ] || { kill -TERM -- "-$pid"; wait "$pid"; } 2>/dev/null; exit 143' TERM INT HUP
+
 now() { date +%s%N; }
 
 for script; do
