@@ -399,6 +399,30 @@ int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct point
 	return v->failed ? -EIO : lookup(&v->tree, first, count, ret_pointers, parent);
 }
 
+enum { SKIP_STEPS_MAX = 1024 };
+
+int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct job *parent)
+{
+	for (unsigned step = 0; *first < end && step < SKIP_STEPS_MAX; step++) {
+		struct tree_node *leaf;
+		struct tree_need need;
+		uint64_t span;
+		int r = v->failed ? -EIO : tree_leaf_read(&v->tree, *first, &leaf, &span, &need);
+		if (r == -EAGAIN)
+			tree_load(&v->tree, &need, parent);
+		if (r < 0)
+			return r;
+		span = MIN(span, end - *first);
+		uint64_t holes = leaf ? 0 : span;
+		while (holes < span && !leaf->slots[tree_slot(*first + holes)].position)
+			holes++;
+		*first += holes;
+		if (holes < span)
+			return 0;
+	}
+	return *first < end ? -EAGAIN : 0;
+}
+
 /* ---- snapshots ---- */
 
 static int publish_snapshot(struct volume *v, const char *name, const struct log_append *mark, uint64_t size_bytes)
@@ -493,11 +517,23 @@ int volume_checkpoint(struct volume *v)
 
 /* ---- resizing ---- */
 
+static int skip_holes_wait(struct volume *v, uint64_t *first, uint64_t end)
+{
+	for (;;) {
+		struct job j;
+		job_init(&j, &v->env->loop);
+		int r = volume_skip_holes(v, first, end, &j);
+		int loaded = fiber_wait(&j);
+		if (r != -EAGAIN || loaded < 0)
+			return loaded < 0 ? loaded : r;
+	}
+}
+
 static int clear_tail(struct volume *v, uint64_t from_bytes)
 {
 	uint64_t first = div_up(from_bytes, BLOCK_BYTES), end = div_up(v->meta.size_bytes, BLOCK_BYTES);
 	int r = 0;
-	while (r == 0 && first < end) {
+	while (r == 0 && (r = skip_holes_wait(v, &first, end)) == 0 && first < end) {
 		struct volume_write w = { .clear = true, .first = first, .count = (uint32_t)MIN(end - first, UINT64_C(65536)) };
 		struct job j;
 		job_init(&j, &v->env->loop);

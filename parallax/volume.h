@@ -77,6 +77,9 @@ void volume_flush(struct volume *v, struct volume_flush *f, struct job *parent);
 /* Pointers of `count` blocks from `first`, now: 0, or -EAGAIN after starting to load what is missing (parent held: call again
  * when it has been put without error). */
 int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
+/* Moves *first on, at most to `end`, past blocks of which the map holds nothing: clearing those would only fill the log. 0;
+ * -EAGAIN: call again when what is held on `parent` has been put (nothing, if it was a long way: so that others get a turn). */
+int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct job *parent);
 /* Where its blocks can be read; see sources.h. */
 struct sources *volume_sources(struct volume *v);
 

@@ -299,7 +299,7 @@ static void write_edges_read(struct job *j)
 	job_then(j, r < 0 ? frame_end : write_next);
 }
 
-/* A large discard goes in parts, so that nothing else waits for long. */
+/* A large discard goes in parts, so that nothing else waits for long; what is a hole already is left out. */
 static void write_next(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
@@ -309,8 +309,17 @@ static void write_next(struct job *j)
 		write_written(j);
 		return;
 	}
+	uint64_t start = f->first + first_partial, first = start + f->cleared;
+	int r = volume_skip_holes(f->n->volume, &first, start + middle, j);
+	f->cleared = first - start;
+	if (r < 0 || f->cleared == middle) {
+		if (r < 0 && r != -EAGAIN)
+			job_hold(j), job_put(j, r);
+		job_then(j, write_next);
+		return;
+	}
 	uint32_t n = (uint32_t)MIN(middle - f->cleared, (uint64_t)CLEAR_BLOCKS);
-	f->writes[0] = (struct volume_write){ .first = f->first + first_partial + f->cleared, .count = n, .clear = true };
+	f->writes[0] = (struct volume_write){ .first = first, .count = n, .clear = true };
 	f->cleared += n;
 	volume_write(f->n->volume, &f->writes[0], j);
 	job_then(j, write_next);

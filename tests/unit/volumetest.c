@@ -1,0 +1,104 @@
+#include "tests/unit/volumetest.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "core/fiber.h"
+#include "parallax/volume_node.h"
+
+static int open_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
+{
+	struct volume_rig *g = arg;
+	char path[64];
+	snprintf(path, sizeof path, "/v%llu", (unsigned long long)volume);
+	struct segment_dir_options o = { .create = create };
+	return segment_dir_open(g->env, path, g->places.catalog, &o, ret, report);
+}
+
+static int node_open(struct blk_node *node, const struct blk_open *how, struct report *report)
+{
+	struct volume_rig *g = (struct volume_rig *)(uintptr_t)how->root; /* the one free pointer of blk_open */
+	(void)report;
+	volume_node_init(container_of(node, struct volume_node, node), g->volume, NULL);
+	return 0;
+}
+
+void volume_rig_begin(struct volume_rig *g)
+{
+	g->env = sim_process_create(g->sim, g->host);
+	g->places = (struct places){ .env = g->env, .catalog = catalog_sim_open(g->catalogs, g->env) };
+	g->places.ops = (struct volume_places){ .open_embedded = open_embedded, .arg = g };
+	g->store = (struct store){ .env = g->env, .places = &g->places, .catalog = g->places.catalog };
+}
+
+int volume_rig_run(struct volume_rig *g, int (*body)(void *arg)) { return sim_run_fiber(g->env, body, g); }
+
+static int body_close(void *arg)
+{
+	struct volume_rig *g = arg;
+	blk_close(g->node);
+	int r = volume_close(g->volume);
+	g->node = NULL;
+	g->volume = NULL;
+	return r;
+}
+
+void volume_rig_kill(struct volume_rig *g)
+{
+	sim_kill(g->env);
+	sim_drain_dead(g->env);
+	volume_rig_run(g, body_close);
+	catalog_close(g->places.catalog);
+	sim_process_destroy(g->env);
+}
+
+static int body_create(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct store_volume_options o = { .size_bytes = g->size_bytes };
+	return store_volume_create(&g->store, "v", &o, &g->report);
+}
+
+static int body_open(void *arg)
+{
+	struct volume_rig *g = arg;
+	uint64_t id;
+	g->report.text[0] = '\0';
+	int r = store_find_volume(&g->places, "v", &id, &g->report);
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = id, .holder = "test",
+				   .accept_flushed = g->accept_flushed, .limits.segment_blocks = 256 };
+	if (r == 0)
+		r = volume_open(g->env, &how, &g->volume, &g->report);
+	if (r < 0)
+		return r;
+	g->driver = (struct blk_driver){ .name = "volume", .node_size = sizeof(struct volume_node),
+					 .frame_size = sizeof(struct volume_frame), .depth = 8, .open = node_open,
+					 .submit = volume_node_submit };
+	struct blk_open node_how = { .node_name = "v", .root = (const char *)g };
+	return blk_open(g->env, &g->driver, &node_how, NULL, 0, &g->node, &g->report);
+}
+
+int volume_rig_open(struct volume_rig *g) { return volume_rig_run(g, body_open); }
+
+struct volume_rig *volume_rig_make(uint64_t seed, uint64_t size_bytes)
+{
+	struct volume_rig *g = calloc(1, sizeof *g);
+	cr_assert(g);
+	g->sim = sim_create(seed, NULL);
+	g->buffer = env_alloc_aligned(BLOCK_BYTES);
+	g->size_bytes = size_bytes;
+	g->host = sim_host_create(g->sim, "h", UINT64_C(64) << 20, 4096);
+	g->catalogs = catalog_sim_create(g->sim);
+	volume_rig_begin(g);
+	cr_assert_eq(volume_rig_run(g, body_create), 0, "%s", g->report.text);
+	return g;
+}
+
+void volume_rig_free(struct volume_rig *g)
+{
+	volume_rig_kill(g);
+	catalog_sim_destroy(g->catalogs);
+	sim_destroy(g->sim);
+	free(g->buffer);
+	free(g);
+}

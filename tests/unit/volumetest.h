@@ -1,0 +1,34 @@
+/* A store of one embedded volume, "v", on a simulated disk. */
+#ifndef AQ_VOLUMETEST_H
+#define AQ_VOLUMETEST_H
+#include "core/env_sim.h"
+#include "parallax/store_private.h"
+#include "tests/sim/catalog_sim.h"
+
+struct volume_rig {
+	struct sim *sim;
+	struct sim_host *host;
+	struct catalog_sim *catalogs;
+	struct env *env;
+	struct places places;
+	struct store store;
+	struct volume *volume;
+	struct blk_driver driver;
+	struct blk_node *node;
+	struct report report;
+	bool accept_flushed;
+	uint64_t size_bytes;
+	uint8_t *buffer; /* a block */
+};
+
+/* A world, a process in it, and the volume, not open. */
+struct volume_rig *volume_rig_make(uint64_t seed, uint64_t size_bytes);
+/* Kills the process, takes all down. */
+void volume_rig_free(struct volume_rig *g);
+void volume_rig_begin(struct volume_rig *g); /* a process */
+void volume_rig_kill(struct volume_rig *g);  /* its end */
+/* Opens the volume and a block node on it. 0 or -errno with g->report. */
+int volume_rig_open(struct volume_rig *g);
+/* Runs `body(g)` in a fiber of the process. */
+int volume_rig_run(struct volume_rig *g, int (*body)(void *arg));
+#endif
