@@ -145,6 +145,8 @@ static int kill_and_wait(void *arg)
 static int evict(void *arg, const struct meta_owner *owner, struct report *report)
 {
 	struct places *p = self(arg);
+	if (owner->pid == (uint64_t)getpid())
+		return report_set(report, -EBUSY, "this tapdisk has it already (use one node for both: name it in a graph file)");
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner->pid, 0);
 	if (pidfd < 0 || !is_tapdisk(p->env, owner->pid)) {
 		if (pidfd >= 0)
