@@ -115,8 +115,8 @@ struct blk_driver {
 	int (*close)(struct blk_node *node);
 	/* Exactly one blk_end(io, …) follows, from here or later. */
 	void (*submit)(struct blk_node *node, struct blk_io *io);
-	/* Adds driver counters as "key" and number. Two keys are looked at by the tapdisk: "failed", the errno with which all
-	 * requests fail from now on, and "away", not 0 while requests wait for a server. May be NULL. */
+	/* Adds driver counters as "key" and number. Some keys are looked at by the tapdisk: "failed", the errno with which all
+	 * requests fail from now on; "away", not 0 while requests wait for a server; "read_errors". May be NULL. */
 	void (*describe)(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
 	/* FIBER. Does something of the driver's own to a running node ("snapshot-create NAME"), as the operator or
 	 * another process asked through the tapdisk's control socket. `args` ends with NULL. 0 or -errno with a report;

@@ -1,5 +1,6 @@
 #include "core/report.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,17 @@ int report_prefix(struct report *r, int status, const char *format, ...)
 	return status;
 }
 
+const char *errno_text(int status)
+{
+	switch (-status) {
+	case EPROTONOSUPPORT: return "it is of a newer version than this program knows (upgrade this program)";
+	case EUCLEAN: return "it is damaged";
+	case EBADMSG: return "it is damaged (a checksum doesn't match)";
+	default: return strerror(-status);
+	}
+}
+
 const char *report_text(const struct report *r, int status)
 {
-	return r && r->text[0] ? r->text : strerror(-status);
+	return r && r->text[0] ? r->text : errno_text(status);
 }

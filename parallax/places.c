@@ -37,7 +37,7 @@ static int open_embedded(void *arg, uint64_t volume, bool create, struct segment
 		r = env_sync_dir(p->env, p->dir);
 	volume_path(p, volume, path);
 	struct segment_dir_options options = { .create = create };
-	return r < 0 ? report_set(report, r, "%s/volumes: %s", p->dir, strerror(-r))
+	return r < 0 ? report_set(report, r, "%s/volumes: %s", p->dir, errno_text(r))
 		     : segment_dir_open(p->env, path, p->catalog, &options, ret, report);
 }
 
@@ -85,7 +85,7 @@ static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct rep
 	char name[32];
 	snprintf(name, sizeof name, "%016" PRIx64, volume);
 	int r = open_lock(self(arg), name, /* exclusive= */ true, ret);
-	return r < 0 ? report_set(report, r, "%s/locks/%s: %s", self(arg)->dir, name, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "%s/locks/%s: %s", self(arg)->dir, name, errno_text(r)) : 0;
 }
 
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file)
@@ -155,7 +155,7 @@ static int evict(void *arg, const struct meta_owner *owner, struct report *repor
 	}
 	int r = env_offload_wait(p->env, kill_and_wait, (void *)(intptr_t)pidfd);
 	close(pidfd);
-	return r < 0 ? report_set(report, r, "its holder, process %" PRIu64 ", can't be ended: %s", owner->pid, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "its holder, process %" PRIu64 ", can't be ended: %s", owner->pid, errno_text(r)) : 0;
 }
 
 /* ---- removing ---- */
@@ -216,7 +216,7 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 		return r;
 	}
 	r = remove_tree(p->env, path, 0); /* also a damaged one */
-	return r < 0 ? report_set(report, r, "%s can't be removed: %s", path, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "%s can't be removed: %s", path, errno_text(r)) : 0;
 }
 
 /* ---- opening ---- */
@@ -231,6 +231,35 @@ static int make_dirs(struct env *env, const char *dir)
 		r = env_mkdir(env, part);
 	}
 	return r;
+}
+
+static int entry_seen(void *arg, const char *name)
+{
+	(void)name;
+	*(bool *)arg = true;
+	return 0;
+}
+
+/* Volumes without a catalog: the file was lost. A new one would begin to write over them. */
+static int check_orphans(struct places *p, const char *url, struct report *report)
+{
+	char path[PATH_BYTES];
+	bool volumes = false;
+	struct file *f;
+	struct file_info info = { 0 };
+	snprintf(path, sizeof path, "%s/volumes", p->dir);
+	/* Volumes first: whoever makes a store at this moment makes its catalog before. */
+	if (strncmp(url, "sqlite:", 7) != 0 || env_list_dir(p->env, path, entry_seen, &volumes) < 0 || !volumes)
+		return 0;
+	int r = file_open(p->env, url + 7, 0, &f);
+	if (r == 0) {
+		r = file_stat(f, &info);
+		file_close(p->env, f);
+	}
+	if (r == -ENOENT || (r == 0 && info.size == 0))
+		return report_set(report, -EUCLEAN, "the catalog %s is missing, but there are volumes in %s (restore it from a backup, or move them away)",
+				  url + 7, path);
+	return 0;
 }
 
 static int set_dir(struct places *p, const char *root, const char *url, struct report *report)
@@ -257,10 +286,12 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	int r = config_catalog_url(env, root, catalog_url, url, report);
 	if (r == 0)
 		r = set_dir(p, root, url, report);
+	if (r == 0)
+		r = check_orphans(p, url, report);
 	if (r == 0 && create) {
 		r = make_dirs(env, p->dir);
 		if (r < 0)
-			report_set(report, r, "%s can't be made: %s", p->dir, strerror(-r));
+			report_set(report, r, "%s can't be made: %s", p->dir, errno_text(r));
 	}
 	if (r == 0)
 		r = catalog_open(env, url, create, &p->catalog, report);

@@ -27,15 +27,15 @@ static int fence_failed(uint64_t segment, int status, struct report *report)
 	if (status == -EPROTONOSUPPORT)
 		return report_set(report, status, "segment %llu is of a newer version than this program knows (upgrade this program)",
 				  (unsigned long long)segment);
-	return report_set(report, status, "segment %llu can't be taken over: %s", (unsigned long long)segment, strerror(-status));
+	return report_set(report, status, "segment %llu can't be taken over: %s", (unsigned long long)segment, errno_text(status));
 }
 
 /* A sync of the only copy failed once, so what wasn't flushed by then may be missing. R17.2: the operator decides. */
 static int judge_broken(struct recovery *c, const struct segment_io *io, struct report *report)
 {
 	if (io->lost_synced)
-		return report_set(report, -EIO, "the only copy of segment %llu is damaged, and writes that were flushed are missing from it "
-				  "(restore its directory, or roll back to a snapshot)", (unsigned long long)io->segment);
+		return report_set(report, -EIO, "the only copy of segment %llu is damaged or an older one: writes that were flushed are missing from it "
+				  "(restore the store with its catalog from a backup, or roll back to a snapshot)", (unsigned long long)io->segment);
 	if (!c->accept_flushed)
 		return report_set(report, -EIO, "a disk write failed under it: all that was flushed is there, later writes may be lost "
 				  "(attach with --accept-flushed to go on without them)");
@@ -47,15 +47,18 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 	struct volume *v = c->v;
 	const struct meta_segment *m = &v->meta.segments[index];
 	struct segment_io io = { .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+	if (memcmp(m->ensemble[0].server.bytes, v->server->id.bytes, sizeof v->server->id.bytes) != 0)
+		return report_set(report, -EUCLEAN, "its data directory isn't the one it was written to (restore that, or roll back to a snapshot)");
 	int r = segment_wait(v->server, &io);
-	if (r == -ENOENT)
-		io = (struct segment_io){ .state = COPY_ABSENT };
-	else if (r < 0)
+	if (r == -ENOENT || (r == 0 && io.state == COPY_ABSENT)) /* it was durable before it was listed (R12) */
+		return report_set(report, -EUCLEAN, "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
+				  (unsigned long long)m->id);
+	if (r < 0)
 		return fence_failed(m->id, r, report);
 	c->broken[index] = io.state == COPY_BROKEN;
 	if (c->broken[index] && (r = judge_broken(c, &io, report)) < 0)
 		return r;
-	c->walk.length[index] = io.state == COPY_ABSENT ? 1 : MAX(io.length, UINT32_C(1));
+	c->walk.length[index] = MAX(io.length, UINT32_C(1));
 	c->walk.chosen[index] = true;
 	c->last_crc[index] = io.last_crc;
 	return 0;
@@ -110,7 +113,7 @@ static int settle_lengths(struct recovery *c, struct report *report)
 					 .block = c->walk.length[i] };
 		r = c->broken[i] ? rewrite_segment(v, io.segment, io.block) : segment_wait(v->server, &io);
 		if (r < 0)
-			report_set(report, r, "segment %llu can't be verified and synced: %s", (unsigned long long)io.segment, strerror(-r));
+			report_set(report, r, "segment %llu can't be verified and synced: %s", (unsigned long long)io.segment, errno_text(r));
 	}
 	return r;
 }
@@ -156,7 +159,8 @@ static int load_space(struct volume *v, struct report *report)
 			r = space_decode(&v->space, bytes, v->meta.space.length);
 		free(bytes);
 		if (r < 0)
-			return report_set(report, r, "its space table can't be read: %s", strerror(-r));
+			return report_set(report, r, "its space table, in segment %llu, can't be read: %s",
+					  (unsigned long long)position_segment(v->meta.space.pointer.position), r == -EIO ? "it is damaged or missing there (restore it from a backup)" : errno_text(r));
 	} else {
 		v->space.mapped = v->meta.mapped_blocks; /* a clone begins with its parent's */
 	}

@@ -308,7 +308,7 @@ static int dir_lock(struct segment_dir *d, bool create, struct report *report)
 	if (r == -ENOENT)
 		return report_set(report, r, "%s is not a data directory (it isn't there, or has no file 'lock')", d->path);
 	if (r < 0)
-		return report_set(report, r, "open data directory %s: %s", d->path, strerror(-r));
+		return report_set(report, r, "open data directory %s: %s", d->path, errno_text(r));
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		r = file_lock(d->lock, /* exclusive= */ true);
 		if (r != -EAGAIN || fiber_sleep(&d->env->loop, 10 * NS_PER_MS) < 0)
@@ -316,7 +316,7 @@ static int dir_lock(struct segment_dir *d, bool create, struct report *report)
 	}
 	if (r == -EAGAIN)
 		return report_set(report, -EBUSY, "data directory %s is in use by another process", d->path);
-	return r < 0 ? report_set(report, r, "lock data directory %s: %s", d->path, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "lock data directory %s: %s", d->path, errno_text(r)) : 0;
 }
 
 struct id_list {
@@ -416,7 +416,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		if (r == 0)
 			r = env_space(env, d->path, &d->server.free_bytes, &d->server.total_bytes);
 		if (r < 0)
-			report_set(report, r, "read data directory %s: %s", d->path, strerror(-r));
+			report_set(report, r, "read data directory %s: %s", d->path, errno_text(r));
 	}
 	if (r < 0) {
 		link_for (l, &d->lru)

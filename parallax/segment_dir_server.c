@@ -91,7 +91,7 @@ static int server_read(struct segment_dir *d, struct report *report)
 	if (r == -ENOENT)
 		return r;
 	if (r < 0)
-		return report_set(report, r, "open %s: %s", path, strerror(-r));
+		return report_set(report, r, "open %s: %s", path, errno_text(r));
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
 	r = -ENOMEM;
 	for (int i = 0; block && i < 3 && r != 0; i++) { /* a bit may flip on the way */
@@ -106,7 +106,7 @@ static int server_read(struct segment_dir *d, struct report *report)
 		return report_set(report, -EUCLEAN, "%s is damaged (restore it from a backup; its copies can't be trusted without it)", path);
 	if (r == -EPROTONOSUPPORT)
 		return report_set(report, r, "%s is of a newer version than this program knows (upgrade this program)", path);
-	return r < 0 ? report_set(report, r, "read %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "read %s: %s", path, errno_text(r)) : 0;
 }
 
 static int name_seen(void *arg, const char *name)
@@ -133,7 +133,7 @@ static int server_make(struct segment_dir *d, struct report *report)
 	if (r == 0)
 		r = env_sync_dir(d->env, d->path);
 	if (r < 0)
-		return report_set(report, r, "make data directory %s: %s", d->path, strerror(-r));
+		return report_set(report, r, "make data directory %s: %s", d->path, errno_text(r));
 	d->state = (struct dir_server){ .clean = true };
 	for (int i = 0; i < 16; i += 8)
 		put_le64(d->state.id.bytes + i, env_random(d->env));
@@ -197,7 +197,7 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		free(t);
 		free(bytes);
 	}
-	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, errno_text(r)) : 0;
 }
 
 static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation, struct report *report)
@@ -210,7 +210,7 @@ static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation,
 		r = meta_get_server(d->catalog, &d->state.id, &m, NULL);
 	}
 	if (r < 0 && r != -ENOENT)
-		return report_set(report, r, "look up data directory %s in the catalog: %s", d->path, strerror(-r));
+		return report_set(report, r, "look up data directory %s in the catalog: %s", d->path, errno_text(r));
 	*ret_incarnation = r == 0 ? m.incarnation : 0;
 	return 0;
 }
@@ -233,7 +233,7 @@ int dir_server_start(struct segment_dir *d, const struct segment_dir_options *op
 	d->state.intent = next;
 	r = dir_server_write(d);
 	if (r < 0)
-		return report_set(report, r, "write %s/server: %s", d->path, strerror(-r));
+		return report_set(report, r, "write %s/server: %s", d->path, errno_text(r));
 	r = catalog_raise(d, next, options, report);
 	d->state.incarnation = next;
 	return r;

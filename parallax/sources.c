@@ -209,7 +209,8 @@ static void read_done(struct job *j)
 	}
 	if (status) {
 		s->errors++;
-		status = status == -EBADMSG ? -EIO : status;
+		if (status == -EBADMSG || status == -ENOENT || status == -EINVAL) /* a segment that is gone, or shorter than it was */
+			status = -EIO;
 	}
 	job_put(r->parent, status);
 }

@@ -93,7 +93,7 @@ static int find_name(struct catalog *c, const char *name, struct meta_name *ret,
 	int r = meta_get_name(c, name, ret, ret_revision);
 	if (r == -ENOENT)
 		return report_set(report, r, "there is no volume '%s' (see: aquifer volume list)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
 }
 
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report)
@@ -125,7 +125,7 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 		catalog_value_free(&v);
 		r = r == -ENOENT ? 0 : r;
 	}
-	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r))
+	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r))
 		     : report_set(report, -ENOENT, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
 }
 
@@ -277,7 +277,7 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 		return 0;
 	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : errno_text(r)) : 0;
 }
 
 static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
@@ -287,7 +287,7 @@ static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, stru
 	if (r == 0)
 		r = catalog_counter_take(s->catalog, "counter/segment", 0, 1, &border);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", strerror(-r));
+		return report_set(report, r, "the catalog: %s", errno_text(r));
 	put_le64(log->volume.bytes, env_random(s->env));
 	put_le64(log->volume.bytes + 8, *ret_id);
 	log->last_id = border;
@@ -310,7 +310,7 @@ int store_volume_create(struct store *s, const char *name, const struct store_vo
 	uint64_t id = 0;
 	int r = log ? catalog_list(s->catalog, "server/", home_entry, &home) : -ENOMEM;
 	if (r < 0)
-		report_set(report, r, "the catalog: %s", strerror(-r));
+		report_set(report, r, "the catalog: %s", errno_text(r));
 	if (r == 0) {
 		log->size_bytes = options->size_bytes;
 		log->replicas = log->min_replicas = 1;
@@ -384,7 +384,7 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	if (r == 0)
 		store_ask_holder(s, name, named.volume, "checkpoint", none, NULL); /* so that the numbers are of now */
 	if (r == 0 && (r = fill_volume(s, name, &named, ret_volume)) < 0)
-		report_set(report, r, "the catalog: %s", strerror(-r));
+		report_set(report, r, "the catalog: %s", errno_text(r));
 	return r;
 }
 
@@ -415,10 +415,17 @@ int store_volume_list(struct store *s, int (*entry)(void *arg, const struct stor
 	struct volume_list l = { .store = s };
 	int r = catalog_list(s->catalog, "name/", list_name, &l);
 	if (r < 0)
-		report_set(report, r, "the catalog: %s", strerror(-r));
+		report_set(report, r, "the catalog: %s", errno_text(r));
 	for (size_t i = 0; r == 0 && i < l.count; i++) {
 		struct store_volume v;
 		r = fill_volume(s, l.names[i].name, &l.names[i].named, &v);
+		if (r == -EUCLEAN || r == -EPROTONOSUPPORT) { /* the others are all right */
+			v = (struct store_volume){ .state = STORE_FREE };
+			snprintf(v.name, sizeof v.name, "%s", l.names[i].name);
+			snprintf(v.health, sizeof v.health, "%s", r == -EUCLEAN ? "its record in the catalog is damaged" :
+								  "its record is of a newer version than this program knows");
+			r = 0;
+		}
 		r = r == -ENOENT ? 0 : r == 0 ? entry(arg, &v) : r; /* deleted meanwhile */
 	}
 	free(l.names);
@@ -450,7 +457,7 @@ int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, 
 		return r;
 	r = volume_resize(v, size_bytes, force, report);
 	int closed = volume_close(v);
-	return r ? r : closed < 0 ? report_set(report, closed, "%s", strerror(-closed)) : 0;
+	return r ? r : closed < 0 ? report_set(report, closed, "%s", errno_text(closed)) : 0;
 }
 
 int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report)
@@ -486,5 +493,5 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	struct meta_name there;
 	if (r == -EAGAIN && meta_get_name(s->catalog, to, &there, NULL) == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
-	return r < 0 ? report_set(report, r, "the catalog: %s", strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
 }

@@ -126,7 +126,7 @@ static int open_side(struct store *s, const char *text, struct side *side, uint6
 	if (r == 0)
 		r = sources_open(&side->sources, s->env, s->catalog, &s->places->ops, *ret_volume, log, NULL, report);
 	free(log);
-	return r < 0 ? report_set(report, r, "%s: %s", text, strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "%s: %s", text, errno_text(r)) : 0;
 }
 
 int store_diff(struct store *s, const char *from, const char *to, int (*extent)(void *arg, const struct store_extent *e), void *arg,
@@ -143,7 +143,7 @@ int store_diff(struct store *s, const char *from, const char *to, int (*extent)(
 		r = open_side(s, to, &d->to, &to_volume, report);
 	if (r == 0 && (r = compare(d)) < 0)
 		report_set(report, r, "the maps can't be read (if the volume is being written, take a snapshot and compare with that): %s",
-			   strerror(-r));
+			   errno_text(r));
 	sources_close(&d->from.sources);
 	sources_close(&d->to.sources);
 	free(d);

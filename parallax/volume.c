@@ -40,15 +40,20 @@ static bool lock_is_passing(const struct volume_places *p, const struct meta_own
 static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	const struct volume_places *p = how->places;
+	struct meta_owner before;
+	/* One that was open before has its directory; a new one in its place would be an empty volume. */
+	bool fresh = meta_get_owner(v->catalog, v->id, &before, NULL) == 0 && before.epoch == 0;
 	int r = -EBUSY;
 	unsigned waited_ms = 0;
 	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
 		struct meta_owner owner;
 		struct report cause = { "" };
-		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, /* create= */ true, &v->server, &cause)
+		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause)
 		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
 		if (r != -EBUSY) {
-			if (r < 0)
+			if (r == -ENOENT && v->meta.embedded)
+				report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
+			else if (r < 0)
 				report_set(report, r, "%s", report_text(&cause, r));
 			break;
 		}
@@ -98,7 +103,7 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 			return 0;
 		}
 		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
-			return report_set(report, r, "its owner record can't be read: %s", strerror(-r));
+			return report_set(report, r, "its owner record can't be read: %s", errno_text(r));
 		if (r == 0 || r == -ENOENT) {
 			if (!mine.epoch)
 				mine.epoch = now.epoch + 1;
@@ -122,7 +127,7 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 				return 0;
 			}
 			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
-				return report_set(report, r, "the catalog refuses: %s", strerror(-r));
+				return report_set(report, r, "the catalog refuses: %s", errno_text(r));
 		}
 		fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
 	}
@@ -207,7 +212,7 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 {
 	int r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
 	if (r < 0)
-		return report_set(report, r, "its record in the catalog can't be read: %s", strerror(-r));
+		return report_set(report, r, "its record in the catalog can't be read: %s", errno_text(r));
 	r = open_place(v, how, report);
 	if (r == 0)
 		r = acquire(v, how, report);
@@ -479,7 +484,7 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report)
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a snapshot of that name already (choose another, or delete it)");
 	if (r != -ENOENT)
-		return report_set(report, r, "the catalog doesn't answer: %s", strerror(-r));
+		return report_set(report, r, "the catalog doesn't answer: %s", errno_text(r));
 	fiber_mutex_lock(&v->env->loop, &v->marking);
 	while (v->mark_count >= VOLUME_MARKS_MAX && !v->failed) {
 		fiber_mutex_unlock(&v->marking);
@@ -502,7 +507,7 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report)
 		unmark(v, mark.seq);
 	fiber_mutex_unlock(&v->marking);
 	if (r < 0)
-		return report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", strerror(-r));
+		return report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", errno_text(r));
 	v->counters.snapshots++;
 	v->checkpoint_wanted = true;
 	checkpoint_consider(v);
@@ -560,7 +565,7 @@ int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct repo
 		r = publish_commit(p);
 	}
 	free(p);
-	return r < 0 ? report_set(report, r, "%s", strerror(-r)) : 0;
+	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;
 }
 
 /* ---- counters ---- */
@@ -612,7 +617,7 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	free(log);
 	if (r < 0) {
 		free(d);
-		return report_set(report, r, "the snapshot can't be read: %s", strerror(-r));
+		return report_set(report, r, "the snapshot can't be read: %s", errno_text(r));
 	}
 	d->env = env;
 	d->size_bytes = s.size_bytes;

@@ -55,7 +55,7 @@ static int open_snapshot(struct volume_node *n, struct opened *o, const struct b
 	if (r == 0)
 		r = places_hold_snapshot(o->places, id, mark, &o->hold);
 	if (r < 0)
-		return report_set(report, r, "%s", strerror(-r));
+		return report_set(report, r, "%s", errno_text(r));
 	struct volume_reader_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .mark_seq = mark,
 					   .cache_bytes = option_number(how->options, "cache") };
 	r = volume_reader_open(n->node.env, &open, &d, report);
