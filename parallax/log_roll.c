@@ -153,7 +153,7 @@ static int roll(struct volume *v)
 	if (r == 0 && done) {
 		link_drop(&done->link); /* ours alone: the mender may come while we wait */
 		log_seal(v, done);
-		free(done);
+		log_segment_drop(v, done);
 	}
 	return r == 0 && full ? -ENOSPC : r;
 }

@@ -518,11 +518,13 @@ int space_decode(struct space *s, const void *buffer, size_t length)
 	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < segments; i++, p += SEGMENT_BYTES) {
 		uint64_t id = get_le64(p);
-		if (s->segment_count && s->segments[s->segment_count - 1].id >= id)
+		uint32_t live = get_le32(p + 8), blocks = get_le32(p + 12);
+		if (id == 0 || id >> 48 || blocks > SEGMENT_BLOCKS_MAX || live > blocks ||
+		    (s->segment_count && s->segments[s->segment_count - 1].id >= id))
 			return -EUCLEAN;
-		r = space_add_segment(s, id, get_le32(p + 12));
+		r = space_add_segment(s, id, blocks);
 		if (r == 0)
-			s->segments[s->segment_count - 1].live = get_le32(p + 8);
+			s->segments[s->segment_count - 1].live = live;
 	}
 	for (uint32_t i = 0; r == 0 && i < lists; i++)
 		r = list_decode(s, &p, end);

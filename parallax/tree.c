@@ -13,6 +13,7 @@ static_assert(sizeof(struct pointer) == 16 && __BYTE_ORDER == __LITTLE_ENDIAN,
 	      "slots are used in memory as they are on disk");
 
 #define SPARE_MAX 256
+#define PATH_NODES 8
 
 static inline bool slot_hole(const struct pointer *s) { return s->position == 0; }
 static inline bool slot_in_memory(const struct pointer *s) { return s->flags & SLOT_MEMORY; }
@@ -26,10 +27,26 @@ static inline unsigned slot_index(uint64_t block, uint32_t level) { return (unsi
 
 static void node_evict(struct tree *t, struct tree_node *n);
 
+/* Whoever needs a node after another, down a path, must find the first ones still there when the last is loaded, or he would
+ * begin again for ever: so a few are kept however many are dirty. */
+static bool may_evict(const struct tree *t)
+{
+	const struct link *l = t->lru.next;
+	for (unsigned n = 0; n < PATH_NODES; n++, l = l->next)
+		if (l == &t->lru)
+			return false;
+	return l != &t->lru;
+}
+
+static void make_room(struct tree *t)
+{
+	while (t->node_count >= t->node_budget && may_evict(t))
+		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
+}
+
 static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first)
 {
-	while (t->node_count >= t->node_budget && !link_empty(&t->lru))
-		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
+	make_room(t);
 	struct tree_node *n;
 	struct pointer *slots;
 	struct link *l = link_pop(&t->spare);
@@ -230,9 +247,13 @@ static struct tree_node *node_copy(struct tree *t, struct tree_node *n)
 		return NULL;
 	}
 	memcpy(copy->slots, n->slots, BLOCK_BYTES);
-	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++)
-		if (slot_in_memory(&copy->slots[i]))
-			node_ref(slot_node(&copy->slots[i]));
+	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++) {
+		struct pointer *slot = &copy->slots[i];
+		if (slot_in_memory(slot) && slot_node(slot)->written)
+			*slot = slot_node(slot)->at; /* not to keep it in memory through one copy after another */
+		else if (slot_in_memory(slot))
+			node_ref(slot_node(slot));
+	}
 	if (n->written) {
 		copy->origin = n->at;
 		node_unref(t, n);
@@ -460,6 +481,7 @@ void tree_batch_release(struct tree *t, struct tree_batch *b)
 		node_unref(t, b->nodes[i]);
 	free(b->nodes);
 	*b = (struct tree_batch){ 0 };
+	make_room(t);
 }
 
 bool tree_resolve(struct tree *t, struct tree_node *n)

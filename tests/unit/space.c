@@ -1,0 +1,385 @@
+/* The accounting against an oracle that keeps sets: a small volume's blocks and nodes, its snapshots as copies, and whatever
+ * is reachable counted afresh after each checkpoint. */
+#include "parallax/space.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+
+enum { BLOCKS = 1200, GROUP = 40, NODES = BLOCKS / GROUP, SEGMENT = 200, SNAPSHOTS = 12, SEGMENTS_MAX = 4000 };
+
+struct version {
+	uint64_t data[BLOCKS], node[NODES];
+};
+
+struct shot {
+	bool used, written;
+	uint64_t seq, before;  /* before: the mark before it, when it was taken */
+	struct version v;
+};
+
+struct model {
+	struct space s;
+	struct version head;
+	struct version written;    /* what the last checkpoint wrote last: the head as it was then */
+	uint64_t next, seq, random, newest;
+	struct shot shot[SNAPSHOTS];
+	unsigned shots;            /* in order of age */
+	uint64_t (*disk)[SPACE_CHUNK_ENTRIES]; /* chunks' content, by the order they were written in */
+	uint64_t *disk_at;
+	size_t disk_count;
+	bool gone[SEGMENTS_MAX];
+};
+
+static uint64_t draw(struct model *m, uint64_t below)
+{
+	m->random = m->random * 6364136223846793005u + 1442695040888963407u;
+	return (m->random >> 33) % below;
+}
+
+/* The next position; block 0 of a segment is its header. */
+static uint64_t place(struct model *m)
+{
+	if (position_block(m->next) == SEGMENT - 1 || m->next == 0) {
+		m->next = position_make(position_segment(m->next) + 1, 0);
+		cr_assert_lt(position_segment(m->next), SEGMENTS_MAX);
+		cr_assert_eq(space_add_segment(&m->s, position_segment(m->next), SEGMENT), 0);
+	}
+	return ++m->next;
+}
+
+static void write_block(struct model *m, unsigned b, bool clear)
+{
+	uint64_t at = clear ? 0 : place(m), was = m->head.data[b];
+	if (at)
+		space_data_written(&m->s, at, 1);
+	m->head.data[b] = at;
+	cr_assert_eq(space_reserve(&m->s, 1), 0);
+	if (was)
+		cr_assert_eq(space_data_replaced(&m->s, was), 0);
+}
+
+static void write_some(struct model *m, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		write_block(m, (unsigned)draw(m, draw(m, 2) ? BLOCKS : 100), draw(m, 5) == 0);
+}
+
+static void mark(struct model *m)
+{
+	if (m->shots == SNAPSHOTS)
+		return;
+	struct shot *t = &m->shot[m->shots++];
+	*t = (struct shot){ .used = true, .seq = ++m->seq, .before = m->newest, .v = m->head };
+	cr_assert_eq(space_mark(&m->s, t->seq, place(m)), 0);
+	m->newest = t->seq;
+}
+
+/* Writes the nodes of a version that differ from what `last` has; `last` becomes this version. */
+static uint64_t write_nodes(struct model *m, struct version *v, struct version *last, uint64_t newest_mark, uint64_t end)
+{
+	for (unsigned n = 0; n < NODES; n++) {
+		bool same = memcmp(v->data + n * GROUP, last->data + n * GROUP, GROUP * sizeof v->data[0]) == 0, empty = true;
+		for (unsigned i = 0; i < GROUP; i++)
+			empty &= v->data[n * GROUP + i] == 0;
+		v->node[n] = last->node[n];
+		if (same)
+			continue;
+		v->node[n] = empty ? 0 : place(m);
+		if (v->node[n])
+			space_node_written(&m->s, v->node[n]);
+		if (last->node[n])
+			cr_assert_eq(space_node_replaced(&m->s, newest_mark, last->node[n]), 0);
+		end = MAX(end, v->node[n]);
+	}
+	*last = *v;
+	return end;
+}
+
+static const uint64_t *disk_read(const struct model *m, uint64_t at)
+{
+	for (size_t i = m->disk_count; i-- > 0;)
+		if (m->disk_at[i] == at)
+			return m->disk[i];
+	cr_assert_fail("a chunk that was never written is asked for");
+	return NULL;
+}
+
+static void write_tails(struct model *m)
+{
+	struct space_tail_write w;
+	uint64_t block[SPACE_CHUNK_ENTRIES];
+	while (space_tail_next(&m->s, &w, block)) {
+		struct pointer at = { w.count ? place(m) : 0, 1, 0 };
+		if (w.count) {
+			m->disk = realloc(m->disk, (m->disk_count + 1) * sizeof *m->disk);
+			m->disk_at = realloc(m->disk_at, (m->disk_count + 1) * sizeof *m->disk_at);
+			memcpy(m->disk[m->disk_count], block, sizeof block);
+			m->disk_at[m->disk_count++] = at.position;
+		}
+		cr_assert_eq(space_tail_written(&m->s, &w, &at), 0);
+	}
+}
+
+static void drop(struct model *m, unsigned index)
+{
+	uint64_t seq = m->shot[index].seq;
+	struct space_list *l;
+	while ((l = space_list_find(&m->s, seq)) && l->chunk_count > 0) {
+		struct space_chunk c = l->chunks[0];
+		const uint64_t *content = space_drop_reads(&m->s, seq, &c) ? disk_read(m, c.at.position) : NULL;
+		cr_assert_eq(space_drop_chunk(&m->s, seq, c, content), 0);
+	}
+	cr_assert_eq(space_drop_finish(&m->s, seq), 0);
+	memmove(&m->shot[index], &m->shot[index + 1], (m->shots - index - 1) * sizeof m->shot[0]);
+	m->shots--;
+	m->newest = m->shots ? m->shot[m->shots - 1].seq : 0;
+}
+
+static void taken(void *arg, uint64_t id)
+{
+	struct model *m = arg;
+	m->gone[id] = true;
+}
+
+/* ---- counting afresh ---- */
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static size_t add_version(uint64_t *set, size_t n, const struct version *v)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (v->data[i])
+			set[n++] = v->data[i];
+	for (unsigned i = 0; i < NODES; i++)
+		if (v->node[i])
+			set[n++] = v->node[i];
+	return n;
+}
+
+static size_t unique(uint64_t *set, size_t n)
+{
+	size_t kept = 0;
+	qsort(set, n, sizeof *set, by_value);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || set[i] != set[i - 1])
+			set[kept++] = set[i];
+	return kept;
+}
+
+static void check(struct model *m)
+{
+	uint64_t *set = malloc((SNAPSHOTS + 2) * (BLOCKS + NODES) * sizeof *set);
+	size_t n = unique(set, add_version(set, 0, &m->head)), heads = n;
+	for (unsigned i = 0; i < m->shots; i++)
+		n = add_version(set, n, &m->shot[i].v);
+	n = unique(set, n);
+	cr_assert_eq(m->s.dead, n - heads, "dead: %llu, %zu are", (unsigned long long)m->s.dead, n - heads);
+	for (uint32_t i = 0; i < m->s.list_count; i++) {
+		const struct space_list *l = &m->s.lists[i];
+		for (uint32_t c = 0; c < l->chunk_count; c++)
+			set[n++] = l->chunks[c].at.position;
+		for (unsigned k = 0; k < 2; k++)
+			if (l->written[k].count)
+				set[n++] = l->written[k].at.position;
+	}
+	cr_assert_eq(unique(set, n), n, "a chunk lies where something else is");
+	qsort(set, n, sizeof *set, by_value);
+	size_t at = 0;
+	for (uint32_t i = 0; i < m->s.segment_count; i++) {
+		const struct space_segment *g = &m->s.segments[i];
+		uint32_t live = 0;
+		while (at < n && position_segment(set[at]) == g->id)
+			live++, at++;
+		cr_assert_eq(g->live, live, "segment %llu: %u accounted, %u are", (unsigned long long)g->id, g->live, live);
+		cr_assert(!m->gone[g->id] && g->pending == 0);
+	}
+	cr_assert_eq(at, n, "something lives in a segment that was given away");
+	cr_assert_eq(space_live(&m->s), n);
+	free(set);
+}
+
+/* What is written is what is read, and goes on working as the original. */
+static void restart(struct model *m)
+{
+	size_t bytes = space_encoded_bytes(&m->s);
+	uint8_t *a = malloc(bytes), *b = malloc(bytes);
+	space_encode(&m->s, a);
+	struct space fresh;
+	space_init(&fresh);
+	cr_assert_eq(space_decode(&fresh, a, bytes), 0);
+	cr_assert_eq(space_encoded_bytes(&fresh), bytes);
+	space_encode(&fresh, b);
+	cr_assert_eq(memcmp(a, b, bytes), 0);
+	space_destroy(&m->s);
+	m->s = fresh;
+	free(a);
+	free(b);
+}
+
+static void checkpoint(struct model *m, bool busy)
+{
+	struct version frozen = m->head;
+	unsigned marks = m->shots;
+	uint64_t newest = m->newest;
+	space_fold(&m->s);
+	uint64_t end = 0;
+	for (unsigned n = 0; n < NODES; n++)
+		end = MAX(end, m->written.node[n]);
+	for (unsigned i = 0; i < marks; i++) {
+		if (m->shot[i].written)
+			continue;
+		if (busy)
+			write_some(m, 10);
+		end = write_nodes(m, &m->shot[i].v, &m->written, m->shot[i].before, end);
+		m->shot[i].written = true;
+		struct space_list *l = space_list_find(&m->s, m->shot[i].seq);
+		space_node_end(&m->s, m->shot[i].seq, MAX(end, l->mark_position));
+	}
+	write_nodes(m, &frozen, &m->written, newest, end);
+	memcpy(m->head.node, frozen.node, sizeof frozen.node);
+	if (busy && draw(m, 2))
+		mark(m);
+	while (marks > 0 && draw(m, 3) == 0) {
+		drop(m, (unsigned)draw(m, marks));
+		marks--;
+	}
+	if (busy)
+		write_some(m, 30);
+	write_tails(m);
+	space_take_free(&m->s, position_segment(m->next), taken, m);
+}
+
+static struct model *model_new(uint64_t seed)
+{
+	struct model *m = calloc(1, sizeof *m);
+	m->random = seed * 7919 + 1;
+	space_init(&m->s);
+	return m;
+}
+
+static void model_free(struct model *m)
+{
+	space_destroy(&m->s);
+	free(m->disk);
+	free(m->disk_at);
+	free(m);
+}
+
+Test(space, counts_what_is_reachable)
+{
+	for (uint64_t seed = 1; seed <= 12; seed++) {
+		struct model *m = model_new(seed);
+		for (unsigned round = 0; round < 40; round++) {
+			write_some(m, 20 + (unsigned)draw(m, 900));
+			for (unsigned i = (unsigned)draw(m, 3); i > 0; i--) {
+				mark(m);
+				write_some(m, (unsigned)draw(m, 300));
+			}
+			if (draw(m, 2))
+				checkpoint(m, /* busy= */ true);
+			checkpoint(m, /* busy= */ false);
+			check(m);
+			if (draw(m, 3) == 0)
+				restart(m);
+		}
+		while (m->shots > 0) {
+			drop(m, (unsigned)draw(m, m->shots));
+			checkpoint(m, false);
+			check(m);
+		}
+		cr_assert_eq(m->s.dead, 0);
+		for (unsigned b = 0; b < BLOCKS; b++)
+			write_block(m, b, /* clear= */ true);
+		checkpoint(m, false);
+		check(m);
+		cr_assert_eq(space_live(&m->s), 0);
+		model_free(m);
+	}
+}
+
+/* A mark that was never published is taken back: as if it had not been. */
+Test(space, unpublished_mark)
+{
+	struct model *m = model_new(99);
+	write_some(m, 500);
+	mark(m);
+	checkpoint(m, false);
+	write_some(m, 200);
+	mark(m);
+	write_some(m, 300);
+	cr_assert_eq(space_drop_finish(&m->s, m->shot[1].seq), 0);
+	m->shots--;
+	m->newest = m->shot[0].seq;
+	checkpoint(m, false);
+	check(m);
+	model_free(m);
+}
+
+/* A clone's inherited blocks are its parent's to count. */
+Test(space, foreign_segments_count_nothing)
+{
+	struct space s;
+	space_init(&s);
+	cr_assert_eq(space_add_segment(&s, 10, 100), 0);
+	cr_assert_eq(space_data_replaced(&s, position_make(3, 5)), 0);
+	cr_assert_eq(space_node_replaced(&s, 0, position_make(3, 6)), 0);
+	cr_assert_eq(space_mark(&s, 1, position_make(10, 4)), 0);
+	cr_assert_eq(space_data_replaced(&s, position_make(3, 7)), 0);
+	space_fold(&s);
+	cr_assert(s.segments[0].live == 0 && s.dead == 0 && s.lists[0].tail[0].count == 0);
+	cr_assert(!space_find(&s, 3) && space_find(&s, 10));
+	space_destroy(&s);
+}
+
+/* ---- the table as bytes ---- */
+
+static int decode(const void *bytes, size_t length)
+{
+	struct space s;
+	space_init(&s);
+	int r = space_decode(&s, bytes, length);
+	space_destroy(&s);
+	return r;
+}
+
+Test(space, table_that_makes_no_sense)
+{
+	struct model *m = model_new(5);
+	write_some(m, 2000);
+	mark(m);
+	write_some(m, 2000);
+	checkpoint(m, false);
+	size_t bytes = space_encoded_bytes(&m->s);
+	uint8_t *b = malloc(bytes);
+	space_encode(&m->s, b);
+	cr_assert_eq(decode(b, bytes), 0);
+	for (size_t n = 0; n < bytes; n += n < 100 ? 1 : 13)
+		cr_assert_eq(decode(b, n), -EUCLEAN, "cut to %zu of %zu", n, bytes);
+	struct {
+		size_t at;
+		uint32_t value;
+		int want;
+	} lies[] = {
+		{ 0, 1, -EUCLEAN }, { 8, 2, -EPROTONOSUPPORT }, { 12, UINT32_MAX, -EUCLEAN }, { 16, UINT32_MAX, -EUCLEAN },
+		{ 48, 0, -EUCLEAN },                       /* the first segment has no id */
+		{ 48 + 16, 1, -EUCLEAN },                  /* the second has the first one's */
+		{ 52, 0x10000, -EUCLEAN },                 /* an id of more than 48 bits */
+		{ 56, SEGMENT + 1, -EUCLEAN },             /* more lives in it than fits */
+		{ 60, SEGMENT_BLOCKS_MAX + 1, -EUCLEAN },  /* larger than segments are */
+	};
+	for (unsigned i = 0; i < ARRAY_COUNT(lies); i++) {
+		uint32_t was = get_le32(b + lies[i].at);
+		put_le32(b + lies[i].at, lies[i].value);
+		cr_assert_eq(decode(b, bytes), lies[i].want, "case %u: %d", i, decode(b, bytes));
+		put_le32(b + lies[i].at, was);
+	}
+	free(b);
+	model_free(m);
+}
