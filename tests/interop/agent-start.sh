@@ -49,27 +49,26 @@ none_left
 # One that hangs while it starts: others are served meanwhile, `agent stop` doesn't wait for it, and it finds nobody to
 # report to.
 pretend 'sleep 1; printf "good {}" >&3 || exit 0'
-attach >"$dir/out" 2>"$dir/err" &
+attach >"$dir/attach.out" 2>"$dir/attach.err" &
 pid=$!
 until_true 5 eval '[ "$(field x state)" = starting ]' || fail "not starting: $(aquifer list)"
 refused 1 'name x is taken' attach
-refused 1 'starting' aquifer detach x
 aquifer agent stop >/dev/null
 status=0
 wait $pid || status=$?
-[ $status -eq 1 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "attach whose agent stops: $status, $(cat "$dir/err")"
+[ $status -eq 1 ] && [ "$(wc -l <"$dir/attach.err")" -eq 1 ] || fail "attach whose agent stops: $status, $(cat "$dir/attach.err")"
 until_true 5 eval '! pgrep -f "$dir/bin/aquifer-tapdisk" >/dev/null' || fail "it stays"
 none_left
 
 # The agent dies meanwhile.
 pretend 'sleep 1; printf "good {}" >&3 || exit 0'
-attach >"$dir/out" 2>"$dir/err" &
+attach >"$dir/attach.out" 2>"$dir/attach.err" &
 pid=$!
 until_true 5 eval '[ "$(field x state)" = starting ]' || fail "not starting: $(aquifer list)"
 kill -9 "$(agent_pid)"
 status=0
 wait $pid || status=$?
-[ $status -eq 1 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "attach whose agent is killed: $status, $(cat "$dir/err")"
+[ $status -eq 1 ] && [ "$(wc -l <"$dir/attach.err")" -eq 1 ] || fail "attach whose agent is killed: $status, $(cat "$dir/attach.err")"
 until_true 5 eval '! pgrep -f "$dir/bin/aquifer-tapdisk" >/dev/null' || fail "it stays"
 none_left
 
