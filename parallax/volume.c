@@ -13,6 +13,8 @@
 #define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
+#define CATALOG_TRIES 200
+#define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define MARK_ROOM 8 /* blocks of log that a snapshot and its part of the next checkpoint take */
 #define CLOSE_NS (30 * NS_PER_S)
 
@@ -36,14 +38,31 @@ static bool lock_is_passing(const struct volume_places *p, const struct meta_own
 	       (p->holder_alive && !p->holder_alive(p->arg, owner));
 }
 
+/* One that was open before has its directory; a new one in its place would be an empty volume. */
+static int was_never_open(struct volume *v, bool *ret_fresh, struct report *report)
+{
+	struct meta_owner before;
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY); attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = meta_get_owner(v->catalog, v->id, &before, NULL);
+	}
+	if (r < 0 && r != -ENOENT)
+		return report_set(report, r, "its owner record can't be read: %s", errno_text(r));
+	*ret_fresh = r == 0 && before.epoch == 0;
+	return 0;
+}
+
 /* The place where its segments are, locked against a second opener on this host (R34). */
 static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	const struct volume_places *p = how->places;
-	struct meta_owner before;
-	/* One that was open before has its directory; a new one in its place would be an empty volume. */
-	bool fresh = meta_get_owner(v->catalog, v->id, &before, NULL) == 0 && before.epoch == 0;
-	int r = -EBUSY;
+	bool fresh = false;
+	int r = was_never_open(v, &fresh, report);
+	if (r < 0)
+		return r;
+	r = -EBUSY;
 	unsigned waited_ms = 0;
 	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
 		struct meta_owner owner;
@@ -92,7 +111,7 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
 	meta_key_owner(v->id, key);
-	for (unsigned attempt = 0; attempt < 200; attempt++) {
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES; attempt++) {
 		struct meta_owner now;
 		uint64_t revision;
 		int r = meta_get_owner(v->catalog, v->id, &now, &revision);
@@ -129,7 +148,7 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
 				return report_set(report, r, "the catalog refuses: %s", errno_text(r));
 		}
-		fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
 	}
 	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer");
 }
