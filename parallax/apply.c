@@ -8,6 +8,8 @@
 #include "core/plant.h"
 #include "parallax/volume_private.h"
 
+enum { PREFETCH_NODES = 64, PREFETCH_LOOKS = 1024 };
+
 static void slot_set(struct volume *v, struct pointer *slot, const struct pointer *to, int *status)
 {
 	if (slot->position && *status == 0)
@@ -93,6 +95,32 @@ int apply_record(struct volume *v, const struct record *r, uint64_t payload_posi
 	return 0;
 }
 
+/* Loads together what the rest of the record needs, as far as that can be seen: one after the other a record of scattered
+ * writes to a volume whose map isn't in memory would take a disk's latency for each. Fewer where dirty nodes leave
+ * little room, so that what is loaded isn't evicted before it is used. */
+void apply_prefetch(struct volume *v, const struct record *r, const struct apply_cursor *at, struct job *parent)
+{
+	const struct tree *t = &v->tree;
+	unsigned room = t->node_budget > t->dirty_count ? (t->node_budget - t->dirty_count) / 4 : 0;
+	unsigned left = MIN(room, (unsigned)PREFETCH_NODES), looks = PREFETCH_LOOKS;
+	uint64_t block = at->block;
+	for (uint32_t i = at->entry; i < r->entry_count; i++, block = 0) {
+		const struct record_entry *e = &r->entries[i];
+		while (block < e->count) {
+			if (left == 0 || looks-- == 0)
+				return;
+			struct tree_node *leaf;
+			struct tree_need need;
+			uint64_t span = NODE_FANOUT - tree_slot(e->first + block);
+			if (tree_leaf_read(&v->tree, e->first + block, &leaf, &span, &need) == -EAGAIN) {
+				tree_load(&v->tree, &need, parent);
+				left--;
+			}
+			block += span;
+		}
+	}
+}
+
 int apply_mark(struct volume *v, uint64_t seq, uint64_t position)
 {
 	struct pending_mark *m = calloc(1, sizeof *m);
@@ -124,11 +152,12 @@ static void apply_resume(struct job *j)
 	log_pump(v);
 }
 
-static void apply_wait(struct volume *v, const struct tree_need *need)
+static void apply_wait(struct volume *v, const struct record *r, const struct tree_need *need)
 {
 	v->apply.waiting = true;
 	job_init(&v->apply.job, &v->env->loop);
 	tree_load(&v->tree, need, &v->apply.job);
+	apply_prefetch(v, r, &v->apply.cursor, &v->apply.job);
 	job_then(&v->apply.job, apply_resume);
 }
 
@@ -156,7 +185,7 @@ void apply_run(struct volume *v)
 		v->apply.busy = true;
 		int status = v->failed ? 0 : apply_one(v, r, &need);
 		if (status == -EAGAIN) {
-			apply_wait(v, &need);
+			apply_wait(v, &r->head, &need);
 			return;
 		}
 		v->apply.busy = false;

@@ -15,7 +15,43 @@ struct recovery {
 	uint32_t last_crc[META_SEGMENTS_MAX]; /* of uncut segments, as the server found it */
 	bool broken[META_SEGMENTS_MAX];       /* of those: what it has is to be written again */
 	bool accept_flushed;
+	uint8_t *kept;                        /* what the first walk saw, for the replay: see keep_record() */
+	size_t kept_bytes, kept_room;
+	bool kept_all;
 };
+
+/* ---- what the first walk saw ---- */
+
+/* Within the cache's budget, of which the replay's dirty nodes take a half at most. */
+static size_t kept_limit(const struct volume *v) { return v->limits.cache_bytes / 4; }
+
+/* Its entries and checksums follow it. */
+struct kept_record {
+	struct record record;
+	size_t bytes; /* all of it */
+};
+
+static int keep_record(struct replay *p, struct record *r)
+{
+	struct recovery *c = container_of(p, struct recovery, walk);
+	size_t entries = r->entry_count * sizeof *r->entries, crcs = r->payload_blocks * sizeof *r->crcs;
+	struct kept_record k = { *r, round_up(sizeof k + entries + crcs, 8) };
+	if (c->kept_all && c->kept_bytes + k.bytes > c->kept_room) {
+		size_t room = 2 * (c->kept_bytes + k.bytes);
+		uint8_t *kept = room <= kept_limit(p->volume) ? realloc(c->kept, room) : NULL;
+		c->kept_all = kept != NULL;
+		c->kept = kept ? kept : c->kept;
+		c->kept_room = kept ? room : c->kept_room;
+	}
+	if (!c->kept_all)
+		return 0; /* the log will be read again */
+	uint8_t *to = c->kept + c->kept_bytes;
+	memcpy(to, &k, sizeof k);
+	memcpy(to + sizeof k, r->entries, entries);
+	memcpy(to + sizeof k + entries, r->crcs, crcs);
+	c->kept_bytes += k.bytes;
+	return 0;
+}
 
 /* ---- lengths ---- */
 
@@ -186,6 +222,7 @@ static int replay_data(struct volume *v, const struct record *r)
 		struct job j;
 		job_init(&j, &v->env->loop);
 		tree_load(&v->tree, &need, &j);
+		apply_prefetch(v, r, &at, &j);
 		status = fiber_wait(&j);
 		if (status < 0)
 			return status;
@@ -215,8 +252,28 @@ static int replay_record(struct replay *p, struct record *r)
 	}
 }
 
+static int replay_kept(struct recovery *c, struct report *report)
+{
+	int r = 0;
+	for (size_t at = 0; r == 0 && at < c->kept_bytes;) {
+		struct kept_record k;
+		memcpy(&k, c->kept + at, sizeof k);
+		k.record.bytes = NULL;
+		k.record.entries = (const void *)(c->kept + at + sizeof k);
+		k.record.crcs = (const void *)(k.record.entries + k.record.entry_count);
+		r = replay_record(&c->walk, &k.record);
+		at += k.bytes;
+		if (r < 0)
+			report_set(report, r, "record %llu can't be replayed: %s", (unsigned long long)k.record.seq, strerror(-r));
+	}
+	c->v->log.bytes_since_from = c->walk.bytes;
+	return r;
+}
+
 static int replay(struct recovery *c, struct report *report)
 {
+	if (c->kept_all)
+		return replay_kept(c, report);
 	struct volume *v = c->v;
 	struct replay *p = calloc(1, sizeof *p);
 	if (!p)
@@ -278,6 +335,8 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 		return -ENOMEM;
 	c->v = v;
 	c->walk.volume = v;
+	c->walk.record = keep_record;
+	c->kept_all = true;
 	c->accept_flushed = accept_flushed;
 	int r = find_lengths(c, report);
 	if (r == 0)
@@ -294,6 +353,7 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 		r = replay(c, report);
 	if (r == 0 && !link_empty(&l->segments))
 		l->current = container_of(l->segments.next, struct log_segment, link);
+	free(c->kept);
 	free(c);
 	return r;
 }

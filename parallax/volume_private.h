@@ -217,6 +217,8 @@ void apply_run(struct volume *v);
  * first; -ENOMEM. */
 int apply_record(struct volume *v, const struct record *r, uint64_t payload_position, struct apply_cursor *at,
 		 struct tree_need *need);
+/* Starts loading what else it will need; `parent` waits for that too. */
+void apply_prefetch(struct volume *v, const struct record *r, const struct apply_cursor *at, struct job *parent);
 int apply_mark(struct volume *v, uint64_t seq, uint64_t position); /* 0 or -ENOMEM */
 void apply_settle(struct volume *v);    /* FIBER: waits until no record is half applied */
 /* checkpoint.c */
