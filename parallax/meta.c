@@ -10,6 +10,8 @@
 #include "proto/store.pb-c.h"
 
 #define LOG_VERSION 1
+#define ROOT_LEVEL_MAX 4 /* of 64 TiB */
+#define SIZE_BYTES_MAX (UINT64_C(64) << 40)
 
 /* Packs a message whose protobuf-c type is Aquifer__Store__NAME. */
 #define PACK(name, message)                                                          \
@@ -38,7 +40,7 @@ static int root_unpack(const Aquifer__Store__Root *from, struct meta_root *ret)
 	if (!from)
 		return 0;
 	*ret = (struct meta_root){ { from->position, from->crc, 0 }, from->level, from->length };
-	return from->level > 7 || from->length > UINT64_C(1) << 32 ? -EUCLEAN : 0;
+	return from->level > ROOT_LEVEL_MAX || from->length > UINT64_C(1) << 32 ? -EUCLEAN : 0;
 }
 
 /* ---- log ---- */
@@ -132,7 +134,8 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 {
 	if (from->version > LOG_VERSION)
 		return -EPROTONOSUPPORT;
-	if (from->n_segments > META_SEGMENTS_MAX || from->uuid.len != 16 || from->size_bytes == 0)
+	if (from->n_segments > META_SEGMENTS_MAX || from->uuid.len != 16 || from->size_bytes == 0 || from->size_bytes % 512 ||
+	    from->size_bytes > SIZE_BYTES_MAX || from->from_seq == 0)
 		return -EUCLEAN;
 	struct meta_log *m = ret;
 	*m = (struct meta_log){ .stamp = from->stamp, .size_bytes = from->size_bytes, .replicas = from->replicas,
@@ -151,6 +154,9 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		r = root_unpack(from->space, &m->space);
 	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++)
 		r = segment_unpack(from->segments[i], &m->segments[i]);
+	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++) /* in order, none listed late (R1) */
+		if (m->segments[i].id > m->last_id || (i && m->segments[i].id <= m->segments[i - 1].id))
+			r = -EUCLEAN;
 	return r;
 }
 
