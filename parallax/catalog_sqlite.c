@@ -35,7 +35,6 @@ static int errno_of(int rc)
 	case SQLITE_FULL: return -ENOSPC;
 	case SQLITE_CORRUPT: case SQLITE_NOTADB: return -EUCLEAN;
 	case SQLITE_READONLY: return -EROFS;
-	case SQLITE_CANTOPEN: return -ENOENT;
 	case SQLITE_PERM: case SQLITE_AUTH: return -EACCES;
 	case SQLITE_NOMEM: return -ENOMEM;
 	default: return -EIO;
@@ -322,12 +321,24 @@ static int set_modes(sqlite3 *db)
 	return r < 0 ? r : run_sql(db, "PRAGMA synchronous = FULL");
 }
 
+/* Only a file that isn't there is -ENOENT: anything else must not look like an empty store. */
+static int open_db(const struct open_call *c, sqlite3 **ret_db)
+{
+	int rc = sqlite3_open_v2(c->s->path, ret_db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | (c->create ? SQLITE_OPEN_CREATE : 0), NULL);
+	int system = *ret_db ? sqlite3_system_errno(*ret_db) : 0;
+	if ((rc & 0xff) != SQLITE_CANTOPEN || !system)
+		return errno_of(rc);
+	if (system == ENOENT && !c->create)
+		return report_set(c->report, -ENOENT, "there is no store yet: no %s (the first `aquifer volume create` makes it; a FILE needs a slash)",
+				  c->s->path);
+	return report_set(c->report, system == ENOENT ? -EIO : -system, "catalog %s: %s", c->s->path, strerror(system));
+}
+
 static int open_run(void *arg)
 {
 	struct open_call *c = arg;
 	sqlite3 *db = NULL;
-	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | (c->create ? SQLITE_OPEN_CREATE : 0);
-	int version = 0, keep = 1, r = errno_of(sqlite3_open_v2(c->s->path, &db, flags, NULL));
+	int version = 0, keep = 1, r = open_db(c, &db);
 	if (r == 0) {
 		sqlite3_busy_timeout(db, BUSY_MS);
 		sqlite3_file_control(db, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
@@ -339,11 +350,6 @@ static int open_run(void *arg)
 		r = create_schema(db);
 	if (r == 0 && sqlite3_db_readonly(db, NULL))
 		r = report_set(c->report, -EROFS, "catalog %s can't be written (read-only file system, or no permission)", c->s->path);
-	if (r == -ENOENT && !c->create) {
-		report_set(c->report, r, "there is no store yet: no %s (the first `aquifer volume create` makes it; a FILE needs a slash)", c->s->path);
-		sqlite3_close(db);
-		return r;
-	}
 	if (r < 0) {
 		report_set(c->report, r, r == -EUCLEAN ? "catalog %s is damaged (restore it from a backup): %s" : "catalog %s: %s",
 			   c->s->path, db ? sqlite3_errmsg(db) : "out of memory");

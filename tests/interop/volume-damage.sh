@@ -90,6 +90,13 @@ for lost in gone empty; do
 done
 restore
 
+# What can't be opened is no empty store.
+rm "$store"/catalog.db* && mkdir "$store/catalog.db"
+mv "$store/volumes" "$dir/away"
+refused 1 "catalog.db: Is a directory" aquifer volume list
+rm -rf "$dir/away"
+restore
+
 head -c 20000 /dev/urandom >"$store/catalog.db" && rm -f "$store"/catalog.db-*
 refused 1 "catalog.db is damaged" aquifer volume list
 restore
