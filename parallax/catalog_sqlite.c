@@ -275,9 +275,12 @@ static int read_pragma(sqlite3 *db, const char *sql, int *ret)
 	return errno_of(rc);
 }
 
-/* Deleting must work on a full disk (P7), and a delete writes: so the log file is grown once to what it may need between two
- * of SQLite's checkpoints, the database gets as much in free pages, and both files stay when everybody closes. */
-#define GROW "INSERT INTO kv VALUES ('!', zeroblob(4400000), 0); DELETE FROM kv WHERE key = '!'"
+/* Deleting must work on a full disk (P7), and a delete writes. So the log file is grown once to what it may need between two of
+ * SQLite's checkpoints, and used from its beginning again; the database gets as much in free pages; and both files stay when
+ * everybody closes. */
+#define GROW "INSERT INTO kv VALUES ('!', zeroblob(2200000), 0); DELETE FROM kv WHERE key = '!'" /* 530 pages */
+#define RESTART "PRAGMA wal_checkpoint(RESTART); INSERT OR IGNORE INTO kv VALUES ('', '', 1)"
+#define MODES "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 300"
 
 static int create_schema(sqlite3 *db)
 {
@@ -289,8 +292,11 @@ static int create_schema(sqlite3 *db)
 		r = run_sql(db, "CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;"
 				"PRAGMA application_id = 1095849283; PRAGMA user_version = 1;" GROW);
 	if (r == 0)
-		return run_sql(db, "COMMIT");
-	run_sql(db, "ROLLBACK");
+		r = run_sql(db, "COMMIT");
+	else
+		run_sql(db, "ROLLBACK");
+	if (r == 0 && version == 0)
+		run_sql(db, RESTART); /* as well as can be */
 	return r;
 }
 
@@ -318,7 +324,7 @@ static int set_modes(sqlite3 *db)
 	int r;
 	for (unsigned attempt = 0; (r = run_sql(db, "PRAGMA journal_mode = WAL")) == -EBUSY && attempt < BUSY_MS / 10; attempt++)
 		sqlite3_sleep(10);
-	return r < 0 ? r : run_sql(db, "PRAGMA synchronous = FULL");
+	return r < 0 ? r : run_sql(db, MODES);
 }
 
 /* Only a file that isn't there is -ENOENT: anything else must not look like an empty store. */
