@@ -57,7 +57,7 @@ Test(format, segment_header_hostile_numbers)
 
 enum { ENTRIES = 300, PAYLOAD = 900 };
 static struct record_entry entries[ENTRIES];
-static uint32_t crcs[PAYLOAD];
+static uint32_t crcs[RECORD_BLOCKS_MAX];
 
 static struct record sample(enum record_kind kind)
 {
