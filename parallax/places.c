@@ -112,18 +112,19 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 
 /* ---- other processes ---- */
 
-/* A tapdisk of ours, not whoever got its pid later. */
+/* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. */
 static bool is_tapdisk(struct env *env, uint64_t pid)
 {
-	char path[64], name[32] = "";
+	char path[64], stat[128] = ""; /* "PID (aquifer-tapdisk) S …" */
 	struct file *f;
 	size_t n = 0;
-	snprintf(path, sizeof path, "/proc/%" PRIu64 "/comm", pid);
+	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
 	if (pid == 0 || file_open(env, path, 0, &f) < 0)
 		return false;
-	file_read_wait(f, name, sizeof name - 1, 0, &n);
+	file_read_wait(f, stat, sizeof stat - 1, 0, &n);
 	file_close(env, f);
-	return strncmp(name, "aquifer", 7) == 0;
+	const char *name = strchr(stat, '('), *end = strrchr(stat, ')');
+	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
 }
 
 bool places_holder_alive(struct places *p, const struct meta_owner *owner)

@@ -49,7 +49,12 @@ nothing_left
 # kill -9 of everything.
 aquifer attach "$dir/a.img" --as nbd >/dev/null
 aquifer attach 'ram(8M)' --name b --as nbd >/dev/null
-kill -9 "$(agent_pid)" "$(field b pid)" "$(field a pid)"
+aquifer volume create c 8M
+aquifer attach c --as nbd >/dev/null
+dead=$(field c pid)
+kill -9 "$(agent_pid)" "$(field b pid)" "$(field a pid)" "$dead"
+until_true 5 eval 'aquifer volume list | grep -q "^c .* free .*holder died"' || fail "a dead holder: $(aquifer volume list)"
+aquifer volume resize c 16M || fail "a dead holder is in the way"
 for name in a b; do
 	until_true 5 eval '[ "$(field $name state)" = died ]' || fail "after kill -9 of everything: $(aquifer list)"
 done
