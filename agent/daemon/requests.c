@@ -292,6 +292,15 @@ static int names_to_detach(struct agent *a, const Aquifer__DetachCall *q, char *
 	return r;
 }
 
+/* Names the device where that isn't said already, and the cure. */
+static void tell_refusal(const Aquifer__DetachCall *q, const char *name, int status, const char *why, struct report *report)
+{
+	size_t n = strlen(name);
+	bool named = !q->all || (!strncmp(why, name, n) && why[n] == ' ');
+	report_set(report, status, "%s%s%s%s", named ? "" : name, named ? "" : ": ", why,
+		   status == -EBUSY ? " (end that first, or detach --force)" : "");
+}
+
 static int detach(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__DetachCall *q = (void *)rpc_request_body(r, &aquifer__detach_call__descriptor);
@@ -309,7 +318,7 @@ static int detach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 			continue;
 		}
 		if (failed++ == 0)
-			report_set(report, one, "%s%s%s", q->all ? names[i] : "", q->all ? ": " : "", report_text(&why, one));
+			tell_refusal(q, names[i], one, report_text(&why, one), report);
 	}
 	if (failed) {
 		status = -EBUSY;

@@ -202,8 +202,7 @@ static void try_to_end(struct tapdisk *t, bool force, bool say)
 		struct report why = { 0 };
 		int r = tapdisk_close(t, i, force, &why);
 		if (r < 0 && say)
-			log_line("told to end, but %s is in use: %s; it ends when that is over (a second signal ends it now)",
-				 t->state.device[i].name, report_text(&why, r));
+			log_line("told to end, but: %s; it ends when that is over (a second signal ends it now)", report_text(&why, r));
 	}
 }
 
