@@ -553,16 +553,47 @@ static int skip_holes_wait(struct volume *v, uint64_t *first, uint64_t end)
 	}
 }
 
+static int write_wait(struct volume *v, struct volume_write *w)
+{
+	struct job j;
+	job_init(&j, &v->env->loop);
+	volume_write(v, w, &j);
+	return fiber_wait(&j);
+}
+
+/* The end of a block that the size cuts through: it must not come back when the volume grows again. */
+static int clear_partial(struct volume *v, uint64_t from_bytes)
+{
+	struct pointer at;
+	struct job j;
+	int r = -EAGAIN;
+	while (r == -EAGAIN) {
+		job_init(&j, &v->env->loop);
+		r = volume_lookup(v, from_bytes / BLOCK_BYTES, 1, &at, &j);
+		int loaded = r == -EAGAIN ? fiber_wait(&j) : 0;
+		r = loaded < 0 ? loaded : r;
+	}
+	if (r < 0 || at.position == 0)
+		return r;
+	uint8_t *page = env_alloc_aligned(BLOCK_BYTES);
+	r = page ? sources_read_wait(&v->sources, &at, page) : -ENOMEM;
+	if (r == 0) {
+		struct iovec iov = { page, BLOCK_BYTES };
+		struct volume_write w = { .first = from_bytes / BLOCK_BYTES, .count = 1, .iov = &iov, .iov_count = 1 };
+		memset(page + from_bytes % BLOCK_BYTES, 0, BLOCK_BYTES - from_bytes % BLOCK_BYTES);
+		r = write_wait(v, &w);
+	}
+	free(page);
+	return r;
+}
+
 static int clear_tail(struct volume *v, uint64_t from_bytes)
 {
 	uint64_t first = div_up(from_bytes, BLOCK_BYTES), end = div_up(v->meta.size_bytes, BLOCK_BYTES);
-	int r = 0;
+	int r = from_bytes % BLOCK_BYTES ? clear_partial(v, from_bytes) : 0;
 	while (r == 0 && (r = skip_holes_wait(v, &first, end)) == 0 && first < end) {
 		struct volume_write w = { .clear = true, .first = first, .count = (uint32_t)MIN(end - first, UINT64_C(65536)) };
-		struct job j;
-		job_init(&j, &v->env->loop);
-		volume_write(v, &w, &j);
-		r = fiber_wait(&j);
+		r = write_wait(v, &w);
 		first += w.count;
 	}
 	return r ? r : log_flush_wait(v);

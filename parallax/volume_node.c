@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/fiber.h"
 #include "core/plant.h"
 
 enum { CLEAR_BLOCKS = 65536 };
@@ -431,6 +432,29 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 		item(arg, items[i].key, items[i].value);
 }
 
+/* Nobody writes what is cut off, or the block it is cut through, while that is cleared. */
+static int node_shrink(struct volume_node *n, uint64_t size, struct report *report)
+{
+	struct blk_node *node = &n->node;
+	struct range range = { .start = size / BLOCK_BYTES, .end = div_up(node->info.size, BLOCK_BYTES), .exclusive = true };
+	struct job j;
+	node->info.size = size; /* from here on it is refused */
+	job_init(&j, node->loop);
+	range_acquire(&n->lock, &range, &j);
+	fiber_wait(&j);
+	int r = volume_resize(n->volume, size, /* force= */ true, report);
+	range_release(&n->lock, &range);
+	return r;
+}
+
+static int node_resize(struct volume_node *n, uint64_t size, bool force, struct report *report)
+{
+	bool shrinks = force && size && size % 512 == 0 && size < n->node.info.size;
+	int r = shrinks ? node_shrink(n, size, report) : volume_resize(n->volume, size, force, report);
+	n->node.info.size = volume_size(n->volume);
+	return r;
+}
+
 int volume_node_control(struct blk_node *node, const char *verb, const char *const *args, char **ret_json, struct report *report)
 {
 	struct volume_node *n = container_of(node, struct volume_node, node);
@@ -441,10 +465,7 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		return volume_snapshot(n->volume, args[0], report);
 	if (strcmp(verb, "checkpoint") == 0)
 		return volume_checkpoint(n->volume);
-	if (strcmp(verb, "resize") == 0 && args[0]) {
-		int r = volume_resize(n->volume, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);
-		node->info.size = volume_size(n->volume);
-		return r;
-	}
+	if (strcmp(verb, "resize") == 0 && args[0])
+		return node_resize(n, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);
 	return -EOPNOTSUPP;
 }
