@@ -11,6 +11,8 @@
 #include "agent/daemon/spawn.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
+#define LOCK_ATTEMPTS 40
+#define LOCK_PAUSE_NS (50 * NS_PER_MS)
 
 static int make_directories(struct agent *a, char run[PATHS_MAX], struct report *report)
 {
@@ -23,12 +25,17 @@ static int make_directories(struct agent *a, char run[PATHS_MAX], struct report 
 	return r == 0 ? paths_make(exports, report) : r;
 }
 
+/* An agent that was just killed or told to stop holds its lock until the kernel has taken it apart: a while is waited for that. */
 static int take_lock(struct agent *a, struct report *report)
 {
 	char path[PATHS_MAX];
 	struct report why = { 0 };
+	int r;
 	paths_agent_lock(a->options->root, path);
-	int r = state_lock_file(path, &a->lock_fd, &why);
+	for (unsigned attempt = 0; (r = state_lock_file(path, &a->lock_fd, &why)) == -EBUSY && attempt < LOCK_ATTEMPTS; attempt++) {
+		why.text[0] = '\0';
+		fiber_sleep(&a->env->loop, LOCK_PAUSE_NS);
+	}
 	if (r == -EBUSY)
 		return report_set(report, r, "another agent runs already (it holds %s)", path);
 	return r < 0 ? report_set(report, r, "%s", why.text) : 0;
