@@ -406,9 +406,7 @@ void sim_process_destroy(struct env *env)
 	free(p);
 }
 
-bool sim_is_sim(const struct env *env) { return env->ops == &sim_ops; }
 struct sim *sim_of(struct env *env) { return process_of(env)->sim; }
-struct sim_host *sim_host_of(struct env *env) { return process_of(env)->host; }
 
 /* ---- stepping ---- */
 

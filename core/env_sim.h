@@ -77,9 +77,7 @@ struct sim_host *sim_host_create(struct sim *sim, const char *name, uint64_t dis
 struct env *sim_process_create(struct sim *sim, struct sim_host *host);
 /* Of a live process: nothing may be under way. Its files, streams and listeners must be closed. */
 void sim_process_destroy(struct env *env);
-bool sim_is_sim(const struct env *env);
 struct sim *sim_of(struct env *env);
-struct sim_host *sim_host_of(struct env *env);
 
 /* Runs one ready job or lets one event happen. False: nothing is left to do (only paused processes wait). */
 bool sim_step(struct sim *sim);

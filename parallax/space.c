@@ -91,14 +91,6 @@ uint64_t space_live(const struct space *s)
 
 static bool segment_free(const struct space_segment *g, uint64_t before) { return g->id < before && g->live == 0; }
 
-bool space_has_free(const struct space *s, uint64_t before)
-{
-	for (uint32_t i = 0; i < s->segment_count; i++)
-		if (segment_free(&s->segments[i], before))
-			return true;
-	return false;
-}
-
 void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg)
 {
 	uint32_t kept = 0;

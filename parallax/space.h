@@ -111,7 +111,6 @@ void space_list_clear(struct space *s, struct space_list *l);
 
 /* Segments with nothing live, wholly before segment `before`: calls `each`; then they are gone from the table. */
 void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg);
-bool space_has_free(const struct space *s, uint64_t before);
 uint64_t space_live(const struct space *s); /* blocks, of all segments */
 
 /* The table in bytes, without what is pending and lists that aren't folded. */

@@ -19,7 +19,6 @@
 #define CLOSE_NS (30 * NS_PER_S)
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
-uint64_t volume_epoch(const struct volume *v) { return v->epoch; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
 
 /* ---- acquiring ---- */

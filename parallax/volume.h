@@ -44,7 +44,6 @@ int volume_close(struct volume *v);
 int volume_destroy(struct volume *v);
 
 uint64_t volume_size(const struct volume *v); /* bytes */
-uint64_t volume_epoch(const struct volume *v);
 
 /* ---- requests: what a frame of the block driver holds ---- */
 

@@ -132,8 +132,6 @@ int rpc_listen(struct env *env, const char *address, const struct rpc_server_opt
 /* The same on a socket that is bound already, which is taken over, also on failure. */
 int rpc_listen_on(struct env *env, struct listener *listener, const struct rpc_server_options *options,
 		  struct rpc_server **ret_server);
-/* The address that a client can use (a TCP port 0 is replaced by the real one). */
-const char *rpc_server_address(const struct rpc_server *server);
 unsigned rpc_server_connections(const struct rpc_server *server);
 /* FIBER. Takes nothing new, waits for the requests under way and their replies (at most `drain_ns`), closes.
  * Accepts NULL. */

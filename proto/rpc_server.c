@@ -519,11 +519,6 @@ int rpc_listen(struct env *env, const char *address, const struct rpc_server_opt
 	return rpc_listen_on(env, listener, options, ret_server);
 }
 
-const char *rpc_server_address(const struct rpc_server *s)
-{
-	return listener_address(s->listener);
-}
-
 unsigned rpc_server_connections(const struct rpc_server *s)
 {
 	return s->peer_count;

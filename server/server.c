@@ -198,11 +198,6 @@ struct rpc_server *server_rpc(struct server *s)
 	return s->rpc;
 }
 
-const char *server_address(const struct server *s)
-{
-	return rpc_server_address(s->rpc);
-}
-
 const struct server_counters *server_counters(const struct server *s)
 {
 	return &s->counters;

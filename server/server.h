@@ -18,7 +18,6 @@ struct server_limits { /* 0: the RPC layer's defaults */
  * failure). 0 or -errno. */
 int server_start(struct env *env, struct listener *listener, struct segment_server *segments,
 		 const struct server_limits *limits, struct server **ret_server);
-const char *server_address(const struct server *s);
 /* FIBER. Takes nothing new, answers what is under way (at most `drain_ns`), closes. Accepts NULL. */
 void server_stop(struct server *s, uint64_t drain_ns);
 

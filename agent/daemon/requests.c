@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/daemon/agent.h"
+#include "agent/daemon/answer.h"
 #include "agent/daemon/client.h"
 #include "agent/daemon/launch.h"
 #include "agent/daemon/log.h"
@@ -373,20 +374,6 @@ static int show(struct agent *a, struct rpc_request *r, char **ret_text, struct 
 
 /* ---- dispatch ---- */
 
-static void answer(struct rpc_request *r, int status, const char *text, const struct report *report)
-{
-	size_t n = text ? strlen(text) : 0;
-	if (status == 0 && n > r->reply_limit)
-		status = -EMSGSIZE;
-	if (status < 0) {
-		rpc_reply(r, status, report_text(report, status), NULL, NULL, 0);
-		return;
-	}
-	if (n)
-		memcpy(r->reply_payload, text, n);
-	rpc_reply_bytes(r, NULL, (uint32_t)n);
-}
-
 void agent_handle(void *arg, struct rpc_request *r)
 {
 	struct agent *a = arg;
@@ -417,7 +404,7 @@ void agent_handle(void *arg, struct rpc_request *r)
 	if (j && !text)
 		text = json_dumps(j, JSON_COMPACT);
 	json_decref(j);
-	answer(r, status, text, &report);
+	control_answer(r, status, text, &report);
 	free(text);
 	if (end) {
 		log_line("told to stop; devices stay");

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/daemon/answer.h"
 #include "agent/daemon/log.h"
 #include "agent/daemon/paths.h"
 #include "agent/daemon/tapdisk.h"
@@ -210,20 +211,6 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 
 /* ---- dispatch ---- */
 
-static void answer(struct rpc_request *r, int status, const char *text, const struct report *report)
-{
-	size_t n = text ? strlen(text) : 0;
-	if (status == 0 && n > r->reply_limit)
-		status = -EMSGSIZE;
-	if (status < 0) {
-		rpc_reply(r, status, report_text(report, status), NULL, NULL, 0);
-		return;
-	}
-	if (n)
-		memcpy(r->reply_payload, text, n);
-	rpc_reply_bytes(r, NULL, (uint32_t)n);
-}
-
 void tapdisk_handle(void *arg, struct rpc_request *r)
 {
 	struct tapdisk *t = arg;
@@ -247,6 +234,6 @@ void tapdisk_handle(void *arg, struct rpc_request *r)
 	if (j)
 		text = json_dumps(j, JSON_COMPACT);
 	json_decref(j);
-	answer(r, status, text, &report);
+	control_answer(r, status, text, &report);
 	free(text);
 }

@@ -311,16 +311,6 @@ static int connection_of(int fd, const char *device, unsigned *ret_connection, s
 	return 0;
 }
 
-int loop_connection(const char *device, unsigned *ret_connection, struct report *report)
-{
-	int fd = open(device, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return report_set(report, -errno, "open %s: %s", device, strerror(errno));
-	int r = connection_of(fd, device, ret_connection, report);
-	close(fd);
-	return r;
-}
-
 /* The control file system need not be mounted on this machine: a detached mount of it will do. */
 static int control_mount(void)
 {

@@ -31,9 +31,7 @@ int loop_device_resize(const struct loop_device *device, int file, uint64_t size
  * the user if there is one, and the device goes on. With it: the kernel frees the device at its last close. */
 int loop_device_release(struct loop_device *device, bool force, struct report *report);
 
-/* For whoever finds a tapdisk hung (the agent's detach --force, an operator): the number of the FUSE
- * connection behind a loop device, as in /sys/fs/fuse/connections/N. Answers at once also when the server is stopped. */
-int loop_connection(const char *device, unsigned *ret_connection, struct report *report);
-/* Ends that connection: I/O that hangs fails, and so does all that follows. -ENOENT if it has ended already. */
+/* For whoever finds a tapdisk hung (the agent's detach --force): ends the FUSE connection behind a loop device, so that I/O that
+ * hangs fails, and so does all that follows. Also when the server is stopped. -ENOENT if it has ended already. */
 int loop_connection_abort(const char *device, struct report *report);
 #endif
