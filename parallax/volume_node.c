@@ -77,6 +77,7 @@ static void read_lookup(struct job *j)
 		return;
 	}
 	f->at = 0;
+	f->bounced = false;
 	if (r < 0)
 		job_hold(j), job_put(j, r);
 	job_then(j, r < 0 ? frame_end : read_issue);
@@ -115,6 +116,27 @@ static bool is_partial(const struct volume_frame *f, uint32_t at)
 }
 static unsigned edge_of(const struct volume_frame *f, uint32_t at) { return at == 0 && f->head ? 0 : 1; }
 
+/* A block in more pieces than a frame has iovecs: through memory of our own, alone. */
+static int read_bounced(struct volume_frame *f, const struct pointer *p)
+{
+	if (!f->copy)
+		f->copy = env_alloc_aligned(BLOCK_BYTES);
+	if (!f->copy)
+		return -ENOMEM;
+	f->copy_iov = (struct iovec){ f->copy, BLOCK_BYTES };
+	f->bounced = true;
+	f->bounced_block = f->at++;
+	sources_read(node_sources(f->n), &f->reads[VOLUME_FRAME_READS - 1], p, 1, &f->copy_iov, 1, &f->job);
+	return 0;
+}
+
+static void read_unbounce(struct volume_frame *f)
+{
+	if (f->bounced)
+		iov_scatter(f->io->iov, f->io->iov_count, block_skip(f, f->bounced_block), f->copy, BLOCK_BYTES);
+	f->bounced = false;
+}
+
 /* Starts what can be started at once; f->at goes on. */
 static int read_runs(struct volume_frame *f)
 {
@@ -138,7 +160,7 @@ static int read_runs(struct volume_frame *f)
 						 VOLUME_FRAME_IOVS - iovs)) < 0 && n > 1)
 				n /= 2;
 			if (used < 0)
-				return iovs ? 0 : -EINVAL; /* the iovecs are used up: the next round; one block in > 96 pieces: refused */
+				return iovs ? 0 : read_bounced(f, p); /* the iovecs are used up: the next round */
 			sources_read(node_sources(f->n), &f->reads[reads++], p, n, f->iovs + iovs, used, &f->job);
 			iovs += used;
 		}
@@ -160,6 +182,8 @@ static void read_copy_edges(struct volume_frame *f)
 static void read_issue(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
+	if (j->status == 0)
+		read_unbounce(f);
 	int r = j->status ? 0 : read_runs(f);
 	if (r < 0)
 		job_hold(j), job_put(j, r);
@@ -169,8 +193,10 @@ static void read_issue(struct job *j)
 static void read_check(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
-	if (j->status == 0)
+	if (j->status == 0) {
+		read_unbounce(f);
 		read_copy_edges(f);
+	}
 	/* A block overwritten meanwhile may be gone: what is there now counts. One that stays unreadable is EIO. */
 	if (j->status && j->status != -ENOMEM && f->attempts++ == 0) {
 		j->status = 0;

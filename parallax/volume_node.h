@@ -32,7 +32,9 @@ struct volume_frame {
 	struct volume_write writes[3];
 	unsigned write_count;
 	uint64_t cleared;
-	void *copy;
+	void *copy;                     /* of what is written from memory that can't be sent as it is; or of one block read */
+	bool bounced;
+	uint32_t bounced_block;
 	struct iovec copy_iov;
 	struct volume_flush flush;
 };
