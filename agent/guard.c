@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,18 +33,31 @@ static void miss(struct report *note, const char *what, const char *cure)
 	snprintf(note->text, sizeof note->text, "%.350s%s%s: %s (%s)", before, before[0] ? "; " : "", what, strerror(errno), cure);
 }
 
+/* Lazily locked memory still counts against RLIMIT_MEMLOCK when it is mapped: under a limit, locking would make allocations fail
+ * that are all right without it. So much has to go, which is more than a tapdisk needs. */
+#define ROOM_BYTES (UINT64_C(2) << 30)
+
+static bool room_to_lock(void)
+{
+	void *p = mmap(NULL, ROOM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	munmap(p, ROOM_BYTES);
+	return true;
+}
+
 /* What is mapped now becomes resident. What comes later is locked when first touched: populating
  * each thread's whole stack would cost more than it guards. */
 static void guard_memory(struct report *note)
 {
-	if (mlockall(MCL_CURRENT) == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
+	if (mlockall(MCL_CURRENT) == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 && room_to_lock())
 		return;
 	int e = errno;
 	char cure[96];
 	struct rlimit limit = { 0 };
 	getrlimit(RLIMIT_MEMLOCK, &limit);
 	munlockall();
-	snprintf(cure, sizeof cure, "needs CAP_IPC_LOCK or more than RLIMIT_MEMLOCK's %llu bytes", (unsigned long long)limit.rlim_cur);
+	snprintf(cure, sizeof cure, "needs CAP_IPC_LOCK, or RLIMIT_MEMLOCK above 2G; it is %llu bytes", (unsigned long long)limit.rlim_cur);
 	errno = e;
 	miss(note, "memory is not locked", cure);
 }

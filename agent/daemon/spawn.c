@@ -67,7 +67,7 @@ int spawn_daemon(char *const *argv, const char *log, pid_t *ret_pid, int *ret_re
 		close(high);
 	if (r < 0) {
 		close(fds[0]);
-		return report_set(report, r, "%s could not be started: %s", argv[0], strerror(-r));
+		return report_set(report, r, "%s could not be started: %s (may you run it, and write its log %s?)", argv[0], strerror(-r), log);
 	}
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
 	*ret_ready = fds[0];
