@@ -37,14 +37,26 @@ static int directory_of(struct cli *c, const char *file, char ret[PATHS_MAX])
 	return 0;
 }
 
+/* A FILE whose name has characters of the language: the word is a path to something that is there, so it is no expression. */
+static char *word_text(const char *word)
+{
+	size_t max = 4 * strlen(word) + 3; /* \xNN for each, quotes, NUL */
+	if (!strchr(word, '/') || !graph_must_quote(word, /* element= */ true) || access(word, F_OK) < 0)
+		return strdup(word);
+	char *text = malloc(max);
+	if (text)
+		graph_quote(word, text, max);
+	return text;
+}
+
 int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret_text, size_t *ret_length,
 		   char ret_directory[PATHS_MAX])
 {
 	if (!file && ends_in_graph(word))
 		file = word;
 	if (!file) {
-		*ret_length = strlen(word);
-		*ret_text = strdup(word);
+		*ret_text = word_text(word);
+		*ret_length = *ret_text ? strlen(*ret_text) : 0;
 		return *ret_text ? working_directory(c, ret_directory) : -ENOMEM;
 	}
 	int r = directory_of(c, file, ret_directory);

@@ -66,6 +66,13 @@ refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 192.0.2.1:10809
 printf 'a = ram(1M)\nexport a as nbd\n' >"$dir/one.graph"
 refused 1 'own exports' aquifer attach --graph "$dir/one.graph" --name y
 refused 1 'exports of its own' aquifer attach "$dir/one.graph" --as nbd
+# A file's name may have characters of the language.
+for odd in 'we ird,(x)"q.img' 'a:b.img'; do
+	truncate -s 1M "$dir/$odd"
+	aquifer attach "$dir/$odd" --name odd --as nbd >/dev/null || fail "attach '$odd'"
+	[ "$(aquifer graph check "$(field odd graph)")" = "$(field odd graph)" ] || fail "'$odd' doesn't go round: $(field odd graph)"
+	aquifer detach odd
+done
 refused 1 'no device' aquifer detach nobody
 refused 1 'no device' aquifer detach /dev/loop9999
 refused 1 'no device' aquifer show nobody
