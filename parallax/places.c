@@ -198,8 +198,6 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 	struct segment_dir_options options = { 0 };
 	volume_path(p, volume, path);
 	int r = segment_dir_open(p->env, path, p->catalog, &options, &s, report);
-	if (r == -ENOENT)
-		return 0;
 	if (r == 0) {
 		meta_key_server(&s->id, key);
 		segment_server_close(s);
@@ -216,7 +214,7 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 	} else if (r == -EBUSY) {
 		return r;
 	}
-	r = remove_tree(p->env, path, 0); /* also a damaged one */
+	r = remove_tree(p->env, path, 0); /* also a damaged one, and what an interrupted removal left */
 	return r < 0 ? report_set(report, r, "%s can't be removed: %s", path, errno_text(r)) : 0;
 }
 
