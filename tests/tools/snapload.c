@@ -64,7 +64,7 @@ static void print_samples(struct samples *s)
 		return;
 	qsort(s->ns, s->count, sizeof *s->ns, by_size);
 	printf("%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %zu\n", s->what, s->ns[s->count / 2] / 1000,
-	       s->ns[MIN(s->count - 1, s->count * 99 / 100)] / 1000, s->ns[s->count - 1] / 1000, s->count);
+	       s->ns[(s->count * 99 + 99) / 100 - 1] / 1000, s->ns[s->count - 1] / 1000, s->count);
 }
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
