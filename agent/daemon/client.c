@@ -26,7 +26,10 @@ int client_connect(struct env *env, const char *directory, const char *socket, c
 		close(fd);
 	if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTCONN)
 		return -ENOTCONN;
-	return r < 0 ? report_set(report, r, "%s/%s: %s", directory, socket, report_text(&why, r)) : 0;
+	if (r == -ETIMEDOUT)
+		return report_set(report, r, "the %s doesn't answer, it may be stopped or hang: %s (%s)", service, report_text(&why, r),
+				  strcmp(service, "agent") == 0 ? "kill -9 it; devices stay" : "detach --force ends it");
+	return r < 0 ? report_set(report, r, "the %s can't be reached: %s", service, report_text(&why, r)) : 0;
 }
 
 int client_agent(struct env *env, const char *root, bool start, struct rpc_client **ret_client, struct report *report)
