@@ -369,7 +369,7 @@ void log_pump(struct volume *v)
 			fiber_cond_wake(&l->changed);
 			break;
 		}
-		if (l->flying_count > 0 && !PLANTED(log_pipeline_segments))
+		if (l->flying_count > 0 && !PLANTED(log_no_chain))
 			break; /* R11 */
 		if (!turn_segment(v))
 			break;

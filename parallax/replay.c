@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/volume_private.h"
 
 enum { WINDOW_BLOCKS = 64 };
@@ -61,7 +62,7 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 	while (r == 0 && block < p->length[index]) {
 		struct record rec;
 		r = record_read(p, &in, block, p->length[index], &rec);
-		bool follows = r == 0 && rec.seq == p->seq + 1 && rec.prev == p->crc;
+		bool follows = r == 0 && ((rec.seq == p->seq + 1 && rec.prev == p->crc) || (first && PLANTED(log_no_chain)));
 		if ((r == 0 || r == -EBADMSG) && !follows) {
 			if (first && p->chosen[index]) { /* R17.3: not the log's continuation */
 				p->length[index] = 1;
