@@ -102,7 +102,7 @@ static int mend_publish(struct volume *v, struct publication *p)
 {
 	publish_begin(v, p);
 	int r = settle_all(v);
-	uint32_t before = 0;
+	uint32_t before = UINT32_MAX;
 	if (r == 0) {
 		unsigned ahead = cut_all(v, &p->log);
 		before = p->log.segment_count;
@@ -111,12 +111,15 @@ static int mend_publish(struct volume *v, struct publication *p)
 			r = 0;
 	}
 	if (r < 0) {
+		log_forget_created(v, &p->log, before);
 		publish_abort(p);
 		return r;
 	}
 	r = publish_commit(p);
-	if (r < 0)
+	if (r < 0) {
+		log_forget_created(v, &p->log, before);
 		return r;
+	}
 	struct link old;
 	link_init(&old);
 	take_old(v, &old);

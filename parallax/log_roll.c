@@ -76,6 +76,14 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 	return r;
 }
 
+void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept)
+{
+	for (uint32_t i = kept; i < log->segment_count && !v->failed; i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = log->segments[i].id, .epoch = v->epoch };
+		segment_wait(v->server, &io);
+	}
+}
+
 int log_segment_listed(struct volume *v, const struct meta_segment *meta)
 {
 	int r = space_add_segment(&v->space, meta->id, meta->size_blocks);
@@ -139,6 +147,7 @@ static int roll(struct volume *v)
 	r = create_ahead(v, &p->log);
 	bool full = r == -ENOSPC, anything = done || p->log.segment_count > before;
 	if (v->log.mending || (r < 0 && !(full && anything))) {
+		log_forget_created(v, &p->log, before);
 		publish_abort(p);
 		free(p);
 		return r;
@@ -147,6 +156,8 @@ static int roll(struct volume *v)
 		log_record_cut(&p->log, done);
 	struct meta_log *log = &p->log;
 	r = publish_commit(p);
+	if (r < 0)
+		log_forget_created(v, log, before);
 	for (uint32_t i = before; r == 0 && i < log->segment_count; i++)
 		r = log_segment_listed(v, &log->segments[i]);
 	free(p);

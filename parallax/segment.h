@@ -111,6 +111,8 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 /* FIBER. Calls `entry` for each copy in the directory, by id. */
 int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
 		     const struct segment_io *stat), void *arg);
+/* FIBER. The same with the ids alone, without looking into the copies. */
+int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
 
 /* FIBER. A client of an aquifer-server. Reconnects by itself; operations fail with -ENOTCONN or
  * -ETIMEDOUT after `deadline_ns`. */

@@ -450,3 +450,13 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 	free(list.ids);
 	return r;
 }
+
+int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg)
+{
+	struct id_list list = { 0 };
+	int r = dir_ids(dir_of(s), &list);
+	for (size_t i = 0; r == 0 && i < list.count; i++)
+		r = entry(arg, list.ids[i]);
+	free(list.ids);
+	return r;
+}

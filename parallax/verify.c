@@ -87,6 +87,35 @@ static int compare(struct verify *y, struct report *report)
 	return 0;
 }
 
+struct directory {
+	struct volume *v;
+	uint64_t orphan;
+};
+
+static int find_orphan(void *arg, uint64_t segment)
+{
+	struct directory *d = arg;
+	struct volume *v = d->v;
+	bool known = segment > v->meta.last_id || space_find(&v->space, segment);
+	for (unsigned i = 0; i < v->freed_count; i++)
+		known |= v->freed[i] == segment; /* it is going */
+	d->orphan = known ? d->orphan : segment;
+	return 0;
+}
+
+/* I14: what is in an embedded volume's directory is in its table. */
+static int check_directory(struct volume *v, struct report *report)
+{
+	struct directory d = { .v = v };
+	uint64_t generation = v->meta.generation;
+	if (!v->meta.embedded)
+		return 0;
+	int r = segment_dir_ids(v->server, find_orphan, &d);
+	if (r == 0 && v->meta.generation != generation)
+		r = -EAGAIN;
+	return r == 0 && d.orphan ? report_set(report, -EUCLEAN, "segment %llu is nobody's", (unsigned long long)d.orphan) : r;
+}
+
 int volume_verify_space(struct volume *v, struct report *report)
 {
 	struct verify y = { .v = v };
@@ -116,6 +145,8 @@ int volume_verify_space(struct volume *v, struct report *report)
 		r = -EAGAIN;
 	if (r == 0)
 		r = compare(&y, report);
+	if (r == 0)
+		r = check_directory(v, report);
 	for (uint32_t i = 0; i < segments; i++)
 		free(y.seen[i]);
 	free(y.seen);

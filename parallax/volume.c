@@ -123,8 +123,10 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
 			return report_set(report, r, "its owner record can't be read: %s", errno_text(r));
 		if (r == 0 || r == -ENOENT) {
-			if (!mine.epoch)
+			if (!mine.epoch) {
 				mine.epoch = now.epoch + 1;
+				v->taken_over = r == 0 && now.state != OWNER_FREE;
+			}
 			if (r == 0 && now.epoch >= mine.epoch)
 				return held(&now, report); /* somebody was faster */
 			struct catalog_txn *t = malloc(sizeof *t);

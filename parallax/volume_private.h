@@ -136,6 +136,7 @@ struct volume {
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
 	bool closing;
+	bool taken_over;                /* whoever had it before hadn't closed it */
 	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
 	/* applying */
 	struct {
@@ -204,6 +205,8 @@ int log_roll_start(struct volume *v);
 /* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
  * then guest data is refused from now on. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
+/* FIBER. What was created for `log` beyond the first `kept` isn't listed after all: deleted. */
+void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
 void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */
@@ -227,6 +230,8 @@ void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
+/* orphans.c: FIBER. Deletes what a dead owner of an embedded volume left in its directory. */
+void orphans_delete(struct volume *v);
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */
 int recover(struct volume *v, bool accept_flushed, struct report *report);
 /* replay.c: FIBER. Walks the log's records from `from` on, in order, through the segments of v->meta; `length` gives how far

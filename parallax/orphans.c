@@ -1,0 +1,40 @@
+/* Copies that nobody will ever ask for: an owner that died had made them and not listed them yet, or had dropped them
+ * from its table and not deleted them yet. The evidence (R31): the id is not above last_id, so it can't be listed any more
+ * (R1), and neither the table nor the log has it. Only for embedded volumes: there the directory is this volume's alone. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+enum { ORPHANS_MAX = 1024 };
+
+struct orphans {
+	struct volume *v;
+	uint64_t ids[ORPHANS_MAX];
+	unsigned count;
+};
+
+static int note(void *arg, uint64_t segment)
+{
+	struct orphans *o = arg;
+	if (segment <= o->v->meta.last_id && !space_find(&o->v->space, segment) && o->count < ORPHANS_MAX)
+		o->ids[o->count++] = segment;
+	return 0;
+}
+
+void orphans_delete(struct volume *v)
+{
+	struct orphans *o = malloc(sizeof *o);
+	if (!o)
+		return;
+	o->v = v;
+	o->count = 0;
+	int r = segment_dir_ids(v->server, note, o);
+	for (unsigned i = 0; r == 0 && i < o->count; i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = o->ids[i], .epoch = v->epoch };
+		r = segment_wait(v->server, &io); /* what can't be deleted now is found again */
+		v->counters.segments_freed += r == 0;
+	}
+	free(o);
+}
