@@ -62,14 +62,14 @@ static int open_remote(void *arg, const uuid *server, struct segment_server **re
 	return r < 0 ? report_set(report, r, "the server that holds it doesn't answer: %s (start it, then try again)", report_text(&why, r)) : 0;
 }
 
-static int open_lock(struct places *p, const char *name, bool exclusive, struct file **ret)
+static int open_lock(struct places *p, const char *name, bool create, bool exclusive, struct file **ret)
 {
 	char path[PATH_BYTES + 64];
 	snprintf(path, sizeof path, "%s/locks", p->dir);
-	int r = env_mkdir(p->env, path);
+	int r = create ? env_mkdir(p->env, path) : 0;
 	snprintf(path, sizeof path, "%s/locks/%s", p->dir, name);
 	if (r == 0)
-		r = file_open(p->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE, ret);
+		r = file_open(p->env, path, FILE_OPEN_WRITE | (create ? FILE_OPEN_CREATE : 0), ret);
 	if (r < 0)
 		return r;
 	r = file_lock(*ret, exclusive);
@@ -84,7 +84,7 @@ static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct rep
 {
 	char name[32];
 	snprintf(name, sizeof name, "%016" PRIx64, volume);
-	int r = open_lock(self(arg), name, /* exclusive= */ true, ret);
+	int r = open_lock(self(arg), name, /* create= */ true, /* exclusive= */ true, ret);
 	return r < 0 ? report_set(report, r, "%s/locks/%s: %s", self(arg)->dir, name, errno_text(r)) : 0;
 }
 
@@ -92,7 +92,7 @@ int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, s
 {
 	char name[48];
 	snprintf(name, sizeof name, "%016" PRIx64 "-%016" PRIx64, volume, mark_seq);
-	return open_lock(p, name, /* exclusive= */ false, ret_file);
+	return open_lock(p, name, /* create= */ true, /* exclusive= */ false, ret_file);
 }
 
 static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
@@ -101,7 +101,9 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 	char name[48], path[PATH_BYTES + 64];
 	struct file *f = NULL;
 	snprintf(name, sizeof name, "%016" PRIx64 "-%016" PRIx64, volume, mark_seq);
-	int r = open_lock(p, name, /* exclusive= */ true, &f);
+	int r = open_lock(p, name, /* create= */ false, /* exclusive= */ true, &f);
+	if (r == -ENOENT)
+		return 0; /* nobody ever did; making the file would need space */
 	if (r == 0) {
 		snprintf(path, sizeof path, "%s/locks/%s", p->dir, name);
 		env_unlink(p->env, path);

@@ -387,6 +387,9 @@ static int delete_segments(struct volume *v, bool needed)
 
 int volume_destroy(struct volume *v)
 {
+	/* so that nothing is replayed into a map that is gone, if this is interrupted and it is opened again */
+	if (!v->failed)
+		checkpoint_run(v);
 	int r = v->failed ? v->failed : delete_segments(v, /* needed= */ false);
 	if (r == 0)
 		r = delete_segments(v, /* needed= */ true);
