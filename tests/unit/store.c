@@ -44,7 +44,6 @@ static struct rig rig_make(void)
 {
 	struct rig r = { .dir = "/tmp/aqstore.XXXXXX", .random = 1 };
 	cr_assert(mkdtemp(r.dir));
-	blktest_root = r.dir;
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	return r;
 }
@@ -61,6 +60,7 @@ static void rig_test(int (*body)(struct rig *r))
 {
 	struct rig r = rig_make();
 	r.body = body;
+	blktest_root = r.dir;
 	cr_assert_eq(env_linux_run_fiber(r.env, rig_run, &r), 0);
 	rig_free(&r);
 }
