@@ -3,7 +3,7 @@
 # bytes and of 4096; and everything is still there after a detach. LONG=1: a minute each.
 . "$(dirname "$0")/lib/loop"
 begin blkdiscard
-run=3
+run=2
 [ "$LONG" = 1 ] && run=60
 
 truncate -s 192M "$work/a.img"
