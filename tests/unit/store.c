@@ -32,6 +32,7 @@ struct rig {
 static int rig_run(void *arg)
 {
 	struct rig *r = arg;
+	blktest_root = r->dir;
 	struct store_options o = { .root = r->dir, .create = true };
 	int e = store_open(r->env, &o, &r->store, &r->report);
 	cr_assert_eq(e, 0, "%s", r->report.text);
