@@ -28,6 +28,8 @@ static uint64_t clock_ns(clockid_t id)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+uint64_t env_linux_clock_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+
 static uint64_t env_linux_now_ns(struct env *env) { return env_linux_of(env)->now_ns; }
 
 static uint64_t env_linux_wall_ns(struct env *env)
@@ -155,7 +157,7 @@ static int turn_wait(struct env_linux *el, struct epoll_event *events, bool slee
 	uint64_t wait_ns = 0;
 	bool forever = sleep && el->timer_count == 0;
 	if (sleep && el->timer_count) {
-		uint64_t now_ns = clock_ns(CLOCK_MONOTONIC), due_ns = el->timers[0]->due_ns;
+		uint64_t now_ns = env_linux_clock_ns(), due_ns = el->timers[0]->due_ns;
 		wait_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 	}
 	if (!el->no_pwait2) {
@@ -177,7 +179,7 @@ static void turn(struct env_linux *el, const bool *stop)
 	for (unsigned i = 0; i < ROUNDS_PER_TURN && more; i++)
 		more = turn_round(el);
 	int n = turn_wait(el, events, /* sleep= */ !more && !*stop);
-	el->now_ns = clock_ns(CLOCK_MONOTONIC);
+	el->now_ns = env_linux_clock_ns();
 	for (int i = 0; i < n; i++) /* n < 0: a signal, or nothing that the next turn won't see again */
 		event_handle(el, &events[i]);
 	env_linux_timers_run(el);
@@ -186,7 +188,7 @@ static void turn(struct env_linux *el, const bool *stop)
 void env_linux_run(struct env *env, const bool *stop)
 {
 	struct env_linux *el = env_linux_of(env);
-	el->now_ns = clock_ns(CLOCK_MONOTONIC);
+	el->now_ns = env_linux_clock_ns();
 	while (!*stop)
 		turn(el, stop);
 }
@@ -270,7 +272,7 @@ int env_linux_create(unsigned threads, struct env **ret_env)
 	el->env.ops = &env_linux_ops;
 	loop_init(&el->env.loop, &el->env);
 	link_init(&el->dirty_streams);
-	el->now_ns = clock_ns(CLOCK_MONOTONIC);
+	el->now_ns = env_linux_clock_ns();
 	el->send_iov = calloc(IOV_LIMIT, sizeof *el->send_iov);
 	if (!el->send_iov)
 		goto err_after_env;

@@ -93,6 +93,7 @@ struct env_linux {
 static inline struct env_linux *env_linux_of(struct env *env) { return (struct env_linux *)env; }
 
 /* env_linux.c */
+uint64_t env_linux_clock_ns(void); /* monotonic, read anew */
 int env_linux_watch(struct env_linux *el, int fd, uint32_t events, struct source *source);
 
 /* env_linux_timer.c */
@@ -119,7 +120,8 @@ struct file_linux {
 	int fd;
 	uint32_t io_align, memory_align; /* bytes; see struct file_info */
 	bool direct, is_block_device, writable;
-	bool no_nowait; /* the file system has no RWF_NOWAIT */
+	bool no_nowait_read, no_nowait_write; /* the file system has no RWF_NOWAIT */
+	uint64_t slow_until_ns; /* buffered writes are the workers' until then */
 	unsigned in_flight;
 };
 static inline struct file_linux *file_linux_of(struct file *f) { return (struct file_linux *)f; }

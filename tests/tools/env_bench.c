@@ -1,7 +1,9 @@
 /* How much the real env costs: a server that answers 4 KiB reads or writes of a file over a
  * unix socket, with nothing but the env in it, and a client that keeps DEPTH requests open.
  *
- *     env_bench FILE r|w DEPTH SECONDS [buffered]
+ *     env_bench FILE r|w DEPTH SECONDS [buffered|odd]
+ *
+ * odd: memory that O_DIRECT doesn't take, so that workers do all of it.
  *
  * Prints requests per second and the server's CPU per 1000 requests: what an export and a
  * graph can come near, and not beat. FILE must exist; `w` overwrites it. */
@@ -26,7 +28,7 @@
 
 struct config {
 	const char *path, *address;
-	bool write, buffered;
+	bool write, buffered, odd;
 	unsigned depth;
 	double seconds;
 };
@@ -148,7 +150,7 @@ static void serve(const struct config *config)
 		die("server", r);
 	for (unsigned i = 0; i < DEPTH_MAX; i++) {
 		struct request *q = calloc(1, sizeof *q);
-		q->block = env_alloc_aligned(BLOCK);
+		q->block = (char *)env_alloc_aligned(2 * BLOCK) + (config->odd ? 8 : 0);
 		q->server = &s;
 		q->next = s.free;
 		s.free = q;
@@ -216,12 +218,13 @@ int main(int argc, char **argv)
 {
 	char address[64], directory[] = "/tmp/env_bench-XXXXXX";
 	if (argc < 5 || !mkdtemp(directory)) {
-		fprintf(stderr, "usage: env_bench FILE r|w DEPTH SECONDS [buffered]\n");
+		fprintf(stderr, "usage: env_bench FILE r|w DEPTH SECONDS [buffered|odd]\n");
 		return 2;
 	}
 	snprintf(address, sizeof address, "unix:%s/s", directory);
-	struct config c = { .path = argv[1], .address = address, .write = argv[2][0] == 'w', .buffered = argc > 5,
-			    .depth = (unsigned)atoi(argv[3]), .seconds = atof(argv[4]) };
+	const char *how = argc > 5 ? argv[5] : "direct";
+	struct config c = { .path = argv[1], .address = address, .write = argv[2][0] == 'w', .buffered = strcmp(how, "buffered") == 0,
+			    .odd = strcmp(how, "odd") == 0, .depth = (unsigned)atoi(argv[3]), .seconds = atof(argv[4]) };
 	FILE *f = fopen(c.path, "r");
 	if (!f || fseeko(f, 0, SEEK_END) < 0)
 		die(c.path, -errno);
@@ -239,7 +242,7 @@ int main(int argc, char **argv)
 	wait4(pid, &status, 0, &u);
 	rmdir(directory);
 	double cpu = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-	printf("%s depth %u%s: %.0f/s, %.2f ms of the server's CPU per 1000\n", c.write ? "write" : "read", c.depth,
-	       c.buffered ? " buffered" : "", (double)answered / c.seconds, cpu * 1e6 / (double)answered);
+	printf("%s depth %u %s: %.0f/s, %.2f ms of the server's CPU per 1000\n", c.write ? "write" : "read", c.depth,
+	       how, (double)answered / c.seconds, cpu * 1e6 / (double)answered);
 	return status != 0;
 }
