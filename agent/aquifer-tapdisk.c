@@ -23,6 +23,7 @@ struct arguments {
 	struct plan_how how;
 	struct tapdisk_options options;
 	struct report report;
+	bool usage; /* what failed is how it was called */
 	struct env *env;
 };
 
@@ -129,14 +130,25 @@ static int run(void *arg)
 	return tapdisk_run(a->env, &a->options, &a->report);
 }
 
-static int usage_failed(const struct arguments *a)
+static int start_failed(const struct arguments *a)
 {
 	ready_bad(a->options.ready_fd, -EINVAL, a->report.text);
-	fprintf(stderr, "aquifer-tapdisk: start failed: %s (see aquifer-tapdisk --help)\n", a->report.text);
-	return 2;
+	fprintf(stderr, "aquifer-tapdisk: start failed: %s%s\n", a->report.text, a->usage ? " (see aquifer-tapdisk --help)" : "");
+	return a->usage ? 2 : 1;
 }
 
-/* The graph's text and its plan, before any work: all that is wrong with them is wrong usage. */
+static int check_graph(const char *text, size_t length, struct report *report)
+{
+	struct graph *g = NULL;
+	int r = graph_parse(text, length, &g, report);
+	if (r == 0)
+		r = graph_check(g, NULL, report);
+	graph_free(g);
+	return r;
+}
+
+/* The graph's text and its plan, before any work. What is wrong in the text is a failure, as it is for `aquifer attach`;
+ * what doesn't go with it on the command line is wrong usage. */
 static int make_plan(struct arguments *a, struct plan *ret_plan)
 {
 	char *text = NULL, here[PATHS_MAX];
@@ -144,25 +156,30 @@ static int make_plan(struct arguments *a, struct plan *ret_plan)
 	int r = 0;
 	if (!a->graph == !a->graph_file)
 		return report_set(&a->report, -EINVAL, a->graph ? "both a graph and a graph file" : "the graph is missing");
+	a->usage = false;
 	if (a->graph_file && (r = state_file_read(a->graph_file, GRAPH_TEXT_MAX, &text, &length)) < 0)
 		return report_set(&a->report, r, "the graph file %s: %s", a->graph_file, strerror(-r));
 	a->how.exports = a->exports;
 	a->how.directory = getcwd(here, sizeof here);
-	r = plan_make(text ? text : a->graph, length, &a->how, ret_plan, &a->report);
+	r = check_graph(text ? text : a->graph, length, &a->report);
+	if (r == 0) {
+		a->usage = true;
+		r = plan_make(text ? text : a->graph, length, &a->how, ret_plan, &a->report);
+	}
 	free(text);
 	return r;
 }
 
 int main(int argc, char **argv)
 {
-	static struct arguments a = { .options.ready_fd = -1 };
+	static struct arguments a = { .options.ready_fd = -1, .usage = true };
 	static char root[PATHS_MAX], speaker[80];
 	static struct plan plan;
 	struct report note = { 0 };
 	if (args_parse(&argp, argc, argv, &a, &a.report) < 0 || make_plan(&a, &plan) < 0)
-		return usage_failed(&a);
+		return start_failed(&a);
 	if (paths_resolve_root(a.root ? a.root : getenv("AQUIFER_ROOT"), root, &a.report) < 0)
-		return usage_failed(&a);
+		return start_failed(&a);
 	process_signals_block();
 	process_raise_limits();
 	guard_process(&note);

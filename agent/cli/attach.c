@@ -42,6 +42,9 @@ static int check_options(struct cli *c)
 		return cli_usage(c, "there is no export '%s' for --as: there are %s", as, plan_export_names(names));
 	if (cli_flag(c, CLI_LISTEN) && (!as || strcmp(as, "nbd")))
 		return cli_usage(c, "--listen goes with --as nbd only");
+	struct report why = { 0 };
+	if (cli_flag(c, CLI_LISTEN) && plan_check_listen(cli_option(c, CLI_LISTEN), &why) < 0)
+		return cli_usage(c, "%s", why.text);
 	if (cli_flag(c, CLI_NAME))
 		return cli_name(c, "device", cli_option(c, CLI_NAME));
 	return 0;

@@ -61,6 +61,19 @@ int cli_size(struct cli *c, const char *text, uint64_t *ret_bytes)
 	return 0;
 }
 
+int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes)
+{
+	char most[24];
+	int r = cli_size(c, text, ret_bytes);
+	if (r < 0)
+		return r;
+	if (*ret_bytes == 0 || *ret_bytes % unit)
+		return cli_usage(c, "the size %s is not a positive multiple of %u", text, (unsigned)unit);
+	if (*ret_bytes > max)
+		return cli_usage(c, "the size %s is too large: the most is %s", text, format_size(max, most));
+	return 0;
+}
+
 int cli_name(struct cli *c, const char *what, const char *name)
 {
 	if (name_valid(name))
@@ -148,6 +161,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct cli *c = state->input;
 	if (key >= CLI_ROOT && key < CLI_OPTION_END) {
+		if (arg && !arg[0] && key != CLI_ROOT) /* no root is the usual one */
+			return cli_usage(c, "an option's value is empty"), EINVAL;
 		c->option[key - CLI_ROOT] = arg ? arg : "";
 		return 0;
 	}
@@ -169,6 +184,9 @@ static int check_count(struct cli *c)
 		return cli_usage(c, "an argument is missing: aquifer %s %s", k->words, k->args);
 	if (c->arg_count > k->args_max)
 		return cli_usage(c, "unexpected argument '%s'", c->arg[k->args_max]);
+	for (int i = 0; i < c->arg_count; i++)
+		if (!c->arg[i][0])
+			return cli_usage(c, "an argument is empty: aquifer %s %s", k->words, k->args);
 	return 0;
 }
 

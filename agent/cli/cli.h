@@ -6,7 +6,8 @@
  *
  *     aquifer: WHAT failed: WHY (what to do)
  *
- * Exit status: 0, 1 for a failure, 2 for wrong usage. */
+ * Exit status: 0, 1 for a failure, 2 for wrong usage: what the words alone show to be wrong, whatever is on the disk. A graph's
+ * text is no such word: what is wrong in it is a failure, as in a file. */
 #ifndef AQ_CLI_H
 #define AQ_CLI_H
 #include <argp.h>
@@ -81,7 +82,10 @@ int cli_parse(struct cli *c, int argc, char **argv);
 int cli_usage(struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Usage errors: a name that can't be one, a size that is none. */
 int cli_name(struct cli *c, const char *what, const char *name);
+int cli_point_name(struct cli *c, const char *text); /* VOLUME or VOLUME@SNAP */
 int cli_size(struct cli *c, const char *text, uint64_t *ret_bytes);
+/* The same of a size that is a positive multiple of `unit` and at most `max`, both in bytes. */
+int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes);
 /* The whole program. */
 int cli_main(int argc, char **argv);
 

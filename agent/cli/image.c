@@ -15,11 +15,9 @@ int cli_image_create(struct cli *c)
 	snprintf(c->what, sizeof c->what, "image create %s", c->arg[1]);
 	int r = transfer_format(c, c->arg[0], &driver);
 	if (r == 0)
-		r = cli_size(c, c->arg[2], &size);
+		r = cli_size_of(c, c->arg[2], 512, INT64_MAX / 512 * 512, &size);
 	if (r < 0)
 		return r;
-	if (size == 0 || size % 512)
-		return report_set(&c->report, -EINVAL, "the size %s is not a positive multiple of 512", c->arg[2]);
 	return driver->create(c->env, c->arg[1], size, cli_option(c, CLI_BACKING), &c->report);
 }
 

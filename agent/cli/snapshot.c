@@ -26,6 +26,8 @@ static int check_point(struct cli *c, const char *text)
 	return strchr(text, '@') ? check_snapshot(c, text) : cli_name(c, "volume", text);
 }
 
+int cli_point_name(struct cli *c, const char *text) { return check_point(c, text); }
+
 int cli_snapshot_create(struct cli *c)
 {
 	struct store *s;

@@ -26,12 +26,7 @@ static int number_option(struct cli *c, enum cli_option key, const char *name, u
 
 static int volume_size(struct cli *c, const char *text, uint64_t *ret_bytes)
 {
-	int r = cli_size(c, text, ret_bytes);
-	if (r < 0)
-		return r;
-	if (*ret_bytes == 0 || *ret_bytes % 4096)
-		return report_set(&c->report, -EINVAL, "the size %s is not a positive multiple of 4096", text);
-	return 0;
+	return cli_size_of(c, text, 4096, STORE_VOLUME_BYTES_MAX, ret_bytes);
 }
 
 int cli_volume_create(struct cli *c)
@@ -123,8 +118,8 @@ int cli_volume_show(struct cli *c)
 {
 	struct store_volume v;
 	struct store *s;
-	int r = cli_store_open(c, false, &s);
-	if (r < 0)
+	int r;
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	r = cli_store_close(c, s, store_volume_show(s, c->arg[0], &v, &c->report));
 	if (r < 0)
@@ -160,8 +155,8 @@ int cli_volume_set(struct cli *c)
 	memcpy(key, c->arg[1], n);
 	key[n] = 0;
 	struct store *s;
-	int r = cli_store_open(c, false, &s);
-	if (r < 0)
+	int r;
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_set(s, c->arg[0], key, equals + 1, &c->report));
 }
@@ -171,7 +166,7 @@ int cli_volume_resize(struct cli *c)
 	uint64_t size;
 	struct store *s;
 	int r;
-	if ((r = volume_size(c, c->arg[1], &size)) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = volume_size(c, c->arg[1], &size)) < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_resize(s, c->arg[0], size, cli_flag(c, CLI_FORCE), &c->report));
 }
@@ -180,7 +175,8 @@ int cli_volume_rename(struct cli *c)
 {
 	struct store *s;
 	int r;
-	if ((r = cli_name(c, "volume", c->arg[1])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = cli_name(c, "volume", c->arg[1])) < 0 ||
+	    (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_rename(s, c->arg[0], c->arg[1], &c->report));
 }
@@ -188,8 +184,8 @@ int cli_volume_rename(struct cli *c)
 int cli_volume_delete(struct cli *c)
 {
 	struct store *s;
-	int r = cli_store_open(c, false, &s);
-	if (r < 0)
+	int r;
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_delete(s, c->arg[0], cli_flag(c, CLI_WITH_SNAPSHOTS), &c->report));
 }
@@ -236,5 +232,6 @@ int cli_volume_import(struct cli *c)
 
 int cli_volume_export(struct cli *c)
 {
-	return transfer_to_file(c, c->arg[0], c->arg[1]);
+	int r = cli_point_name(c, c->arg[0]);
+	return r < 0 ? r : transfer_to_file(c, c->arg[0], c->arg[1]);
 }

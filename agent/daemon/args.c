@@ -30,7 +30,7 @@ static int say_why(const struct argp_option *options, int argc, char **argv, str
 		size_t n = strcspn(w + 2, "=");
 		const struct argp_option *o = w[1] == '-' ? find(options, w + 2, n) : NULL;
 		if (!o)
-			return report_set(report, -EINVAL, "unknown option %s", w);
+			return report_set(report, -EINVAL, "unknown option %s%s", w, w[1] >= '0' && w[1] <= '9' ? " (there are no negative sizes)" : "");
 		if (!o->arg && w[2 + n])
 			return report_set(report, -EINVAL, "option --%s takes no value", o->name);
 		if (o->arg && !w[2 + n] && ++i == argc)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/option.h"
@@ -31,14 +32,18 @@ static int put_text(char *to, size_t room, const char *prefix, const char *text,
 	return 0;
 }
 
-/* HOST:PORT, the port a number; an IPv6 host in brackets; or PORT alone, on the loopback. */
-static int check_listen(const char *listen, struct report *report)
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	return digits > 0 && digits <= 5 && !text[digits] && atoi(text) <= 65535;
+}
+
+int plan_check_listen(const char *listen, struct report *report)
 {
 	const char *colon = strrchr(listen, ':');
-	if (!colon && listen[0] && strspn(listen, "0123456789") == strlen(listen) && strlen(listen) <= 5)
+	if (!colon && is_port(listen))
 		return 0;
-	size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
-	if (!colon || colon == listen || digits == 0 || digits > 5 || colon[1 + digits] ||
+	if (!colon || colon == listen || !is_port(colon + 1) ||
 	    (memchr(listen, ':', (size_t)(colon - listen)) && listen[0] != '['))
 		return report_set(report, -EINVAL, "'%s' is not ADDR:PORT (for example 127.0.0.1:10809)", listen);
 	return 0;
@@ -49,7 +54,7 @@ static int set_listen(struct plan_device *d, const char *listen, struct report *
 	if (strcmp(d->export->name, "nbd"))
 		return report_set(report, -EINVAL, "the export %s listens on no port (leave out the address, or use nbd)",
 				  d->export->name);
-	int r = check_listen(listen, report);
+	int r = plan_check_listen(listen, report);
 	return r < 0 ? r : put_text(d->address, sizeof d->address, "tcp:", listen, report);
 }
 

@@ -39,10 +39,77 @@ refused 2 'one of' aquifer show a --dot --json
 refused 2 "not a size|is not" aquifer image create raw "$dir/x" 12Q
 refused 2 "too large" aquifer image create raw "$dir/x" 99999999999T
 refused 2 'no image format' aquifer image create floppy "$dir/x" 1M
+for address in nonsense 127.0.0.1 127.0.0.1: 127.0.0.1:99999 :1 127.0.0.1:1x; do
+	refused 2 'not ADDR:PORT' aquifer attach 'ram(1M)' --name x --as nbd --listen $address
+done
+# What can't be a size or a name is wrong usage whatever is in the store; what could be one and isn't there is a failure.
+for size in 0 1 4095 1000; do
+	refused 2 'not a positive multiple of 4096' aquifer volume create w $size
+	refused 2 'not a positive multiple of 4096' aquifer volume resize w $size --force
+	refused 2 'not a positive multiple of 512' aquifer image create raw "$dir/x" $size
+done
+for size in 1.5M 12Q 1MX 0x1000 1e6 K +4096 ' ' ' 1M' 1M,; do
+	refused 2 'not a size' aquifer volume create w "$size"
+	refused 2 'not a size' aquifer volume resize w "$size"
+	refused 2 'not a size' aquifer image create raw "$dir/x" "$size"
+done
+for size in 65T 15E 17E 99999999999999999999; do
+	refused 2 'too large' aquifer volume create w $size
+	refused 2 'too large' aquifer volume resize w $size
+done
+refused 2 'too large' aquifer image create raw "$dir/x" 8E
+for size in -1 -4096; do
+	refused 2 'no negative sizes' aquifer volume create w $size
+	refused 2 'no negative sizes' aquifer volume resize w $size
+	refused 2 'no negative sizes' aquifer image create raw "$dir/x" $size
+done
+for n in 0 -1 17 x 1.5; do
+	refused 2 'not a number from 1 to' aquifer volume create w 1M --replicas=$n
+	refused 2 'not a number from 1 to' aquifer volume create w 1M --min-replicas=$n
+done
+for name in "$long" 'a b' ../x .x -x a/b ä; do
+	refused 2 'name of a volume' aquifer volume create -- "$name" 1M
+	refused 2 'name of a volume' aquifer volume show -- "$name"
+	refused 2 'name of a volume' aquifer volume set -- "$name" a=b
+	refused 2 'name of a volume' aquifer volume resize -- "$name" 1M
+	refused 2 'name of a volume' aquifer volume rename -- "$name" w
+	refused 2 'name of a volume' aquifer volume rename -- w "$name"
+	refused 2 'name of a volume' aquifer volume delete -- "$name"
+	refused 2 'name of a volume' aquifer volume import -- "$dir/good" "$name"
+	refused 2 'name of a volume' aquifer volume export -- "$name" "$dir/x"
+	refused 2 'name of a volume' aquifer snapshot list -- "$name"
+	refused 2 'name of a volume' aquifer clone -- w@s "$name"
+	refused 2 'name of a volume' aquifer diff -- w@s "$name"
+	refused 2 'name of a device' aquifer attach 'ram(1M)' --name="$name"
+	refused 2 'name of a snapshot' aquifer volume export "w@$name" "$dir/x"
+	for command in 'snapshot create' 'snapshot delete' 'snapshot rollback'; do
+		refused 2 'not VOLUME@SNAP' aquifer $command -- "$name"
+		refused 2 'name of a snapshot' aquifer $command "w@$name"
+	done
+	refused 2 'not VOLUME@SNAP' aquifer clone -- "$name" w
+	refused 2 'name of a snapshot' aquifer clone "w@$name" w
+	refused 2 'name of a snapshot' aquifer diff "w@$name" w
+	refused 2 'name of a snapshot' aquifer diff w@s "w@$name"
+done
+refused 2 'not KEY=VALUE' aquifer volume set w key
+for command in 'volume create' 'volume show' 'volume set' 'volume resize' 'volume rename' 'volume delete' 'volume import' 'volume export' \
+	'snapshot create' 'snapshot delete' 'snapshot rollback' clone diff show 'image create' 'image info' 'image check' \
+	'image convert' 'graph check'; do
+	refused 2 'missing' aquifer $command
+	refused 2 'unknown option --frob' aquifer $command a b --frob
+	refused 2 'missing|empty' aquifer $command ''
+done
+refused 2 'empty' aquifer volume create '' 1M
+refused 2 'empty' aquifer image create raw '' 1M
+refused 2 'empty' aquifer image convert "$dir/good" ''
+refused 2 'empty' aquifer attach ''
+refused 2 'empty' aquifer detach ''
+refused 2 'empty' aquifer attach ./x --name ''
+refused 2 'empty' aquifer attach --graph=
+[ ! -e "$AQUIFER_ROOT/var" ] || fail "wrong usage made a store"
 
 # Failures: 1.
 refused 1 'line 1, column' aquifer graph check 'ram('
-refused 1 '' aquifer graph check ''
 refused 1 '' aquifer graph check 'ram(1M) garbage'
 refused 1 '' aquifer graph check 'nosuch(1M)'
 refused 1 '' aquifer graph check 'ram(1M, frob=1)'
@@ -60,8 +127,6 @@ for attach in ./none.img "$dir" "$dir/empty" /dev/null "ram(0)" "raw($dir/none)"
 done
 refused 1 '' aquifer attach "$dir/twice.graph"
 refused 1 'no-such-volume|volume' aquifer attach no-such-volume --as nbd
-refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen nonsense
-refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 127.0.0.1:99999
 refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 192.0.2.1:10809
 printf 'a = ram(1M)\nexport a as nbd\n' >"$dir/one.graph"
 refused 1 'own exports' aquifer attach --graph "$dir/one.graph" --name y
@@ -97,13 +162,23 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # The other programs.
+other() { # STATUS PROGRAM ARGUMENT…
+	local want=$1 status=0
+	shift
+	"$B/$1" "${@:2}" >"$dir/out" 2>"$dir/err" || status=$?
+	[ $status -eq "$want" ] && [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "$*: $status, $(cat "$dir/err")"
+}
 for program in aquifer-agent aquifer-tapdisk; do
-	for bad in --frob 'a b'; do
-		status=0
-		"$B/$program" $bad >"$dir/out" 2>"$dir/err" || status=$?
-		[ $status -eq 2 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] || fail "$program $bad: $status, $(cat "$dir/err")"
-	done
+	other 2 $program --frob
+	other 2 $program a b
 done
+other 2 aquifer-tapdisk
+other 2 aquifer-tapdisk 'ram(1M)' --name 'a b'
+other 2 aquifer-tapdisk 'ram(1M)' --name x --export floppy
+other 2 aquifer-tapdisk 'ram(1M)' --name x --export nbd:tcp:1
+other 1 aquifer-tapdisk 'ram('
+other 1 aquifer-tapdisk --graph "$dir/none.graph"
+other 1 aquifer-tapdisk --graph "$dir/cycle.graph"
 status=0
 "$B/aquifer-agent" >"$dir/out" 2>"$dir/err" || status=$?
 [ $status -eq 1 ] && grep -q 'another agent runs' "$dir/err" || fail "a second agent: $status, $(cat "$dir/err")"

@@ -69,6 +69,9 @@ Test(cli, usage_errors_name_the_word)
 		{ { "show" }, "missing" },
 		{ { "--frob", "list" }, "unknown option --frob" },
 		{ { "--root" }, "--root needs a value" },
+		{ { "volume", "create", "w", "-1" }, "unknown option -1 (there are no negative sizes)" },
+		{ { "volume", "show", "" }, "an argument is empty" },
+		{ { "attach", "x", "--name", "" }, "value is empty" },
 	};
 	for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
 		struct cli c;
@@ -76,6 +79,28 @@ Test(cli, usage_errors_name_the_word)
 		cr_assert(strstr(c.report.text, bad[i].text), "case %zu: %s", i, c.report.text);
 		cr_assert(c.what[0]);
 	}
+}
+
+Test(cli, sizes_that_are_none_are_wrong_usage)
+{
+	static const struct {
+		const char *text, *why;
+	} bad[] = {
+		{ "0", "positive multiple of 4096" }, { "4095", "positive multiple of 4096" }, { "1.5M", "is not a size" },
+		{ "", "is not a size" },              { "-4096", "is not a size" },            { "1MX", "is not a size" },
+		{ "65T", "the most is 64T" },         { "17E", "too large" },                  { "99999999999999999999", "too large" },
+	};
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+		struct cli c = { 0 };
+		uint64_t bytes = 7;
+		cr_assert_eq(cli_size_of(&c, bad[i].text, 4096, UINT64_C(64) << 40, &bytes), -EINVAL, "'%s'", bad[i].text);
+		cr_assert(c.usage, "'%s'", bad[i].text);
+		cr_assert(strstr(c.report.text, bad[i].why), "'%s': %s", bad[i].text, c.report.text);
+	}
+	struct cli c = { 0 };
+	uint64_t bytes = 0;
+	cr_assert_eq(cli_size_of(&c, "64T", 4096, UINT64_C(64) << 40, &bytes), 0);
+	cr_assert_eq(bytes, UINT64_C(64) << 40);
 }
 
 Test(cli, table_is_consistent)
