@@ -1,8 +1,8 @@
 /* The kernel's lock on the image decides; a note below run/aquifer/images says who has it:
  *
- *     ROOT/run/aquifer/images/DEVICE-INODE-NONCE       one line: the holder
+ *     ROOT/run/aquifer/images/DEVICE-INODE-NONCE       two lines: the holder, for people; "pid N"
  *
- * Each note is locked by its writer as long as it lives. So a note that can be locked is stale (its
+ * The pid is that of a tapdisk, which --force may end; others, that are not to be ended, have 0. Each note is locked by its writer as long as it lives. So a note that can be locked is stale (its
  * process was killed) and is removed by whoever finds it, as are all others by the next writer of
  * the image. Notes are a courtesy: where they can't be
  * written the lock works all the same, only the refusal names nobody. */
@@ -14,8 +14,18 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/evict.h"
+#include "core/fiber.h"
 
 #define HOLDER_MAX 256
+#define NOTE_MAX (HOLDER_MAX + 32)
+#define LOCK_ATTEMPTS 40 /* after its holder has ended: the kernel may still be taking it apart */
+#define LOCK_PAUSE_NS (50 * NS_PER_MS)
+
+struct note {
+	char holder[HOLDER_MAX];
+	uint64_t pid; /* 0: not to be ended */
+};
 
 static void notes_dir(const char *root, char *ret, size_t size)
 {
@@ -72,44 +82,50 @@ static void notes_remove(struct env *env, const char *root, const struct file_in
 	}
 }
 
-/* FIBER. True if the note at `path` is alive; its line goes to ret. A stale one is removed. */
-static bool note_read(struct env *env, const char *path, char ret[HOLDER_MAX])
+/* FIBER. True if the note at `path` is alive. A stale one is removed. */
+static bool note_read(struct env *env, const char *path, struct note *ret)
 {
 	struct file *f;
+	char text[NOTE_MAX];
 	if (file_open(env, path, 0, &f) < 0)
 		return false;
 	bool alive = file_lock(f, /* exclusive= */ false) == -EAGAIN;
 	size_t done = 0;
 	if (!alive)
 		env_unlink(env, path);
-	else if (file_read_wait(f, ret, HOLDER_MAX - 1, 0, &done) < 0)
+	else if (file_read_wait(f, text, sizeof text - 1, 0, &done) < 0)
 		done = 0;
-	ret[done] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
 	file_close(env, f);
-	return alive && ret[0];
+	text[done] = '\0';
+	size_t n = strcspn(text, "\n");
+	*ret = (struct note){ .pid = 0 };
+	snprintf(ret->holder, sizeof ret->holder, "%.*s", (int)n, text);
+	if (text[n])
+		sscanf(text + n + 1, "pid %" SCNu64, &ret->pid);
+	return alive && ret->holder[0];
 }
 
-/* FIBER. Who holds the image, as far as can be told; "another process" otherwise. */
-static void holder_find(struct env *env, const char *root, const struct file_info *info, char ret[HOLDER_MAX])
+/* FIBER. One who holds the image, as far as can be told, and the path of his note; "another process" and "" otherwise. */
+static void holder_find(struct env *env, const char *root, const struct file_info *info, struct note *ret, char ret_path[512])
 {
 	struct holder_search s;
-	char dir[256], path[512];
+	char dir[256];
 	notes_list(env, root, info, &s);
 	notes_dir(root, dir, sizeof dir);
 	for (unsigned i = 0; i < s.count; i++) {
-		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
-		if (note_read(env, path, ret))
+		snprintf(ret_path, 512, "%s/%s", dir, s.names[i]);
+		if (note_read(env, ret_path, ret))
 			return;
 	}
-	snprintf(ret, HOLDER_MAX, "another process (lsof or fuser tells which)");
+	ret_path[0] = '\0';
+	*ret = (struct note){ .holder = "another process (lsof or fuser tells which)" };
 }
 
 /* FIBER. */
-static void note_write(struct env *env, const char *root, const struct file_info *info, const char *holder,
+static void note_write(struct env *env, const char *root, const struct file_info *info, const struct image_lock_who *who,
 		       struct image_lock *lock)
 {
-	char dir[256], line[HOLDER_MAX];
+	char dir[256], text[NOTE_MAX];
 	notes_dir_make(env, root);
 	notes_dir(root, dir, sizeof dir);
 	snprintf(lock->path, sizeof lock->path, "%s/%" PRIx64 "-%" PRIu64 "-%016" PRIx64, dir, info->device,
@@ -119,33 +135,92 @@ static void note_write(struct env *env, const char *root, const struct file_info
 		lock->note = NULL;
 		return;
 	}
-	snprintf(line, sizeof line, "%.*s\n", HOLDER_MAX - 2, holder);
+	snprintf(text, sizeof text, "%.*s\npid %" PRIu64 "\n", HOLDER_MAX - 2, who->holder, who->pid);
 	if (file_lock(lock->note, /* exclusive= */ true) < 0 ||
-	    file_write_wait(lock->note, line, strlen(line), 0) < 0)
+	    file_write_wait(lock->note, text, strlen(text), 0) < 0)
 		image_lock_release(env, lock);
 }
 
+/* FIBER. */
+static int lock(struct file *image, bool exclusive)
+{
+	int r = file_lock(image, exclusive);
+	return r == -EAGAIN || r == -EACCES ? -EBUSY : r;
+}
+
+/* FIBER. Ends one who holds the image. The note is looked at again once the pidfd is there: its writer lives, so the
+ * pid is still his. 0: one less. */
+static int evict_one(struct env *env, const struct note *holder, const char *note_path, const char *path,
+		     const struct image_lock_who *who, struct report *report)
+{
+	struct note again;
+	int pidfd;
+	if (holder->pid && holder->pid == who->pid)
+		return report_set(report, -EBUSY, "%s: this tapdisk has it already (use one node for both: name it in a graph file)", path);
+	int r = evict_open(env, holder->pid, "aquifer-tapdisk", &pidfd);
+	if (r < 0 && note_path[0] && !note_read(env, note_path, &again))
+		return 0; /* it has ended by itself */
+	if (r < 0)
+		return report_set(report, -EBUSY, "%s is in use by %s; --force ends only tapdisks of this host (end it there first)", path, holder->holder);
+	if (!note_read(env, note_path, &again) || again.pid != holder->pid) {
+		evict_cancel(pidfd);
+		return 0;
+	}
+	r = evict_end(env, pidfd);
+	return r < 0 ? report_set(report, r, "%s is in use by %s, which can't be ended: %s", path, holder->holder, strerror(-r)) : 0;
+}
+
+/* FIBER. Until the lock is ours; readers are many. */
+static int take_away(struct env *env, const char *root, struct file *image, const struct file_info *info, const char *path,
+		     bool exclusive, const struct image_lock_who *who, struct report *report)
+{
+	int r = -EBUSY;
+	unsigned pauses = LOCK_ATTEMPTS;
+	while (r == -EBUSY) {
+		struct note holder;
+		char note_path[512];
+		holder_find(env, root, info, &holder, note_path);
+		if (note_path[0] || pauses == LOCK_ATTEMPTS) {
+			int e = evict_one(env, &holder, note_path, path, who, report);
+			if (e < 0)
+				return e;
+			pauses = 0;
+		} else {
+			pauses++;
+			fiber_sleep(&env->loop, LOCK_PAUSE_NS);
+		}
+		r = lock(image, exclusive);
+	}
+	return r;
+}
+
 int image_lock_take(struct env *env, const char *root, struct file *image, const char *path, bool exclusive,
-		    const char *holder, struct image_lock *ret_lock, struct report *report)
+		    const struct image_lock_who *who, struct image_lock *ret_lock, struct report *report)
 {
 	struct file_info info;
+	struct image_lock_who me = *who;
 	*ret_lock = (struct image_lock){ .note = NULL };
+	if (!me.holder)
+		me.holder = "an unnamed Aquifer process";
 	int r = file_stat(image, &info);
 	if (r < 0)
 		return report_set(report, r, "%s: %s", path, strerror(-r));
-	r = file_lock(image, exclusive);
-	if (r == -EAGAIN || r == -EACCES || r == -EBUSY) {
-		char who[HOLDER_MAX];
-		holder_find(env, root, &info, who);
-		return report_set(report, -EBUSY, "%s is in use by %s (%s)", path, who,
-				  exclusive ? "detach it there, or open it read-only if that is read-only too"
-					    : "detach it there");
+	r = lock(image, exclusive);
+	if (r == -EBUSY && me.force) {
+		r = take_away(env, root, image, &info, path, exclusive, &me, report);
+	} else if (r == -EBUSY) {
+		struct note holder;
+		char note_path[512];
+		holder_find(env, root, &info, &holder, note_path);
+		return report_set(report, -EBUSY, "%s is in use by %s (detach it there%s%s)", path, holder.holder,
+				  exclusive ? ", or open it read-only if that is read-only too" : "",
+				  holder.pid ? ", or attach with --force to take it away" : "");
 	}
 	if (r < 0)
 		return report_set(report, r, "lock %s: %s", path, strerror(-r));
 	if (exclusive)
 		notes_remove(env, root, &info);
-	note_write(env, root, &info, holder ? holder : "an unnamed Aquifer process", ret_lock);
+	note_write(env, root, &info, &me, ret_lock);
 	return 0;
 }
 

@@ -10,10 +10,16 @@ struct image_lock {
 	char path[512];
 };
 
+struct image_lock_who {
+	const char *holder; /* a line about who opens */
+	uint64_t pid;       /* the tapdisk that does; 0: another program, which nobody's --force ends */
+	bool force;         /* end tapdisks that have it */
+};
+
 /* FIBER. Locks `image` (opened from `path`) for one writer or shared by readers. -EBUSY with a report that names the
- * holder. `root` is AQUIFER_ROOT, `holder` a line about who opens. */
+ * holder. `root` is AQUIFER_ROOT. */
 int image_lock_take(struct env *env, const char *root, struct file *image, const char *path, bool exclusive,
-		    const char *holder, struct image_lock *ret_lock, struct report *report);
+		    const struct image_lock_who *who, struct image_lock *ret_lock, struct report *report);
 /* FIBER. Withdraws the note; the lock goes with file_close() of the image. Harmless on a zeroed or released one. */
 void image_lock_release(struct env *env, struct image_lock *lock);
 #endif

@@ -506,7 +506,8 @@ static int raw_open(struct blk_node *node, const struct blk_open *how, struct re
 		if (status < 0)
 			return status;
 	}
-	status = image_lock_take(node->env, how->root, r->file, path, !how->read_only, how->holder, &r->lock, report);
+	struct image_lock_who who = { .holder = how->holder, .pid = how->pid, .force = how->force };
+	status = image_lock_take(node->env, how->root, r->file, path, !how->read_only, &who, &r->lock, report);
 	if (status < 0)
 		goto err_after_open;
 	struct merge_limits limits = MERGE_LIMITS_DEFAULT;

@@ -8,7 +8,7 @@ static const struct argp_option attach_options[] = {
 	{ "graph", CLI_GRAPH, "FILE", 0, "Attach the graph in FILE; its exports name the devices", 0 },
 	{ "listen", CLI_LISTEN, "ADDR:PORT", 0, "With --as nbd: a TCP port instead of a unix socket", 0 },
 	{ "read-only", CLI_READ_ONLY, NULL, 0, "Nothing can be written through the device", 0 },
-	{ "force", CLI_FORCE, NULL, 0, "Fence another holder of the volume or image", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Take the volume or image from another holder", 0 },
 	{ "accept-flushed", CLI_ACCEPT_FLUSHED, NULL, 0,
 	  "Where a disk write failed: go on with what was flushed, without the writes that came after", 0 },
 	{ 0 },

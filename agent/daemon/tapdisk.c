@@ -33,7 +33,7 @@ static int open_graph(struct tapdisk *t, struct report *report)
 	bool writes = false;
 	for (unsigned i = 0; i < o->plan->device_count; i++)
 		writes |= !o->plan->device[i].read_only;
-	struct graph_how how = { .holder = holder, .control = o->run_dir ? control : NULL, .root = o->root,
+	struct graph_how how = { .holder = holder, .pid = (uint64_t)getpid(), .control = o->run_dir ? control : NULL, .root = o->root,
 				 .read_only = o->read_only || !writes, .force = o->force, .accept_flushed = o->accept_flushed };
 	int r = graph_open(t->env, o->plan->graph, &how, &t->graph, report);
 	if (r == 0)

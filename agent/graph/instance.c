@@ -211,7 +211,8 @@ static int open_node(struct graph_instance *g, unsigned index, const struct grap
 		assert(child->blk && count < BLK_MAX_CHILDREN);
 		children[count++] = child->blk;
 	}
-	struct blk_open open = { .options = &o->options, .node_name = o->label, .holder = how->holder ? how->holder : "", .control = how->control,
+	struct blk_open open = { .options = &o->options, .node_name = o->label, .holder = how->holder ? how->holder : "", .pid = how->pid,
+				 .control = how->control,
 				 .root = how->root ? how->root : "", .read_only = !o->writable, .force = how->force,
 				 .accept_flushed = how->accept_flushed };
 	int r = blk_open(g->env, o->driver, &open, children, count, &o->blk, report);

@@ -8,6 +8,7 @@ struct graph_instance;
 
 struct graph_how {
 	const char *holder; /* for lock messages: "device NAME (tapdisk pid N)" */
+	uint64_t pid;       /* of this tapdisk; 0: this is another program, which isn't to be ended by who takes over */
 	const char *control; /* the control socket of this process, "unix:PATH"; NULL: it has none */
 	const char *root;   /* AQUIFER_ROOT, "" or NULL if none */
 	bool read_only;     /* of all devices, whatever their exports say */

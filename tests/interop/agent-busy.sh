@@ -3,6 +3,7 @@
 # of a tapdisk that hangs.
 . tests/interop/lib/agent
 need jq qemu-io nbdinfo
+io() { qemu-io -f raw "$@" >"$dir/io" 2>&1 && ! grep -q failed "$dir/io"; }
 
 aquifer image create raw "$dir/a.img" 64M
 uri=$(aquifer attach "$dir/a.img" --as nbd)
@@ -19,7 +20,37 @@ aquifer attach "$dir/a.img" --as nbd --read-only >/dev/null
 aquifer attach "$dir/a.img" --as nbd --read-only --name b >/dev/null
 aquifer image info "$dir/a.img" | grep -q '64.0 MiB' || fail "image info beside readers"
 refused 1 'in use by device [ab]' aquifer attach "$dir/a.img" --as nbd --name c
+# --force takes an image from the tapdisks that have it, all of them, and says who it is that it doesn't take it from.
+aquifer attach "$dir/a.img" --as nbd --name c --force >/dev/null || fail "attach --force over two readers"
+[ "$(aquifer list --json | jq -r 'map(select(.state == "running").name) | join(" ")')" = c ] || fail "readers stayed: $(aquifer list)"
+uri=$(aquifer attach "$dir/a.img" --as nbd --name d --force) || fail "attach --force over a writer"
+io -c 'write -P 5 0 64k' "$uri" || fail "write: $(cat "$dir/io")"
+kill -STOP "$(field d pid)" # it can't let go by itself
+uri=$(aquifer attach "$dir/a.img" --as nbd --name e --force) || fail "attach --force over a writer that stands still"
+[ "$(aquifer list --json | jq -r 'map(select(.state == "running").name) | join(" ")')" = e ] || fail "the holder stayed: $(aquifer list)"
+io -c 'read -P 5 0 64k' "$uri" || fail "what was written before --force: $(cat "$dir/io")"
+refused 1 'in use by device e' aquifer attach "$dir/a.img" --as nbd --name f
 aquifer detach --all
+mkfifo "$dir/qemu"
+qemu-io -f raw "$dir/a.img" <"$dir/qemu" >"$dir/said" 2>&1 &
+clients=$!
+exec 7>"$dir/qemu"
+echo 'read 0 4k' >&7
+until_true 5 grep -q 'read 4096' "$dir/said" || fail "qemu-io: $(cat "$dir/said")"
+refused 1 'another process.*--force ends only tapdisks' aquifer attach "$dir/a.img" --as nbd --force
+refused 1 'another process' aquifer attach "$dir/a.img" --as nbd
+kill -0 $clients || fail "--force ended somebody else"
+exec 7>&-
+wait $clients || true
+clients=
+# A layer of copy-on-write: what was written and not flushed is there too.
+uri=$(aquifer attach "cow($dir/l.cow, $dir/a.img)" --name l --as nbd) || fail "attach cow"
+io -c 'write -P 6 0 64k' "$uri" || fail "write: $(cat "$dir/io")"
+refused 1 "l.cow is in use by device l" aquifer attach "cow($dir/l.cow, $dir/a.img)" --name m --as nbd
+uri=$(aquifer attach "cow($dir/l.cow, $dir/a.img)" --name m --as nbd --force) || fail "attach --force of a layer"
+io -c 'read -P 6 0 64k' "$uri" || fail "the layer's content: $(cat "$dir/io")"
+aquifer detach --all
+rm "$dir/l.cow"
 nothing_left
 
 # In use over NBD.
