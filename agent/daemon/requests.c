@@ -247,7 +247,7 @@ static int detach_one(struct agent *a, const char *name, bool force, struct repo
 	int r = ask_tapdisk(a, tap, &call, &text, report);
 	if (r == 0) {
 		r = after_close(a, tap, device, text, force, report);
-	} else if (tap->pidfd < 0) {
+	} else if (tap->pidfd < 0 || (r == -ENOTCONN && tap_wait_end(tap, NS_PER_S) == 0)) {
 		tap_forget(tap); /* it died meanwhile: gone is gone */
 		r = 0;
 	} else if (force && (r == -ETIMEDOUT || r == -ENOTCONN)) {

@@ -13,8 +13,9 @@
 #include "agent/daemon/spawn.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
-/* How often a tapdisk that was told to end looks whether its device is still in use. */
+/* How often a tapdisk that was told to end looks whether its device is still in use, and whether it was told again. */
 #define BUSY_POLL_NS NS_PER_S
+#define AGAIN_POLL_NS (50 * NS_PER_MS)
 
 /* ---- up ---- */
 
@@ -138,11 +139,29 @@ unsigned tapdisk_open_count(const struct tapdisk *t)
 	return n;
 }
 
+/* FIBER. What was written is durable; then closing can be cut short without losing anything. */
+static int flush_graph(struct tapdisk *t)
+{
+	int status = 0;
+	for (unsigned i = 0; i < t->state.device_count; i++) {
+		struct blk_node *node = node_of(t, i);
+		int r = node->info.read_only ? 0 : blk_op_wait(node, BLK_FLUSH, 0, 0, 0);
+		if (status == 0)
+			status = r;
+	}
+	t->flushed = status == 0;
+	return status;
+}
+
+/* FIBER. */
 static void close_graph(struct tapdisk *t, struct report *report)
 {
 	struct graph_instance *graph = t->graph;
+	int flushed = flush_graph(t);
 	t->graph = NULL; /* nobody looks at nodes that are being closed */
 	t->closed_status = graph_close(graph);
+	if (t->closed_status == 0)
+		t->closed_status = flushed;
 	if (t->closed_status == -EPERM)
 		report_set(report, -EPERM, "the device is closed; another holder had taken its volume over, so what was written since is not in it");
 	else if (t->closed_status < 0)
@@ -187,11 +206,23 @@ static int close_locked(struct tapdisk *t, unsigned index, bool force, struct re
 	return t->closed_status;
 }
 
-int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report)
+/* FIBER. */
+static int close_one(struct tapdisk *t, unsigned index, bool force, struct report *report)
 {
 	fiber_mutex_lock(&t->env->loop, &t->closing);
 	int r = close_locked(t, index, force, report);
 	fiber_mutex_unlock(&t->closing);
+	return r;
+}
+
+int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report)
+{
+	bool last = t->export[index] && tapdisk_open_count(t) == 1;
+	if (last && force)
+		tapdisk_end_begin(t, /* forced= */ true);
+	int r = close_one(t, index, force, report);
+	if (last && force && !t->over)
+		tapdisk_end_over(t);
 	return r;
 }
 
@@ -200,7 +231,8 @@ static void try_to_end(struct tapdisk *t, bool force, bool say)
 {
 	for (unsigned i = 0; i < t->state.device_count; i++) {
 		struct report why = { 0 };
-		int r = tapdisk_close(t, i, force, &why);
+		tapdisk_end_begin(t, force);
+		int r = close_one(t, i, force, &why);
 		if (r < 0 && say)
 			log_line("told to end, but: %s; it ends when that is over (a second signal ends it now)", report_text(&why, r));
 	}
@@ -211,6 +243,7 @@ static void on_signal(void *arg, int signal_number)
 	struct tapdisk *t = arg;
 	log_line("signal %d: %s", signal_number, t->terms ? "ending now" : "ending");
 	t->terms++;
+	tapdisk_end_begin(t, /* forced= */ t->terms > 1); /* whatever it is at */
 	fiber_cond_wake(&t->end);
 }
 
@@ -222,10 +255,14 @@ static void serve(struct tapdisk *t)
 			fiber_cond_wait(&t->env->loop, &t->end);
 			continue;
 		}
-		try_to_end(t, t->terms > 1, said != t->terms);
-		said = t->terms;
-		if (!t->over)
-			fiber_sleep(&t->env->loop, BUSY_POLL_NS);
+		unsigned terms = t->terms;
+		try_to_end(t, terms > 1, said != terms);
+		said = terms;
+		if (t->over || t->terms != terms)
+			continue;
+		tapdisk_end_over(t); /* it is in use: that may last */
+		for (uint64_t slept = 0; t->terms == terms && slept < BUSY_POLL_NS; slept += AGAIN_POLL_NS)
+			fiber_sleep(&t->env->loop, AGAIN_POLL_NS);
 	}
 }
 
@@ -275,6 +312,7 @@ int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct r
 			ready_bad(options->ready_fd, r, report_text(report, r));
 		finish(t, report);
 		process_signals_stop(&signals);
+		tapdisk_end_stop(t);
 	}
 	if (r == 0)
 		r = t->closed_status;

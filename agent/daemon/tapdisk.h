@@ -35,11 +35,17 @@ struct tapdisk {
 	unsigned terms;              /* signals to end so far */
 	bool over;                   /* nothing is served any more */
 	int closed_status;           /* what closing the graph said */
+	bool flushed;                /* what was written to its graph, which is being closed, is durable */
 	/* tapdisk_trouble.c */
 	char trouble[256];           /* what is wrong with the graph, "" if nothing */
 	struct timer look_timer;
 	struct job looking;
 	bool looks, look_no_more;
+	/* tapdisk_end.c */
+	uint64_t end_since_ns;       /* told to end, and nobody to wait for; 0: it isn't */
+	struct timer end_timer;
+	struct job ending;
+	bool end_forced, end_looks;
 };
 
 /* FIBER. Serves until the end. 0, or -errno with a report: it never came up, or could not write all that it should have. */
@@ -54,6 +60,11 @@ unsigned tapdisk_open_count(const struct tapdisk *t);
 void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes);
 void tapdisk_trouble_watch(struct tapdisk *t);
 void tapdisk_trouble_end(struct tapdisk *t);
+
+/* tapdisk_end.c: it has begun to end, and _exits after a while if it hasn't ended by then; it goes on after all; no more of that (FIBER). */
+void tapdisk_end_begin(struct tapdisk *t, bool forced);
+void tapdisk_end_over(struct tapdisk *t);
+void tapdisk_end_stop(struct tapdisk *t);
 
 /* tapdisk_control.c: rpc_server_options.handle. FIBER. */
 void tapdisk_handle(void *arg, struct rpc_request *r);

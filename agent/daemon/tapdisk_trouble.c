@@ -49,6 +49,8 @@ void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes)
 	ret_text[0] = '\0';
 	if (t->graph)
 		graph_walk(t->graph, look_at_node, &l);
+	else if (!t->over)
+		snprintf(ret_text, bytes, "%s", t->trouble[0] ? t->trouble : t->flushed ? "all is written, its graph is being closed" : "");
 }
 
 static void write_down(const struct tapdisk *t, const char *text)
@@ -74,7 +76,7 @@ static void look(struct job *j)
 		return;
 	}
 	tapdisk_trouble(t, text, sizeof text);
-	if (strcmp(text, t->trouble) != 0) {
+	if (t->graph && strcmp(text, t->trouble) != 0) {
 		log_line("%s", text[0] ? text : "all is well again");
 		strcpy(t->trouble, text);
 		if (t->options->run_dir)
