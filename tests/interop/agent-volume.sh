@@ -8,7 +8,7 @@ io() { qemu-io -f raw "$@" >"$dir/io" 2>&1 && ! grep -q 'Pattern verification fa
 refused 1 'volume' aquifer volume show web1
 aquifer volume create web1 256M
 refused 1 'web1' aquifer volume create web1 256M
-refused 1 'multiple' aquifer volume create w 1000
+refused 2 'multiple' aquifer volume create w 1000
 refused 2 'not a size' aquifer volume create w big
 refused 2 'name of a volume' aquifer volume create 'a/b' 1M
 [ "$(aquifer volume show web1 --json | jq -c '[.name, .size, .state]')" = '["web1",268435456,"free"]' ] || fail "show"

@@ -21,6 +21,8 @@ start() {
 	server=$!
 	until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
 }
+# It answered, and the agent didn't have to wait until it can be said that it doesn't.
+ended_itself() { ! grep "doesn't answer and is killed" "$run/agent.log" || fail "a tapdisk had to be killed"; }
 reason() { field "$1" reason | grep -q "$2"; }
 
 start
@@ -44,12 +46,10 @@ qemu-io -f raw -c 'write -P 9 16M 4k' "$new" >/dev/null 2>&1 &
 clients="$clients $!"
 until_true 20 reason w "waits for its server" || fail "the list hides it: $(aquifer list)"
 kill -9 $! && wait $! 2>/dev/null || true
-refused 1 "waits for its server.*detach --force" timeout 100 "$top/$B/aquifer" detach w
+refused 1 "(waits for its server|in use by).*detach --force" timeout 100 "$top/$B/aquifer" detach w
 tap=$(field w pid)
-begin=$SECONDS
 timeout 60 "$top/$B/aquifer" detach w --force || fail "detach --force: $(aquifer list)"
-# Half of what killing it takes when it doesn't answer: it answers, and ends by itself.
-[ $((SECONDS - begin)) -le 6 ] || fail "detach --force took $((SECONDS - begin)) s"
+ended_itself
 [ ! -d "/proc/$tap" ] || fail "its tapdisk is still there"
 [ -z "$(field w state)" ] || fail "it is still listed: $(aquifer list)"
 refused 1 "doesn't answer" aquifer attach v --as nbd
@@ -70,9 +70,8 @@ kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after SIGTERM"
 ! qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" | grep -q 'failed' || fail "what was acknowledged"
 kill -STOP "$server"
-begin=$SECONDS
 timeout 60 "$top/$B/aquifer" detach v --force || fail "detach --force of an idle one"
-[ $((SECONDS - begin)) -le 6 ] || fail "detach --force of an idle one took $((SECONDS - begin)) s"
+ended_itself
 kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after detach --force"
 ! qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" | grep -q 'failed' || fail "what was acknowledged, after detach --force"

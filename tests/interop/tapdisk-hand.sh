@@ -48,7 +48,7 @@ fails() {
 }
 fails 2 missing
 fails 2 'no export' --export floppy 'ram(1M)' --name x
-fails 2 'line 1' --export nbd 'ram(' --name x
+fails 1 'line 1' --export nbd 'ram(' --name x
 fails 1 'No such file' --export "nbd:$dir/s.sock" "raw($dir/none)"
 fails 1 'No such file|not exist' --export "nbd:$dir/none/s.sock" 'ram(1M)' --name x
-fails 2 'one too many' --export "nbd:$dir/s.sock" 'ro(ram(1M), ram(1M))' --name x
+fails 1 'one too many' --export "nbd:$dir/s.sock" 'ro(ram(1M), ram(1M))' --name x
