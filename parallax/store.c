@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
+#include "core/config.h"
 #include "core/fiber.h"
 #include "core/option.h"
 #include "parallax/store_private.h"
@@ -22,11 +23,15 @@ int store_open(struct env *env, const struct store_options *options, struct stor
 	s->env = env;
 	s->forward = options->forward;
 	s->forward_arg = options->forward_arg;
-	int r = places_open(env, options->root, options->catalog_url, options->create, &s->places, report);
+	char url[CONFIG_VALUE_BYTES];
+	int r = config_catalog_url(env, options->root, options->catalog_url, url, report);
+	if (r == 0)
+		r = places_open(env, options->root, url, options->create, &s->places, report);
 	if (r < 0) {
 		free(s);
 		return r;
 	}
+	s->cluster = strncmp(url, "sqlite:", 7) != 0;
 	s->catalog = s->places->catalog;
 	*ret_store = s;
 	return 0;
@@ -242,7 +247,8 @@ int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *
 	return 0;
 }
 
-int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report)
+int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, const struct catalog_change *also,
+		      struct report *report)
 {
 	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], name_key[META_KEY_BYTES];
 	struct meta_owner owner = { 0 };
@@ -266,6 +272,8 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 		catalog_txn_put(t, name_key, name_bytes, name_length);
 		catalog_txn_put(t, log_key, log_bytes, log_length);
 		catalog_txn_put(t, owner_key, owner_bytes, owner_length);
+		if (also)
+			catalog_txn_put(t, also->key, also->bytes, also->length);
 		r = store_txn(s->catalog, t);
 	}
 	free(t);
@@ -297,7 +305,7 @@ static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, stru
 	return 0;
 }
 
-int store_volume_create(struct store *s, const char *name, const struct store_volume_options *options, struct report *report)
+int store_create(struct store *s, const char *name, const struct store_volume_options *options, const char *import, struct report *report)
 {
 	if (!name_valid(name))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
@@ -311,6 +319,8 @@ int store_volume_create(struct store *s, const char *name, const struct store_vo
 	int r = log ? catalog_list(s->catalog, "server/", home_entry, &home) : -ENOMEM;
 	if (r < 0)
 		report_set(report, r, "the catalog: %s", errno_text(r));
+	if (r == 0 && !home.found && s->cluster)
+		r = report_set(report, -ENODEV, "there is no server in the cluster's catalog yet (start an aquifer-server first)");
 	if (r == 0) {
 		log->size_bytes = options->size_bytes;
 		log->replicas = log->min_replicas = 1;
@@ -319,10 +329,60 @@ int store_volume_create(struct store *s, const char *name, const struct store_vo
 		snprintf(log->name, sizeof log->name, "%s", name);
 		r = new_ids(s, log, &id, report);
 	}
-	if (r == 0)
-		r = store_create_keys(s, id, log, name, report);
+	if (r == 0) {
+		char key[META_KEY_BYTES];
+		struct catalog_change also = { .key = key, .bytes = import, .length = import ? strlen(import) : 0 };
+		store_import_key(id, key);
+		r = store_create_keys(s, id, log, name, import ? &also : NULL, report);
+	}
 	free(log);
 	return r;
+}
+
+int store_volume_create(struct store *s, const char *name, const struct store_volume_options *options, struct report *report)
+{
+	return store_create(s, name, options, NULL, report);
+}
+
+/* ---- which volume has which name ---- */
+
+static int names_add(struct store_names *l, const char *name, const struct meta_name *named)
+{
+	struct store_named *entries = realloc(l->entries, (l->count + 1) * sizeof *entries);
+	if (!entries)
+		return -ENOMEM;
+	l->entries = entries;
+	snprintf(entries[l->count].name, STORE_NAME_BYTES, "%s", name);
+	entries[l->count++].named = *named;
+	return 0;
+}
+
+static int names_entry(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct meta_name named;
+	int r = meta_name_decode(value->bytes, value->length, &named);
+	return r < 0 ? r : names_add(arg, key + strlen("name/"), &named);
+}
+
+static int names_read(struct store *s, struct store_names *ret, struct report *report)
+{
+	*ret = (struct store_names){ 0 };
+	int r = catalog_list(s->catalog, "name/", names_entry, ret);
+	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+}
+
+/* The name that a volume, or what it was before a rollback, has now; NULL: none, it was deleted. */
+static const char *names_find(const struct store_names *l, uint64_t volume)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		const struct meta_name *m = &l->entries[i].named;
+		bool found = m->volume == volume;
+		for (uint32_t k = 0; !found && k < m->history_count; k++)
+			found = m->history[k] == volume;
+		if (found)
+			return l->entries[i].name;
+	}
+	return NULL;
 }
 
 static int count_snapshot(void *arg, const struct meta_snapshot *m)
@@ -332,18 +392,21 @@ static int count_snapshot(void *arg, const struct meta_snapshot *m)
 }
 
 
-/* "web1@monday", for people; untouched if the parent is gone. */
-static void parent_text(struct store *s, const struct meta_log *log, char *ret)
+/* "web1@monday", as it is called now; untouched if the parent is gone. */
+static void parent_text(struct store *s, const struct store_names *names, const struct meta_log *log, char *ret)
 {
 	struct meta_log *parent = malloc(sizeof *parent);
 	struct meta_snapshot m;
 	if (parent && meta_get_log(s->catalog, log->parent_volume, parent, NULL) == 0 &&
-	    meta_get_snapshot(s->catalog, log->parent_volume, log->parent_mark, &m, NULL) == 0)
-		snprintf(ret, STORE_SNAPSHOT_NAME_BYTES, "%s@%s", parent->name, m.name);
+	    meta_get_snapshot(s->catalog, log->parent_volume, log->parent_mark, &m, NULL) == 0) {
+		const char *name = names_find(names, log->parent_volume);
+		snprintf(ret, STORE_PARENT_BYTES, "%s@%s%s", name ? name : parent->name, m.name, name && !m.doomed ? "" : " (deleted)");
+	}
 	free(parent);
 }
 
-static int fill_volume(struct store *s, const char *name, const struct meta_name *named, struct store_volume *ret)
+static int fill_volume(struct store *s, const struct store_names *names, const char *name, const struct meta_name *named,
+		       struct store_volume *ret)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	struct meta_owner owner = { 0 };
@@ -359,11 +422,16 @@ static int fill_volume(struct store *s, const char *name, const struct meta_name
 		.replicas = log->replicas, .min_replicas = log->min_replicas, .created_ns = log->created_ns };
 	snprintf(ret->name, sizeof ret->name, "%s", name);
 	if (log->parent_volume)
-		parent_text(s, log, ret->parent);
+		parent_text(s, names, log, ret->parent);
+	ret->embedded = log->embedded;
 	bool alive = places_holder_alive(s->places, &owner);
 	ret->state = alive ? STORE_HELD : STORE_FREE;
-	snprintf(ret->health, sizeof ret->health, "%s",
-		 owner.state == OWNER_HELD && !alive ? "its holder died; the next attach recovers it" : "good");
+	const char *health = "good";
+	if (store_importing(s, named->volume, name))
+		health = alive ? "it is being imported" : "a part of an import that didn't end (the next import deletes it)";
+	else if (owner.state == OWNER_HELD && !alive)
+		health = "its holder died; the next attach recovers it";
+	snprintf(ret->health, sizeof ret->health, "%s", health);
 	if (alive) {
 		snprintf(ret->holder.text, sizeof ret->holder.text, "%s", owner.holder);
 		snprintf(ret->holder.control, sizeof ret->holder.control, "%s", owner.control);
@@ -381,54 +449,34 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	struct meta_name named;
 	static const char *const none[] = { NULL };
 	int r = find_name(s->catalog, name, &named, NULL, report);
+	struct store_names names = { 0 };
 	if (r == 0)
 		store_ask_holder(s, name, named.volume, "checkpoint", none, NULL); /* so that the numbers are of now */
-	if (r == 0 && (r = fill_volume(s, name, &named, ret_volume)) < 0)
+	if (r == 0)
+		r = names_read(s, &names, report);
+	if (r == 0 && (r = fill_volume(s, &names, name, &named, ret_volume)) < 0)
 		report_set(report, r, "the catalog: %s", errno_text(r));
+	free(names.entries);
 	return r;
-}
-
-struct volume_list {
-	struct store *store;
-	int (*entry)(void *arg, const struct store_volume *v);
-	void *arg;
-	struct {
-		char name[STORE_NAME_BYTES];
-		struct meta_name named;
-	} *names;
-	size_t count;
-};
-
-static int list_name(void *arg, const char *key, const struct catalog_value *value)
-{
-	struct volume_list *l = arg;
-	void *names = realloc(l->names, (l->count + 1) * sizeof *l->names);
-	if (!names)
-		return -ENOMEM;
-	l->names = names;
-	snprintf(l->names[l->count].name, STORE_NAME_BYTES, "%s", key + strlen("name/"));
-	return meta_name_decode(value->bytes, value->length, &l->names[l->count++].named);
 }
 
 int store_volume_list(struct store *s, int (*entry)(void *arg, const struct store_volume *v), void *arg, struct report *report)
 {
-	struct volume_list l = { .store = s };
-	int r = catalog_list(s->catalog, "name/", list_name, &l);
-	if (r < 0)
-		report_set(report, r, "the catalog: %s", errno_text(r));
+	struct store_names l;
+	int r = names_read(s, &l, report);
 	for (size_t i = 0; r == 0 && i < l.count; i++) {
 		struct store_volume v;
-		r = fill_volume(s, l.names[i].name, &l.names[i].named, &v);
+		r = fill_volume(s, &l, l.entries[i].name, &l.entries[i].named, &v);
 		if (r == -EUCLEAN || r == -EPROTONOSUPPORT) { /* the others are all right */
 			v = (struct store_volume){ .state = STORE_FREE };
-			snprintf(v.name, sizeof v.name, "%s", l.names[i].name);
+			snprintf(v.name, sizeof v.name, "%s", l.entries[i].name);
 			snprintf(v.health, sizeof v.health, "%s", r == -EUCLEAN ? "its record in the catalog is damaged" :
 								  "its record is of a newer version than this program knows");
 			r = 0;
 		}
 		r = r == -ENOENT ? 0 : r == 0 ? entry(arg, &v) : r; /* deleted meanwhile */
 	}
-	free(l.names);
+	free(l.entries);
 	return r;
 }
 

@@ -19,6 +19,7 @@
 enum {
 	STORE_NAME_BYTES = 64,            /* a name of name_valid() and a NUL */
 	STORE_SNAPSHOT_NAME_BYTES = 128,  /* VOLUME@SNAP */
+	STORE_PARENT_BYTES = STORE_SNAPSHOT_NAME_BYTES + 16,
 	STORE_HOLDER_BYTES = 192,
 	STORE_CONTROL_BYTES = 768,        /* a path below a root of up to 512 bytes */
 	STORE_GROUP_MAX = 30,             /* volumes in one `snapshot create`, R5 */
@@ -59,7 +60,7 @@ static inline const char *store_state_name(enum store_state s)
 
 struct store_volume {
 	char name[STORE_NAME_BYTES];
-	char parent[STORE_SNAPSHOT_NAME_BYTES]; /* clone of; "" if none */
+	char parent[STORE_PARENT_BYTES]; /* clone of, as that is called now; "… (deleted)" if it only lives on for its clones; "" if none */
 	uint64_t id;
 	uint64_t size_bytes;
 	uint64_t used_bytes;       /* reachable from its head, shared or not */
@@ -69,6 +70,7 @@ struct store_volume {
 	uint32_t replicas, min_replicas;
 	uint32_t snapshot_count;
 	uint64_t created_ns;       /* since 1970 */
+	bool embedded;             /* its data is in a directory of this host, beside the catalog; else on a server */
 	enum store_state state;
 	struct store_holder holder;
 	char health[96];           /* "good", or one clause about what is wrong */
@@ -92,6 +94,17 @@ int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, 
 int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report);
 /* -EBUSY while attached; -ENOTEMPTY with snapshots, unless `with_snapshots`. */
 int store_volume_delete(struct store *s, const char *name, bool with_snapshots, struct report *report);
+
+/* ---- imports ---- */
+
+/* An import grows under a name of its own, NAME.import-…, and gets NAME when it is complete. What imports that were killed on this
+ * host left is deleted when the next one begins. *ret_temporary is what to open. -EEXIST: there is a volume `name`. */
+int store_import_begin(struct store *s, const char *name, const struct store_volume_options *options,
+		       char ret_temporary[STORE_NAME_BYTES], struct report *report);
+/* All of it is written and flushed: it gets its name. It may still be open. -EEXIST: the name was taken meanwhile. */
+int store_import_end(struct store *s, const char *temporary, const char *name, struct report *report);
+/* It failed, and is closed: nothing of it stays. */
+void store_import_cancel(struct store *s, const char *temporary);
 
 /* ---- snapshots ---- */
 

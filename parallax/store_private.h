@@ -11,6 +11,16 @@ struct store {
 	struct catalog *catalog;
 	store_forward *forward;
 	void *forward_arg;
+	bool cluster; /* the catalog is one that several hosts share: what is kept on this one alone is no use to the others */
+};
+
+/* All names, and what has them. */
+struct store_names {
+	struct store_named {
+		char name[STORE_NAME_BYTES];
+		struct meta_name named;
+	} *entries; /* malloc'd */
+	size_t count;
 };
 
 /* All FIBER; 0 or -errno with a report. -ENOENT: no such volume or snapshot. */
@@ -34,8 +44,14 @@ void store_reap(struct store *s);
 
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
 /* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the
- * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. */
-int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, struct report *report);
+ * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. `also` (may be NULL) is one more change of it. */
+int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, const struct catalog_change *also,
+		      struct report *report);
+/* A new volume; `import` (NULL: none): what its key import/V says, see store_import.c. */
+int store_create(struct store *s, const char *name, const struct store_volume_options *options, const char *import, struct report *report);
+void store_import_key(uint64_t volume, char ret_key[META_KEY_BYTES]);
+/* Is it the unfinished volume of an import? */
+bool store_importing(struct store *s, uint64_t volume, const char *name);
 /* Adds to a transaction that creates a clone what holds its snapshot. `keys`: room for two, until the transaction's end. */
 int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
 			char (*keys)[META_KEY_BYTES]);

@@ -257,7 +257,7 @@ int store_clone(struct store *s, const char *snapshot, const char *name, struct 
 	struct meta_log *log = calloc(1, sizeof *log);
 	int r = log ? clone_prepare(s, snapshot, name, log, &id, report) : -ENOMEM;
 	if (r == 0)
-		r = store_create_keys(s, id, log, name, report);
+		r = store_create_keys(s, id, log, name, /* also= */ NULL, report);
 	free(log);
 	return r;
 }

@@ -51,12 +51,13 @@ static json_t *volume_json(const struct store_volume *v)
 {
 	json_t *holder = v->state == STORE_FREE ? json_null()
 						: json_pack("{s:s, s:s}", "text", v->holder.text, "control", v->holder.control);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:i, s:I, s:s, s:s}", "name", v->name, "id",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:i, s:I, s:s, s:s, s:b}", "name", v->name, "id",
 			 (json_int_t)v->id, "size", (json_int_t)v->size_bytes, "used", (json_int_t)v->used_bytes, "exclusive",
 			 (json_int_t)v->exclusive_bytes, "snapshot_bytes", (json_int_t)v->snapshot_bytes, "state",
 			 store_state_name(v->state), "holder", holder, "epoch", (json_int_t)v->epoch, "replicas",
 			 (int)v->replicas, "min_replicas", (int)v->min_replicas, "snapshots", (int)v->snapshot_count,
-			 "created_ns", (json_int_t)v->created_ns, "parent", v->parent, "health", v->health);
+			 "created_ns", (json_int_t)v->created_ns, "parent", v->parent, "health", v->health,
+			 "embedded", v->embedded);
 }
 
 struct listing {
@@ -135,6 +136,7 @@ int cli_volume_show(struct cli *c)
 	printf("%-22s %u\n", "snapshots", v.snapshot_count);
 	printf("%-22s %s\n", "clone of", v.parent[0] ? v.parent : "-");
 	printf("%-22s %s\n", "created", cli_time(v.created_ns, created));
+	printf("%-22s %s\n", "data", v.embedded ? "embedded: a directory of this host, beside the catalog" : "on a server");
 	printf("%-22s %u (writes need %u)\n", "replicas", v.replicas, v.min_replicas);
 	printf("%-22s %s\n", "state", store_state_name(v.state));
 	printf("%-22s %s\n", "holder", v.state == STORE_FREE ? "-" : v.holder.text);
@@ -192,17 +194,19 @@ int cli_volume_delete(struct cli *c)
 
 /* ---- in and out ---- */
 
-/* FIBER. Fills a volume that was just created. */
-static int import_into(struct cli *c, const char *name, struct blk_node *from)
+/* FIBER. Fills a volume that was just created, and gives it its name. */
+static int import_into(struct cli *c, struct store *s, const char *temporary, const char *name, struct blk_node *from)
 {
 	struct graph_instance *graph;
 	struct blk_node *to;
 	char text[STORE_NAME_BYTES + 16];
-	snprintf(text, sizeof text, "volume(%s)", name);
+	snprintf(text, sizeof text, "volume(%s)", temporary);
 	int r = transfer_open_text(c, text, /* read_only= */ false, &graph, &to);
 	if (r < 0)
 		return r;
 	r = transfer_copy(c, from, to);
+	if (r == 0)
+		r = store_import_end(s, temporary, name, &c->report); /* it is flushed; and as long as it is open nobody takes it for a dead one's */
 	int closed = graph_close(graph);
 	if (r == 0 && closed < 0)
 		r = report_set(&c->report, closed, "closing the volume: %s", strerror(-closed));
@@ -221,9 +225,10 @@ int cli_volume_import(struct cli *c)
 	o.size_bytes = round_up(from->info.size, 4096);
 	r = cli_store_open(c, true, &s);
 	if (r == 0) {
-		r = store_volume_create(s, c->arg[1], &o, &c->report);
-		if (r == 0 && (r = import_into(c, c->arg[1], from)) < 0)
-			store_volume_delete(s, c->arg[1], /* with_snapshots= */ false, NULL);
+		char temporary[STORE_NAME_BYTES];
+		r = store_import_begin(s, c->arg[1], &o, temporary, &c->report);
+		if (r == 0 && (r = import_into(c, s, temporary, c->arg[1], from)) < 0)
+			store_import_cancel(s, temporary);
 		r = cli_store_close(c, s, r);
 	}
 	graph_close(graph);

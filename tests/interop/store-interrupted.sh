@@ -41,6 +41,28 @@ for round in $(seq 1 12); do
 	if has "c$round"; then aquifer volume delete "c$round"; else kinds=$((kinds + 1)); fi
 done
 aquifer volume delete v --with-snapshots
+# An import: there under its name, and complete, or not at all; and the next one of that name works.
+head -c 24M /dev/urandom >"$dir/image"
+complete=0
+for round in $(seq 1 8); do
+	interrupt volume import "$dir/image" i
+	if has i; then complete=$((complete + 1)); else aquifer volume import "$dir/image" i || fail "round $round: an import after one that was killed"; fi
+	aquifer volume export i "$dir/i.raw" || fail "round $round: export"
+	cmp -s "$dir/image" "$dir/i.raw" || fail "round $round: an import isn't complete"
+	rm "$dir/i.raw"
+	aquifer volume delete i
+done
+# One that was killed half-way is shown as what it is, and gone with the next import, whatever its name.
+"$B/aquifer" volume import "delay($dir/image, read=20s)" slow >/dev/null 2>&1 &
+importer=$!
+until_true 10 eval 'aquifer volume list | grep -q "slow.import-.*it is being imported"' || fail "an import isn't shown: $(aquifer volume list)"
+! has slow || fail "an unfinished import has its name"
+kill -9 $importer
+wait $importer 2>/dev/null || true
+aquifer volume list | grep -q "slow.import-.*an import that didn't end" || fail "what is left isn't said: $(aquifer volume list)"
+aquifer volume import "$dir/image" other || fail "import"
+[ "$(aquifer volume list --json | jq -r '[.[].name] | join(" ")')" = other ] || fail "what was left stays: $(aquifer volume list)"
+aquifer volume delete other
 # What the last one left is the next one's.
 aquifer volume create last 1M
 aquifer volume delete last
@@ -49,5 +71,5 @@ if command -v sqlite3 >/dev/null; then
 	left=$(sqlite3 "$store/catalog.db" "SELECT key FROM kv WHERE key <> '' AND key NOT LIKE 'counter/%'")
 	[ -z "$left" ] || fail "keys are left: $left"
 fi
-echo "60 commands killed; of 24 deletions $kinds had taken effect"
+echo "68 commands killed; of 24 deletions $kinds had taken effect, of 8 imports $complete"
 nothing_left

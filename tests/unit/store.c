@@ -645,3 +645,90 @@ static int body_exact(struct rig *r)
 }
 
 Test(store, sizes_are_exact) { rig_test(body_exact); }
+
+/* ---- what a clone's parent is called, now ---- */
+
+static void expect_parent(struct rig *r, const char *name, const char *want)
+{
+	struct store_volume v;
+	OK(r, store_volume_show(r->store, name, &v, REPORT(r)));
+	cr_assert_str_eq(v.parent, want);
+}
+
+static int body_parents(struct rig *r)
+{
+	create(r, "v", 1 << 20);
+	snapshot(r, "v@s");
+	OK(r, store_clone(r->store, "v@s", "c", REPORT(r)));
+	expect_parent(r, "v", "");
+	expect_parent(r, "c", "v@s");
+	OK(r, store_volume_rename(r->store, "v", "w", REPORT(r)));
+	create(r, "v", 1 << 20); /* another one of that name has nothing to do with it */
+	expect_parent(r, "c", "w@s");
+	OK(r, store_snapshot_rollback(r->store, "w@s", REPORT(r)));
+	expect_parent(r, "c", "w@s");
+	OK(r, store_volume_rename(r->store, "w", "x", REPORT(r)));
+	expect_parent(r, "c", "x@s");
+	expect_parent(r, "x", "x@s");
+	OK(r, store_snapshot_delete(r->store, "x@s", REPORT(r)));
+	expect_parent(r, "c", "x@s (deleted)");
+	OK(r, store_volume_delete(r->store, "x", true, REPORT(r)));
+	expect_parent(r, "c", "v@s (deleted)"); /* it has no name any more: what it was made as */
+	OK(r, store_volume_delete(r->store, "c", false, REPORT(r)));
+	OK(r, store_volume_delete(r->store, "v", false, REPORT(r)));
+	expect_nothing_left(r);
+	return 0;
+}
+
+Test(store, a_parent_is_shown_by_its_present_name) { rig_test(body_parents); }
+
+/* ---- imports ---- */
+
+static int body_imports(struct rig *r)
+{
+	struct store_volume_options o = { .size_bytes = BYTES };
+	struct store_volume v;
+	char first[STORE_NAME_BYTES], second[STORE_NAME_BYTES], longest[STORE_NAME_BYTES];
+	OK(r, store_import_begin(r->store, "a", &o, first, REPORT(r)));
+	OK(r, store_volume_show(r->store, first, &v, REPORT(r)));
+	cr_assert(strstr(v.health, "import"), "%s", v.health);
+	struct blk_node *n = attach(r, first, false);
+	fill(n, 0, 10 * 4096, 1);
+	cr_assert_eq(blk_close(n), 0);
+	/* the first was killed: the next begins, and takes it away */
+	OK(r, store_import_begin(r->store, "a", &o, second, REPORT(r)));
+	FAILS(r, store_volume_show(r->store, first, &v, REPORT(r)), -ENOENT, "no volume");
+	FAILS(r, store_volume_show(r->store, "a", &v, REPORT(r)), -ENOENT, "no volume");
+	n = attach(r, second, false);
+	fill(n, 0, 20 * 4096, 2);
+	OK(r, store_import_end(r->store, second, "a", REPORT(r))); /* while it is open */
+	cr_assert_eq(blk_close(n), 0);
+	OK(r, store_volume_show(r->store, "a", &v, REPORT(r)));
+	cr_assert(v.used_bytes == 20 * 4096 && strcmp(v.health, "good") == 0, "%s", v.health);
+	FAILS(r, store_import_begin(r->store, "a", &o, first, REPORT(r)), -EEXIST, "'a' already");
+	/* its name is taken meanwhile; one that isn't open yet isn't taken for dead; one that is kept under another name stays */
+	memset(longest, 'n', sizeof longest);
+	longest[63] = '\0';
+	cr_assert_eq(prctl(PR_SET_NAME, "aquifer-unit"), 0); /* what a process of ours is called */
+	OK(r, store_import_begin(r->store, longest, &o, first, REPORT(r)));
+	OK(r, store_import_begin(r->store, "b", &o, second, REPORT(r)));
+	OK(r, store_volume_show(r->store, first, &v, REPORT(r)));
+	create(r, "b", 4096);
+	FAILS(r, store_import_end(r->store, second, "b", REPORT(r)), -EEXIST, "'b' by now");
+	store_import_cancel(r->store, second);
+	OK(r, store_import_end(r->store, first, longest, REPORT(r)));
+	cr_assert_eq(prctl(PR_SET_NAME, "unit"), 0);
+	OK(r, store_import_begin(r->store, "c", &o, first, REPORT(r)));
+	OK(r, store_volume_rename(r->store, first, "kept", REPORT(r)));
+	OK(r, store_import_begin(r->store, "d", &o, second, REPORT(r)));
+	store_import_cancel(r->store, second);
+	OK(r, store_volume_delete(r->store, longest, false, REPORT(r)));
+	expect_volumes(r, "a b kept ");
+	OK(r, store_volume_delete(r->store, "a", false, REPORT(r)));
+	OK(r, store_volume_delete(r->store, "b", false, REPORT(r)));
+	OK(r, store_volume_delete(r->store, "kept", false, REPORT(r)));
+	expect_nothing_left(r);
+	return 0;
+}
+
+Test(store, imports_appear_when_they_are_complete) { rig_test(body_imports); }
