@@ -28,6 +28,10 @@ enum segment_op {
 			   doubtful copy refuses SYNC) */
 	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there */
 	SEGMENT_STAT,   /* as FENCE but fences nothing */
+	SEGMENT_TRIM,   /* R28: `trim` has a bit for each of the first `blocks` blocks, set for those that are free for ever.
+			   United with what the copy knows, durable when answered, from any sender, in any order; takes
+			   effect when the copy is sealed. With `pack` a sealed copy is rewritten without its free
+			   blocks (R30). Fills what STAT does. Block 0 is never free. */
 };
 
 enum copy_state {
@@ -48,6 +52,9 @@ struct segment_io {
 	struct segment_header header; /* CREATE */
 	bool reserve;                 /* CREATE: may use the reserve (R32): for checkpoints and what frees space */
 	uint32_t crc;                 /* SEAL: header CRC of the last record within [0, block) */
+	const uint8_t *trim;          /* TRIM: bit b % 8 of byte b / 8; borrowed */
+	bool pack;                    /* TRIM */
+	bool again;                   /* READ: what was read before was wrong */
 	/* results */
 	int status;
 	uint32_t length;              /* FENCE, STAT: blocks, with block 0 */
@@ -57,6 +64,7 @@ struct segment_io {
 	uint64_t last_seq;
 	uint64_t fenced_epoch;
 	bool lost_synced;             /* broken, and not even what was synced is there */
+	uint32_t trimmed, present;    /* FENCE, STAT, TRIM: blocks known to be free; blocks that take space */
 	/* the implementation's until completion */
 	struct job *parent;
 	struct link link;
@@ -71,7 +79,7 @@ static inline bool segment_away(int status)
 
 /* Errors: -EPERM fenced above the epoch (R18: the owner ends); -ESTALE another incarnation, doubtful
  * or broken; -EINVAL block is not the length; -EROFS sealed; -ENOENT; -EEXIST; -ENOSPC; -ENOTCONN,
- * -ETIMEDOUT the server can't be reached (the operation may have happened); -EIO. */
+ * -ETIMEDOUT the server can't be reached (the operation may have happened); -ENODATA READ: trimmed; -EIO. */
 struct segment_server;
 struct segment_server_ops {
 	void (*submit)(struct segment_server *s, struct segment_io *io);

@@ -6,6 +6,8 @@
  *   segment_dir_io.c       read, append, sync: jobs
  *   segment_dir_ahead.c    space ahead of the appends
  *   segment_dir_control.c  create, fence, stat, seal, repair, delete: fibers
+ *   segment_dir_trim.c     what is free of a copy, and holes for it
+ *   segment_dir_pack.c     sparse copies get smaller files
  *   segment_dir_pool.c     recycled files
  *   segment_scan.c         how long an unsealed copy is
  *
@@ -65,6 +67,7 @@ static void copy_free(struct copy *c)
 	link_drop(&c->hash);
 	link_drop(&c->lru);
 	c->dir->copies--;
+	copy_trim_forget(c);
 	free(c->crcs);
 	free(c);
 }
@@ -377,7 +380,7 @@ static int dir_count_used(struct segment_dir *d)
 		}
 		r = copy_load(c);
 		if (r == 0)
-			d->size_used += (uint64_t)c->slot.header.size_blocks * BLOCK_BYTES;
+			copy_charge(c);
 		copy_release(c);
 		dir_evict(d);
 	}
@@ -406,6 +409,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 	link_init(&d->frames_free);
 	fiber_cond_init(&d->quiet);
 	fiber_mutex_init(&d->evict);
+	fiber_mutex_init(&d->pack_mutex);
 	int r = dir_lock(d, options->create, report);
 	if (r == 0)
 		r = dir_server_start(d, options, report);

@@ -12,7 +12,7 @@
 #define COPY_BASE ((uint64_t)SLOT_COUNT * BLOCK_BYTES) /* file offset of a segment's block 0 */
 #define ALLOCATE_STEP_BYTES (4u << 20)                 /* allocated ahead, R35 … */
 #define ZERO_STEP_BYTES (1u << 20)                     /* … or zeroed, see segment_dir_ahead.c */
-#define POOL_FILES_MAX 8u                              /* recycled files kept */
+#define POOL_FILES_MAX 2u                              /* recycled files kept: they are no free space */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
 #define FILES_OPEN_MAX 256u                            /* when idle */
@@ -46,9 +46,35 @@ struct copy_slot {
 	uint32_t length;      /* sealed: the cut */
 	uint32_t prev;        /* sealed: CRC of the last record's header */
 	uint64_t last_seq;    /* sealed */
+	bool packed;          /* the file has a map, and only the blocks that the map has */
+	uint32_t trimmed;     /* bits set in … */
+	const uint8_t *trim;  /* encode: the bitmap of free blocks, the caller's; NULL: none */
 };
 void copy_slot_encode(const struct copy_slot *s, void *block);
 int copy_slot_decode(const void *block, struct copy_slot *ret); /* 0, -EBADMSG, -EPROTONOSUPPORT */
+
+/* The bitmap in a slot's block; false: there is none, or it is torn. */
+bool copy_slot_trim(const void *block, const struct copy_slot *s, uint8_t *ret_trim);
+
+/* ---- packed copies (segment_dir_pack.c) ---- */
+
+#define BITMAP_BYTES ((SEGMENT_BLOCKS_MAX + 7) / 8)
+static inline bool bit_get(const uint8_t *bits, uint32_t i) { return bits[i / 8] >> (i % 8) & 1; }
+static inline void bit_set(uint8_t *bits, uint32_t i) { bits[i / 8] |= (uint8_t)(1u << (i % 8)); }
+
+/* Which blocks of a segment a packed file has, in their order. */
+struct copy_map {
+	uint32_t blocks, count;                 /* bits; of those set */
+	uint16_t rank[BITMAP_BYTES / 32 + 1];   /* set bits before each 32 bytes */
+	uint8_t bits[BITMAP_BYTES];
+};
+#define MAP_BASE COPY_BASE                      /* where it is in the file … */
+#define PACK_BASE (MAP_BASE + BLOCK_BYTES)      /* … and the first of the blocks */
+void copy_map_encode(const struct copy_map *m, uint64_t segment, void *block);
+/* 0; -ENODATA: no map, the file isn't packed; -EBADMSG; -EPROTONOSUPPORT. */
+int copy_map_decode(const void *block, uint64_t segment, struct copy_map *ret);
+/* Where [block, block + blocks) is in the file: 0; -ENODATA: not all of it is there. */
+int copy_map_find(const struct copy_map *m, uint32_t block, uint32_t blocks, uint64_t *ret_offset);
 
 struct segment_dir;
 
@@ -63,7 +89,11 @@ struct copy {
 	struct file *file;
 	struct file_info info;
 	struct fiber_mutex slot_mutex;
-	struct copy_slot slot;    /* as it was read or written last */
+	struct copy_slot slot;    /* as it was read or written last; slot.trim is this copy's: */
+	uint8_t *trim;            /* what is free; NULL: nothing */
+	uint32_t trimmed;         /* bits set in it */
+	struct copy_map *map;     /* packed: what the file has */
+	uint64_t charged;         /* bytes of the directory's size limit */
 	bool settled;             /* that is durable, and so is the file's name */
 	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */
 	bool broken, breaking;    /* likewise; it is being written down */
@@ -118,6 +148,8 @@ struct segment_dir {
 	bool sync_often;          /* users sync so often that zeroing ahead pays */
 	void *zeroes;             /* ZERO_STEP_BYTES; NULL until needed */
 	uint64_t size_limit, size_used; /* bytes; used only with a limit */
+	bool no_holes;            /* the file system can't punch any */
+	struct fiber_mutex pack_mutex; /* one copy at a time is packed */
 	unsigned pool_count;
 	uint64_t pool_next;
 	uint32_t pool[POOL_FILES_MAX];
@@ -173,6 +205,22 @@ void copy_appends_wait(struct copy *c);
 void copy_busy_end(struct copy *c); /* not FIBER */
 void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);
 
+/* segment_dir_trim.c. FIBER, the copy's mutex held; all but the first. */
+uint32_t copy_present(const struct copy *c);    /* blocks that take space */
+void copy_charge(struct copy *c);               /* accounts for them; not FIBER */
+void copy_trim_forget(struct copy *c);          /* not FIBER */
+int copy_trim_load(struct copy *c, const uint8_t *slots); /* the bitmap and the map; the slots are read */
+int copy_punch(struct copy *c, const uint8_t *given, uint32_t least); /* holes where runs of free blocks are, those that have one of
+					       `given` (NULL: all), and are no shorter than `least` */
+int copy_trim_sealed(struct copy *c);           /* it is sealed: what was known to be free takes effect */
+int control_trim(struct copy *c, struct segment_io *io);
+/* Where a read of a copy goes in its file. */
+int copy_find(const struct copy *c, uint32_t block, uint32_t blocks, uint64_t *ret_offset);
+enum { PUNCH_BLOCKS = 16 }; /* shorter runs of free blocks wait for packing: holes would scatter what is written later */
+
+/* segment_dir_pack.c. FIBER, the copy's mutex held. Gives a sealed copy a file without its free blocks. */
+int copy_pack(struct copy *c);
+
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
 
@@ -186,7 +234,7 @@ uint64_t copy_first_step(struct copy *c, enum file_op *ret_op, struct iovec *ret
 int pool_open(struct segment_dir *d);
 /* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
 int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
-int pool_give(struct segment_dir *d, const char *path); /* takes the file away, durably */
+int pool_give(struct segment_dir *d, const char *path, bool whole); /* takes the file away, durably; `whole`: all of it is allocated */
 void pool_drain(struct segment_dir *d); /* there is no space: gives it all back */
 
 /* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */

@@ -1,9 +1,9 @@
-/* The control path of a data directory: create, fence, stat, seal, repair, delete, each in a
+/* The control path of a data directory: create, fence, stat, seal, repair, trim, delete, each in a
  * fiber with the copy's mutex held. What each makes durable before it is answered:
  *
  *   create   slots and block 0, the file's name          fence    the epoch, in the slot or a .fence file
  *   repair   the bytes                                   seal     data and footer, then the slot that says so
- *   delete   that the name is gone
+ *   delete   that the name is gone                       trim     the bitmap (segment_dir_trim.c)
  *
  * A seal syncs twice, because a slot that says "sealed" before the data is there would lie. */
 #include <errno.h>
@@ -26,6 +26,8 @@ static void results_fill(const struct copy *c, struct segment_io *io)
 	io->last_seq = c->exists ? c->last_seq : 0;
 	io->fenced_epoch = c->fenced_epoch;
 	io->lost_synced = copy_lost_synced(c);
+	io->trimmed = c->exists ? c->trimmed : 0;
+	io->present = c->exists ? copy_present(c) : 0;
 }
 
 /* ---- create ---- */
@@ -166,7 +168,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 	c->length = c->accepted = c->synced = 1;
 	c->last_crc = c->accepted_crc = 0;
 	c->last_seq = c->accepted_seq = 0;
-	c->dir->size_used += (uint64_t)h->size_blocks * BLOCK_BYTES;
+	copy_charge(c);
 	free(c->crcs);
 	c->crcs = calloc(h->size_blocks, sizeof *c->crcs); /* without it a seal reads everything */
 	uint8_t block[BLOCK_BYTES];
@@ -306,7 +308,7 @@ static int seal_write(struct copy *c, uint32_t length, uint32_t crc)
 	c->synced = length;
 	free(c->crcs);
 	c->crcs = NULL;
-	return 0;
+	return copy_trim_sealed(c);
 }
 
 static int control_seal(struct copy *c, struct segment_io *io)
@@ -315,8 +317,10 @@ static int control_seal(struct copy *c, struct segment_io *io)
 		return -ENOENT;
 	if (c->fenced_epoch > io->epoch)
 		return -EPERM;
-	if (c->slot.sealed)
-		return c->slot.length == io->block && c->slot.prev == io->crc ? copy_settle(c) : -EROFS;
+	if (c->slot.sealed) {
+		int s = c->slot.length == io->block && c->slot.prev == io->crc ? copy_settle(c) : -EROFS;
+		return s < 0 ? s : copy_trim_sealed(c);
+	}
 	if (c->broken)
 		return -ESTALE; /* a sync failed here; an old or a damaged copy, repaired, will do */
 	if (io->block == 0 || io->block > c->slot.header.size_blocks)
@@ -383,14 +387,14 @@ static int delete_file(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
 	char path[DIR_PATH_MAX];
-	uint64_t bytes = (uint64_t)c->slot.header.size_blocks * BLOCK_BYTES;
+	bool whole = c->trimmed == 0 && !c->map;
 	c->deleting = true; /* the file may become another segment's, so nobody may be using it */
 	while (c->busy || !link_empty(&c->appends))
 		fiber_cond_wait(&d->env->loop, &c->idle);
 	copy_path(c, path);
 	copy_forget(c);
 	c->loaded = false;
-	int r = pool_give(d, path);
+	int r = pool_give(d, path, whole);
 	c->deleting = false;
 	if (r < 0)
 		return r;
@@ -398,7 +402,7 @@ static int delete_file(struct copy *c)
 	c->settled = true;
 	c->fenced_epoch = 0;
 	c->slot = (struct copy_slot){ 0 };
-	d->size_used -= MIN(d->size_used, bytes);
+	copy_charge(c);
 	return 0;
 }
 
@@ -454,6 +458,12 @@ static int control_run(struct copy *c, struct segment_io *io)
 	case SEGMENT_REPAIR: return control_repair(c, io);
 	case SEGMENT_DELETE: return control_delete(c);
 	case SEGMENT_APPEND: return control_repeated(c, io);
+	case SEGMENT_TRIM: {
+		int r = control_trim(c, io);
+		if (r == 0)
+			results_fill(c, io);
+		return r;
+	}
 	default: return -EINVAL;
 	}
 }

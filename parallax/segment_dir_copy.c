@@ -5,11 +5,14 @@
  * A slot:  0 magic "AQCOPY\0\1"   8 version u32   12 flags u32 (1 sealed, 2 broken)   16 generation u64
  *         24 incarnation u64     32 fenced_epoch u64   40 segment u64   48 volume 16 bytes
  *         64 epoch u64           72 salt u64           80 size_blocks u32
- *         84 length u32          88 prev u32           92 zero   96 last_seq u64   508 crc u32   zero to 4096
+ *         84 length u32          88 prev u32           92 trimmed u32   96 last_seq u64
+ *        104 crc of the bitmap u32                    508 crc u32
+ *        512 bitmap: a bit for each block that is free for ever; zero to 4096; only there if `trimmed` isn't 0
  *
  * The slot with the greater generation counts. Both are written when the copy is made, so one
  * that can't be read is damage (a torn write can't do that: a slot is one sector): what it said,
- * a fence perhaps, may be lost, and the copy is doubtful. */
+ * a fence perhaps, may be lost, and the copy is doubtful. The bitmap may be torn; then the other slot's counts, which has
+ * all that was answered before. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,7 +25,8 @@
 
 #define SLOT_BYTES 512u
 #define SLOT_MAGIC UINT64_C(0x010059504f435141)
-enum { SLOT_SEALED = 1, SLOT_BROKEN = 2 };
+enum { SLOT_SEALED = 1, SLOT_BROKEN = 2, SLOT_PACKED = 4 };
+_Static_assert(SLOT_BYTES + BITMAP_BYTES <= BLOCK_BYTES, "the bitmap fits beside the slot");
 
 void copy_slot_encode(const struct copy_slot *s, void *block)
 {
@@ -30,7 +34,7 @@ void copy_slot_encode(const struct copy_slot *s, void *block)
 	memset(b, 0, BLOCK_BYTES);
 	put_le64(b, SLOT_MAGIC);
 	put_le32(b + 8, DIR_VERSION);
-	put_le32(b + 12, (s->sealed ? SLOT_SEALED : 0) | (s->broken ? SLOT_BROKEN : 0));
+	put_le32(b + 12, (s->sealed ? SLOT_SEALED : 0) | (s->broken ? SLOT_BROKEN : 0) | (s->packed ? SLOT_PACKED : 0));
 	put_le64(b + 16, s->generation);
 	put_le64(b + 24, s->incarnation);
 	put_le64(b + 32, s->fenced_epoch);
@@ -42,6 +46,11 @@ void copy_slot_encode(const struct copy_slot *s, void *block)
 	put_le32(b + 84, s->length);
 	put_le32(b + 88, s->prev);
 	put_le64(b + 96, s->last_seq);
+	if (s->trim && s->trimmed) {
+		put_le32(b + 92, s->trimmed);
+		memcpy(b + SLOT_BYTES, s->trim, div_up(s->header.size_blocks, 8));
+		put_le32(b + 104, crc32c(0, b + SLOT_BYTES, BITMAP_BYTES));
+	}
 	put_le32(b + SLOT_BYTES - 4, crc32c(0, b, SLOT_BYTES - 4));
 }
 
@@ -57,6 +66,7 @@ int copy_slot_decode(const void *block, struct copy_slot *ret)
 			    .size_blocks = get_le32(b + 80) },
 		.generation = get_le64(b + 16), .incarnation = get_le64(b + 24), .fenced_epoch = get_le64(b + 32),
 		.sealed = get_le32(b + 12) & SLOT_SEALED, .broken = get_le32(b + 12) & SLOT_BROKEN,
+		.packed = get_le32(b + 12) & SLOT_PACKED, .trimmed = get_le32(b + 92),
 		.length = get_le32(b + 84), .prev = get_le32(b + 88), .last_seq = get_le64(b + 96),
 	};
 	memcpy(s.header.volume.bytes, b + 48, 16);
@@ -64,6 +74,15 @@ int copy_slot_decode(const void *block, struct copy_slot *ret)
 		return -EBADMSG;
 	*ret = s;
 	return 0;
+}
+
+bool copy_slot_trim(const void *block, const struct copy_slot *s, uint8_t *ret_trim)
+{
+	const uint8_t *b = block;
+	if (s->trimmed == 0 || get_le32(b + 104) != crc32c(0, b + SLOT_BYTES, BITMAP_BYTES))
+		return false;
+	memcpy(ret_trim, b + SLOT_BYTES, BITMAP_BYTES);
+	return true;
 }
 
 void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX])
@@ -129,6 +148,8 @@ static int copy_file_load(struct copy *c)
 	int r = file_stat(c->file, &c->info);
 	if (r == 0)
 		r = slots_read(c, blocks, &c->slot, &good);
+	if (r == 0 && good > 0)
+		r = copy_trim_load(c, blocks);
 	free(blocks);
 	if (r < 0)
 		return r;
@@ -229,6 +250,7 @@ void copy_forget(struct copy *c)
 		c->dir->files--;
 		struct file *f = c->file;
 		c->file = NULL;
+		copy_trim_forget(c);
 		file_close(c->dir->env, f);
 	}
 }
@@ -281,6 +303,8 @@ static int slot_write(struct copy *c, const struct copy_slot *seal, bool *ret_sy
 		return -ENOMEM;
 	fiber_mutex_lock(&c->dir->env->loop, &c->slot_mutex);
 	struct copy_slot s = c->slot;
+	s.trim = c->trim;
+	s.trimmed = c->trimmed;
 	if (seal) {
 		s.sealed = true;
 		s.length = seal->length;
@@ -299,6 +323,7 @@ static int slot_write(struct copy *c, const struct copy_slot *seal, bool *ret_sy
 	}
 	if (r == 0) {
 		c->slot = s;
+		c->slot.trim = NULL;
 		c->synced = MAX(c->synced, length);
 	}
 	fiber_mutex_unlock(&c->slot_mutex);

@@ -71,6 +71,8 @@ void copy_read_start(struct dir_frame *f)
 	if (r == 0 && !io_sound(io, c->slot.header.size_blocks))
 		r = -EINVAL;
 	if (r == 0)
+		r = copy_find(c, io->block, io->blocks, &f->file_io.offset);
+	if (r == 0)
 		r = frame_vectors(f);
 	if (r < 0) {
 		dir_frame_end(f, r);
@@ -78,7 +80,6 @@ void copy_read_start(struct dir_frame *f)
 	}
 	c->busy++;
 	f->file_io.op = FILE_READ;
-	f->file_io.offset = COPY_BASE + (uint64_t)io->block * BLOCK_BYTES;
 	f->file_io.length = (uint64_t)io->blocks * BLOCK_BYTES;
 	file_submit(c->file, &f->file_io, &f->job);
 	job_then(&f->job, read_done);

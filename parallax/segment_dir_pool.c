@@ -48,12 +48,12 @@ void pool_drain(struct segment_dir *d)
 	}
 }
 
-int pool_give(struct segment_dir *d, const char *path)
+int pool_give(struct segment_dir *d, const char *path, bool whole)
 {
 	char to[DIR_PATH_MAX], parent[DIR_PATH_MAX];
 	int r;
 	uint32_t n = 0;
-	if (d->pool_count < POOL_FILES_MAX) {
+	if (whole && d->pool_count < POOL_FILES_MAX) {
 		n = (uint32_t)++d->pool_next;
 		dir_path(d, to, "recycle/%u", n);
 		r = env_rename(d->env, path, to);

@@ -13,8 +13,9 @@
 enum { FILES_MAX = 128 };
 
 struct reader_file {
-	uint64_t segment;
+	uint64_t segment;       /* 0: it has another file by now; this one goes when its place is needed */
 	struct file *file;
+	struct copy_map *map;   /* packed */
 	unsigned users;
 	uint64_t used;   /* of the reader's clock, for the least recently used */
 };
@@ -70,7 +71,7 @@ static void read_done(struct job *j)
 	struct reader_frame *f = container_of(j, struct reader_frame, job);
 	int status = j->status;
 	if (status == 0 && f->file_io.done != f->file_io.length)
-		status = -EIO;
+		status = -EBADMSG; /* it was packed, and this was its old file: asked again, we look for the new one */
 	frame_end(f, status);
 }
 
@@ -79,11 +80,33 @@ static void read_start(struct reader_frame *f)
 	struct segment_io *io = f->io;
 	f->file->users++;
 	f->file->used = ++f->reader->clock;
-	f->file_io = (struct file_io){ .op = FILE_READ, .offset = COPY_BASE + (uint64_t)io->block * BLOCK_BYTES,
+	uint64_t offset = COPY_BASE + (uint64_t)io->block * BLOCK_BYTES;
+	int r = f->file->map ? copy_map_find(f->file->map, io->block, io->blocks, &offset) : 0;
+	if (r < 0) {
+		frame_end(f, r);
+		return;
+	}
+	f->file_io = (struct file_io){ .op = FILE_READ, .offset = offset,
 				       .length = (uint64_t)io->blocks * BLOCK_BYTES, .iov = io->iov, .iov_count = io->iov_count };
 	job_init(&f->job, &f->reader->server.env->loop);
 	file_submit(f->file->file, &f->file_io, &f->job);
 	job_then(&f->job, read_done);
+}
+
+/* Is it packed? -EBADMSG: its place can't be known. */
+static int map_read(struct file *file, uint64_t segment, struct copy_map **ret_map)
+{
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	struct copy_map *m = malloc(sizeof *m);
+	size_t done = 0;
+	int r = block && m ? file_read_wait(file, block, BLOCK_BYTES, MAP_BASE, &done) : -ENOMEM;
+	if (r == 0)
+		r = done == BLOCK_BYTES ? copy_map_decode(block, segment, m) : -EBADMSG;
+	free(block);
+	*ret_map = r == 0 ? m : NULL;
+	if (r != 0)
+		free(m);
+	return r == -ENODATA ? 0 : r;
 }
 
 static int open_then_read(void *arg)
@@ -92,19 +115,25 @@ static int open_then_read(void *arg)
 	struct reader *d = f->reader;
 	char path[DIR_PATH_MAX + 64];
 	struct file *file = NULL;
+	struct copy_map *map = NULL;
 	snprintf(path, sizeof path, "%s/segments/%02x/%012" PRIx64 ".seg", d->path, (unsigned)(f->io->segment & 0xff), f->io->segment);
 	int r = file_open(d->server.env, path, FILE_OPEN_DIRECT, &file);
+	if (r == 0 && (r = map_read(file, f->io->segment, &map)) < 0)
+		file_close(d->server.env, file);
 	if (r == 0 && (f->file = find(d, f->io->segment))) { /* somebody else opened it meanwhile */
+		free(map);
 		file_close(d->server.env, file);
 	} else if (r == 0) {
 		struct reader_file *at = place(d);
 		if (!at) {
+			free(map);
 			file_close(d->server.env, file);
 			frame_end(f, -EMFILE);
 			return 0;
 		}
 		struct file *old = at->file;
-		*at = (struct reader_file){ .segment = f->io->segment, .file = file };
+		free(at->map);
+		*at = (struct reader_file){ .segment = f->io->segment, .file = file, .map = map };
 		f->file = at;
 		read_start(f);
 		file_close(d->server.env, old);
@@ -129,6 +158,10 @@ static void reader_submit(struct segment_server *s, struct segment_io *io)
 	f->io = io;
 	d->under_way++;
 	struct reader_file *file = find(d, io->segment);
+	if (file && io->again) {
+		file->segment = 0;
+		file = NULL;
+	}
 	if (file) {
 		f->file = file;
 		read_start(f);
@@ -141,8 +174,10 @@ static int reader_close(struct segment_server *s)
 {
 	struct reader *d = container_of(s, struct reader, server);
 	assert(d->under_way == 0);
-	for (unsigned i = 0; i < d->count; i++)
+	for (unsigned i = 0; i < d->count; i++) {
+		free(d->files[i].map);
 		file_close(s->env, d->files[i].file);
+	}
 	free(d);
 	return 0;
 }

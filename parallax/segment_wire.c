@@ -13,6 +13,7 @@ static const Aquifer__Segment__Method methods[] = {
 	[SEGMENT_CREATE] = METHOD(CREATE), [SEGMENT_APPEND] = METHOD(APPEND), [SEGMENT_READ] = METHOD(READ),
 	[SEGMENT_SYNC] = METHOD(SYNC),	   [SEGMENT_FENCE] = METHOD(FENCE),   [SEGMENT_SEAL] = METHOD(SEAL),
 	[SEGMENT_REPAIR] = METHOD(REPAIR), [SEGMENT_DELETE] = METHOD(DELETE), [SEGMENT_STAT] = METHOD(STAT),
+	[SEGMENT_TRIM] = METHOD(TRIM),
 };
 
 Aquifer__Segment__Method segment_wire_method(enum segment_op op)
@@ -42,6 +43,11 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 	m->blocks = io->blocks;
 	m->crc = io->crc;
 	m->reserve = io->reserve;
+	m->pack = io->pack;
+	if (io->op == SEGMENT_TRIM) {
+		m->trim.data = (uint8_t *)(uintptr_t)io->trim;
+		m->trim.len = div_up(io->blocks, 8);
+	}
 	if (io->op != SEGMENT_CREATE)
 		return;
 	aquifer__segment__header__init(&ret->header);
@@ -84,6 +90,16 @@ static const char *parse_blocks(const struct segment_io *io, uint64_t payload_by
 	return NULL;
 }
 
+/* The bits stay in the message. */
+static const char *parse_trim(const Aquifer__Segment__Request *m, struct segment_io *io)
+{
+	if (io->blocks == 0 || io->blocks > SEGMENT_BLOCKS_MAX || m->trim.len != div_up(io->blocks, 8))
+		return "the bitmap isn't as long as it should be, or longer than any segment's";
+	io->trim = m->trim.data;
+	io->pack = m->pack;
+	return NULL;
+}
+
 int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint64_t payload_bytes,
 		       uint64_t reply_limit, struct segment_io *ret_io, const char **ret_why)
 {
@@ -103,6 +119,8 @@ int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint
 		why = parse_blocks(&io, payload_bytes, reply_limit);
 	if (!why && io.op == SEGMENT_CREATE)
 		why = parse_header(m, &io);
+	if (!why && io.op == SEGMENT_TRIM)
+		why = parse_trim(m, &io);
 	*ret_why = why;
 	if (why)
 		return -EINVAL;
@@ -126,6 +144,8 @@ void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *re
 	ret->last_seq = io->last_seq;
 	ret->fenced_epoch = io->fenced_epoch;
 	ret->lost_synced = io->lost_synced;
+	ret->trimmed = io->trimmed;
+	ret->present = io->present;
 }
 
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
@@ -136,7 +156,7 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 		[AQUIFER__SEGMENT__STATE__BROKEN] = COPY_BROKEN,
 		[AQUIFER__SEGMENT__STATE__ABSENT] = COPY_ABSENT,
 	};
-	if (m->length > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states))
+	if (m->length > SEGMENT_BLOCKS_MAX || m->trimmed > SEGMENT_BLOCKS_MAX || m->present > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states))
 		return -EPROTO;
 	io->length = m->length;
 	io->state = states[m->state];
@@ -145,5 +165,7 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 	io->last_seq = m->last_seq;
 	io->fenced_epoch = m->fenced_epoch;
 	io->lost_synced = m->lost_synced;
+	io->trimmed = m->trimmed;
+	io->present = m->present;
 	return 0;
 }

@@ -18,7 +18,7 @@ Aquifer__Segment__Method segment_wire_method(enum segment_op op);
 /* 0 or -ENOSYS. */
 int segment_wire_op(uint32_t method, enum segment_op *ret_op);
 void segment_wire_request(const struct segment_io *io, struct segment_request *ret);
-/* Fills what is asked (op, segment … header), not the iovec. 0, or -EINVAL with a sentence. `payload_bytes`: what came
+/* Fills what is asked (op, segment … header), not the iovec; `trim` points into the message. 0, or -EINVAL with a sentence. `payload_bytes`: what came
  * with it; `reply_limit`: what the caller has room for. */
 int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint64_t payload_bytes,
 		       uint64_t reply_limit, struct segment_io *ret_io, const char **ret_why);

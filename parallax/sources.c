@@ -169,7 +169,7 @@ static void read_start(struct block_read *r)
 	struct segment_server *server = source_of(r->sources, position_segment(position));
 	job_init(&r->job, &r->sources->env->loop);
 	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
-				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count };
+				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count, .again = r->attempts > 0 };
 	if (server)
 		segment_submit(server, &r->io, &r->job);
 	else
@@ -209,7 +209,7 @@ static void read_done(struct job *j)
 	}
 	if (status) {
 		s->errors++;
-		if (status == -EBADMSG || status == -ENOENT || status == -EINVAL) /* a segment that is gone, or shorter than it was */
+		if (status == -EBADMSG || status == -ENOENT || status == -EINVAL || status == -ENODATA) /* gone, shorter than it was, or trimmed */
 			status = -EIO;
 	}
 	job_put(r->parent, status);

@@ -161,8 +161,12 @@ static void stub_submit(struct segment_server *segments, struct segment_io *io)
 		assert(iov_bytes(io->iov, io->iov_count) == (uint64_t)io->blocks * BLOCK_BYTES);
 	else
 		assert(io->iov_count == 0);
+	if (io->op == SEGMENT_TRIM)
+		assert(io->blocks && io->blocks <= SEGMENT_BLOCKS_MAX);
 	if (io->op == SEGMENT_READ)
 		iov_zero(io->iov, io->iov_count, 0, (uint64_t)io->blocks * BLOCK_BYTES);
+	for (uint32_t i = 0; io->op == SEGMENT_TRIM && i < div_up(io->blocks, 8); i++)
+		io->trimmed += io->trim[i] & 1;
 	io->length = io->block;
 	io->status = s->answers++ % 5 == 4 ? -EPERM : 0;
 	job_put(io->parent, io->status);

@@ -6,7 +6,8 @@
  * checked (store.md): R6 answers are a prefix and are all there while the power stays; R7 what
  * a sync answered is there for ever; R8 a fence answered holds for ever; R9 a cut never changes;
  * states whole, doubtful, broken are never better than the truth; I1 a block reads as what was
- * appended there or not at all. */
+ * appended there or not at all, and always if nobody said that it is free; R28 what a trim answered is known for ever; R30
+ * packing changes nothing of this. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ struct model_segment {
 	uint64_t fenced_sent, fenced;
 	bool seal_sent, sealed;
 	uint32_t cut, cut_crc;
+	uint8_t trim_sent[SIZE_BLOCKS / 8], trim_answered[SIZE_BLOCKS / 8];
 	uint32_t fence_length;          /* with the last fence answered: nothing beyond is ever answered */
 	bool fence_known;
 	bool sync_failed, write_failed;
@@ -119,13 +121,23 @@ static void segment_reset(struct world *w, struct model_segment *s)
 
 static int segment_op(struct world *w, struct segment_io *io)
 {
-	static const char *const names[] = { "create", "append", "read", "sync", "fence", "seal", "repair", "delete", "stat" };
+	static const char *const names[] = { "create", "append", "read", "sync", "fence", "seal", "repair", "delete", "stat", "trim" };
 	int r = w->env->dead ? -ESHUTDOWN : segment_wait(w->server, io);
 	if (io->op != SEGMENT_READ)
 		sim_note(w->sim, "%s %llu at %u epoch %llu: %d (length %u state %d sealed %d fenced %llu)", names[io->op],
 			 (unsigned long long)io->segment, io->block, (unsigned long long)io->epoch, r, io->length, io->state,
 			 io->sealed, (unsigned long long)io->fenced_epoch);
 	return w->env->dead ? -ESHUTDOWN : r;
+}
+
+static bool bit(const uint8_t *bits, uint32_t b) { return bits[b / 8] >> (b % 8) & 1; }
+
+static uint32_t bits_below(const uint8_t *bits, uint32_t end)
+{
+	uint32_t n = 0;
+	for (uint32_t b = 1; b < end; b++)
+		n += bit(bits, b);
+	return n;
 }
 
 /* Each block below `length` reads as what was appended there. */
@@ -150,6 +162,8 @@ static void check_content(struct world *w, struct model_segment *s, uint32_t len
 				status = segment_op(w, &io);
 			if (status == -EIO && w->errors)
 				continue;
+			if (s->seal_sent && bit(s->trim_sent, r->block + b))
+				continue; /* it is there or not */
 			if (status == -ESHUTDOWN)
 				break;
 			CHECK(w, s, status == 0 && memcmp(block, want, BLOCK_BYTES) == 0, "block %u reads wrong (status %d)",
@@ -175,6 +189,11 @@ static void check_state(struct world *w, struct model_segment *s, const struct s
 		CHECK(w, s, !s->sealed || io->sealed, "the seal is gone");
 		CHECK(w, s, s->seal_sent && io->length == s->cut && io->last_crc == s->cut_crc,
 		      "sealed at %u instead of %u", io->length, s->cut);
+		CHECK(w, s, io->trimmed >= bits_below(s->trim_answered, s->cut), "%u blocks are known to be free, %u were answered",
+		      io->trimmed, bits_below(s->trim_answered, s->cut));
+		CHECK(w, s, io->trimmed <= bits_below(s->trim_sent, s->cut), "more blocks are free than anybody said");
+		CHECK(w, s, io->present >= io->length - io->trimmed && io->present <= io->length, "%u blocks of %u with %u free", io->present,
+		      io->length, io->trimmed);
 		return;
 	}
 	if (s->seal_sent)
@@ -406,6 +425,33 @@ static void do_seal(struct world *w, struct model_segment *s)
 		check_segment(w, s);
 }
 
+static void do_trim(struct world *w, struct model_segment *s)
+{
+	uint8_t bits[SIZE_BLOCKS / 8] = { 0 };
+	if (!s->created)
+		return;
+	uint32_t from = (uint32_t)(sim_random(w->sim) % SIZE_BLOCKS), count = (uint32_t)(sim_random(w->sim) % SIZE_BLOCKS), odds = 1 + (uint32_t)(sim_random(w->sim) % 3);
+	for (uint32_t b = from; b < MIN(from + count, SIZE_BLOCKS); b++)
+		if (sim_random(w->sim) % odds == 0)
+			bits[b / 8] |= (uint8_t)(1u << b % 8);
+	for (unsigned i = 0; i < sizeof bits; i++)
+		s->trim_sent[i] |= bits[i];
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = s->header.segment, .blocks = SIZE_BLOCKS, .trim = bits,
+				 .pack = sim_random(w->sim) % 2 };
+	unsigned answered = s->answered;
+	int r = segment_op(w, &io);
+	CHECK(w, s, r == 0 || r == -ESHUTDOWN || w->errors, "trim: %d", r);
+	if (r < 0)
+		return;
+	for (unsigned i = 0; i < sizeof bits; i++)
+		s->trim_answered[i] |= bits[i];
+	check_state(w, s, &io, answered);
+	CHECK(w, s, !io.sealed || !io.pack || w->errors || io.present == io.length - io.trimmed, "packed, and %u blocks are left of %u with %u free",
+	      io.present, io.length, io.trimmed);
+	if (sim_random(w->sim) % 2)
+		check_segment(w, s);
+}
+
 static void do_delete(struct world *w, struct model_segment *s)
 {
 	if (!s->tried || !s->sealed)
@@ -433,14 +479,18 @@ static void do_something(struct world *w)
 		do_delete(w, s);
 		return;
 	}
-	switch (sim_random(w->sim) % 16) {
+	switch (sim_random(w->sim) % 19) {
 	case 0: do_fence(w, s); break;
 	case 1: do_fenced_append(w, s); break;
 	case 2: do_seal(w, s); break;
 	case 3: check_segment(w, s); break;
 	case 4: bursts_wait(w); break;
-	case 5: do_delete(w, s); break;
+	case 5:
+		if (sim_random(w->sim) % 2)
+			do_delete(w, s);
+		break;
 	case 6: case 7: case 8: do_sync(w, s); break;
+	case 9: case 10: case 11: do_trim(w, s); break;
 	default: do_appends(w, s); break;
 	}
 }

@@ -13,6 +13,7 @@
 #include "core/fiber.h"
 #include "parallax/meta.h"
 #include "parallax/segment.h"
+#include "parallax/segment_reader.h"
 #include "tests/sim/catalog_sim.h"
 
 #define SIZE_BLOCKS 256u
@@ -783,4 +784,108 @@ Test(segment_dir, on_a_real_file_system)
 	free(r.scratch);
 	snprintf(command, sizeof command, "rm -rf %s", dir);
 	cr_assert_eq(system(command), 0);
+}
+
+/* ---- trims and packing ---- */
+
+enum { TRIM_LENGTH = 241 }; /* 24 records of 9 payload blocks, and block 0 */
+
+static bool free_[SIZE_BLOCKS];
+
+static void op_trim(struct rig *r, uint32_t from, uint32_t count, uint32_t step, bool pack, struct segment_io *ret)
+{
+	uint8_t bits[SIZE_BLOCKS / 8] = { 0 };
+	for (uint32_t b = from; b < from + count; b += step) {
+		bits[b / 8] |= (uint8_t)(1u << b % 8);
+		free_[b] |= b > 0 && b < TRIM_LENGTH;
+	}
+	*ret = (struct segment_io){ .op = SEGMENT_TRIM, .segment = 7, .blocks = SIZE_BLOCKS, .trim = bits, .pack = pack };
+	cr_assert_eq(segment_wait(r->server, ret), 0);
+	ret->trim = NULL;
+}
+
+static uint32_t free_count(void)
+{
+	uint32_t n = 0;
+	for (uint32_t b = 0; b < SIZE_BLOCKS; b++)
+		n += free_[b];
+	return n;
+}
+
+/* What isn't free reads as it was written: record n, from 0, has its header at 1 + 10 n. */
+static void trim_check(struct rig *r, struct segment_server *s, bool refuses)
+{
+	struct segment_io io = op_stat(r, 7);
+	cr_assert(io.sealed && io.length == TRIM_LENGTH && io.state == COPY_WHOLE);
+	cr_assert_eq(io.trimmed, free_count());
+	for (uint32_t b = 1; b < TRIM_LENGTH; b++) {
+		struct iovec v = { r->scratch, BLOCK_BYTES };
+		struct segment_io read = { .op = SEGMENT_READ, .segment = 7, .block = b, .blocks = 1, .iov = &v, .iov_count = 1 };
+		int status = segment_wait(s, &read);
+		cr_assert(status == 0 || free_[b], "block %u: %d", b, status);
+		cr_assert(!refuses || !free_[b] || status == -ENODATA);
+		uint32_t n = (b - 1) / 10, at = (b - 1) % 10;
+		if (!free_[b] && at)
+			cr_assert(r->scratch[0] == (uint8_t)(n + at) && r->scratch[4095] == r->scratch[0], "block %u", b);
+	}
+}
+
+static int body_trim(struct rig *r)
+{
+	struct chain c = chain_make(7);
+	struct segment_io io;
+	struct segment_server *reader;
+	memset(free_, 0, sizeof free_);
+	cr_assert_eq(op_create(r, &c), 0);
+	while (c.block < TRIM_LENGTH)
+		cr_assert_eq(op_append(r, &c, 9), 0);
+	op_trim(r, 100, 30, 3, true, &io); /* remembered */
+	cr_assert(!io.sealed && io.present == TRIM_LENGTH && io.trimmed == 10);
+	cr_assert_eq(op_simple(r, SEGMENT_SYNC, 7, EPOCH, c.block, 0, &io), 0);
+	cr_assert_eq(op_simple(r, SEGMENT_SEAL, 7, EPOCH, c.block, c.prev, &io), 0);
+	cr_assert_eq(segment_reader_open(r->env, r->path, &reader), 0);
+	trim_check(r, r->server, true);
+	trim_check(r, reader, false);
+	uint64_t before = sim_disk_used(r->host);
+	op_trim(r, 1, 40, 1, false, &io); /* a long run goes at once */
+	cr_assert(io.present == TRIM_LENGTH - 40 && io.trimmed == 50);
+	cr_assert_eq(before - sim_disk_used(r->host), 40 * BLOCK_BYTES);
+	op_trim(r, 200, SIZE_BLOCKS - 200, 2, false, &io); /* also beyond the end */
+	trim_check(r, r->server, true);
+	trim_check(r, reader, false);
+	op_trim(r, 50, 1, 1, true, &io);
+	cr_assert(io.present == TRIM_LENGTH - io.trimmed);
+	trim_check(r, r->server, true);
+	for (uint32_t b = 60; b < 100; b += 7) { /* the reader has the old file open, which is empty now */
+		struct iovec v = { r->scratch, BLOCK_BYTES };
+		struct segment_io read = { .op = SEGMENT_READ, .segment = 7, .block = b, .blocks = 1, .iov = &v, .iov_count = 1 };
+		int status = segment_wait(reader, &read);
+		read.again = true;
+		cr_assert(status == -EBADMSG || b > 60);
+		cr_assert_eq(segment_wait(reader, &read), 0);
+	}
+	trim_check(r, reader, true);
+	op_trim(r, 130, 70, 1, false, &io); /* in a packed file, too */
+	cr_assert(io.present == TRIM_LENGTH - io.trimmed);
+	trim_check(r, r->server, true);
+	op_trim(r, 42, 80, 4, true, &io); /* packed again */
+	cr_assert(io.present == TRIM_LENGTH - io.trimmed);
+	trim_check(r, r->server, true);
+	return segment_server_close(reader);
+}
+
+static int body_trim_after(struct rig *r)
+{
+	trim_check(r, r->server, true);
+	return 0;
+}
+
+Test(segment_dir, what_is_free_of_a_copy_takes_no_space_and_the_rest_stays)
+{
+	struct rig r = rig_make(5, 64 << 20);
+	cr_assert_eq(rig_do(&r, body_open), 0, "%s", r.report.text);
+	rig_do(&r, body_trim);
+	rig_restart(&r, END_POWER);
+	rig_do(&r, body_trim_after);
+	rig_free(&r);
 }

@@ -19,6 +19,7 @@ struct fake {
 	uint8_t *payload;            /* of the last request */
 	uint64_t payload_bytes;
 	bool payload_aligned;
+	uint8_t trim[4];
 	int status;
 	struct segment_io result;
 	bool hold;
@@ -35,6 +36,8 @@ static void fake_answer(struct fake *f, struct segment_io *io)
 	io->last_crc = f->result.last_crc;
 	io->last_seq = f->result.last_seq;
 	io->fenced_epoch = f->result.fenced_epoch;
+	io->trimmed = f->result.trimmed;
+	io->present = f->result.present;
 	job_put(io->parent, io->status);
 }
 
@@ -43,6 +46,8 @@ static void fake_submit(struct segment_server *s, struct segment_io *io)
 	struct fake *f = container_of(s, struct fake, base);
 	f->asked++;
 	f->last = *io;
+	if (io->op == SEGMENT_TRIM)
+		memcpy(f->trim, io->trim, MIN(sizeof f->trim, div_up(io->blocks, 8)));
 	f->payload_bytes = iov_bytes(io->iov, io->iov_count);
 	if (io->op == SEGMENT_READ) {
 		for (uint64_t at = 0; at < f->payload_bytes; at += 4) {
@@ -126,13 +131,19 @@ REMOTE_TEST(every_operation_arrives_as_it_was_asked)
 	cr_assert_eq(w->remote->incarnation, 7);
 	cr_assert_eq(w->remote->total_bytes, 2000);
 	w->fake.base.free_bytes = 500;
-	w->fake.result = (struct segment_io){ .length = 65536, .state = COPY_DOUBTFUL, .sealed = true,
+	w->fake.result = (struct segment_io){ .length = 28672, .trimmed = 77, .present = 28000, .state = COPY_DOUBTFUL, .sealed = true,
 					      .last_crc = 0xfedcba98, .last_seq = UINT64_MAX, .fenced_epoch = 1 };
-	const enum segment_op ops[] = { SEGMENT_CREATE, SEGMENT_SYNC, SEGMENT_FENCE, SEGMENT_SEAL, SEGMENT_DELETE, SEGMENT_STAT, SEGMENT_REPAIR };
+	const enum segment_op ops[] = { SEGMENT_CREATE, SEGMENT_SYNC, SEGMENT_FENCE, SEGMENT_SEAL, SEGMENT_DELETE, SEGMENT_STAT, SEGMENT_REPAIR, SEGMENT_TRIM };
+	uint8_t bits[3] = { 1, 2, 0x80 };
 	for (unsigned i = 0; i < ARRAY_COUNT(ops); i++) {
 		struct segment_io io = { .op = ops[i], .segment = (UINT64_C(1) << 48) - 1 - i, .epoch = UINT64_MAX - i,
-					 .incarnation = 7, .block = 65536 - i, .crc = 0x80000001u + i };
+					 .incarnation = 7, .block = 28672 - i, .crc = 0x80000001u + i };
 		io.header = (struct segment_header){ io.segment, { "VOLUMEvolumeVOLU" }, 3, 0x8877665544332211, 16384 };
+		if (ops[i] == SEGMENT_TRIM) {
+			io.trim = bits;
+			io.blocks = 24;
+			io.pack = true;
+		}
 		cr_assert_eq(segment_wait(w->remote, &io), 0);
 		const struct segment_io *got = &w->fake.last;
 		cr_assert_eq(got->op, ops[i]);
@@ -149,7 +160,14 @@ REMOTE_TEST(every_operation_arrives_as_it_was_asked)
 			cr_assert_eq(got->header.salt, io.header.salt);
 			cr_assert_eq(got->header.size_blocks, 16384);
 		}
-		cr_assert_eq(io.length, 65536);
+		cr_assert_eq(got->pack, ops[i] == SEGMENT_TRIM);
+		if (ops[i] == SEGMENT_TRIM) {
+			cr_assert_eq(got->blocks, 24);
+			cr_assert_arr_eq(w->fake.trim, bits, 3);
+		}
+		cr_assert_eq(io.trimmed, 77);
+		cr_assert_eq(io.present, 28000);
+		cr_assert_eq(io.length, 28672);
 		cr_assert_eq(io.state, COPY_DOUBTFUL);
 		cr_assert(io.sealed);
 		cr_assert_eq(io.last_crc, 0xfedcba98);
@@ -308,7 +326,7 @@ Test(segment_wire, refuses_what_is_out_of_range)
 	cr_assert_eq(parse(4, m, 0, 8192), 0);
 	cr_assert_eq(parse(0, m, 0, 0), -ENOSYS);
 	cr_assert_eq(parse(1, m, 0, 0), -ENOSYS);
-	cr_assert_eq(parse(11, m, 0, 0), -ENOSYS);
+	cr_assert_eq(parse(12, m, 0, 0), -ENOSYS);
 	cr_assert_eq(parse(UINT32_MAX, m, 0, 0), -ENOSYS);
 	cr_assert_eq(parse(3, m, 8191, 0), -EINVAL);
 	cr_assert_eq(parse(3, m, 0, 8192), -EINVAL);
@@ -321,11 +339,11 @@ Test(segment_wire, refuses_what_is_out_of_range)
 	m.segment = UINT64_C(1) << 48;
 	cr_assert_eq(parse(5, m, 0, 0), -EINVAL);
 	m = ok;
-	m.block = 65537;
+	m.block = SEGMENT_BLOCKS_MAX + 1;
 	cr_assert_eq(parse(5, m, 0, 0), -EINVAL);
 	m.block = UINT32_MAX;
 	cr_assert_eq(parse(3, m, 8192, 0), -EINVAL);
-	m.block = 65535;
+	m.block = SEGMENT_BLOCKS_MAX - 1;
 	cr_assert_eq(parse(4, m, 0, 8192), -EINVAL);
 	m.blocks = 1;
 	cr_assert_eq(parse(4, m, 0, 4096), 0);
@@ -353,11 +371,30 @@ Test(segment_wire, refuses_bad_headers)
 	for (h.volume.len = 0; h.volume.len <= 17; h.volume.len++)
 		cr_assert_eq(parse(2, m, 0, 0), h.volume.len == 16 ? 0 : -EINVAL);
 	h.volume.len = 16;
-	const uint32_t sizes[] = { 0, 1, 65537, UINT32_MAX };
+	const uint32_t sizes[] = { 0, 1, SEGMENT_BLOCKS_MAX + 1, UINT32_MAX };
 	for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
 		h.size_blocks = sizes[i];
 		cr_assert_eq(parse(2, m, 0, 0), -EINVAL);
 	}
+}
+
+Test(segment_wire, refuses_bitmaps_of_another_length)
+{
+	uint8_t bits[SEGMENT_BLOCKS_MAX / 8 + 1] = { 0 };
+	Aquifer__Segment__Request m = AQUIFER__SEGMENT__REQUEST__INIT;
+	m.segment = 1;
+	m.trim.data = bits;
+	cr_assert_eq(parse(11, m, 0, 0), -EINVAL);
+	for (m.blocks = 1; m.blocks < 30; m.blocks++)
+		for (m.trim.len = 0; m.trim.len < 6; m.trim.len++)
+			cr_assert_eq(parse(11, m, 0, 0), m.trim.len == (m.blocks + 7) / 8 ? 0 : -EINVAL);
+	m.blocks = SEGMENT_BLOCKS_MAX;
+	m.trim.len = SEGMENT_BLOCKS_MAX / 8;
+	cr_assert_eq(parse(11, m, 0, 0), 0);
+	cr_assert_eq(parse(11, m, 4096, 0), -EINVAL);
+	m.blocks = SEGMENT_BLOCKS_MAX + 1;
+	m.trim.len++;
+	cr_assert_eq(parse(11, m, 0, 0), -EINVAL);
 }
 
 Test(segment_wire, refuses_answers_that_make_no_sense)
@@ -368,6 +405,12 @@ Test(segment_wire, refuses_answers_that_make_no_sense)
 	m.length = SEGMENT_BLOCKS_MAX + 1;
 	cr_assert_eq(segment_wire_result(&m, &io), -EPROTO);
 	m.length = 0;
+	m.trimmed = SEGMENT_BLOCKS_MAX + 1;
+	cr_assert_eq(segment_wire_result(&m, &io), -EPROTO);
+	m.trimmed = 0;
+	m.present = SEGMENT_BLOCKS_MAX + 1;
+	cr_assert_eq(segment_wire_result(&m, &io), -EPROTO);
+	m.present = 0;
 	m.state = (Aquifer__Segment__State)4;
 	cr_assert_eq(segment_wire_result(&m, &io), -EPROTO);
 	m.state = (Aquifer__Segment__State)-1;
