@@ -81,14 +81,7 @@ void checkpoint_dirty(struct volume *v)
 
 uint64_t checkpoint_reserve(const struct volume *v)
 {
-	uint64_t nodes = v->tree.dirty_count + 8;
-	uint64_t dead = 0;
-	for (uint32_t i = 0; i < v->space.list_count; i++) {
-		const struct space_list *l = &v->space.lists[i];
-		if (l->pending.count + l->tail[0].count + l->tail[1].count)
-			dead += (l->pending.count + l->tail[0].count + l->tail[1].count) / SPACE_CHUNK_ENTRIES + 3;
-	}
-	uint64_t table = space_encoded_bytes(&v->space) / BLOCK_BYTES + 2;
+	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space), table = space_table_blocks_max(&v->space) + 2;
 	return nodes + nodes / NODES_PER_RECORD + dead * 2 + table + table / 16 + 16;
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/plant.h"
+#include "parallax/positions.h"
 
 void space_init(struct space *s) { *s = (struct space){ 0 }; }
 
@@ -115,11 +116,56 @@ struct space_list *space_list_find(struct space *s, uint64_t mark_seq)
 
 static struct space_list *newest(struct space *s) { return s->list_count ? &s->lists[s->list_count - 1] : NULL; }
 
-static int tail_add(struct space_tail *t, uint64_t position)
+static uint32_t list_loose(const struct space_list *l) { return l->pending.count + l->tail[0].count + l->tail[1].count; }
+
+static uint32_t list_chunks(const struct space_list *l)
+{
+	return l->chunk_count + (l->written[0].count > 0) + (l->written[1].count > 0);
+}
+
+/* What a list has goes from the sums while it is changed, and comes back. */
+static void sums_without(struct space *s, const struct space_list *l)
+{
+	s->loose -= list_loose(l);
+	s->loose_lists -= list_loose(l) > 0;
+	s->chunk_sum -= list_chunks(l);
+}
+
+static void sums_with(struct space *s, const struct space_list *l)
+{
+	s->loose += list_loose(l);
+	s->loose_lists += list_loose(l) > 0;
+	s->chunk_sum += list_chunks(l);
+}
+
+static bool sums_hold(const struct space *s)
+{
+	struct space sum = { 0 };
+	for (uint32_t i = 0; i < s->list_count; i++)
+		sums_with(&sum, &s->lists[i]);
+	return sum.loose == s->loose && sum.loose_lists == s->loose_lists && sum.chunk_sum == s->chunk_sum;
+}
+
+/* The sums are the caller's. */
+static int tail_push(struct space_tail *t, uint64_t position)
 {
 	int r = grow(&t->entries, &t->room, t->count + 1, sizeof *t->entries);
-	if (r == 0)
+	if (r == 0) {
 		t->entries[t->count++] = position;
+		t->sorted = false;
+	}
+	return r;
+}
+
+/* To a tail of `l`. */
+static int tail_add(struct space *s, struct space_list *l, struct space_tail *t, uint64_t position)
+{
+	bool first = list_loose(l) == 0;
+	int r = tail_push(t, position);
+	if (r == 0) {
+		s->loose++;
+		s->loose_lists += first;
+	}
 	return r;
 }
 
@@ -164,7 +210,7 @@ int space_data_replaced(struct space *s, uint64_t position)
 	struct space_list *l = newest(s);
 	if (l && position < l->mark_position && !PLANTED(space_ignore_snapshot)) {
 		s->dead_pending++;
-		return tail_add(&l->pending, position);
+		return tail_add(s, l, &l->pending, position);
 	}
 	g->pending--;
 	return 0;
@@ -191,6 +237,7 @@ void space_fold(struct space *s)
 	s->mapped = (uint64_t)((int64_t)s->mapped + s->mapped_pending);
 	s->dead = (uint64_t)((int64_t)s->dead + s->dead_pending);
 	s->mapped_pending = s->dead_pending = 0;
+	assert(sums_hold(s));
 	for (uint32_t i = 0; i < s->list_count; i++) {
 		struct space_list *l = &s->lists[i];
 		l->folded = true;
@@ -203,10 +250,12 @@ void space_fold(struct space *s)
 			l->pending = t;
 			continue;
 		}
+		sums_without(s, l);
 		for (uint32_t e = 0; e < l->pending.count; e++)
-			if (tail_add(&l->tail[0], l->pending.entries[e]) < 0)
+			if (tail_push(&l->tail[0], l->pending.entries[e]) < 0)
 				abort(); /* a few KiB; without them the accounting would be wrong */
 		l->pending.count = 0;
+		sums_with(s, l);
 	}
 }
 
@@ -220,35 +269,38 @@ int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position
 	if (l && position <= l->node_end) {
 		l->tail_changed[1] = true;
 		s->dead++;
-		return tail_add(&l->tail[1], position);
+		return tail_add(s, l, &l->tail[1], position);
 	}
 	live_add(s, position, -1);
 	return 0;
 }
 
-static int compare_positions(const void *a, const void *b)
+/* The greatest positions first, so that what is left needs no moving. */
+static void tail_take(struct space *s, uint32_t index, unsigned k, struct space_tail_write *ret_write, uint8_t *block)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return x < y ? -1 : x > y;
+	struct space_tail *t = &s->lists[index].tail[k];
+	if (!t->sorted) /* so that chunks have narrow ranges of birth */
+		positions_sort(t->entries, t->count);
+	t->sorted = true;
+	uint32_t count = MIN(t->count, (uint32_t)SPACE_CHUNK_ENTRIES);
+	*ret_write = (struct space_tail_write){ .list = index, .nodes = k == 1, .count = count };
+	ret_write->finish = count == SPACE_CHUNK_ENTRIES || index + 1 < s->list_count;
+	memset(block, 0, BLOCK_BYTES);
+	for (uint32_t e = 0; e < count; e++)
+		put_le64(block + e * 8, t->entries[t->count - count + e]);
 }
 
+/* Begins with the list it was at, so that a thousand others aren't looked at for each block. */
 bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *ret_block)
 {
-	for (uint32_t i = 0; i < s->list_count; i++) {
-		struct space_list *l = &s->lists[i];
-		for (unsigned k = 0; k < 2; k++) {
-			struct space_tail *t = &l->tail[k];
-			if (!l->folded || !l->tail_changed[k])
+	for (uint32_t n = 0; n < s->list_count; n++) {
+		uint32_t i = (s->tail_at + n) % s->list_count;
+		const struct space_list *l = &s->lists[i];
+		for (unsigned k = 0; l->folded && k < 2; k++) {
+			if (!l->tail_changed[k])
 				continue;
-			/* sorted, so that chunks have narrow ranges of birth */
-			qsort(t->entries, t->count, sizeof *t->entries, compare_positions);
-			uint32_t count = MIN(t->count, (uint32_t)SPACE_CHUNK_ENTRIES);
-			*ret_write = (struct space_tail_write){ .list = i, .nodes = k == 1, .count = count };
-			ret_write->finish = count == SPACE_CHUNK_ENTRIES || i + 1 < s->list_count;
-			uint8_t *b = ret_block;
-			memset(b, 0, BLOCK_BYTES);
-			for (uint32_t e = 0; e < count; e++)
-				put_le64(b + e * 8, t->entries[e]);
+			s->tail_at = i;
+			tail_take(s, i, k, ret_write, ret_block);
 			return true;
 		}
 	}
@@ -263,7 +315,7 @@ static int chunk_add(struct space_list *l, const struct space_chunk *c)
 	return r;
 }
 
-int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at)
+static int tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at)
 {
 	struct space_list *l = &s->lists[w->list];
 	unsigned k = w->nodes;
@@ -277,8 +329,9 @@ int space_tail_written(struct space *s, const struct space_tail_write *w, const 
 		l->tail_changed[k] = false;
 		return 0;
 	}
-	c.min = t->entries[0];
-	c.max = t->entries[w->count - 1];
+	assert(t->sorted && t->count >= w->count); /* as it was when the block was filled */
+	c.min = t->entries[t->count - w->count];
+	c.max = t->entries[t->count - 1];
 	live_add(s, at->position, 1);
 	if (!w->finish) {
 		l->written[k] = c;
@@ -288,10 +341,17 @@ int space_tail_written(struct space *s, const struct space_tail_write *w, const 
 	int r = chunk_add(l, &c);
 	if (r < 0)
 		return r;
-	memmove(t->entries, t->entries + w->count, (t->count - w->count) * sizeof *t->entries);
 	t->count -= w->count;
 	l->tail_changed[k] = t->count > 0;
 	return 0;
+}
+
+int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at)
+{
+	sums_without(s, &s->lists[w->list]);
+	int r = tail_written(s, w, at);
+	sums_with(s, &s->lists[w->list]);
+	return r;
 }
 
 /* ---- dropping a snapshot ---- */
@@ -326,7 +386,7 @@ static int drop_entry(struct space *s, uint32_t index, bool nodes, uint64_t posi
 		struct space_list *before = &s->lists[index - 1];
 		if (!pending)
 			before->tail_changed[nodes] = true;
-		return tail_add(pending ? &before->pending : &before->tail[nodes], position);
+		return tail_add(s, before, pending ? &before->pending : &before->tail[nodes], position);
 	}
 	if (pending) {
 		struct space_segment *g = space_find(s, position_segment(position));
@@ -349,8 +409,12 @@ int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chun
 		at++;
 	assert(at < l->chunk_count);
 	l->chunks[at] = l->chunks[--l->chunk_count];
-	if (!content) /* wholly the predecessor's */
-		return chunk_add(&s->lists[index - 1], &chunk);
+	if (!content) { /* wholly the predecessor's; the sums stay */
+		int status = chunk_add(&s->lists[index - 1], &chunk);
+		s->chunk_sum -= status < 0;
+		return status;
+	}
+	s->chunk_sum--;
 	live_add(s, chunk.at.position, -1);
 	int r = 0;
 	for (uint32_t e = 0; r == 0 && e < chunk.count; e++)
@@ -374,6 +438,7 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 	}
 	for (uint32_t e = 0; r == 0 && e < l->pending.count; e++)
 		r = drop_entry(s, index, false, l->pending.entries[e], true);
+	sums_without(s, l);
 	list_clear(l);
 	memmove(l, l + 1, (s->list_count - index - 1) * sizeof *l);
 	s->list_count--;
@@ -387,6 +452,7 @@ void space_list_clear(struct space *s, struct space_list *l)
 	for (uint32_t i = 0; i < l->chunk_count; i++)
 		s->dead -= l->chunks[i].count;
 	s->dead -= l->tail[0].count + l->tail[1].count;
+	sums_without(s, l);
 	struct space_list empty = { .mark_seq = l->mark_seq, .mark_position = l->mark_position, .node_end = l->node_end, .folded = l->folded };
 	list_clear(l);
 	*l = empty;
@@ -405,9 +471,15 @@ void space_list_clear(struct space *s, struct space_list *l)
 #define LIST_BYTES 32u
 #define CHUNK_BYTES 40u
 
-static uint32_t list_chunks(const struct space_list *l)
+uint64_t space_tail_blocks_max(const struct space *s)
 {
-	return l->chunk_count + (l->written[0].count > 0) + (l->written[1].count > 0);
+	return s->loose / SPACE_CHUNK_ENTRIES + UINT64_C(3) * s->loose_lists;
+}
+
+uint64_t space_table_blocks_max(const struct space *s)
+{
+	return div_up(HEADER_BYTES + (uint64_t)s->segment_count * SEGMENT_BYTES + (uint64_t)s->list_count * LIST_BYTES +
+		      s->chunk_sum * CHUNK_BYTES, BLOCK_BYTES);
 }
 
 size_t space_encoded_bytes(const struct space *s)
@@ -490,6 +562,7 @@ static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
 		struct space_chunk k = { .at = { get_le64(*p), get_le32(*p + 8), 0 }, .count = get_le32(*p + 12),
 					 .min = get_le64(*p + 16), .max = get_le64(*p + 24), .nodes = get_le32(*p + 32) & 1 };
 		r = k.count == 0 || k.count > SPACE_CHUNK_ENTRIES ? -EUCLEAN : chunk_add(l, &k);
+		s->chunk_sum += r == 0;
 	}
 	return r;
 }

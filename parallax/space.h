@@ -10,7 +10,7 @@
  * checkpoint that runs (into the others). space_fold() at the checkpoint's freeze moves what is
  * pending over, so the table written describes exactly the frozen instant. Blocks of the table
  * itself and record headers are not counted: the log's `from` protects them.
- * Memory: 24 bytes a segment, 40 a chunk. */
+ * Memory: 24 bytes a segment, 40 a chunk. What is asked for each write doesn't depend on how many snapshots there are. */
 #ifndef AQ_SPACE_H
 #define AQ_SPACE_H
 #include <stdbool.h>
@@ -38,6 +38,7 @@ struct space_chunk {
 struct space_tail {         /* positions not in a finished chunk */
 	uint64_t *entries;
 	uint32_t count, room;
+	bool sorted;
 };
 
 struct space_list {
@@ -58,6 +59,11 @@ struct space {
 	uint32_t list_count, list_room;
 	uint64_t mapped, dead;          /* blocks mapped by the head; held by snapshots only: at the fold */
 	int64_t mapped_pending, dead_pending;
+	/* sums over all lists */
+	uint64_t loose;                 /* positions not in a finished chunk */
+	uint32_t loose_lists;           /* lists that have any */
+	uint64_t chunk_sum;             /* chunks, the unfinished ones that are written too */
+	uint32_t tail_at;               /* the list space_tail_next() was at */
 };
 
 void space_init(struct space *s);
@@ -92,7 +98,7 @@ struct space_list *space_list_find(struct space *s, uint64_t mark_seq);
 struct space_tail_write {
 	uint32_t list;
 	bool nodes, finish;
-	uint32_t skip, count;
+	uint32_t count;
 };
 bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *ret_block);
 int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at);
@@ -113,6 +119,9 @@ void space_list_clear(struct space *s, struct space_list *l);
 void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg);
 uint64_t space_live(const struct space *s); /* blocks, of all segments */
 
+/* The most blocks that a checkpoint now would write: of finished and unfinished chunks, and of the table. */
+uint64_t space_tail_blocks_max(const struct space *s);
+uint64_t space_table_blocks_max(const struct space *s);
 /* The table in bytes, without what is pending and lists that aren't folded. */
 size_t space_encoded_bytes(const struct space *s);
 void space_encode(const struct space *s, void *buffer);

@@ -209,6 +209,7 @@ static void check(struct model *m)
 static void restart(struct model *m)
 {
 	size_t bytes = space_encoded_bytes(&m->s);
+	cr_assert_geq(space_table_blocks_max(&m->s) * BLOCK_BYTES, bytes);
 	uint8_t *a = malloc(bytes), *b = malloc(bytes);
 	space_encode(&m->s, a);
 	struct space fresh;
