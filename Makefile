@@ -21,6 +21,15 @@ ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=312 -I. -I$(B)/gen $(WA
              $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -pthread
 ALL_LIBS   = $(SAN) $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -pthread -lm
 
+# What builds needs to write there: said at once, in one line, not by a compiler later.
+ifneq ($(filter-out help clean uninstall demo,$(or $(MAKECMDGOALS),all)),)
+DENIED := $(shell for d in '$(B)' '$(B)/obj' '$(B)/gen' '$(B)/check'; do \
+	until [ -e "$$d" ]; do d=$$(dirname "$$d"); done; [ -d "$$d" ] && [ -w "$$d" ] || { echo "$$d"; break; }; done)
+ifneq ($(DENIED),)
+$(error $(DENIED) can't be written by user $(shell id -un) (use the account that built there, root for all tests, or build elsewhere: make B=DIR))
+endif
+endif
+
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(patsubst $(B)/%,%,$@)")
 
