@@ -153,14 +153,14 @@ static int flush_graph(struct tapdisk *t)
 	return status;
 }
 
-/* FIBER. */
-static void close_graph(struct tapdisk *t, struct report *report)
+/* FIBER. With force a flush that fails is no reason to say so: who asked gives up what wasn't flushed. */
+static void close_graph(struct tapdisk *t, bool force, struct report *report)
 {
 	struct graph_instance *graph = t->graph;
 	int flushed = flush_graph(t);
 	t->graph = NULL; /* nobody looks at nodes that are being closed */
 	t->closed_status = graph_close(graph);
-	if (t->closed_status == 0)
+	if (t->closed_status == 0 && !force)
 		t->closed_status = flushed;
 	if (t->closed_status == -EPERM)
 		report_set(report, -EPERM, "the device is closed; another holder had taken its volume over, so what was written since is not in it");
@@ -200,7 +200,7 @@ static int close_locked(struct tapdisk *t, unsigned index, bool force, struct re
 		rewrite_status(t);
 		return 0;
 	}
-	close_graph(t, report);
+	close_graph(t, force, report);
 	t->over = true;
 	fiber_cond_wake(&t->end);
 	return t->closed_status;
@@ -275,7 +275,7 @@ static void finish(struct tapdisk *t, struct report *report)
 		if (t->export[i])
 			t->export[i]->driver->close(t->export[i], /* force= */ true, NULL);
 	if (t->graph)
-		close_graph(t, report);
+		close_graph(t, /* force= */ true, report);
 	/* Without a status its end is an orderly one. */
 	for (size_t i = 0; t->options->run_dir && i < 2; i++) {
 		path_in(t, files[i], path);
