@@ -26,7 +26,8 @@
  *   - Disks complete I/O in any order; `slow` ones take 100 times as long.
  *   - EIO: reads (nothing else happens), writes (any prefix may have been written), syncs: of
  *     the unsynced data any part is lost, is forgotten by the kernel, may go on being readable
- *     until the next power loss, and the error is reported once (as Linux does).
+ *     until the next power loss, and the error is reported once (as Linux does). Or it stays: from then on writes to that
+ *     file and syncs of it fail, until everybody has closed it.
  *   - Bit flips in what a read returns, and at rest in what was written.
  *   - Misdirected writes: to another place in the same file. (Not survivable without a second
  *     copy: expect detection only.)
@@ -58,6 +59,7 @@ struct sim_host;
 struct sim_doses {
 	/* chances in a million, per operation */
 	uint32_t read_error, write_error, sync_error;
+	uint32_t sync_error_stays; /* per sync error */
 	uint32_t read_flip, rest_flip, misdirect;
 	uint32_t connect_refused;
 	uint32_t drop;             /* per delivery */
@@ -113,4 +115,5 @@ int sim_disk_read(struct sim_host *host, const char *path, uint64_t offset, void
 int sim_disk_write(struct sim_host *host, const char *path, uint64_t offset, const void *bytes, size_t length); /* durable */
 int sim_disk_remove(struct sim_host *host, const char *path);
 uint64_t sim_disk_used(const struct sim_host *host); /* bytes */
+uint64_t sim_disk_syncs_failed(const struct sim_host *host); /* of files, since the beginning */
 #endif

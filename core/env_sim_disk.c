@@ -262,8 +262,13 @@ static void sync_happens(struct inode *n, uint64_t seq)
 /* The kernel drops what it could not write. It may stay readable, but no sync covers it again. */
 static void sync_fails(struct inode *n)
 {
+	struct sim *sim = n->host->sim;
+	n->host->syncs_failed++;
+	if (n->failing)
+		return; /* what was written since didn't happen */
+	n->failing = sim->doses.sync_error_stays && sim_chance(sim, sim->doses.sync_error_stays);
 	log_settle(n, UINT64_MAX); /* also what was written since it was submitted */
-	n->diverged = sim_random(n->host->sim) & 1;
+	n->diverged = sim_random(sim) & 1;
 	if (n->diverged)
 		return;
 	uint64_t before = image_used(&n->now);
@@ -313,18 +318,20 @@ static int io_happens(struct disk_event *de)
 	struct inode *n = de->file->inode;
 	struct sim *sim = n->host->sim;
 	struct file_io *io = de->io;
-	bool fails = io->op != FILE_READ && io->op != FILE_SYNC && sim_chance(sim, sim->doses.write_error);
+	bool fails = io->op != FILE_READ && io->op != FILE_SYNC && (n->failing || sim_chance(sim, sim->doses.write_error));
 	switch (io->op) {
 	case FILE_READ:
 		return read_happens(n, io);
 	case FILE_WRITE:
+		if (fails && n->failing)
+			return -EIO;
 		if (fails) {
 			write_happens(n, io, round_down(sim_below(sim, io->length + 1), SECTOR_BYTES));
 			return -EIO;
 		}
 		return write_happens(n, io, io->length);
 	case FILE_SYNC:
-		if (sim_chance(sim, sim->doses.sync_error)) {
+		if (n->failing || sim_chance(sim, sim->doses.sync_error)) {
 			sync_fails(n);
 			return -EIO;
 		}
@@ -433,7 +440,8 @@ static int open_happens(struct sim_process *p, const char *path, int flags, stru
 
 static void inode_close(struct inode *n)
 {
-	n->open--;
+	if (--n->open == 0)
+		n->failing = false;
 	inode_release(n);
 	inode_drop(n);
 }
@@ -647,3 +655,4 @@ int sim_disk_remove(struct sim_host *host, const char *path)
 }
 
 uint64_t sim_disk_used(const struct sim_host *host) { return host->disk_used; }
+uint64_t sim_disk_syncs_failed(const struct sim_host *host) { return host->syncs_failed; }

@@ -23,6 +23,7 @@ struct inode {
 	struct image now, durable;
 	struct link log;        /* disk_op, oldest first */
 	uint64_t log_seq;       /* of the last completed operation */
+	bool failing;           /* a sync error that stays, until it is closed */
 	bool diverged;          /* a failed sync left bytes readable that will never be durable */
 	struct entries entries_now, entries_durable;
 	struct link lockers;    /* sim_file.lock_link */

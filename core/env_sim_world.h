@@ -38,7 +38,7 @@ struct sim_host {
 	char boot_id[37];
 	int64_t wall_offset_ns;
 	/* disk */
-	uint64_t disk_bytes, disk_used;
+	uint64_t disk_bytes, disk_used, syncs_failed;
 	uint32_t io_align;
 	uint64_t next_inode;
 	struct inode *root;

@@ -13,7 +13,6 @@ struct recovery {
 	struct volume *v;
 	struct replay walk;
 	uint32_t last_crc[META_SEGMENTS_MAX]; /* of uncut segments, as the server found it */
-	bool broken[META_SEGMENTS_MAX];       /* of those: what it has is to be written again */
 	bool accept_flushed;
 	uint8_t *kept;                        /* what the first walk saw, for the replay: see keep_record() */
 	size_t kept_bytes, kept_room;
@@ -91,8 +90,7 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 				  (unsigned long long)m->id);
 	if (r < 0)
 		return fence_failed(m->id, r, report);
-	c->broken[index] = io.state == COPY_BROKEN;
-	if (c->broken[index] && (r = judge_broken(c, &io, report)) < 0)
+	if (io.state == COPY_BROKEN && (r = judge_broken(c, &io, report)) < 0)
 		return r;
 	c->walk.length[index] = MAX(io.length, UINT32_C(1));
 	c->walk.chosen[index] = true;
@@ -117,26 +115,6 @@ static int find_lengths(struct recovery *c, struct report *report)
 	return r;
 }
 
-/* After a failed sync the kernel holds nothing back any more, so that syncing again proves nothing: [1, length) is
- * written again. */
-static int rewrite_segment(struct volume *v, uint64_t segment, uint32_t length)
-{
-	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
-	int r = bytes ? 0 : -ENOMEM;
-	for (uint32_t block = 1, n; r == 0 && block < length; block += n) {
-		n = MIN(length - block, (uint32_t)RECORD_BLOCKS_MAX);
-		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
-		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
-		r = segment_wait(v->server, &io);
-		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = segment, .epoch = v->epoch, .block = block, .blocks = n,
-					  .iov = &iov, .iov_count = 1 };
-		if (r == 0)
-			r = segment_wait(v->server, &io);
-	}
-	free(bytes);
-	return r;
-}
-
 /* Step 4 (a): verified and durable where it will be cut. */
 static int settle_lengths(struct recovery *c, struct report *report)
 {
@@ -147,7 +125,7 @@ static int settle_lengths(struct recovery *c, struct report *report)
 			continue;
 		struct segment_io io = { .op = SEGMENT_REPAIR, .segment = v->meta.segments[i].id, .epoch = v->epoch,
 					 .block = c->walk.length[i] };
-		r = c->broken[i] ? rewrite_segment(v, io.segment, io.block) : segment_wait(v->server, &io);
+		r = segment_wait(v->server, &io);
 		if (r < 0)
 			report_set(report, r, "segment %llu can't be verified and synced: %s", (unsigned long long)io.segment, errno_text(r));
 	}

@@ -24,8 +24,8 @@ enum segment_op {
 	SEGMENT_SEAL,   /* R9: cut to `block`, chain ends with `crc`; footer; synced */
 	SEGMENT_REPAIR, /* takeover: append verified bytes under the taker's epoch, whatever the copy's state, at
 			   `block` <= its length; only while fenced at exactly `epoch` and not sealed. Durable when
-			   answered, as is all that was there before; `blocks` 0 only makes durable what is there (a
-			   doubtful copy refuses SYNC) */
+			   answered, as is all that was there before (written again where a sync failed, or may have);
+			   `blocks` 0 only makes durable what is there (a doubtful copy refuses SYNC) */
 	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there */
 	SEGMENT_STAT,   /* as FENCE but fences nothing */
 	SEGMENT_TRIM,   /* R28: `trim` has a bit for each of the first `blocks` blocks, set for those that are free for ever.

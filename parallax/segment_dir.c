@@ -8,6 +8,7 @@
  *   segment_dir_control.c  create, fence, stat, seal, repair, delete: fibers
  *   segment_dir_trim.c     what is free of a copy, and holes for it
  *   segment_dir_pack.c     sparse copies get smaller files
+ *   segment_dir_rewrite.c  writing again what may not be durable
  *   segment_dir_pool.c     recycled files
  *   segment_scan.c         how long an unsealed copy is
  *
@@ -273,6 +274,10 @@ static int dir_close(struct segment_server *s)
 	link_for (l, &d->lru) {
 		struct copy *c = container_of(l, struct copy, lru);
 		int r = c->dirty && c->file && !c->broken ? copy_fdatasync(c) : 0;
+		if (c->broken && !c->slot.broken && c->exists) {
+			copy_break(c); /* once more; whoever comes later must know, or know that nobody knows */
+			r = c->slot.broken ? 0 : -EIO;
+		}
 		if (r < 0 && status == 0)
 			status = r;
 		copy_forget(c);

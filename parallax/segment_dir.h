@@ -100,6 +100,7 @@ struct copy {
 	bool damaged;             /* a slot is unreadable: doubtful */
 	bool lost_acked, lost_synced; /* the last scan found evidence: doubtful, broken until repaired */
 	bool unverified;          /* was repaired: to be scanned before its length is told */
+	bool rewritten;           /* by this process, after one that didn't end well: see copy_unsure() */
 	unsigned busy;            /* reads, syncs and allocations under way */
 	bool deleting;            /* operations wait until it is gone */
 	bool sealing;             /* a cut was recorded: no more appends */
@@ -196,6 +197,9 @@ int copy_scan(struct copy *c);                 /* after copy_load() */
 /* An earlier process may have died between writing and syncing what this one reads: before anything is
  * answered because of it, it is made durable. */
 int copy_settle(struct copy *c);
+/* Not FIBER. An earlier process may have died with a failed sync of it that it couldn't write down (COPY_BROKEN) either. Then
+ * what can be read may be in no memory that lasts, and a sync proves nothing: the kernel reports what it lost only once. */
+bool copy_unsure(const struct copy *c);
 void copy_forget(struct copy *c);              /* closes its file; it is loaded again when needed */
 int copy_fdatasync(struct copy *c);            /* a failure breaks the copy */
 void copy_break(struct copy *c);               /* and writes that down as well as it can */
@@ -223,6 +227,9 @@ int copy_pack(struct copy *c);
 
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
+
+/* segment_dir_rewrite.c. FIBER, the copy's mutex held. Writes [1, length) once more, as the scan found it; not synced. */
+int copy_rewrite(struct copy *c);
 
 /* segment_dir_ahead.c */
 void copy_prepare(struct copy *c); /* not FIBER; when appends were accepted */

@@ -164,7 +164,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 	if (r < 0)
 		return r;
 	c->exists = c->scanned = c->settled = true;
-	c->broken = c->damaged = c->lost_acked = c->lost_synced = c->unverified = c->sealing = false;
+	c->broken = c->damaged = c->lost_acked = c->lost_synced = c->unverified = c->rewritten = c->sealing = false;
 	c->length = c->accepted = c->synced = 1;
 	c->last_crc = c->accepted_crc = 0;
 	c->last_seq = c->accepted_seq = 0;
@@ -372,15 +372,24 @@ static int control_repair(struct copy *c, struct segment_io *io)
 		return -EPERM;
 	copy_appends_wait(c);
 	copy_prepare_wait(c);
-	int r = c->scanned ? 0 : copy_scan(c);
+	bool rewrite = copy_unsure(c) || (c->broken && !c->rewritten);
+	if (rewrite && !c->crcs)
+		c->unverified = true; /* they are needed */
+	int r = c->scanned && !rewrite ? 0 : copy_scan(c);
 	if (r < 0)
 		return r;
 	if (io->block > c->length || !range_within(io->block, io->blocks, c->slot.header.size_blocks) ||
 	    (io->blocks && io->block == 0))
 		return -EINVAL;
-	if (io->blocks)
+	if (rewrite)
+		r = copy_rewrite(c);
+	if (r == 0 && io->blocks)
 		r = repair_write(c, io);
-	return r < 0 ? r : copy_fdatasync(c);
+	if (r == 0)
+		r = copy_fdatasync(c);
+	if (r == 0)
+		c->rewritten |= rewrite;
+	return r;
 }
 
 static int delete_file(struct copy *c)
@@ -398,7 +407,7 @@ static int delete_file(struct copy *c)
 	c->deleting = false;
 	if (r < 0)
 		return r;
-	c->exists = c->scanned = c->dirty = c->broken = false;
+	c->exists = c->scanned = c->dirty = c->broken = c->rewritten = false;
 	c->settled = true;
 	c->fenced_epoch = 0;
 	c->slot = (struct copy_slot){ 0 };

@@ -229,12 +229,33 @@ int copy_load(struct copy *c)
 	return r;
 }
 
+bool copy_unsure(const struct copy *c)
+{
+	return c->exists && !c->rewritten && c->slot.incarnation < c->dir->state.unsynced_before && !PLANTED(segment_trusts_scan);
+}
+
+/* Block 0 and a slot are written again, unless it is known that they are of no use or are durable. */
+static int settle_head(struct copy *c)
+{
+	if (!c->slot.sealed && !c->broken) {
+		uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+		if (!block)
+			return -ENOMEM;
+		segment_header_encode(&c->slot.header, block);
+		int r = file_write_wait(c->file, block, BLOCK_BYTES, COPY_BASE);
+		free(block);
+		if (r < 0)
+			return r;
+	}
+	return copy_slot_write(c, NULL);
+}
+
 int copy_settle(struct copy *c)
 {
 	char parent[DIR_PATH_MAX];
 	if (c->settled || PLANTED(segment_answers_unsettled))
 		return 0;
-	int r = c->exists ? copy_fdatasync(c) : 0;
+	int r = !c->exists ? 0 : copy_unsure(c) ? settle_head(c) : copy_fdatasync(c);
 	dir_path(c->dir, parent, "segments/%02x", (unsigned)(c->id & 0xff));
 	if (r == 0)
 		r = env_sync_dir(c->dir->env, parent);
@@ -341,12 +362,13 @@ int copy_slot_write(struct copy *c, const struct copy_slot *seal)
 }
 
 /* A sync failed: the kernel has forgotten what it could not write. Never to be trusted again, so
- * it is written down at once; if even that fails, this process still knows, and a later one
- * finds what a scan finds. */
+ * it is written down at once; if even that fails, this process still knows and doesn't stop in
+ * order, so that a later one writes again what its scan finds (copy_unsure()). */
 void copy_break(struct copy *c)
 {
 	bool sync_failed;
 	c->broken = true;
+	c->rewritten = false;
 	if (c->slot.broken || c->breaking || !c->file || c->dir->env->dead)
 		return;
 	c->breaking = true;

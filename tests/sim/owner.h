@@ -22,6 +22,7 @@ struct owner {
 	struct blk_node *node;
 	struct owner_driver driver;
 	bool locks;                /* takes the lock that keeps a second owner on this host out */
+	bool accept_flushed;       /* owner_open(): an operator says so */
 };
 
 void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks);

@@ -61,6 +61,7 @@ struct volume_world {
 	uint64_t size_bytes;
 	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults;
+	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
 	struct owner o;
 	struct block_server server;
@@ -322,6 +323,11 @@ static void check_space(struct volume_world *w)
 
 /* ---- a life ---- */
 
+static uint64_t disk_syncs_failed(const struct volume_world *w)
+{
+	return sim_disk_syncs_failed(w->host) + sim_disk_syncs_failed(w->server.host);
+}
+
 static int life_begin(void *arg)
 {
 	struct volume_world *w = arg;
@@ -358,6 +364,7 @@ static int life_begin(void *arg)
 	else
 		why = oracle_recovered(w->oracle, bytes);
 	w->rolling_back = NULL;
+	w->syncs_failed = disk_syncs_failed(w);
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	free(bytes);
@@ -431,6 +438,7 @@ static void life(struct volume_world *w)
 	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
 	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	w->o.accept_flushed = w->faults;
 	scenario_task_start(&task, w->o.env, life_begin, w);
 	/* now and then it dies while it recovers */
 	uint64_t steps = draw(w, 6) == 0 && how != LIFE_CLEAN && w->life > 1 ? draw(w, 3000) : STEPS_MAX;
@@ -451,7 +459,8 @@ static void life(struct volume_world *w)
 	else if (w->o.volume || !clean)
 		sim_kill(w->o.env);
 	sim_note(w->sim, "life %u ends: %s", w->life, how == LIFE_POWER ? "power loss" : clean ? "closed" : "killed");
-	oracle_crash(w->oracle, how == LIFE_POWER && !w->remote && !clean);
+	/* what a failed sync dropped may be missing from now on, until somebody served what there was */
+	oracle_crash(w->oracle, (how == LIFE_POWER && !w->remote && !clean) || disk_syncs_failed(w) > w->syncs_failed);
 	if (w->o.env->dead)
 		sim_drain_dead(w->o.env);
 	if (w->o.volume)
@@ -701,7 +710,8 @@ static void volume_run(struct scenario_run *run)
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
 		d->read_error = draw(w, 2) ? 2000 : 0;
 		d->write_error = draw(w, 2) ? 2000 : 0;
-		d->sync_error = draw(w, 4) == 0 ? 2000 : 0;
+		d->sync_error = draw(w, 4) == 0 ? 15000 : 0;
+		d->sync_error_stays = 700000; /* also the mark that says so fails */
 	}
 	d->read_flip = draw(w, 4) == 0 ? 1000 : 0;
 	w->may_fail = d->read_flip;
