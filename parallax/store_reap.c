@@ -207,38 +207,46 @@ static void forget_reap(struct store *s, uint64_t volume)
 }
 
 struct waiting {
-	uint64_t volumes[64];
-	unsigned count;
+	uint64_t *volumes;
+	size_t count, room;
 };
 
+/* All of them: those that come first may be the ones that wait for others. */
 static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct waiting *w = arg;
 	(void)value;
-	if (w->count < ARRAY_COUNT(w->volumes))
-		w->volumes[w->count++] = strtoull(key + strlen("reap/"), NULL, 16);
+	if (w->count == w->room) {
+		size_t room = w->room ? 2 * w->room : 64;
+		uint64_t *volumes = realloc(w->volumes, room * sizeof *volumes);
+		if (!volumes)
+			return -ENOMEM;
+		w->volumes = volumes;
+		w->room = room;
+	}
+	w->volumes[w->count++] = strtoull(key + strlen("reap/"), NULL, 16);
 	return 0;
 }
 
 void store_reap(struct store *s)
 {
 	struct meta_log *log = malloc(sizeof *log);
-	struct waiting *w = calloc(1, sizeof *w);
-	bool again = log && w;
+	struct waiting w = { 0 };
+	bool again = log;
 	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that: until nothing moves */
 	for (unsigned round = 0; again && round < SOURCES_MAX; round++) {
 		again = false;
-		w->count = 0;
-		if (catalog_list(s->catalog, "reap/", note_waiting, w) < 0)
+		w.count = 0;
+		if (catalog_list(s->catalog, "reap/", note_waiting, &w) < 0)
 			break;
-		for (unsigned i = 0; i < w->count; i++) {
-			int r = reap_one(s, w->volumes[i], log);
+		for (size_t i = 0; i < w.count; i++) {
+			int r = reap_one(s, w.volumes[i], log);
 			if (r >= 0)
-				forget_reap(s, w->volumes[i]);
+				forget_reap(s, w.volumes[i]);
 			again |= r == 1;
 		}
 	}
-	free(w);
+	free(w.volumes);
 	free(log);
 }
 
