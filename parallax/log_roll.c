@@ -66,6 +66,8 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve)
 {
 	int r = 0;
+	if (log->segment_count >= LOG_SEGMENTS_ROLLED)
+		count = MIN(count, 1u);
 	for (unsigned i = 0; r == 0 && i < count; i++) {
 		if (log->segment_count == META_SEGMENTS_MAX)
 			return -EMLINK;
@@ -171,7 +173,7 @@ static int roll(struct volume *v)
 
 static bool roll_due(struct volume *v)
 {
-	if (v->log.mending || v->meta.segment_count >= META_SEGMENTS_MAX - 4)
+	if (v->log.mending || v->meta.segment_count >= LOG_SEGMENTS_ROLLED)
 		return false;
 	return segments_ahead(v) < LOG_SEGMENTS_AHEAD || finished_uncut(v) || v->log.full;
 }

@@ -250,7 +250,10 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	v->checkpoint_wanted |= v->mark_count > 0;
 	if (r == 0)
 		r = checkpoint_start(v);
-	return r;
+	/* the list is long: it is made short before it can get longer. Where that fails there may be no space, and reading works */
+	if (r == 0 && v->meta.segment_count >= LOG_SEGMENTS_LISTED)
+		checkpoint_run(v);
+	return v->failed ? v->failed : r;
 }
 
 static void stop_fibers(struct volume *v)

@@ -22,7 +22,10 @@ enum {
 	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
 	LOG_SEGMENTS_AHEAD = 2,
 	LOG_RESERVE_BLOCKS = 1024,  /* a segment from the reserve is small, and all of it is allocated: 4 MiB */
-	LOG_SEGMENTS_LISTED = 40,   /* checkpoint before the catalog's list gets longer */
+	/* the catalog's list of META_SEGMENTS_MAX: checkpoint before it gets longer; no segments ahead from here on; and only one
+	 * at a time, so that many takeovers in a row find room, each of which begins with a checkpoint */
+	LOG_SEGMENTS_LISTED = 40,
+	LOG_SEGMENTS_ROLLED = 48,
 };
 
 /* ---- log ---- */
