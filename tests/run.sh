@@ -6,6 +6,10 @@
 # A script passes with 0 and skips with 77. It has TEST_LIMIT seconds (default 120), or what a line "# limit: N" in it
 # says; then its process group gets SIGTERM, so that its trap cleans up, and SIGKILL ten seconds later.
 # Whole outputs are kept in $B/test-logs/.
+#
+# With programs built with sanitizers (make asan; B=build/asan) what these say goes to files of its own, $B/test-logs/NAME.san.PID: they
+# remark on swapcontext() in every process, which is no error, and daemons' errors would be read by nobody. A script during
+# which one of them found an error fails, whatever it says itself. Everything is slower: scripts have three times as long.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export B=${B:-build}
@@ -32,6 +36,19 @@ trap '[ -z "$pid" ] || { kill -TERM -- "-$pid"; wait "$pid"; } 2>/dev/null; exit
 
 now() { date +%s%N; }
 
+sanitized=
+stretch=1
+asan=${ASAN_OPTIONS:+$ASAN_OPTIONS:} ubsan=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:
+! ldd "$B/aquifer" 2>/dev/null | grep -q 'lib[aut]*san' || sanitized=1 stretch=3
+
+# What the sanitizers of all processes since $1, a file, was made found: into the log $2. True if there is something.
+sanitizers_found() {
+	local found
+	found=$(grep -lE 'ERROR: |runtime error: |SUMMARY: ' "$1".san.* 2>/dev/null) || return 1
+	# shellcheck disable=SC2086
+	{ echo "run.sh: a sanitizer found an error:"; head -n 40 $found; } >>"$2"
+}
+
 for script; do
 	name=$(basename "$script" .sh)
 	log=$logs/$name.log
@@ -42,17 +59,22 @@ for script; do
 	fi
 	limit=$(sed -n 's/^# limit: *\([0-9][0-9]*\).*/\1/p' "$script" | head -n 1)
 	start=$(now)
+	if [ -n "$sanitized" ]; then
+		rm -f "$logs/$name".san.*
+		export ASAN_OPTIONS="${asan}log_path=$(realpath "$logs")/$name.san" UBSAN_OPTIONS="${ubsan}log_path=$(realpath "$logs")/$name.san"
+	fi
 	# A process group of its own, whose leader is the script.
 	set -m
 	bash "$script" >"$log" 2>&1 </dev/null &
 	pid=$!
 	set +m
-	watchdog $pid "${limit:-${TEST_LIMIT:-120}}" "$log" >/dev/null 2>&1 &
+	watchdog $pid $((${limit:-${TEST_LIMIT:-120}} * stretch)) "$log" >/dev/null 2>&1 &
 	dog=$!
 	wait $pid 2>/dev/null
 	status=$?
 	kill -TERM $dog 2>/dev/null
 	wait $dog 2>/dev/null
+	! sanitizers_found "$logs/$name" "$log" || [ $status -ne 0 ] || status=1
 	seconds=$(awk "BEGIN { printf \"%.1f\", ($(now) - $start) / 1e9 }")
 	case $status in
 	0)

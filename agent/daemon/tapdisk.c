@@ -233,7 +233,9 @@ static void try_to_end(struct tapdisk *t, bool force, bool say)
 		struct report why = { 0 };
 		tapdisk_end_begin(t, force);
 		int r = close_one(t, i, force, &why);
-		if (r < 0 && say)
+		if (r < 0 && t->over)
+			log_line("%s", report_text(&why, r));
+		else if (r < 0 && say)
 			log_line("told to end, but: %s; it ends when that is over (a second signal ends it now)", report_text(&why, r));
 	}
 }
