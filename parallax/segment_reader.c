@@ -25,6 +25,7 @@ struct reader {
 	char path[DIR_PATH_MAX];
 	struct reader_file files[FILES_MAX];
 	unsigned count, under_way;
+	struct link waiting;   /* frames for which all files are busy, in order */
 	uint64_t clock;
 };
 
@@ -34,6 +35,7 @@ struct reader_frame {
 	struct segment_io *io;
 	struct reader_file *file;
 	struct file_io file_io;
+	struct link link;
 };
 
 static struct reader_file *find(struct reader *d, uint64_t segment)
@@ -56,14 +58,24 @@ static struct reader_file *place(struct reader *d)
 	return oldest;
 }
 
+static int open_then_read(void *arg);
+
+/* Its file may be idle now: the next one that waits for one tries again. */
 static void frame_end(struct reader_frame *f, int status)
 {
+	struct reader *d = f->reader;
 	if (f->file)
 		f->file->users--;
-	f->reader->under_way--;
+	d->under_way--;
 	f->io->status = status;
 	job_put(f->io->parent, status);
 	free(f);
+	struct link *next = link_pop(&d->waiting);
+	if (!next)
+		return;
+	f = container_of(next, struct reader_frame, link);
+	if (fiber_start(&d->server.env->loop, open_then_read, f, NULL) < 0)
+		frame_end(f, -ENOMEM);
 }
 
 static void read_done(struct job *j)
@@ -128,7 +140,7 @@ static int open_then_read(void *arg)
 		if (!at) {
 			free(map);
 			file_close(d->server.env, file);
-			frame_end(f, -EMFILE);
+			link_push(&d->waiting, &f->link);
 			return 0;
 		}
 		struct file *old = at->file;
@@ -190,6 +202,7 @@ int segment_reader_open(struct env *env, const char *path, struct segment_server
 	if (!d)
 		return -ENOMEM;
 	d->server = (struct segment_server){ .ops = &reader_ops, .env = env };
+	link_init(&d->waiting);
 	snprintf(d->path, sizeof d->path, "%s", path);
 	*ret_server = &d->server;
 	return 0;
