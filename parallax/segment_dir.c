@@ -424,6 +424,8 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 			r = dir_count_used(d);
 		if (r == 0)
 			r = env_space(env, d->path, &d->server.free_bytes, &d->server.total_bytes);
+		if (r == 0 && d->size_limit)
+			d->server.total_bytes = MIN(d->server.total_bytes, d->size_limit);
 		if (r < 0)
 			report_set(report, r, "read data directory %s: %s", d->path, errno_text(r));
 	}

@@ -16,6 +16,7 @@
 #define CATALOG_TRIES 200
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define MARK_ROOM 8 /* blocks of log that a snapshot and its part of the next checkpoint take */
+#define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
@@ -161,8 +162,6 @@ static void set_limits(struct volume *v, const struct volume_limits *l)
 	v->limits = *l;
 	if (!v->limits.cache_bytes)
 		v->limits.cache_bytes = CACHE_BYTES_DEFAULT;
-	if (!v->limits.segment_blocks)
-		v->limits.segment_blocks = SEGMENT_BLOCKS_DEFAULT;
 	if (!v->limits.replay_bytes)
 		v->limits.replay_bytes = REPLAY_BYTES_DEFAULT;
 	if (!v->limits.checkpoint_ns)
@@ -220,6 +219,18 @@ static void volume_free(struct volume *v)
 	free(v);
 }
 
+/* 64 MiB, less in a small store: a few are always listed ahead, a reserve is counted in them, and only whole ones come back
+ * at once. Never less than what a writer short of space asks for (LOG_RESERVE_BLOCKS), which has room for the longest record. */
+static void choose_segment_size(struct volume *v)
+{
+	uint64_t part = v->server->total_bytes / SEGMENTS_IN_SMALL_STORE / BLOCK_BYTES;
+	uint32_t blocks = SEGMENT_BLOCKS_DEFAULT;
+	while (v->server->total_bytes && blocks > LOG_RESERVE_BLOCKS && blocks > part)
+		blocks /= 2;
+	if (!v->limits.segment_blocks)
+		v->limits.segment_blocks = blocks;
+}
+
 static int open_tree(struct volume *v)
 {
 	uint64_t nodes = MAX(v->limits.cache_bytes / BLOCK_BYTES, UINT64_C(16));
@@ -234,6 +245,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r < 0)
 		return report_set(report, r, "its record in the catalog can't be read: %s", errno_text(r));
 	r = open_place(v, how, report);
+	if (r == 0)
+		choose_segment_size(v);
 	if (r == 0)
 		r = acquire(v, how, report);
 	if (r == 0)

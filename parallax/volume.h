@@ -13,7 +13,7 @@ struct volume;
 
 struct volume_limits {             /* 0 means the default */
 	uint64_t cache_bytes;      /* tree nodes in memory: 64 MiB (P5) */
-	uint32_t segment_blocks;   /* 16384: 64 MiB */
+	uint32_t segment_blocks;   /* 0: chosen, 16384 (64 MiB) or less in a small store */
 	uint64_t replay_bytes;     /* checkpoint when so much log would have to be replayed: 192 MiB of the 256 allowed */
 	uint64_t checkpoint_ns;    /* … and after so long with changes: 20 s (R20) */
 	uint32_t window;           /* records in flight */

@@ -66,7 +66,7 @@ static int body_open(void *arg)
 	g->report.text[0] = '\0';
 	int r = store_find_volume(&g->places, "v", &id, &g->report);
 	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = id, .holder = "test",
-				   .accept_flushed = g->accept_flushed, .limits.segment_blocks = 256 };
+				   .accept_flushed = g->accept_flushed, .limits.segment_blocks = g->segment_blocks };
 	if (r == 0)
 		r = volume_open(g->env, &how, &g->volume, &g->report);
 	if (r < 0)
@@ -80,18 +80,24 @@ static int body_open(void *arg)
 
 int volume_rig_open(struct volume_rig *g) { return volume_rig_run(g, body_open); }
 
-struct volume_rig *volume_rig_make(uint64_t seed, uint64_t size_bytes)
+struct volume_rig *volume_rig_make_on(uint64_t seed, uint64_t size_bytes, uint64_t disk_bytes)
 {
 	struct volume_rig *g = calloc(1, sizeof *g);
 	cr_assert(g);
 	g->sim = sim_create(seed, NULL);
 	g->buffer = env_alloc_aligned(BLOCK_BYTES);
 	g->size_bytes = size_bytes;
-	g->host = sim_host_create(g->sim, "h", UINT64_C(64) << 20, 4096);
+	g->host = sim_host_create(g->sim, "h", disk_bytes, 4096);
+	g->segment_blocks = 256;
 	g->catalogs = catalog_sim_create(g->sim);
 	volume_rig_begin(g);
 	cr_assert_eq(volume_rig_run(g, body_create), 0, "%s", g->report.text);
 	return g;
+}
+
+struct volume_rig *volume_rig_make(uint64_t seed, uint64_t size_bytes)
+{
+	return volume_rig_make_on(seed, size_bytes, UINT64_C(64) << 20);
 }
 
 void volume_rig_free(struct volume_rig *g)

@@ -18,11 +18,13 @@ struct volume_rig {
 	struct report report;
 	bool accept_flushed;
 	uint64_t size_bytes;
+	uint32_t segment_blocks; /* 256; 0: as a volume chooses */
 	uint8_t *buffer; /* a block */
 };
 
 /* A world, a process in it, and the volume, not open. */
 struct volume_rig *volume_rig_make(uint64_t seed, uint64_t size_bytes);
+struct volume_rig *volume_rig_make_on(uint64_t seed, uint64_t size_bytes, uint64_t disk_bytes);
 /* Kills the process, takes all down. */
 void volume_rig_free(struct volume_rig *g);
 void volume_rig_begin(struct volume_rig *g); /* a process */
