@@ -351,9 +351,14 @@ static int publish_closed(struct volume *v)
 static int close_cleanly(struct volume *v)
 {
 	int r = log_flush_wait(v);
+	/* one that is under way has taken what is dirty, and isn't published yet */
+	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	/* twice: what the first one freed can be dropped by the second */
-	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted); i++)
+	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted); i++) {
+		fiber_mutex_unlock(&v->checkpointing);
 		r = checkpoint_run(v);
+		fiber_mutex_lock(&v->env->loop, &v->checkpointing);
+	}
 	while (r == 0 && v->log.mending)
 		fiber_sleep(&v->env->loop, NS_PER_MS);
 	if (r == 0)
@@ -362,6 +367,7 @@ static int close_cleanly(struct volume *v)
 		v->closing = true; /* nobody creates segments any more */
 		r = publish_closed(v);
 	}
+	fiber_mutex_unlock(&v->checkpointing);
 	return r;
 }
 
