@@ -323,10 +323,22 @@ static void note_freed(void *arg, uint64_t id)
 		v->freed[v->freed_count++] = id;
 }
 
+/* Segments below this can go when nothing in them lives: replay begins behind them, and the catalog doesn't list them open. A
+ * finished one may be, as long as its cut waits for the catalog; whoever takes over then fences it, so it must be there. */
+static uint64_t free_before(const struct checkpoint *c)
+{
+	const struct meta_log *log = &c->v->meta;
+	uint64_t before = position_segment(c->from_position);
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (!log->segments[i].cut)
+			before = MIN(before, log->segments[i].id);
+	return before;
+}
+
 static int write_table(struct checkpoint *c)
 {
 	struct volume *v = c->v;
-	uint64_t before = position_segment(c->from_position);
+	uint64_t before = free_before(c);
 	unsigned room = v->freed_count + v->space.segment_count;
 	uint64_t *freed = realloc(v->freed, (room + 1) * sizeof *freed);
 	if (!freed)
