@@ -210,6 +210,8 @@ static int close_locked(struct tapdisk *t, unsigned index, bool force, struct re
 static int close_one(struct tapdisk *t, unsigned index, bool force, struct report *report)
 {
 	fiber_mutex_lock(&t->env->loop, &t->closing);
+	while (t->controls > 0)
+		fiber_cond_wait(&t->env->loop, &t->controlled);
 	int r = close_locked(t, index, force, report);
 	fiber_mutex_unlock(&t->closing);
 	return r;
@@ -301,6 +303,8 @@ int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct r
 	t->options = options;
 	t->lock_fd = t->directory_fd = -1;
 	fiber_mutex_init(&t->closing);
+	fiber_mutex_init(&t->resizing);
+	fiber_cond_init(&t->controlled);
 	fiber_cond_init(&t->end);
 	int r = process_signals_start(&signals, env, on_signal, t);
 	if (r == 0) {

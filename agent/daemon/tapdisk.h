@@ -31,6 +31,9 @@ struct tapdisk {
 	struct rpc_server *server;
 	int lock_fd, directory_fd;
 	struct fiber_mutex closing;  /* one closes at a time */
+	struct fiber_mutex resizing; /* … and one makes devices follow their nodes' sizes */
+	unsigned controls;           /* nodes' commands under way: until they have ended nothing is closed */
+	struct fiber_cond controlled;
 	struct fiber_cond end;
 	unsigned terms;              /* signals to end so far */
 	bool over;                   /* nothing is served any more */

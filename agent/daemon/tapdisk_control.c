@@ -161,6 +161,7 @@ static void match(void *arg, struct blk_node *n, const char *args)
 static int resize_exports(struct tapdisk *t, const uint64_t *before, struct report *report)
 {
 	int status = 0;
+	fiber_mutex_lock(&t->env->loop, &t->resizing);
 	for (unsigned i = 0; i < t->state.device_count; i++) {
 		struct export *e = t->export[i];
 		if (!e || e->node->info.size == before[i] || !e->driver->resized)
@@ -171,6 +172,7 @@ static int resize_exports(struct tapdisk *t, const uint64_t *before, struct repo
 			status = report_set(report, r, "done, but the device %s has not followed: %s (detach and attach it again)",
 					    t->state.device[i].name, report_text(&why, r));
 	}
+	fiber_mutex_unlock(&t->resizing);
 	return status;
 }
 
@@ -194,15 +196,19 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 		return -ENOMEM;
 	for (size_t i = 0; i < q->n_args; i++)
 		args[i] = q->args[i];
-	/* The graph must not close under it. */
+	/* The graph must not close under it. Others may be asked meanwhile: one that waits (for a snapshot of several volumes, say)
+	 * may wait for what the next call brings. */
 	fiber_mutex_lock(&t->env->loop, &t->closing);
+	t->controls++;
+	fiber_mutex_unlock(&t->closing);
 	uint64_t before[STATE_DEVICES_MAX];
 	for (unsigned i = 0; i < t->state.device_count; i++)
 		before[i] = t->export[i] ? t->export[i]->node->info.size : 0;
 	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
 	if (status == 0)
 		status = resize_exports(t, before, report);
-	fiber_mutex_unlock(&t->closing);
+	t->controls--;
+	fiber_cond_wake(&t->controlled);
 	if (status == -EOPNOTSUPP)
 		report_set(report, status, "%s nodes don't know '%s'", s.found->driver->name, q->verb);
 	free(args);
