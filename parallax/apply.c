@@ -168,8 +168,12 @@ static int apply_one(struct volume *v, struct log_record *r, struct tree_need *n
 	case RECORD_DATA:
 	case RECORD_DISCARD:
 		return apply_record(v, &r->head, position + r->head.header_blocks, &v->apply.cursor, need);
-	case RECORD_MARK:
-		return apply_mark(v, r->head.seq, position);
+	case RECORD_MARK: {
+		int status = apply_mark(v, r->head.seq, position);
+		if (status == 0 && r->append && r->append->hold)
+			group_hold(v);
+		return status;
+	}
 	default:
 		return 0;
 	}
@@ -177,7 +181,7 @@ static int apply_one(struct volume *v, struct log_record *r, struct tree_need *n
 
 void apply_run(struct volume *v)
 {
-	while (!v->apply.waiting && !link_empty(&v->log.applying)) {
+	while (!v->apply.waiting && (!v->group.held || v->failed) && !link_empty(&v->log.applying)) {
 		struct log_record *r = container_of(v->log.applying.next, struct log_record, link);
 		struct tree_need need;
 		if (!v->apply.busy)

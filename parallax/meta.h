@@ -106,6 +106,7 @@ void meta_key_clones(uint64_t volume, char *ret_prefix);                    /* o
 void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
 void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed */
+void meta_key_group(uint64_t group, char *ret_key); /* there while the group snapshot has no outcome → when it began, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
 

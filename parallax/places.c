@@ -129,12 +129,15 @@ static bool is_tapdisk(struct env *env, uint64_t pid)
 	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
 }
 
-bool places_holder_alive(struct places *p, const struct meta_owner *owner)
+static bool holder_alive(void *arg, const struct meta_owner *owner)
 {
-	return owner->state != OWNER_FREE && is_tapdisk(p->env, owner->pid);
+	return owner->state != OWNER_FREE && is_tapdisk(self(arg)->env, owner->pid);
 }
 
-static bool holder_alive(void *arg, const struct meta_owner *owner) { return places_holder_alive(self(arg), owner); }
+bool places_holder_alive(struct places *p, const struct meta_owner *owner)
+{
+	return p->ops.holder_alive && p->ops.holder_alive(p->ops.arg, owner);
+}
 
 static int kill_and_wait(void *arg)
 {

@@ -136,32 +136,48 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 
 /* ---- holders ---- */
 
-bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner)
+/* 1: attached; 0: nobody has it; -errno: the catalog doesn't say. */
+static int find_owner(struct places *p, uint64_t volume, struct meta_owner *ret_owner)
 {
+	unsigned errors = 0;
 	for (unsigned waited_ms = 0;; waited_ms += 50) {
 		*ret_owner = (struct meta_owner){ 0 };
-		if (meta_get_owner(p->catalog, volume, ret_owner, NULL) < 0 || !places_holder_alive(p, ret_owner))
-			return false;
-		if (strcmp(ret_owner->holder, VOLUME_MAINTENANCE) != 0 || waited_ms >= VOLUME_MAINTENANCE_MS)
-			return true;
+		int r = meta_get_owner(p->catalog, volume, ret_owner, NULL);
+		if ((r == 0 && !places_holder_alive(p, ret_owner)) || r == -ENOENT)
+			return 0;
+		if (r < 0 && ((r != -ETIMEDOUT && r != -EBUSY) || ++errors == 20))
+			return r;
+		if (r == 0 && (strcmp(ret_owner->holder, VOLUME_MAINTENANCE) != 0 || waited_ms >= VOLUME_MAINTENANCE_MS))
+			return 1;
 		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);
 	}
+}
+
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner) { return find_owner(p, volume, ret_owner) > 0; }
+
+int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
+{
+	struct meta_owner o;
+	int r = find_owner(s->places, volume, &o);
+	if (r <= 0) /* not known isn't nobody: who opens the volume then would take it away from its holder */
+		return r < 0 ? report_set(report, r, "its owner record can't be read: %s", errno_text(r)) : -ENXIO;
+	snprintf(ret_holder->text, sizeof ret_holder->text, "%s", o.holder);
+	snprintf(ret_holder->control, sizeof ret_holder->control, "%s", o.control);
+	snprintf(ret_holder->volume, sizeof ret_holder->volume, "%s", name);
+	if (!s->forward || !o.control[0])
+		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
+	return 0;
 }
 
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report)
 {
-	struct meta_owner o;
-	if (!store_holder(s->places, volume, &o))
-		return -ENXIO;
 	struct store_holder h;
-	snprintf(h.text, sizeof h.text, "%s", o.holder);
-	snprintf(h.control, sizeof h.control, "%s", o.control);
-	snprintf(h.volume, sizeof h.volume, "%s", name);
-	if (!s->forward || !h.control[0])
-		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
+	int r = store_find_holder(s, name, volume, &h, report);
+	if (r < 0)
+		return r;
 	char *json = NULL;
-	int r = s->forward(s->forward_arg, &h, verb, args, &json, report);
+	r = s->forward(s->forward_arg, &h, verb, args, /* deadline_ns= */ 0, &json, report);
 	free(json);
 	return r;
 }
@@ -187,10 +203,11 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 			continue;
 		if (r < 0 || m.has_root)
 			return r < 0 ? report_set(report, r, "the snapshot is gone") : 0;
-		if (meta_get_owner(p->catalog, volume, &o, NULL) == 0 && places_holder_alive(p, &o)) {
+		r = meta_get_owner(p->catalog, volume, &o, NULL);
+		if (r == 0 && places_holder_alive(p, &o)) {
 			if (s && attempt % 20 == 0)
 				store_ask_holder(s, "", volume, "checkpoint", none, NULL);
-		} else if ((r = store_maintain(p, volume, &v, NULL)) == 0) {
+		} else if ((r == 0 || r == -ENOENT) && store_maintain(p, volume, &v, NULL) == 0) {
 			volume_close(v); /* what it replays it publishes */
 		}
 		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);

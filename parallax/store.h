@@ -33,9 +33,10 @@ struct store_holder {
 	char volume[STORE_NAME_BYTES];     /* the volume's name, now */
 };
 
-/* Asks the holder of an attached volume to do `verb` (blk_driver.control of the volume's node). */
+/* Asks the holder of an attached volume to do `verb` (blk_driver.control of the volume's node). FIBER; several may be under
+ * way at once. `deadline_ns`: then it ends with -ETIMEDOUT, done or not; 0: when whoever implements it thinks right. */
 typedef int store_forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
-			  char **ret_json, struct report *report);
+			  uint64_t deadline_ns, char **ret_json, struct report *report);
 
 struct store_options {
 	const char *root;           /* AQUIFER_ROOT, "" if none */

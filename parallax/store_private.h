@@ -32,9 +32,13 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 
 /* Who has the volume attached: true, and its record. A command that has it for maintenance is waited for, up to VOLUME_MAINTENANCE_MS. */
 bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner);
+/* Who has the volume attached and can be asked; -ENXIO: nobody has it. */
+int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report);
+/* store_snapshot_create() of several volumes. */
+int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
 /* Frees what waits to be freed (keys reap/V): doomed snapshots nobody holds, and all of a volume that is doomed itself and of

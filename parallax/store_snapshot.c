@@ -25,8 +25,10 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
 	uint64_t id = 0, mark;
-	if (count != 1)
-		return report_set(report, -ENOTSUP, "this version takes one snapshot at a time (several at one instant need the cluster)");
+	if (count == 0 || count > STORE_GROUP_MAX)
+		return report_set(report, -EINVAL, "from 1 to %d snapshots can be taken at one instant", STORE_GROUP_MAX);
+	if (count > 1)
+		return store_group_create(s, names, count, report);
 	int r = store_name_split(names[0], volume, snapshot, report);
 	if (r == 0 && !snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", names[0]);

@@ -15,7 +15,6 @@
 #define WINDOW_DEFAULT 2
 #define CATALOG_TRIES 200
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
-#define MARK_ROOM 8 /* blocks of log that a snapshot and its part of the next checkpoint take */
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 
@@ -473,91 +472,7 @@ int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct jo
 	return *first < end ? -EAGAIN : 0;
 }
 
-/* ---- snapshots ---- */
-
-static int publish_snapshot(struct volume *v, const char *name, const struct log_append *mark, uint64_t size_bytes)
-{
-	struct publication *p = malloc(sizeof *p);
-	struct meta_snapshot s = { .mark_seq = mark->seq, .mark_position = mark->position, .size_bytes = size_bytes,
-				   .created_ns = env_wall_ns(v->env) };
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
-	uint8_t seq[8];
-	size_t length = 0;
-	snprintf(s.name, sizeof s.name, "%s", name);
-	meta_key_snapshot(v->id, s.mark_seq, key);
-	meta_key_snapshot_name(v->id, name, name_key);
-	put_le64(seq, s.mark_seq);
-	uint8_t *bytes = p ? meta_snapshot_encode(&s, &length) : NULL;
-	int r = bytes ? 0 : -ENOMEM;
-	if (r == 0) {
-		publish_begin(v, p);
-		catalog_txn_compare(&p->txn, name_key, 0);
-		catalog_txn_put(&p->txn, name_key, seq, sizeof seq);
-		catalog_txn_put(&p->txn, key, bytes, length);
-		r = publish_commit(p);
-	}
-	free(bytes);
-	free(p);
-	return r;
-}
-
-/* It was never published: what it held is filed anew, as if it had not been. */
-static void unmark(struct volume *v, uint64_t seq)
-{
-	link_for_safe(l, n, &v->marks) {
-		struct pending_mark *m = container_of(l, struct pending_mark, link);
-		if (m->seq != seq)
-			continue;
-		link_drop(&m->link);
-		v->mark_count--;
-		v->newest_mark = m->newest_before;
-		tree_version_release(&v->tree, &m->version);
-		space_drop_finish(&v->space, seq);
-		free(m);
-	}
-}
-
-int volume_snapshot(struct volume *v, const char *name, struct report *report)
-{
-	if (!name_valid(name))
-		return report_set(report, -EINVAL, "'%s' is not a snapshot name (letters, digits, . _ -; at most 63)", name);
-	char name_key[META_KEY_BYTES];
-	struct catalog_value seen;
-	meta_key_snapshot_name(v->id, name, name_key);
-	int r = catalog_get(v->catalog, name_key, &seen);
-	catalog_value_free(&seen);
-	if (r == 0)
-		return report_set(report, -EEXIST, "there is a snapshot of that name already (choose another, or delete it)");
-	if (r != -ENOENT)
-		return report_set(report, r, "the catalog doesn't answer: %s", errno_text(r));
-	fiber_mutex_lock(&v->env->loop, &v->marking);
-	while (v->mark_count >= VOLUME_MARKS_MAX && !v->failed) {
-		fiber_mutex_unlock(&v->marking);
-		v->checkpoint_wanted = true;
-		checkpoint_consider(v);
-		fiber_cond_wait(&v->env->loop, &v->settled);
-		fiber_mutex_lock(&v->env->loop, &v->marking);
-	}
-	struct log_append mark = { .kind = RECORD_MARK };
-	uint64_t size_bytes = v->meta.size_bytes;
-	r = v->failed ? -EIO : v->log.full && log_room(v) <= checkpoint_reserve(v) + MARK_ROOM ? -ENOSPC : 0;
-	if (r == 0)
-		r = log_append_wait(v, &mark);
-	bool marked = r == 0;
-	if (r == 0 && !PLANTED(snapshot_no_flush))
-		r = log_flush_wait(v);
-	if (r == 0)
-		r = publish_snapshot(v, name, &mark, size_bytes);
-	if (r < 0 && marked && !v->failed)
-		unmark(v, mark.seq);
-	fiber_mutex_unlock(&v->marking);
-	if (r < 0)
-		return report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", errno_text(r));
-	v->counters.snapshots++;
-	v->checkpoint_wanted = true;
-	checkpoint_consider(v);
-	return 0;
-}
+/* ---- checkpoints ---- */
 
 int volume_checkpoint(struct volume *v)
 {

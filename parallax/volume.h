@@ -59,7 +59,7 @@ struct volume_write {
 	uint32_t payload;          /* index of its first payload block in the record */
 	uint64_t seq;
 };
-enum { VOLUME_IO_BLOCKS = 256, VOLUME_MARKS_MAX = 24 };
+enum { VOLUME_IO_BLOCKS = 256, VOLUME_MARKS_MAX = 24, VOLUME_HOLD_MS_MAX = 10000 };
 #define VOLUME_BYTES_MAX (UINT64_C(64) << 40)
 
 /* Holds parent; put when the write is acknowledged and applied. The caller keeps overlapping

@@ -15,6 +15,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
+#include "parallax/volume_group.h"
 
 enum { CLEAR_BLOCKS = 65536 };
 
@@ -27,6 +28,7 @@ void volume_node_init(struct volume_node *n, struct volume *v, struct volume_rea
 	n->volume = v;
 	n->reader = d;
 	range_lock_init(&n->lock);
+	fiber_mutex_init(&n->resizing);
 	n->node.info = (struct blk_info){
 		.size = v ? volume_size(v) : volume_reader_size(d), .block_size = 512, .preferred_size = BLOCK_BYTES,
 		.memory_align = BLOCK_BYTES, .max_transfer = (uint64_t)(VOLUME_IO_BLOCKS - 1) * BLOCK_BYTES, .read_only = !v,
@@ -475,9 +477,11 @@ static int node_shrink(struct volume_node *n, uint64_t size, struct report *repo
 
 static int node_resize(struct volume_node *n, uint64_t size, bool force, struct report *report)
 {
+	fiber_mutex_lock(n->node.loop, &n->resizing);
 	bool shrinks = force && size && size % 512 == 0 && size < n->node.info.size;
 	int r = shrinks ? node_shrink(n, size, report) : volume_resize(n->volume, size, force, report);
 	n->node.info.size = volume_size(n->volume);
+	fiber_mutex_unlock(&n->resizing);
 	return r;
 }
 
@@ -493,5 +497,5 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		return volume_checkpoint(n->volume);
 	if (strcmp(verb, "resize") == 0 && args[0])
 		return node_resize(n, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);
-	return -EOPNOTSUPP;
+	return volume_group_control(n->volume, verb, args, ret_json, report);
 }

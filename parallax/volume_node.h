@@ -2,6 +2,7 @@
  * products, the simulator's own for tests). */
 #ifndef AQ_VOLUME_NODE_H
 #define AQ_VOLUME_NODE_H
+#include "core/fiber.h"
 #include "core/range.h"
 #include "parallax/volume.h"
 
@@ -10,6 +11,7 @@ struct volume_node {
 	struct volume *volume;          /* a volume, or */
 	struct volume_reader *reader;   /* a snapshot */
 	struct range_lock lock;
+	struct fiber_mutex resizing;
 	void *open_state;               /* the opener's own */
 };
 
@@ -43,6 +45,6 @@ struct volume_frame {
 void volume_node_init(struct volume_node *n, struct volume *v, struct volume_reader *d);
 void volume_node_submit(struct blk_node *node, struct blk_io *io);
 void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
-/* Verbs: "snapshot NAME", "checkpoint", "resize BYTES [force]". FIBER. */
+/* Verbs: "snapshot NAME", "checkpoint", "resize BYTES [force]", and those of volume_group.h. FIBER; several at once. */
 int volume_node_control(struct blk_node *node, const char *verb, const char *const *args, char **ret_json, struct report *report);
 #endif

@@ -49,6 +49,7 @@ struct log_append {
 	uint32_t entry_count, payload_blocks;
 	const struct iovec *iov;    /* borrowed, stable */
 	int iov_count;
+	bool hold;                  /* a mark: nothing that follows it is applied until the group's hold ends */
 	struct job *parent;
 	/* results, good when parent is put without error */
 	uint64_t seq, position, payload_position;
@@ -119,6 +120,18 @@ struct apply_cursor {
 	bool begun;
 };
 
+/* Its part in a snapshot of several volumes: volume_group.c. */
+struct volume_group {
+	uint64_t id;            /* 0: it is in none */
+	uint64_t deadline_ns;   /* then the hold ends by itself */
+	uint64_t tired_ns;      /* then it waits no more for the outcome */
+	uint64_t seq;           /* of its mark; 0: none yet */
+	bool marking;           /* the mark is being made */
+	bool held;              /* what follows the mark isn't applied, so nobody is answered and no read sees it */
+	bool over, broken;      /* the hold has ended; before it was released */
+	bool asked;             /* nobody else will make an outcome any more */
+};
+
 /* ---- the volume ---- */
 
 struct volume {
@@ -163,6 +176,7 @@ struct volume {
 	unsigned freed_count, freed_room;
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
+	struct volume_group group;
 	bool away;                      /* the mender found that its server, or the catalog, can't be reached now */
 	struct volume_counters counters;
 };
@@ -254,6 +268,13 @@ struct replay {
 	uint32_t *crcs;
 };
 int replay_walk(struct replay *p, struct report *report);
+/* volume_group.c */
+void group_hold(struct volume *v);      /* its mark has been applied */
+/* volume_snapshot.c: FIBERs. */
+void snapshot_lock(struct volume *v);   /* `marking`; and there is room for a mark */
+/* A mark, durable with all before it. `marking` is locked and stays so. On failure it never was. */
+int snapshot_mark(struct volume *v, struct log_append *mark);
+void snapshot_settle(struct volume *v, uint64_t seq, bool published); /* the outcome is known: unlocks `marking` */
 /* publish.c */
 struct publication {
 	struct volume *volume;

@@ -94,7 +94,8 @@ const struct cli_command cli_commands[] = {
 	{ "volume export", "NAME[@SNAP] DST", "Write a volume or snapshot into a new image file", NULL, convert_options, 2, 2,
 	  false, cli_volume_export },
 
-	{ "snapshot create", "VOLUME@SNAP...", "Freeze a volume, in use or not", NULL, NULL, 1, CLI_ARGS_MAX, false,
+	{ "snapshot create", "VOLUME@SNAP...", "Freeze a volume, in use or not; several at one instant",
+	  "Several volumes: all or none, and no snapshot shows a write without all that were acknowledged before it began.\n", NULL, 1, CLI_ARGS_MAX, false,
 	  cli_snapshot_create },
 	{ "snapshot list", "[VOLUME]", "Snapshots of a volume, or all", NULL, NULL, 0, 1, true, cli_snapshot_list },
 	{ "snapshot delete", "VOLUME@SNAP", "Delete a snapshot, in any order", NULL, NULL, 1, 1, false, cli_snapshot_delete },

@@ -7,10 +7,11 @@
 #include "agent/daemon/client.h"
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
-		   char **ret_json, struct report *report)
+		   uint64_t deadline_ns, char **ret_json, struct report *report)
 {
 	struct cli *c = arg;
-	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args };
+	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args,
+					.deadline_ns = deadline_ns };
 	return client_tapdisk_control(c->env, holder->control, &call, ret_json, report);
 }
 

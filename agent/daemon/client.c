@@ -13,13 +13,13 @@
 #define AGENT_TRIES 100
 #define AGENT_PAUSE_NS (50 * NS_PER_MS)
 
-int client_connect(struct env *env, const char *directory, const char *socket, const char *service,
-		   struct rpc_client **ret_client, struct report *report)
+static int connect_within(struct env *env, const char *directory, const char *socket, const char *service, uint64_t timeout_ns,
+			  struct rpc_client **ret_client, struct report *report)
 {
 	char address[PATHS_MAX];
 	struct report why = { 0 };
 	int fd, r = paths_socket_address(directory, socket, address, &fd, &why);
-	struct rpc_client_options o = { .service = service };
+	struct rpc_client_options o = { .service = service, .connect_timeout_ns = timeout_ns };
 	if (r == 0)
 		r = rpc_connect(env, address, &o, ret_client, &why);
 	if (fd >= 0)
@@ -30,6 +30,12 @@ int client_connect(struct env *env, const char *directory, const char *socket, c
 		return report_set(report, r, "the %s doesn't answer, it may be stopped or hang: %s (%s)", service, report_text(&why, r),
 				  strcmp(service, "agent") == 0 ? "kill -9 it; devices stay" : "detach --force ends it");
 	return r < 0 ? report_set(report, r, "the %s can't be reached: %s", service, report_text(&why, r)) : 0;
+}
+
+int client_connect(struct env *env, const char *directory, const char *socket, const char *service,
+		   struct rpc_client **ret_client, struct report *report)
+{
+	return connect_within(env, directory, socket, service, 0, ret_client, report);
 }
 
 int client_agent(struct env *env, const char *root, bool start, struct rpc_client **ret_client, struct report *report)
@@ -89,7 +95,8 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 	memcpy(directory, control + 5, (size_t)(slash - control - 5));
 	directory[slash - control - 5] = 0;
 	struct rpc_client *client;
-	int r = client_connect(env, directory, slash + 1, "tapdisk", &client, report);
+	uint64_t began_ns = env_now_ns(env);
+	int r = connect_within(env, directory, slash + 1, "tapdisk", call->deadline_ns, &client, report);
 	if (r < 0)
 		return report_set(report, r, "the holder doesn't answer at %s", control);
 	Aquifer__ControlCall q = AQUIFER__CONTROL_CALL__INIT;
@@ -102,6 +109,10 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 		q.n_args++;
 	struct client_call c = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL, .request = &q.base,
 				 .deadline_ns = CONTROL_DEADLINE_NS };
+	if (call->deadline_ns) {
+		uint64_t took_ns = env_now_ns(env) - began_ns;
+		c.deadline_ns = call->deadline_ns > took_ns ? call->deadline_ns - took_ns : 1;
+	}
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
 	return r;

@@ -25,6 +25,7 @@ struct tapdisk_control {
 	const char *driver, *subject;
 	const char *verb;
 	const char *const *args;  /* ends with NULL */
+	uint64_t deadline_ns;     /* for all of it; 0: a minute */
 };
 /* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,

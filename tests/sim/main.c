@@ -18,6 +18,7 @@
 
 static const struct scenario *const scenarios[] = { /* sorted */
 	&scenario_graph,
+	&scenario_group,
 	&scenario_image,
 	&scenario_segment,
 	&scenario_takeover,

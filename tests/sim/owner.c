@@ -95,8 +95,8 @@ int owner_open(struct owner *o, const char *name, const struct volume_limits *li
 {
 	uint64_t id = 0;
 	int r = store_find_volume(&o->places, name, &id, report);
-	struct volume_open how = { .catalog = o->catalog, .places = &o->places.ops, .volume = id, .holder = "sim", .force = force,
-				   .accept_flushed = o->accept_flushed, .limits = *limits };
+	struct volume_open how = { .catalog = o->catalog, .places = &o->places.ops, .volume = id, .holder = "sim", .control = o->control,
+				   .force = force, .accept_flushed = o->accept_flushed, .limits = *limits };
 	if (r == 0)
 		r = volume_open(o->env, &how, &o->volume, report);
 	return r < 0 ? r : owner_node(o, &o->driver, o->volume, &o->node, report);

@@ -21,6 +21,7 @@ struct owner {
 	struct volume *volume;     /* with owner_open() */
 	struct blk_node *node;
 	struct owner_driver driver;
+	const char *control;       /* for the owner record; NULL: none */
 	bool locks;                /* takes the lock that keeps a second owner on this host out */
 	bool accept_flushed;       /* owner_open(): an operator says so */
 };

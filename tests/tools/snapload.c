@@ -2,6 +2,7 @@
  *
  *     snapload ROOT VOLUME PREFIX FIRST COUNT GAP_MS    snapshots VOLUME@PREFIX<FIRST …>, each followed by one fdatasync and
  *                                                       one catalog transaction, GAP_MS apart; prints a table
+ *     snapload ROOT V,W,… …                             of several volumes at one instant
  *     snapload ROOT - PREFIX 0 COUNT GAP_MS             without the snapshots: the same load otherwise
  *     snapload ROOT VOLUME PREFIX FIRST COUNT -         snapshots only, one after the other; prints seconds=S
  *
@@ -68,10 +69,11 @@ static void print_samples(struct samples *s)
 }
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
-		   char **ret_json, struct report *report)
+		   uint64_t deadline_ns, char **ret_json, struct report *report)
 {
 	struct load *l = arg;
-	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args };
+	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args,
+					.deadline_ns = deadline_ns };
 	return client_tapdisk_control(l->env, holder->control, &call, ret_json, report);
 }
 
@@ -79,10 +81,17 @@ static int forward(void *arg, const struct store_holder *holder, const char *ver
 
 static int snapshot(struct load *l, unsigned i)
 {
-	char name[STORE_SNAPSHOT_NAME_BYTES];
-	const char *names[] = { name };
-	snprintf(name, sizeof name, "%s@%s%u", l->volume, l->prefix, l->first + i);
-	return store_snapshot_create(l->store, names, 1, &l->report);
+	char name[STORE_GROUP_MAX][STORE_SNAPSHOT_NAME_BYTES];
+	const char *names[STORE_GROUP_MAX], *volume = l->volume;
+	unsigned count = 0;
+	while (*volume && count < STORE_GROUP_MAX) {
+		size_t length = strcspn(volume, ",");
+		snprintf(name[count], sizeof name[count], "%.*s@%s%u", (int)length, volume, l->prefix, l->first + i);
+		names[count] = name[count];
+		count++;
+		volume += length + (volume[length] == ',');
+	}
+	return store_snapshot_create(l->store, names, count, &l->report);
 }
 
 static int overwrite(struct load *l, unsigned i)
