@@ -19,6 +19,7 @@ enum {
 	NODES_PER_RECORD = 64,
 	DROPS_MAX = 16,      /* with VOLUME_MARKS_MAX this keeps the transaction below 100 operations (R5) */
 	DROP_READS_MAX = 4096,
+	DELETES_MAX = 256,   /* freed segments after one checkpoint */
 };
 
 struct drop {
@@ -453,15 +454,18 @@ static int publish(struct checkpoint *c)
 	return r;
 }
 
+/* What can't be deleted everywhere now is tried again after the next checkpoint. */
 static void delete_freed(struct volume *v)
 {
-	while (v->freed_count > 0 && !v->failed) {
-		struct segment_io io = { .op = SEGMENT_DELETE, .segment = v->freed[v->freed_count - 1], .epoch = v->epoch };
-		if (segment_wait(v->server, &io) < 0)
-			break; /* unreachable: the next checkpoint tries again */
-		v->freed_count--;
-		v->counters.segments_freed++;
+	unsigned kept = 0, i = 0;
+	for (; i < v->freed_count && i < DELETES_MAX && !v->failed; i++) {
+		if (log_delete_segment(v, v->freed[i]) < 0)
+			v->freed[kept++] = v->freed[i];
+		else
+			v->counters.segments_freed++;
 	}
+	memmove(v->freed + kept, v->freed + i, (v->freed_count - i) * sizeof *v->freed);
+	v->freed_count -= i - kept;
 }
 
 /* ---- all of it ---- */

@@ -48,7 +48,7 @@ void log_destroy(struct volume *v)
 	for (unsigned i = 0; l->records && i < LOG_WINDOW_MAX * 2; i++)
 		free(l->records[i].header);
 	free(l->records);
-	free(l->sync_ios);
+	free(l->syncs);
 }
 
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta)
@@ -57,6 +57,13 @@ struct log_segment *log_segment_add(struct volume *v, const struct meta_segment 
 	if (!g)
 		return NULL;
 	g->meta = *meta;
+	for (uint32_t i = 0; i < meta->ensemble_count; i++) {
+		g->peers[i] = copies_peer(v->copies, &meta->ensemble[i].server);
+		if (!g->peers[i]) {
+			free(g);
+			return NULL;
+		}
+	}
 	g->next = g->acked = g->synced = 1;
 	link_init(&g->retained);
 	link_push(&v->log.segments, &g->link);
@@ -230,11 +237,13 @@ static void record_send(struct volume *v, struct log_record *r)
 	r->iov[0] = (struct iovec){ r->header, (size_t)r->head.header_blocks * BLOCK_BYTES };
 	g->next += record_blocks(&r->head);
 	r->answered = false;
-	r->io = (struct segment_io){ .op = SEGMENT_APPEND, .segment = g->meta.id, .epoch = g->meta.epoch,
-				     .incarnation = g->meta.ensemble[0].incarnation, .block = r->head.block,
-				     .blocks = record_blocks(&r->head), .iov = r->iov, .iov_count = r->iov_count };
 	job_init(&r->job, &v->env->loop);
-	segment_submit(v->server, &r->io, &r->job);
+	for (uint32_t i = 0; i < g->meta.ensemble_count; i++) {
+		r->io[i] = (struct segment_io){ .op = SEGMENT_APPEND, .segment = g->meta.id, .epoch = g->meta.epoch,
+						.incarnation = g->meta.ensemble[i].incarnation, .block = r->head.block,
+						.blocks = record_blocks(&r->head), .iov = r->iov, .iov_count = r->iov_count };
+		peer_submit(g->peers[i], &r->io[i], &r->job);
+	}
 	job_then(&r->job, log_answered);
 }
 
@@ -393,13 +402,30 @@ static void record_acked(struct volume *v, struct log_record *r)
 	link_push(&l->applying, &r->link);
 }
 
+/* What all of its copies say. A refusal of the epoch outweighs the rest (R18). A lack of space is the volume's only if it
+ * leaves too few copies; otherwise that server is one that failed. */
+static int record_status(struct volume *v, const struct log_record *r, int status)
+{
+	const struct log_segment *g = r->segment;
+	uint32_t full = 0, n = g->meta.ensemble_count;
+	bool fenced = false;
+	for (uint32_t i = 0; i < n && status; i++) {
+		peer_blame(g->peers[i], r->io[i].status);
+		full += r->io[i].status == -ENOSPC;
+		fenced |= r->io[i].status == -EPERM;
+	}
+	if (fenced)
+		return -EPERM;
+	return full && n - full >= v->meta.min_replicas ? -ESTALE : full ? -ENOSPC : status;
+}
+
 static void log_answered(struct job *j)
 {
 	struct log_record *r = container_of(j, struct log_record, job);
 	struct volume *v = r->volume;
 	struct log *l = &v->log;
 	r->answered = true;
-	r->status = j->status;
+	r->status = PLANTED(log_first_copy) && r->io[0].status == 0 ? 0 : record_status(v, r, j->status);
 	if (v->failed) {
 		struct link one;
 		link_init(&one);

@@ -1,18 +1,20 @@
-/* The mender (R16 for one copy): an append or a sync failed. Sending stops; once everything in
- * flight is answered, each segment that isn't cut yet is cut at its *acknowledged* length, the
+/* The mender (R16): an append or a sync failed. Sending stops; once everything in
+ * flight is answered, each segment that isn't cut yet is cut at its *acknowledged* length, with those of its servers that
+ * have that much, verified and synced; the
  * empty ones ahead are dropped, fresh ones are listed, all in one transaction; then what was
  * not acknowledged is sent again, same seq, in a fresh segment. Flushes wait meanwhile.
  *
  * When only space was lacking, what was in flight is taken back and ends with -ENOSPC (P7), the segments ahead stay, and
  * checkpoints go on in what is allocated there.
  *
- * The server may be away for long: then requests wait and the mender asks again. A copy that
- * lost what it had acknowledged (power loss) is filled up from memory (log_retain.c); one that is broken ends the
- * volume with EIO (R14): with a single copy there is nothing else. */
+ * While fewer than min_replicas can be asked, requests wait and the mender asks again. A copy that
+ * lost what it had acknowledged (power loss) is filled up from memory (log_retain.c). If every copy is broken the
+ * volume ends with EIO (R14). */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/volume_private.h"
 
 static bool all_answered(const struct volume *v)
@@ -23,11 +25,11 @@ static bool all_answered(const struct volume *v)
 	return !v->log.syncing;
 }
 
-/* Makes [0, acked) of the segment durable and verified on its server. 0; -EIO for good; away. */
-static int settle_segment(struct volume *v, struct log_segment *g)
+/* Makes [0, acked) of a copy durable and verified. 0; -EIO it can't be; -EPERM fenced; away. */
+static int settle_copy(struct volume *v, struct log_segment *g, struct peer *at)
 {
 	struct segment_io io = { .op = SEGMENT_FENCE, .segment = g->meta.id, .epoch = v->epoch };
-	int r = segment_wait(v->server, &io);
+	int r = peer_wait(at, &io);
 	if (r == -ENOENT)
 		return g->acked == 1 ? 0 : -EIO; /* somebody took it away */
 	if (r < 0)
@@ -35,15 +37,39 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < g->acked) { /* it lost power (R14) */
-		r = log_retain_refill(v, g, io.length);
+		r = log_retain_refill(v, g, at, io.length);
 		if (r < 0)
 			return r;
 	}
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked };
-	r = segment_wait(v->server, &io);
-	if (r == 0)
-		g->synced = g->acked;
-	return r;
+	return peer_wait(at, &io);
+}
+
+/* R15 (a). Its ensemble is those that have it all, from now on. 0; -ENOTCONN: too few for now; -EIO: nobody ever will;
+ * -EPERM fenced. */
+static int settle_segment(struct volume *v, struct log_segment *g)
+{
+	struct peer *holders[META_REPLICAS_MAX];
+	unsigned count = 0;
+	bool waits = false;
+	for (uint32_t i = 0; i < g->meta.ensemble_count; i++) {
+		int r = peer_usable(g->peers[i]) ? settle_copy(v, g, g->peers[i]) : -ENOTCONN;
+		if (r == -EPERM || r == -ESHUTDOWN || r == -ENOMEM)
+			return r;
+		waits |= r != 0 && r != -EIO;
+		if (r == 0)
+			holders[count++] = g->peers[i];
+	}
+	count = log_copy_fresh(v, &g->meta, g->acked, holders, count);
+	if (count < v->meta.min_replicas && !(PLANTED(mend_any_copy) && count))
+		return count || waits ? -ENOTCONN : -EIO;
+	g->meta.ensemble_count = count;
+	for (unsigned i = 0; i < count; i++) {
+		g->peers[i] = holders[i];
+		g->meta.ensemble[i] = (struct meta_replica){ holders[i]->id, holders[i]->server->incarnation };
+	}
+	g->synced = g->acked;
+	return 0;
 }
 
 static int settle_all(struct volume *v)
@@ -128,7 +154,7 @@ static int mend_publish(struct volume *v, struct publication *p)
 	for (struct link *k; (k = link_pop(&old));) {
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		if (r == 0 && g->acked > 1)
-			log_seal(v, g);
+			log_seal(g);
 		log_retain_drop(v, g, UINT32_MAX);
 		free(g);
 	}
@@ -217,6 +243,14 @@ void log_trouble(struct volume *v, int status)
 	}
 }
 
+static bool was_restarted(const struct log_segment *g)
+{
+	for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
+		if (g->peers[i]->server && g->meta.ensemble[i].incarnation != g->peers[i]->server->incarnation)
+			return true;
+	return false;
+}
+
 bool log_unsettled(void *volume)
 {
 	struct volume *v = volume;
@@ -226,7 +260,7 @@ bool log_unsettled(void *volume)
 		return true;
 	link_for(l, &v->log.segments) {
 		struct log_segment *g = container_of(l, struct log_segment, link);
-		if (!g->cut && g->acked > g->synced && g->meta.ensemble[0].incarnation != v->server->incarnation) {
+		if (!g->cut && g->acked > g->synced && was_restarted(g)) {
 			log_trouble(v, -ESTALE);
 			return true;
 		}

@@ -74,7 +74,7 @@ void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced)
 
 bool log_retain_full(const struct volume *v) { return v->log.retained_bytes > RETAIN_BYTES; }
 
-int log_retain_refill(struct volume *v, struct log_segment *g, uint32_t length)
+int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length)
 {
 	int r = 0;
 	link_for(k, &g->retained) {
@@ -86,7 +86,7 @@ int log_retain_refill(struct volume *v, struct log_segment *g, uint32_t length)
 		struct iovec iov = { kept->bytes, (size_t)kept->blocks * BLOCK_BYTES };
 		struct segment_io io = { .op = SEGMENT_REPAIR, .segment = g->meta.id, .epoch = v->epoch, .block = kept->block,
 					 .blocks = kept->blocks, .iov = &iov, .iov_count = 1 };
-		r = segment_wait(v->server, &io);
+		r = peer_wait(to, &io);
 		if (r < 0)
 			return r;
 		length = kept->block + kept->blocks;

@@ -27,19 +27,41 @@ static struct log_segment *finished_uncut(struct volume *v)
 	return NULL;
 }
 
+/* On all of the servers where it belongs that can be asked (R12); -ENOTCONN when those are too few. Then, or when too few
+ * could make it, none has it. -ENOSPC: for want of space. */
 static int create_sized(struct volume *v, uint64_t id, uint32_t blocks, bool reserve, struct meta_segment *ret)
 {
-	struct meta_segment g = { .id = id, .epoch = v->epoch, .salt = env_random(v->env), .size_blocks = blocks, .ensemble_count = 1,
-				  .ensemble = { { v->server->id, v->server->incarnation } } };
-	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch, .incarnation = v->server->incarnation,
-				 .reserve = reserve, .header = { id, v->meta.volume, v->epoch, g.salt, blocks } };
-	int r = segment_wait(v->server, &io);
-	if (r == 0)
+	struct peer *peers[META_REPLICAS_MAX];
+	struct segment_io ios[META_REPLICAS_MAX];
+	struct meta_segment g = { .id = id, .epoch = v->epoch, .salt = env_random(v->env), .size_blocks = blocks };
+	unsigned n = copies_place(v->copies, id, v->meta.replicas, peers);
+	if (n < v->meta.min_replicas)
+		return -ENOTCONN;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch,
+					      .incarnation = peers[i]->server->incarnation, .reserve = reserve,
+					      .header = { id, v->meta.volume, v->epoch, g.salt, blocks } };
+	unsigned good = peers_wait(peers, ios, n);
+	int r = 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (ios[i].status == 0)
+			g.ensemble[g.ensemble_count++] = (struct meta_replica){ peers[i]->id, ios[i].incarnation };
+		else if (r == 0 || ios[i].status == -ENOSPC)
+			r = ios[i].status;
+	}
+	if (good >= v->meta.min_replicas) {
 		*ret = g;
+		return 0;
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (ios[i].status == 0) {
+			struct segment_io io = { .op = SEGMENT_DELETE, .segment = id, .epoch = v->epoch };
+			peer_wait(peers[i], &io);
+		}
 	return r;
 }
 
-/* One id above last_id, created on the server. An id for which there was no space is kept for the next attempt. */
+/* One id above last_id, created on its servers. An id for which there was no space is kept for the next attempt. */
 static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
 {
 	struct log *l = &v->log;
@@ -80,10 +102,22 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept)
 {
-	for (uint32_t i = kept; i < log->segment_count && !v->failed; i++) {
-		struct segment_io io = { .op = SEGMENT_DELETE, .segment = log->segments[i].id, .epoch = v->epoch };
-		segment_wait(v->server, &io);
-	}
+	for (uint32_t i = kept; i < log->segment_count && !v->failed; i++)
+		log_delete_segment(v, log->segments[i].id);
+}
+
+int log_delete_segment(struct volume *v, uint64_t segment)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_candidates(v->copies, segment, peers);
+	int r = n ? 0 : -ENOTCONN;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = v->epoch };
+	peers_wait(peers, ios, n);
+	for (unsigned i = 0; i < n; i++)
+		r = r ? r : ios[i].status;
+	return r;
 }
 
 int log_segment_listed(struct volume *v, const struct meta_segment *meta)
@@ -92,22 +126,28 @@ int log_segment_listed(struct volume *v, const struct meta_segment *meta)
 	return r < 0 ? r : log_segment_add(v, meta) ? 0 : -ENOMEM;
 }
 
+/* Its ensemble are the holders from now on: who left it has been left out of `g` (R15 a, R16). */
 void log_record_cut(struct meta_log *log, const struct log_segment *g)
 {
 	for (uint32_t i = 0; i < log->segment_count; i++) {
 		struct meta_segment *m = &log->segments[i];
 		if (m->id != g->meta.id)
 			continue;
+		*m = g->meta;
 		m->cut = true;
 		m->length = g->acked;
 		m->prev = g->acked_crc;
 	}
 }
 
-void log_seal(struct volume *v, const struct log_segment *g)
+/* Only hastens what any later owner or server can do. */
+void log_seal(const struct log_segment *g)
 {
-	struct segment_io io = { .op = SEGMENT_SEAL, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked, .crc = g->acked_crc };
-	segment_wait(v->server, &io); /* only hastens what any later owner or server can do */
+	struct segment_io ios[META_REPLICAS_MAX];
+	for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = g->meta.id, .epoch = g->meta.epoch, .block = g->acked,
+					      .crc = g->acked_crc };
+	peers_wait(g->peers, ios, g->meta.ensemble_count);
 }
 
 /* Full, and what is listed won't last for long. */
@@ -165,7 +205,7 @@ static int roll(struct volume *v)
 	free(p);
 	if (r == 0 && done) {
 		link_drop(&done->link); /* ours alone: the mender may come while we wait */
-		log_seal(v, done);
+		log_seal(done);
 		log_segment_drop(v, done);
 	}
 	return r == 0 && full ? -ENOSPC : r;

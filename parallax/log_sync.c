@@ -33,14 +33,16 @@ static void sync_start(struct volume *v)
 {
 	struct log *l = &v->log;
 	unsigned count = 0;
-	link_for(k, &l->segments)
-		count += needs_sync(container_of(k, struct log_segment, link));
-	struct segment_io *ios = realloc(l->sync_ios, (count + 1) * sizeof *ios);
-	if (!ios) {
+	link_for(k, &l->segments) {
+		const struct log_segment *g = container_of(k, struct log_segment, link);
+		count += needs_sync(g) ? g->meta.ensemble_count : 0;
+	}
+	struct log_sync *syncs = realloc(l->syncs, (count + 1) * sizeof *syncs);
+	if (!syncs) {
 		volume_fail(v, -ENOMEM);
 		return;
 	}
-	l->sync_ios = ios;
+	l->syncs = syncs;
 	l->sync_count = 0;
 	l->syncing = true;
 	l->sync_seq = l->acked_seq;
@@ -49,14 +51,29 @@ static void sync_start(struct volume *v)
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		if (!needs_sync(g))
 			continue;
-		struct segment_io *io = &ios[l->sync_count++];
-		*io = (struct segment_io){ .op = SEGMENT_SYNC, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked,
-					   .incarnation = g->meta.ensemble[0].incarnation };
-		if (!PLANTED(flush_no_sync))
-			segment_submit(v->server, io, &l->sync_job);
+		for (uint32_t i = 0; i < g->meta.ensemble_count; i++) {
+			struct log_sync *s = &syncs[l->sync_count++];
+			s->peer = g->peers[i];
+			s->io = (struct segment_io){ .op = SEGMENT_SYNC, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked,
+						     .incarnation = g->meta.ensemble[i].incarnation };
+			if (!PLANTED(flush_no_sync) && !(i && PLANTED(flush_first_copy)))
+				peer_submit(s->peer, &s->io, &l->sync_job);
+		}
 	}
 	v->counters.syncs++;
 	job_then(&l->sync_job, sync_done);
+}
+
+/* A refusal of the epoch outweighs the rest (R18). */
+static int sync_status(struct volume *v, int status)
+{
+	const struct log *l = &v->log;
+	bool fenced = false;
+	for (unsigned i = 0; i < l->sync_count && status; i++) {
+		peer_blame(l->syncs[i].peer, l->syncs[i].io.status);
+		fenced |= l->syncs[i].io.status == -EPERM;
+	}
+	return fenced ? -EPERM : status;
 }
 
 static void note_synced(struct volume *v)
@@ -65,8 +82,8 @@ static void note_synced(struct volume *v)
 	link_for(k, &l->segments) {
 		struct log_segment *g = container_of(k, struct log_segment, link);
 		for (unsigned i = 0; i < l->sync_count; i++)
-			if (l->sync_ios[i].segment == g->meta.id && l->sync_ios[i].block > g->synced)
-				g->synced = l->sync_ios[i].block;
+			if (l->syncs[i].io.segment == g->meta.id && l->syncs[i].io.block > g->synced)
+				g->synced = l->syncs[i].io.block;
 		log_retain_drop(v, g, g->synced);
 	}
 }
@@ -82,7 +99,7 @@ static void sync_done(struct job *j)
 		return;
 	}
 	if (j->status) {
-		log_trouble(v, j->status); /* the flushes wait for the cut that follows */
+		log_trouble(v, sync_status(v, j->status)); /* the flushes wait for the cut that follows */
 		fiber_cond_wake(&l->changed);
 		return;
 	}

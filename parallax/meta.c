@@ -121,8 +121,7 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.created_ns = m->created_ns;
 	to.name = (char *)(uintptr_t)m->name;
 	to.doomed = m->doomed;
-	if (!m->embedded)
-		to.home = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)m->home.bytes };
+	to.cluster = !m->embedded;
 	to.mapped_blocks = m->mapped_blocks;
 	to.live_blocks = m->live_blocks;
 	to.dead_blocks = m->dead_blocks;
@@ -143,11 +142,9 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		.origin = from->origin, .last_id = from->last_id, .generation = from->generation,
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
 		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,
-		.embedded = from->home.len != 16, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
+		.embedded = !from->cluster, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
 		.dead_blocks = from->dead_blocks, .node_end = from->node_end };
 	memcpy(m->volume.bytes, from->uuid.data, 16);
-	if (!m->embedded)
-		memcpy(m->home.bytes, from->home.data, 16);
 	copy_text(m->name, sizeof m->name, from->name);
 	int r = root_unpack(from->root, &m->root);
 	if (r == 0)
@@ -264,12 +261,13 @@ uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length)
 	to.incarnation = m->incarnation;
 	to.address = (char *)(uintptr_t)m->address;
 	to.domain = (char *)(uintptr_t)m->domain;
+	to.weight = m->weight;
 	PACK(server, &to);
 }
 
 static int server_unpack(const Aquifer__Store__Server *from, struct meta_server *ret)
 {
-	*ret = (struct meta_server){ .incarnation = from->incarnation };
+	*ret = (struct meta_server){ .incarnation = from->incarnation, .weight = from->weight };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->domain, sizeof ret->domain, from->domain);
 	return 0;

@@ -48,8 +48,7 @@ struct meta_log {
 	uint64_t created_ns;
 	char name[64];
 	bool doomed;
-	bool embedded;    /* its segments are in its own directory, not at `home` */
-	uuid home;
+	bool embedded;    /* its segments are in its own directory, not on servers */
 	uint64_t mapped_blocks, live_blocks, dead_blocks; /* as of the last checkpoint */
 };
 
@@ -79,6 +78,7 @@ struct meta_name {
 struct meta_server {
 	uint64_t incarnation;
 	char address[META_TEXT_MAX], domain[64];
+	uint32_t weight;
 };
 
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */

@@ -14,7 +14,6 @@
 #include "core/fiber.h"
 #include "parallax/segment_reader.h"
 
-#define REMOTE_DEADLINE_NS (2 * NS_PER_S)
 #define EVICT_WAIT_MS 10000
 enum { PATH_BYTES = 640 };
 
@@ -48,18 +47,6 @@ static int open_embedded_reader(void *arg, uint64_t volume, struct segment_serve
 	(void)report;
 	volume_path(p, volume, path);
 	return segment_reader_open(p->env, path, ret);
-}
-
-static int open_remote(void *arg, const uuid *server, struct segment_server **ret, struct report *report)
-{
-	struct places *p = self(arg);
-	struct meta_server m;
-	int r = meta_get_server(p->catalog, server, &m, NULL);
-	if (r < 0 || !m.address[0])
-		return report_set(report, r ? r : -ENOENT, "the server that holds it isn't in the catalog");
-	struct report why = { "" };
-	r = segment_remote_open(p->env, m.address, REMOTE_DEADLINE_NS, ret, &why);
-	return r < 0 ? report_set(report, r, "the server that holds it doesn't answer: %s (start it, then try again)", report_text(&why, r)) : 0;
 }
 
 static int open_lock(struct places *p, const char *name, bool create, bool exclusive, struct file **ret)
@@ -284,7 +271,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 		return -ENOMEM;
 	p->env = env;
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
-					 .open_remote = open_remote, .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
+					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
 					 .holder_alive = holder_alive,
 					 .arg = p };
 	int r = config_catalog_url(env, root, catalog_url, url, report);

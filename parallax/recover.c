@@ -9,10 +9,19 @@
 #include "parallax/blob.h"
 #include "parallax/volume_private.h"
 
+/* An uncut segment's copies, as its servers found them. */
+struct found {
+	struct peer *peers[META_REPLICAS_MAX];
+	struct segment_io ios[META_REPLICAS_MAX];
+	unsigned source;               /* whose length it is */
+	struct peer *holders[META_REPLICAS_MAX]; /* have all of it, verified and synced */
+	unsigned holder_count;
+};
+
 struct recovery {
 	struct volume *v;
 	struct replay walk;
-	uint32_t last_crc[META_SEGMENTS_MAX]; /* of uncut segments, as the server found it */
+	struct found found[META_SEGMENTS_MAX];
 	bool accept_flushed;
 	uint8_t *kept;                        /* what the first walk saw, for the replay: see keep_record() */
 	size_t kept_bytes, kept_room;
@@ -54,18 +63,23 @@ static int keep_record(struct replay *p, struct record *r)
 
 /* ---- lengths ---- */
 
+static int missing(const struct meta_segment *m, const struct found *f, struct report *report)
+{
+	char who[META_TEXT_MAX];
+	peers_missing(f->peers, m->ensemble_count, who, sizeof who);
+	return report_set(report, -ENOTCONN, "the server%s that hold%s the end of its log can't be asked: %s doesn't answer (bring it back, then attach again)",
+			  m->ensemble_count > 1 ? "s" : "", m->ensemble_count > 1 ? "" : "s", who[0] ? who : "one");
+}
+
 static int fence_failed(uint64_t segment, int status, struct report *report)
 {
-	if (segment_away(status))
-		return report_set(report, status, "the server that holds segment %llu can't be asked (bring it back, then attach again)",
-				  (unsigned long long)segment);
 	if (status == -EPROTONOSUPPORT)
 		return report_set(report, status, "segment %llu is of a newer version than this program knows (upgrade this program)",
 				  (unsigned long long)segment);
 	return report_set(report, status, "segment %llu can't be taken over: %s", (unsigned long long)segment, errno_text(status));
 }
 
-/* A sync of the only copy failed once, so what wasn't flushed by then may be missing. R17.2: the operator decides. */
+/* A sync of every copy there is failed once, so what wasn't flushed by then may be missing. R17.2: the operator decides. */
 static int judge_broken(struct recovery *c, const struct segment_io *io, struct report *report)
 {
 	if (io->lost_synced)
@@ -77,24 +91,79 @@ static int judge_broken(struct recovery *c, const struct segment_io *io, struct 
 	return 0;
 }
 
+static bool is_absent(const struct segment_io *io) { return io->status == -ENOENT || (io->status == 0 && io->state == COPY_ABSENT); }
+
+/* The longest copy in that state. False: there is none. */
+static bool longest(const struct meta_segment *m, struct found *f, enum copy_state state)
+{
+	bool any = false;
+	for (unsigned i = 0; i < m->ensemble_count; i++) {
+		const struct segment_io *io = &f->ios[i];
+		if (PLANTED(recover_any_copy) && io->status == 0 && !is_absent(io)) {
+			f->source = i;
+			return true;
+		}
+		if (io->status || is_absent(io) || io->state != state || (any && io->length <= f->ios[f->source].length))
+			continue;
+		f->source = i;
+		any = true;
+	}
+	return any;
+}
+
+/* R17.2. A whole copy has all that was acknowledged; without one, when all were asked, the longest doubtful one has all
+ * that was flushed. */
+static int choose_source(struct recovery *c, uint32_t index, struct report *report)
+{
+	struct volume *v = c->v;
+	const struct meta_segment *m = &v->meta.segments[index];
+	struct found *f = &c->found[index];
+	unsigned away = 0, absent = 0;
+	int other = 0;
+	for (unsigned i = 0; i < m->ensemble_count; i++) {
+		away += segment_away(f->ios[i].status);
+		absent += is_absent(&f->ios[i]);
+		other = f->ios[i].status && !segment_away(f->ios[i].status) && !is_absent(&f->ios[i]) ? f->ios[i].status : other;
+	}
+	if (other == -EPERM || other == -ESHUTDOWN)
+		return fence_failed(m->id, other, report);
+	if (longest(m, f, COPY_WHOLE))
+		return 0;
+	if (away && !(c->accept_flushed && away + absent < m->ensemble_count))
+		return missing(m, f, report);
+	if (longest(m, f, COPY_DOUBTFUL))
+		return 0;
+	if (longest(m, f, COPY_BROKEN))
+		return judge_broken(c, &f->ios[f->source], report);
+	if (other)
+		return fence_failed(m->id, other, report);
+	/* it was durable before it was listed (R12) */
+	return report_set(report, -EUCLEAN, "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
+			  (unsigned long long)m->id);
+}
+
+/* R17.1: one that answers is enough to stop the old owner, for an append needs all. */
 static int fence_segment(struct recovery *c, uint32_t index, struct report *report)
 {
 	struct volume *v = c->v;
 	const struct meta_segment *m = &v->meta.segments[index];
-	struct segment_io io = { .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
-	if (memcmp(m->ensemble[0].server.bytes, v->server->id.bytes, sizeof v->server->id.bytes) != 0)
+	struct found *f = &c->found[index];
+	if (v->server && memcmp(m->ensemble[0].server.bytes, v->server->id.bytes, sizeof v->server->id.bytes) != 0)
 		return report_set(report, -EUCLEAN, "its data directory isn't the one it was written to (restore that, or roll back to a snapshot)");
-	int r = segment_wait(v->server, &io);
-	if (r == -ENOENT || (r == 0 && io.state == COPY_ABSENT)) /* it was durable before it was listed (R12) */
-		return report_set(report, -EUCLEAN, "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
-				  (unsigned long long)m->id);
+	for (unsigned i = 0; i < m->ensemble_count; i++) {
+		f->peers[i] = copies_peer(v->copies, &m->ensemble[i].server);
+		if (!f->peers[i])
+			return -ENOMEM;
+		f->ios[i] = (struct segment_io){ .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+	}
+	peers_await(f->peers, m->ensemble_count, MIN(m->ensemble_count, v->meta.min_replicas));
+	peers_wait(f->peers, f->ios, m->ensemble_count);
+	int r = choose_source(c, index, report);
 	if (r < 0)
-		return fence_failed(m->id, r, report);
-	if (io.state == COPY_BROKEN && (r = judge_broken(c, &io, report)) < 0)
 		return r;
-	c->walk.length[index] = MAX(io.length, UINT32_C(1));
+	c->walk.length[index] = MAX(f->ios[f->source].length, UINT32_C(1));
+	c->walk.source[index] = f->peers[f->source];
 	c->walk.chosen[index] = true;
-	c->last_crc[index] = io.last_crc;
 	return 0;
 }
 
@@ -115,22 +184,51 @@ static int find_lengths(struct recovery *c, struct report *report)
 	return r;
 }
 
-/* Step 4 (a): verified and durable where it will be cut. */
-static int settle_lengths(struct recovery *c, struct report *report)
+/* One copy has [0, length), verified and durable. */
+static int settle_copy(struct volume *v, const struct meta_segment *m, struct found *f, unsigned i, uint32_t length)
+{
+	const struct segment_io *was = &f->ios[i];
+	if (was->status)
+		return was->status;
+	if (is_absent(was) || (was->state == COPY_BROKEN && i != f->source)) /* it is for good where there is a better one */
+		return is_absent(was) ? -ENOENT : -EIO;
+	if (was->length < length)
+		return log_copy_blocks(v, m->id, f->peers[f->source], f->peers[i], was->length, length);
+	struct segment_io io = { .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
+	return peer_wait(f->peers[i], &io);
+}
+
+/* R17.4 with R15 (a): on enough servers verified and durable, where it will be cut. */
+static int settle_segment(struct recovery *c, uint32_t index, struct report *report)
 {
 	struct volume *v = c->v;
-	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
-		if (v->meta.segments[i].cut || c->walk.length[i] <= 1)
-			continue;
-		struct segment_io io = { .op = SEGMENT_REPAIR, .segment = v->meta.segments[i].id, .epoch = v->epoch,
-					 .block = c->walk.length[i] };
-		r = segment_wait(v->server, &io);
-		if (r < 0)
-			report_set(report, r, "segment %llu can't be verified and synced: %s", (unsigned long long)io.segment, errno_text(r));
+	const struct meta_segment *m = &v->meta.segments[index];
+	struct found *f = &c->found[index];
+	int why = 0;
+	for (unsigned i = 0; i < m->ensemble_count; i++) {
+		int r = settle_copy(v, m, f, i, c->walk.length[index]);
+		if (r == 0)
+			f->holders[f->holder_count++] = f->peers[i];
+		why = r && (!why || segment_away(why)) ? r : why;
 	}
+	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);
+	if (f->holder_count >= v->meta.min_replicas || (f->holder_count && PLANTED(recover_few_copies)))
+		return 0;
+	if (segment_away(why))
+		return missing(m, f, report);
+	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
+}
+
+static int settle_lengths(struct recovery *c, struct report *report)
+{
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < c->v->meta.segment_count; i++)
+		if (!c->v->meta.segments[i].cut && c->walk.length[i] > 1)
+			r = settle_segment(c, i, report);
 	return r;
 }
+
+static uint32_t last_crc(const struct recovery *c, uint32_t index) { return c->found[index].ios[c->found[index].source].last_crc; }
 
 static void record_cuts(struct recovery *c, struct meta_log *log)
 {
@@ -142,22 +240,30 @@ static void record_cuts(struct recovery *c, struct meta_log *log)
 		if (!m->cut) {
 			m->cut = true;
 			m->length = c->walk.length[i];
-			m->prev = c->last_crc[i];
+			m->prev = last_crc(c, i);
+			m->ensemble_count = c->found[i].holder_count;
+			for (uint32_t k = 0; k < m->ensemble_count; k++)
+				m->ensemble[k] = (struct meta_replica){ c->found[i].holders[k]->id, c->found[i].holders[k]->server->incarnation };
 		}
 		log->segments[kept++] = *m;
 	}
 	log->segment_count = kept;
 }
 
+/* Only hastens what any later owner or server can do. */
 static void seal_cuts(struct recovery *c, const struct meta_log *before)
 {
 	struct volume *v = c->v;
 	for (uint32_t i = 0; i < before->segment_count; i++) {
 		const struct meta_segment *m = &before->segments[i];
-		struct segment_io io = { .op = SEGMENT_SEAL, .segment = m->id, .epoch = v->epoch, .block = c->walk.length[i],
-					 .crc = c->last_crc[i] };
-		if (!m->cut && c->walk.length[i] > 1)
-			segment_wait(v->server, &io); /* only hastens what any later owner or server can do */
+		const struct found *f = &c->found[i];
+		struct segment_io ios[META_REPLICAS_MAX];
+		if (m->cut || c->walk.length[i] <= 1)
+			continue;
+		for (unsigned k = 0; k < f->holder_count; k++)
+			ios[k] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = m->id, .epoch = v->epoch, .block = c->walk.length[i],
+						      .crc = last_crc(c, i) };
+		peers_wait(f->holders, ios, f->holder_count);
 	}
 }
 
@@ -291,7 +397,8 @@ static int list_own(struct recovery *c, struct report *report)
 		if (r == -ENOSPC)
 			r = 0; /* it can be read, and written when there is space again */
 		if (r < 0) {
-			report_set(report, r, "a segment can't be created");
+			report_set(report, r, r == -ENOTCONN ? "%u of the servers where it keeps its segments have to answer, and fewer do (start them, then attach again)"
+							     : "a segment can't be created (%u copies of it are needed)", v->meta.min_replicas);
 			publish_abort(p);
 		} else {
 			r = publish_commit(p);

@@ -9,35 +9,65 @@
 
 enum { WINDOW_BLOCKS = 64 };
 
-static int window_load(struct replay *p, uint64_t segment, uint32_t block, uint32_t blocks, uint32_t length)
+/* The `n`-th of those that have the segment; NULL: there are no more. */
+static struct peer *holder(const struct replay *p, uint32_t index, unsigned n)
 {
-	if (p->window_segment == segment && block >= p->window_block && block + blocks <= p->window_block + p->window_blocks)
-		return 0;
-	uint32_t n = MIN(MAX(blocks, (uint32_t)WINDOW_BLOCKS), length - block);
-	if (blocks > n || n > RECORD_BLOCKS_MAX)
-		return -EBADMSG;
-	struct iovec iov = { p->window, (size_t)n * BLOCK_BYTES };
-	struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
-	int r = segment_wait(p->volume->server, &io);
+	const struct meta_segment *m = &p->volume->meta.segments[index];
+	if (p->source[index])
+		return n == 0 ? p->source[index] : NULL;
+	return n < m->ensemble_count ? copies_peer(p->volume->copies, &m->ensemble[n].server) : NULL;
+}
+
+static int window_read(struct replay *p, struct peer *from, uint64_t segment, uint32_t block, uint32_t blocks)
+{
+	struct iovec iov = { p->window, (size_t)blocks * BLOCK_BYTES };
+	struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = blocks, .iov = &iov, .iov_count = 1 };
+	int r = peer_wait(from, &io);
 	p->window_segment = r == 0 ? segment : 0;
 	p->window_block = block;
-	p->window_blocks = n;
+	p->window_blocks = blocks;
 	return r;
 }
 
-static int record_read(struct replay *p, const struct segment_header *in, uint32_t block, uint32_t length, struct record *ret)
+static int window_load(struct replay *p, uint32_t index, uint32_t block, uint32_t blocks)
 {
-	int r = window_load(p, in->segment, block, 1, length);
+	uint64_t segment = p->volume->meta.segments[index].id;
+	if (p->window_segment == segment && block >= p->window_block && block + blocks <= p->window_block + p->window_blocks)
+		return 0;
+	uint32_t n = MIN(MAX(blocks, (uint32_t)WINDOW_BLOCKS), p->length[index] - block);
+	if (blocks > n || n > RECORD_BLOCKS_MAX)
+		return -EBADMSG;
+	struct peer *from;
+	int r = -EIO;
+	while ((from = holder(p, index, p->window_peer)) && (r = window_read(p, from, segment, block, n)) < 0)
+		p->window_peer++;
+	return r;
+}
+
+static int record_decode_at(struct replay *p, const struct segment_header *in, uint32_t index, uint32_t block, struct record *ret)
+{
+	int r = window_load(p, index, block, 1);
 	uint32_t have = p->window_block + p->window_blocks - block;
 	if (r == 0)
 		r = record_decode(p->window + (size_t)(block - p->window_block) * BLOCK_BYTES, (size_t)have * BLOCK_BYTES, in, block, ret);
 	if (r == -EAGAIN) {
-		r = window_load(p, in->segment, block, ret->header_blocks, length);
+		r = window_load(p, index, block, ret->header_blocks);
 		have = p->window_block + p->window_blocks - block;
 		if (r == 0)
 			r = record_decode(p->window + (size_t)(block - p->window_block) * BLOCK_BYTES, (size_t)have * BLOCK_BYTES, in, block, ret);
 	}
 	return r == -EAGAIN || r == -ENODATA ? -EBADMSG : r;
+}
+
+/* From the first holder that has it in order. */
+static int record_read(struct replay *p, const struct segment_header *in, uint32_t index, uint32_t block, struct record *ret)
+{
+	int r;
+	while ((r = record_decode_at(p, in, index, block, ret)) == -EBADMSG && holder(p, index, p->window_peer + 1)) {
+		p->window_peer++;
+		p->window_segment = 0;
+	}
+	return r;
 }
 
 /* Entries and checksums as arrays, as apply_record() wants them. */
@@ -59,9 +89,10 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 	uint32_t block = m->id == position_segment(from) ? position_block(from) : 1;
 	bool first = true;
 	int r = 0;
+	p->window_peer = 0;
 	while (r == 0 && block < p->length[index]) {
 		struct record rec;
-		r = record_read(p, &in, block, p->length[index], &rec);
+		r = record_read(p, &in, index, block, &rec);
 		bool follows = r == 0 && ((rec.seq == p->seq + 1 && rec.prev == p->crc) || (first && PLANTED(log_no_chain)));
 		if ((r == 0 || r == -EBADMSG) && !follows) {
 			if (first && p->chosen[index]) { /* R17.3: not the log's continuation */

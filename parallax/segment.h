@@ -84,6 +84,7 @@ struct segment_server;
 struct segment_server_ops {
 	void (*submit)(struct segment_server *s, struct segment_io *io);
 	int (*close)(struct segment_server *s); /* FIBER; clean stop: later copies are whole */
+	bool (*up)(const struct segment_server *s); /* connected now; NULL: always is */
 };
 struct segment_server {
 	const struct segment_server_ops *ops;
@@ -100,6 +101,7 @@ static inline void segment_submit(struct segment_server *s, struct segment_io *i
 	s->ops->submit(s, io);
 }
 int segment_wait(struct segment_server *s, struct segment_io *io);  /* FIBER */
+static inline bool segment_up(const struct segment_server *s) { return !s->ops->up || s->ops->up(s); }
 int segment_server_close(struct segment_server *s);                 /* FIBER; accepts NULL */
 
 struct catalog;
@@ -126,4 +128,8 @@ int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t s
  * -ETIMEDOUT after `deadline_ns`. */
 int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
 			struct segment_server **ret_server, struct report *report);
+/* The same for the server `id`, without waiting for it: the connection is made in the background, also if it isn't there yet.
+ * 0, -EINVAL (address), -ENOMEM. */
+int segment_remote_start(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+			 struct segment_server **ret_server);
 #endif

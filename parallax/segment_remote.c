@@ -153,10 +153,15 @@ static int remote_close(struct segment_server *base)
 	return 0;
 }
 
-static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close };
+static bool remote_up(const struct segment_server *base)
+{
+	return rpc_connected(container_of(base, const struct segment_remote, base)->client);
+}
 
-int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
-			struct segment_server **ret_server, struct report *report)
+static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up };
+
+static int remote_open(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+		       struct segment_server **ret_server, struct report *report)
 {
 	struct segment_remote *s = calloc(1, sizeof *s);
 	if (!s)
@@ -164,11 +169,15 @@ int segment_remote_open(struct env *env, const char *address, uint64_t deadline_
 	s->base.ops = &remote_ops;
 	s->base.env = env;
 	s->deadline_ns = deadline_ns;
+	s->known = id != NULL;
+	if (id)
+		s->base.id = *id;
 	link_init(&s->free);
 	fiber_cond_init(&s->idle);
 	struct rpc_client_options o = {
 		.service = SEGMENT_SERVICE,
 		.reconnect = true,
+		.lazy = id != NULL,
 		.connect_timeout_ns = deadline_ns,
 		.greet = remote_greet,
 		.arg = s,
@@ -180,4 +189,16 @@ int segment_remote_open(struct env *env, const char *address, uint64_t deadline_
 	}
 	*ret_server = &s->base;
 	return 0;
+}
+
+int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
+			struct segment_server **ret_server, struct report *report)
+{
+	return remote_open(env, address, NULL, deadline_ns, ret_server, report);
+}
+
+int segment_remote_start(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+			 struct segment_server **ret_server)
+{
+	return remote_open(env, address, id, deadline_ns, ret_server, NULL);
 }

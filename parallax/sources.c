@@ -11,6 +11,7 @@
 
 /* How long a read waits before it asks again a server that can't be reached. */
 #define AWAY_NS (50 * NS_PER_MS)
+enum { LOOKS_MAX = 25 };
 
 /* ---- opening ---- */
 
@@ -27,38 +28,39 @@ static int source_room(struct sources *s)
 	return 0;
 }
 
-static struct segment_server *server_at(const struct sources *s, const uuid *home)
+static int open_reader(struct sources *s, const struct volume_places *places, uint64_t volume, struct source *ret, struct report *report)
 {
-	for (unsigned i = 0; i < s->count; i++)
-		if (!s->source[i].embedded && memcmp(&s->source[i].home, home, sizeof *home) == 0)
-			return s->source[i].server;
-	return NULL;
+	int r = places->open_embedded_reader(places->arg, volume, &ret->reader, report);
+	if (r == 0 && !(ret->copies = copies_embedded(s->env, ret->reader)))
+		r = -ENOMEM;
+	if (r < 0)
+		segment_server_close(ret->reader);
+	return r;
 }
 
-static int source_add(struct sources *s, const struct volume_places *places, uint64_t volume, const struct meta_log *log,
-		      struct segment_server *own, struct report *report)
+static int source_add(struct sources *s, struct catalog *catalog, const struct volume_places *places, uint64_t volume,
+		      const struct meta_log *log, struct copies *own, struct report *report)
 {
 	if (s->count == SOURCES_MAX)
 		return report_set(report, -EMLINK, "it is a clone of a clone … more than %d deep", SOURCES_MAX);
-	struct source new = { .above = position_segment(log->origin), .server = own, .home = log->home, .embedded = log->embedded };
+	struct source new = { .above = position_segment(log->origin), .copies = own, .embedded = log->embedded };
 	int r = source_room(s);
-	if (r == 0 && !own && !log->embedded) {
-		new.server = server_at(s, &log->home);
-		new.shared = new.server;
-	}
-	if (r == 0 && !new.server)
-		r = log->embedded ? places->open_embedded_reader(places->arg, volume, &new.server, report)
-				  : places->open_remote(places->arg, &log->home, &new.server, report);
+	if (r == 0 && !log->embedded && !s->cluster)
+		r = copies_open(s->env, catalog, &s->cluster, report);
+	if (r == 0 && !log->embedded)
+		new.copies = s->cluster;
+	else if (r == 0 && !own)
+		r = open_reader(s, places, volume, &new, report);
 	if (r == 0)
 		s->source[s->count++] = new;
 	return r;
 }
 
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
-		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report)
+		 uint64_t volume, const struct meta_log *log, struct copies *own, struct report *report)
 {
 	*s = (struct sources){ .env = env };
-	int r = source_add(s, places, volume, log, own, report);
+	int r = source_add(s, catalog, places, volume, log, own, report);
 	struct meta_log *ancestor = malloc(sizeof *ancestor);
 	if (!ancestor)
 		r = r ? r : -ENOMEM;
@@ -68,26 +70,28 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 		if (r < 0)
 			report_set(report, r, "the volume it was cloned from can't be read in the catalog");
 		else
-			r = source_add(s, places, parent, ancestor, NULL, report);
+			r = source_add(s, catalog, places, parent, ancestor, NULL, report);
 		parent = r == 0 ? ancestor->parent_volume : 0;
 	}
 	free(ancestor);
-	if (r < 0) {
-		if (own && s->count && s->source[0].server == own)
-			s->source[0].server = NULL; /* still the caller's */
+	if (r == 0 && s->cluster)
+		r = copies_await(s->cluster, report);
+	if (r < 0)
 		sources_close(s);
-	}
 	return r;
 }
 
 void sources_close(struct sources *s)
 {
-	for (unsigned i = 0; i < s->count; i++)
-		if (!s->source[i].shared)
-			segment_server_close(s->source[i].server);
+	for (unsigned i = 0; i < s->count; i++) {
+		if (!s->source[i].reader)
+			continue;
+		copies_close(s->source[i].copies);
+		segment_server_close(s->source[i].reader);
+	}
+	copies_close(s->cluster);
 	free(s->source);
-	s->source = NULL;
-	s->count = s->room = 0;
+	*s = (struct sources){ .env = s->env, .retries = s->retries, .errors = s->errors };
 }
 
 int sources_depth(struct catalog *catalog, uint64_t volume)
@@ -103,7 +107,7 @@ int sources_depth(struct catalog *catalog, uint64_t volume)
 }
 
 /* `above` falls from one source to the next. */
-static struct segment_server *source_of(struct sources *s, uint64_t segment)
+static struct copies *source_of(struct sources *s, uint64_t segment)
 {
 	unsigned low = 0, high = s->count;
 	while (low < high) {
@@ -113,7 +117,7 @@ static struct segment_server *source_of(struct sources *s, uint64_t segment)
 		else
 			low = middle + 1;
 	}
-	return low < s->count ? s->source[low].server : NULL;
+	return low < s->count ? s->source[low].copies : NULL;
 }
 
 /* ---- reading ---- */
@@ -163,18 +167,43 @@ static int read_verify(const struct block_read *r)
 
 static void read_done(struct job *j);
 
-static void read_start(struct block_read *r)
+/* The first that may have it and wasn't asked yet; NULL: there is none. */
+static struct peer *next_peer(const struct block_read *r)
+{
+	struct copies *copies = source_of(r->sources, position_segment(r->pointers[0].position));
+	struct peer *candidates[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies ? copies_candidates(copies, position_segment(r->pointers[0].position), candidates) : 0;
+	for (unsigned i = 0; i < n; i++) {
+		bool asked = false;
+		for (unsigned k = 0; k < r->attempts; k++)
+			asked |= r->asked[k] == candidates[i];
+		if (!asked)
+			return candidates[i];
+	}
+	return NULL;
+}
+
+static void read_from(struct block_read *r, struct peer *peer)
 {
 	uint64_t position = r->pointers[0].position;
-	struct segment_server *server = source_of(r->sources, position_segment(position));
 	job_init(&r->job, &r->sources->env->loop);
 	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
-				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count, .again = r->attempts > 0 };
-	if (server)
-		segment_submit(server, &r->io, &r->job);
+				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count,
+				     .again = r->attempts > 0 && r->asked[r->attempts - 1] == peer };
+	if (peer)
+		peer_submit(peer, &r->io, &r->job);
 	else
 		r->job.status = -ENOENT;
+	if (r->attempts < PLACEMENT_CANDIDATES_MAX)
+		r->asked[r->attempts++] = peer;
 	job_then(&r->job, read_done);
+}
+
+static void read_start(struct block_read *r)
+{
+	r->attempts = 0;
+	r->away = false;
+	read_from(r, next_peer(r));
 }
 
 static void read_again(struct job *j)
@@ -192,27 +221,56 @@ static void read_wait(struct block_read *r)
 	job_then(&r->job, read_again);
 }
 
-static void read_done(struct job *j)
+/* Found nowhere: it may be where a newer map says. */
+static bool look_again(struct block_read *r, int status)
 {
-	struct block_read *r = container_of(j, struct block_read, job);
-	int status = j->status ? j->status : read_verify(r);
-	if (status == -EBADMSG && r->attempts++ == 0) {
-		r->sources->retries++;
-		read_start(r);
-		return;
-	}
+	struct copies *copies = source_of(r->sources, r->io.segment);
+	if (status != -ENOENT || !copies || copies->map.server_count < 2 || r->looks++ >= LOOKS_MAX)
+		return false;
+	copies_look(copies);
+	return true;
+}
+
+/* What it came to when everybody has been asked. */
+static void read_failed(struct block_read *r, int status)
+{
 	struct sources *s = r->sources;
-	bool again = segment_away(status) ? s->patient : status && s->unsettled && s->unsettled(s->unsettled_arg);
+	if (r->away && !segment_away(status))
+		status = -ENOTCONN;
+	bool again = segment_away(status) ? s->patient : look_again(r, status) || (s->unsettled && s->unsettled(s->unsettled_arg));
 	if (again && !s->env->dead) {
 		read_wait(r);
 		return;
 	}
-	if (status) {
-		s->errors++;
-		if (status == -EBADMSG || status == -ENOENT || status == -EINVAL || status == -ENODATA) /* gone, shorter than it was, or trimmed */
-			status = -EIO;
-	}
+	s->errors++;
+	if (status == -EBADMSG || status == -ENOENT || status == -EINVAL || status == -ENODATA) /* gone, shorter than it was, or trimmed */
+		status = -EIO;
 	job_put(r->parent, status);
+}
+
+static void read_done(struct job *j)
+{
+	struct block_read *r = container_of(j, struct block_read, job);
+	struct peer *peer = r->asked[r->attempts - 1];
+	int status = j->status ? j->status : read_verify(r);
+	if (peer)
+		peer_blame(peer, status);
+	if (status == 0) {
+		if (r->attempts > 1 && peer)
+			copies_found(peer->copies, r->io.segment, peer);
+		job_put(r->parent, 0);
+		return;
+	}
+	r->away |= segment_away(status);
+	struct peer *next = next_peer(r);
+	if (!next && r->attempts == 1 && status == -EBADMSG)
+		next = peer; /* the only one: was it the way here? */
+	if (next && r->attempts < PLACEMENT_CANDIDATES_MAX) {
+		r->sources->retries++;
+		read_from(r, next);
+		return;
+	}
+	read_failed(r, status);
 }
 
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
@@ -224,7 +282,7 @@ void sources_read(struct sources *s, struct block_read *r, const struct pointer 
 	r->count = count;
 	r->iov = iov;
 	r->iov_count = iov_count;
-	r->attempts = 0;
+	r->looks = 0;
 	r->parent = parent;
 	read_start(r);
 }

@@ -3,6 +3,7 @@
 #ifndef AQ_SOURCES_H
 #define AQ_SOURCES_H
 #include "parallax/catalog.h"
+#include "parallax/copies.h"
 #include "parallax/meta.h"
 #include "parallax/segment.h"
 
@@ -21,24 +22,23 @@ struct volume_places {
 	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
 	/* FIBER. Is the process that an owner record names alive on this host? NULL: nobody knows, it may be. */
 	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
-	/* FIBER. A server of the cluster, by id. */
-	int (*open_remote)(void *arg, const uuid *server, struct segment_server **ret, struct report *report);
 	void *arg;
 };
 
 enum { SOURCES_MAX = 1024 }; /* a clone of a clone …: volumes whose segments one volume may read, itself included */
 
 struct source {
-	uint64_t above;   /* segments with greater ids, up to those of the source before */
-	struct segment_server *server;
-	uuid home;        /* the server's, if it is of the cluster; then one connection serves all sources there */
-	bool embedded, shared;
+	uint64_t above;        /* segments with greater ids, up to those of the source before */
+	struct copies *copies; /* an embedded volume's own, or those of the cluster, which all others share */
+	struct segment_server *reader; /* an embedded volume's directory, opened here; NULL: somebody else's */
+	bool embedded;
 };
 
 struct sources {
 	struct env *env;
 	struct source *source; /* the newest first */
 	unsigned count, room;
+	struct copies *cluster; /* NULL: no source is there */
 	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
 	 * volume is open, so that opening it says what is missing, and again when it has failed. */
 	bool patient;
@@ -48,10 +48,11 @@ struct sources {
 	uint64_t retries, errors;
 };
 
-/* FIBER. The volume's own server first (`own`, or opened as a reader if NULL), then its ancestors'. 0 or -errno with a report. */
+/* FIBER. The volume's own segments first, then its ancestors'. `own`: an embedded volume's, which it has open for writing, and
+ * which stay the caller's; NULL: opened as a reader's. 0 or -errno with a report. */
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
-		 uint64_t volume, const struct meta_log *log, struct segment_server *own, struct report *report);
-void sources_close(struct sources *s); /* FIBER; closes all servers, own included */
+		 uint64_t volume, const struct meta_log *log, struct copies *own, struct report *report);
+void sources_close(struct sources *s); /* FIBER */
 /* FIBER. How many volumes' segments a clone of `volume` would read; -errno. */
 int sources_depth(struct catalog *catalog, uint64_t volume);
 
@@ -64,10 +65,13 @@ struct block_read {
 	const struct pointer *pointers;
 	const struct iovec *iov;
 	int iov_count;
-	uint32_t count, attempts;
+	uint32_t count, attempts, looks;
+	struct peer *asked[PLACEMENT_CANDIDATES_MAX]; /* the first `attempts` */
+	bool away;              /* one that may have it couldn't be asked */
 	struct job *parent;
 };
-/* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); a mismatch is read again once. Holds and puts
+/* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is
+ * asked for; where there is only one, it is read again once. Holds and puts
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);

@@ -13,6 +13,7 @@
 #include "core/config.h"
 #include "core/fiber.h"
 #include "core/option.h"
+#include "parallax/placement.h"
 #include "parallax/store_private.h"
 
 int store_open(struct env *env, const struct store_options *options, struct store **ret_store, struct report *report)
@@ -217,28 +218,6 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 
 /* ---- volumes ---- */
 
-/* A server of the cluster, if there is one; otherwise the volume is embedded. */
-struct home {
-	bool found;
-	uuid id;
-};
-
-static int home_entry(void *arg, const char *key, const struct catalog_value *value)
-{
-	struct home *h = arg;
-	struct meta_server m;
-	unsigned byte;
-	if (h->found || meta_server_decode(value->bytes, value->length, &m) < 0 || !m.address[0] || strlen(key) != 7 + 32)
-		return 0;
-	for (unsigned i = 0; i < 16; i++) {
-		if (sscanf(key + 7 + i * 2, "%2x", &byte) != 1)
-			return 0;
-		h->id.bytes[i] = (uint8_t)byte;
-	}
-	h->found = true;
-	return 0;
-}
-
 bool store_has_volume(struct store *s, uint64_t id)
 {
 	struct meta_log *log = malloc(sizeof *log);
@@ -322,27 +301,44 @@ static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, stru
 	return 0;
 }
 
+/* On the servers, if there are any; otherwise the volume is embedded. One copy in each failure domain, three at most. */
+static int choose_replicas(struct store *s, const struct store_volume_options *options, struct meta_log *log, struct report *report)
+{
+	struct placement *map = malloc(sizeof *map);
+	int r = map ? placement_read(s->catalog, map, NULL) : -ENOMEM;
+	unsigned domains = r == 0 && map->server_count ? placement_domains(map) : 1;
+	log->embedded = r == 0 && map->server_count == 0;
+	free(map);
+	if (r < 0)
+		return report_set(report, r, "the catalog: %s", errno_text(r));
+	if (log->embedded && s->cluster)
+		return report_set(report, -ENODEV, "there is no server in the cluster's catalog yet (start an aquifer-server first)");
+	unsigned most = MIN(domains, (unsigned)META_REPLICAS_MAX);
+	log->replicas = options->replicas ? options->replicas : most;
+	log->min_replicas = options->min_replicas ? options->min_replicas : log->replicas == 3 ? 2 : 1;
+	if (log->replicas > META_REPLICAS_MAX)
+		return report_set(report, -EINVAL, "a volume has at most %d replicas", META_REPLICAS_MAX);
+	if (log->replicas > most && log->embedded)
+		return report_set(report, -EINVAL, "%u replicas need as many servers, and there is none (start some: see aquifer-server(8))", log->replicas);
+	if (log->replicas > most)
+		return report_set(report, -EINVAL, "%u replicas need as many failure domains, and the servers are in %u (give each a --domain of its own)",
+				  log->replicas, domains);
+	if (log->min_replicas > log->replicas)
+		return report_set(report, -EINVAL, "min-replicas is more than replicas");
+	return 0;
+}
+
 int store_create(struct store *s, const char *name, const struct store_volume_options *options, const char *import, struct report *report)
 {
 	if (!name_valid(name))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
 	if (options->size_bytes == 0 || options->size_bytes % 512 || options->size_bytes > STORE_VOLUME_BYTES_MAX)
 		return report_set(report, -EINVAL, "the size must be a multiple of 512 bytes, from 512 to 64T");
-	if (options->replicas > 1 || options->min_replicas > 1)
-		return report_set(report, -ENOTSUP, "this version keeps one copy (leave --replicas and --min-replicas out)");
 	struct meta_log *log = calloc(1, sizeof *log);
-	struct home home = { 0 };
 	uint64_t id = 0;
-	int r = log ? catalog_list(s->catalog, "server/", home_entry, &home) : -ENOMEM;
-	if (r < 0)
-		report_set(report, r, "the catalog: %s", errno_text(r));
-	if (r == 0 && !home.found && s->cluster)
-		r = report_set(report, -ENODEV, "there is no server in the cluster's catalog yet (start an aquifer-server first)");
+	int r = log ? choose_replicas(s, options, log, report) : -ENOMEM;
 	if (r == 0) {
 		log->size_bytes = options->size_bytes;
-		log->replicas = log->min_replicas = 1;
-		log->embedded = !home.found;
-		log->home = home.id;
 		snprintf(log->name, sizeof log->name, "%s", name);
 		r = new_ids(s, log, &id, report);
 	}

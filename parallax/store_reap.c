@@ -61,20 +61,30 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
+static int delete_everywhere(struct copies *c, uint64_t segment)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_candidates(c, segment, peers);
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment };
+	peers_await(peers, n, n);
+	return peers_wait(peers, ios, n) == n ? 0 : -ENOTCONN;
+}
+
 /* It can't be opened any more, because an interrupted destruction has taken away what that needs; what is left is known. */
 static int destroy_rest(struct store *s, const struct meta_log *log)
 {
-	struct segment_server *server;
-	int r = s->places->ops.open_remote(s->places->ops.arg, &log->home, &server, NULL);
+	struct copies *c;
+	int r = copies_open(s->env, s->catalog, &c, NULL);
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; r == 0 && i <= log->segment_count; i++) {
-		struct segment_io io = { .op = SEGMENT_DELETE,
-			.segment = i < log->segment_count ? log->segments[i].id : position_segment(log->space.pointer.position) };
-		if (io.segment)
-			r = segment_wait(server, &io);
+		uint64_t id = i < log->segment_count ? log->segments[i].id : position_segment(log->space.pointer.position);
+		if (id)
+			r = delete_everywhere(c, id);
 	}
-	segment_server_close(server);
+	copies_close(c);
 	return r;
 }
 

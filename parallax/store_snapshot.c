@@ -222,7 +222,7 @@ static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char
 		*log = (struct meta_log){ .size_bytes = m.size_bytes, .replicas = parent->replicas, .min_replicas = parent->min_replicas,
 			.parent_volume = volume, .parent_mark = mark, .origin = position_make(border, 0xffff), .last_id = border,
 			.root = m.root, .from_seq = 1, .created_ns = env_wall_ns(s->env), .embedded = parent->embedded,
-			.home = parent->home, .mapped_blocks = m.mapped_blocks };
+			.mapped_blocks = m.mapped_blocks };
 		put_le64(log->volume.bytes, env_random(s->env));
 		put_le64(log->volume.bytes + 8, *ret_id);
 		snprintf(log->name, sizeof log->name, "%s", name);

@@ -153,3 +153,39 @@ int volume_verify_space(struct volume *v, struct report *report)
 	free(y.roots);
 	return r;
 }
+
+/* ---- copies ---- */
+
+static int verify_copy(struct volume *v, const struct meta_segment *m, const struct meta_replica *at, struct report *report)
+{
+	struct peer *p = copies_peer(v->copies, &at->server);
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = m->id };
+	int r = p ? peer_wait(p, &io) : -ENOMEM;
+	if (segment_away(r) || (r == 0 && io.state == COPY_BROKEN))
+		return 0;
+	if (r == 0 && io.state != COPY_ABSENT && io.length >= m->length)
+		return 0;
+	if (r < 0 && r != -ENOENT)
+		return r;
+	return report_set(report, -EUCLEAN, "segment %llu is cut at %u, but %s, a holder, has %u blocks of it", (unsigned long long)m->id,
+			  m->length, p->address, r ? 0 : io.length);
+}
+
+int volume_verify_copies(struct volume *v, struct report *report)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? 0 : -ENOMEM;
+	if (log)
+		*log = v->meta;
+	for (uint32_t i = 0; r == 0 && i < log->segment_count; i++) {
+		const struct meta_segment *m = &log->segments[i];
+		if (m->cut && m->ensemble_count < log->min_replicas)
+			r = report_set(report, -EUCLEAN, "segment %llu was cut with %u copies", (unsigned long long)m->id, m->ensemble_count);
+		for (uint32_t k = 0; r == 0 && m->cut && k < m->ensemble_count; k++)
+			r = verify_copy(v, m, &m->ensemble[k], report);
+	}
+	if (r == -EUCLEAN && v->meta.stamp != log->stamp) /* checkpoints delete what is free */
+		r = -EAGAIN;
+	free(log);
+	return r;
+}

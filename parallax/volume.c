@@ -96,8 +96,8 @@ static int open_place(struct volume *v, const struct volume_open *how, struct re
 			return r;
 		r = -EBUSY;
 	}
-	if (r == 0 && !v->server)
-		r = p->open_remote(p->arg, &v->meta.home, &v->server, report);
+	if (r == 0 && v->server && !(v->copies = copies_embedded(v->env, v->server)))
+		r = -ENOMEM;
 	return r;
 }
 
@@ -209,10 +209,10 @@ static void volume_free(struct volume *v)
 		tree_destroy(&v->tree);
 	space_destroy(&v->space);
 	log_destroy(v);
-	if (v->sources.count)
-		sources_close(&v->sources);
-	else
-		segment_server_close(v->server);
+	if (v->server)
+		copies_close(v->copies);
+	sources_close(&v->sources);
+	segment_server_close(v->server);
 	file_close(v->env, v->lock);
 	free(v->freed);
 	free(v);
@@ -251,7 +251,9 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r == 0)
 		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
 	if (r == 0)
-		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server, report);
+		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->copies, report);
+	if (r == 0 && !v->server)
+		v->copies = v->sources.cluster;
 	if (r == 0)
 		r = open_tree(v);
 	if (r == 0)
@@ -307,9 +309,8 @@ static void delete_unused(struct volume *v)
 {
 	link_for(l, &v->log.segments) {
 		const struct log_segment *g = container_of(l, struct log_segment, link);
-		struct segment_io io = { .op = SEGMENT_DELETE, .segment = g->meta.id, .epoch = v->epoch };
 		if (g->acked <= 1)
-			segment_wait(v->server, &io); /* a kill right here leaves an empty segment behind */
+			log_delete_segment(v, g->meta.id); /* a kill right here leaves an empty segment behind */
 	}
 }
 bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
@@ -339,7 +340,7 @@ static int publish_closed(struct volume *v)
 	catalog_txn_put(&p->txn, owner_key, bytes, length);
 	int r = publish_commit(p);
 	if (r == 0 && g && g->acked > 1)
-		log_seal(v, g);
+		log_seal(g);
 	if (r == 0)
 		delete_unused(v);
 	free(bytes);
@@ -399,9 +400,9 @@ static int delete_segments(struct volume *v, bool needed)
 {
 	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < v->space.segment_count; i++) {
-		struct segment_io io = { .op = SEGMENT_DELETE, .segment = v->space.segments[i].id, .epoch = v->epoch };
-		if (needed_to_open(v, io.segment) == needed)
-			r = segment_wait(v->server, &io);
+		uint64_t id = v->space.segments[i].id;
+		if (needed_to_open(v, id) == needed)
+			r = log_delete_segment(v, id);
 	}
 	return r;
 }

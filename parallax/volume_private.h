@@ -32,6 +32,7 @@ enum {
 
 struct log_segment {
 	struct meta_segment meta;
+	struct peer *peers[META_REPLICAS_MAX]; /* of meta.ensemble */
 	uint32_t next;          /* block of the next record */
 	uint32_t acked;         /* length acknowledged, blocks */
 	uint32_t synced;        /* length known durable */
@@ -62,7 +63,7 @@ struct log_append {
 struct log_record {             /* in flight or being applied */
 	struct job job;
 	struct volume *volume;
-	struct segment_io io;
+	struct segment_io io[META_REPLICAS_MAX]; /* one for each copy */
 	struct record head;
 	uint8_t *header;        /* LOG_HEADER_BLOCKS blocks, aligned */
 	struct record_entry entries[LOG_DATA_BLOCKS];
@@ -75,6 +76,11 @@ struct log_record {             /* in flight or being applied */
 	bool answered;
 	int status;
 	struct link link;
+};
+
+struct log_sync {
+	struct segment_io io;
+	struct peer *peer;
 };
 
 struct log {
@@ -100,7 +106,7 @@ struct log {
 	bool syncing;
 	struct job sync_job;
 	uint64_t sync_seq;
-	struct segment_io *sync_ios;
+	struct log_sync *syncs; /* of the round under way: one for each copy */
 	unsigned sync_count;
 	/* log_retain.c */
 	uint64_t retained_bytes;
@@ -144,7 +150,8 @@ struct volume {
 	uint64_t meta_revision, owner_revision;
 	struct meta_owner owner;
 	struct fiber_mutex publishing;
-	struct segment_server *server;  /* its own segments' */
+	struct segment_server *server;  /* an embedded volume's directory, else NULL */
+	struct copies *copies;          /* that alone, or the cluster's, which are the sources' */
 	struct file *lock;
 	struct sources sources;
 	struct tree tree;
@@ -177,7 +184,7 @@ struct volume {
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_group group;
-	bool away;                      /* the mender found that its server, or the catalog, can't be reached now */
+	bool away;                      /* the mender found that its servers, or the catalog, can't be reached now */
 	struct volume_counters counters;
 };
 
@@ -203,7 +210,7 @@ void log_withdraw(struct volume *v);    /* everything in flight, all of it answe
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
 bool volume_gives_up(const struct volume *v); /* closing, and it takes too long */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
-struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta);
+struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */
 void volume_fail(struct volume *v, int status);
@@ -211,8 +218,15 @@ void volume_fail(struct volume *v, int status);
 void log_retain(struct volume *v, const struct log_record *r); /* it is acknowledged */
 void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced);
 bool log_retain_full(const struct volume *v);
-/* FIBER. The server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
-int log_retain_refill(struct volume *v, struct log_segment *g, uint32_t length);
+/* FIBER. A server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
+int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
+/* log_copy.c: FIBER */
+/* Gives `to`, fenced at our epoch, what the source has in [from, length). After a failed sync the kernel holds nothing back any
+ * more, so that syncing again proves nothing: a broken copy is written anew from block 1. */
+int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
+/* Makes further copies of [0, length), where the segment belongs, until there are min_replicas; `holders` has room for
+ * META_REPLICAS_MAX. Returns how many there are now. */
+unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer **holders, unsigned count);
 /* log_sync.c */
 int log_flush_wait(struct volume *v);   /* FIBER */
 void log_flush_kick(struct volume *v);
@@ -226,7 +240,9 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
 void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* at what is acknowledged */
-void log_seal(struct volume *v, const struct log_segment *g);              /* FIBER; after the cut is recorded (R15 c) */
+void log_seal(const struct log_segment *g);                                /* FIBER; after the cut is recorded (R15 c) */
+/* FIBER. Deletes all copies of a segment that can be reached. 0, or the status of one that couldn't be deleted. */
+int log_delete_segment(struct volume *v, uint64_t segment);
 /* log_mend.c */
 /* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
 bool log_unsettled(void *volume);
@@ -257,11 +273,13 @@ struct replay {
 	struct volume *volume;
 	uint32_t length[META_SEGMENTS_MAX];
 	bool chosen[META_SEGMENTS_MAX];         /* uncut: where the chain breaks it ends, and all that follow */
+	struct peer *source[META_SEGMENTS_MAX]; /* whom to read it from; NULL: any of its holders */
 	int (*record)(struct replay *p, struct record *r); /* NULL: only walk */
 	uint64_t seq, acked, synced, bytes;     /* the last record's; greatest seen */
 	uint32_t crc;
 	bool broken;
 	uint8_t *window;
+	unsigned window_peer;                   /* which of the holders it came from */
 	uint64_t window_segment;
 	uint32_t window_block, window_blocks;
 	struct record_entry *entries;

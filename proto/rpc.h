@@ -28,6 +28,7 @@ struct rpc_client_options {
 	const char *service;          /* must be the server's */
 	uint64_t connect_timeout_ns;  /* to connect and greet; 0: 5 s */
 	bool reconnect;               /* by itself, in the background, once the first connection has been made */
+	bool lazy;                    /* the first one too: rpc_connect() neither waits nor fails for it, and needs no fiber */
 	uint64_t retry_min_ns, retry_max_ns; /* pause between attempts, doubling; 0: 50 ms, 2 s */
 	uint64_t silence_ns;          /* a server that says nothing for so long, although asked, is lost; 0: 10 s */
 	unsigned in_flight;           /* calls under way at a time, others wait in order; 0: 256; the server may allow fewer */
@@ -71,7 +72,7 @@ void rpc_call_init(struct rpc_call *call, uint32_t method, const ProtobufCMessag
 /* Frees what the call holds, the reply too; the call has ended, or never began. */
 void rpc_call_clean(struct rpc_call *call);
 
-/* FIBER. "unix:/path" or "tcp:HOST:PORT". 0 or -errno with a report. */
+/* FIBER, unless lazy. "unix:/path" or "tcp:HOST:PORT". 0 or -errno with a report. */
 int rpc_connect(struct env *env, const char *address, const struct rpc_client_options *options,
 		struct rpc_client **ret_client, struct report *report);
 /* FIBER. Calls under way end with -ENOTCONN. Accepts NULL. */

@@ -490,19 +490,19 @@ static int client_pause(struct rpc_client *c, uint64_t ns)
 static int client_keep(void *arg)
 {
 	struct rpc_client *c = arg;
-	uint64_t pause_ns = c->options.retry_min_ns;
+	uint64_t pause_ns = c->options.lazy ? 0 : c->options.retry_min_ns;
 	for (;;) {
 		client_wait_idle(c);
 		if (c->closing || !c->options.reconnect)
 			break;
 		/* spread, so that a server's clients don't all come back in the same instant */
-		int r = client_pause(c, pause_ns / 2 + env_random(c->env) % (pause_ns / 2 + 1));
+		int r = pause_ns ? client_pause(c, pause_ns / 2 + env_random(c->env) % (pause_ns / 2 + 1)) : 0;
 		if (c->closing || r < 0)
 			break;
 		r = client_attempt(c, NULL);
 		if (r == -ESHUTDOWN)
 			break;
-		pause_ns = r == 0 ? c->options.retry_min_ns : MIN(pause_ns * 2, c->options.retry_max_ns);
+		pause_ns = r == 0 || pause_ns == 0 ? c->options.retry_min_ns : MIN(pause_ns * 2, c->options.retry_max_ns);
 	}
 	c->keeping = false;
 	fiber_cond_wake(&c->changed);
@@ -556,7 +556,7 @@ int rpc_connect(struct env *env, const char *address, const struct rpc_client_op
 	if (!c)
 		return -ENOMEM;
 	client_clock_start(c);
-	int r = client_attempt(c, report);
+	int r = c->options.lazy ? 0 : client_attempt(c, report);
 	if (r == 0) {
 		c->keeping = true;
 		r = fiber_start(&env->loop, client_keep, c, NULL);

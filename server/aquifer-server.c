@@ -20,6 +20,7 @@
 #include "core/option.h"
 #include "core/version.h"
 #include "parallax/catalog.h"
+#include "parallax/placement.h"
 #include "server/server.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
@@ -28,6 +29,7 @@
 const char *argp_program_version = "aquifer-server " AQ_VERSION;
 
 struct program {
+	char host[64];
 	const char *data, *listen, *advertise, *catalog_url, *domain, *root;
 	uint64_t size_limit;
 	struct server_limits limits;
@@ -47,7 +49,7 @@ static const struct argp_option options[] = {
 	{ "advertise", KEY_ADVERTISE, "ADDR:PORT", 0, "The address that clients are told (default: the one listened on)", 0 },
 	{ "catalog", KEY_CATALOG, "URL", 0,
 	  "The catalog: sqlite:PATH (default: `catalog' in etc/aquifer/aquifer.conf, else the embedded store's)", 0 },
-	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a rack, a room", 0 },
+	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a host, a rack (default: this host's name)", 0 },
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
 	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
@@ -192,6 +194,15 @@ static void say_ready(const struct program *p, const struct segment_server *segm
 		       "anybody who can connect can read and change segments\n", address);
 }
 
+/* FIBER. It is in the map from now on: segments are placed here. */
+static int join(struct catalog *catalog, const struct segment_server *segments, const char *domain, struct report *report)
+{
+	uint64_t gib = segments->total_bytes >> 30;
+	struct placed_server s = { .id = segments->id, .weight = (uint32_t)MIN(MAX(gib, UINT64_C(1)), (uint64_t)UINT32_MAX) };
+	snprintf(s.domain, sizeof s.domain, "%s", domain);
+	return placement_join(catalog, &s, report);
+}
+
 /* FIBER. The directory and the server over it, until a signal. Takes the listener over. */
 static int run_server(struct program *p, struct catalog *catalog, struct listener *listener)
 {
@@ -202,7 +213,7 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		.create = true,
 		.size_limit = p->size_limit,
 		.address = p->registered,
-		.domain = p->domain ? p->domain : "",
+		.domain = p->domain,
 	};
 	if (!*p->registered)
 		snprintf(p->registered, sizeof p->registered, "%s", listener_address(listener));
@@ -215,6 +226,12 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	if (r < 0) {
 		segment_server_close(segments);
 		return fail("starting to serve", strerror(-r));
+	}
+	r = join(catalog, segments, p->domain, &report);
+	if (r < 0) {
+		server_stop(server, DRAIN_NS);
+		segment_server_close(segments);
+		return fail("joining the cluster", report_text(&report, r));
 	}
 	say_ready(p, segments, p->registered);
 	const char *why = wait_for_signal(p);
@@ -275,6 +292,8 @@ int main(int argc, char **argv)
 	sigset_t set;
 	argp_err_exit_status = 2;
 	argp_parse(&argp, argc, argv, 0, NULL, &p);
+	if (!p.domain) /* a name that can't be one makes each server a domain of its own */
+		p.domain = gethostname(p.host, sizeof p.host - 1) == 0 && name_valid(p.host) ? p.host : "";
 	/* before there are threads, so that none of them takes the signal the ordinary way */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);

@@ -178,7 +178,7 @@ static int stub_segments_close(struct segment_server *s)
 	return 0;
 }
 
-static const struct segment_server_ops stub_segment_ops = { stub_submit, stub_segments_close };
+static const struct segment_server_ops stub_segment_ops = { .submit = stub_submit, .close = stub_segments_close };
 
 /* ---- the wire ---- */
 

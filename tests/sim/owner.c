@@ -48,13 +48,6 @@ static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct rep
 	return r == -EAGAIN ? -EBUSY : r;
 }
 
-static int open_remote(void *arg, const uuid *server, struct segment_server **ret, struct report *report)
-{
-	struct owner *o = arg;
-	(void)server;
-	return segment_remote_open(o->env, BLOCK_SERVER_ADDRESS, 2 * NS_PER_S, ret, report);
-}
-
 /* ---- an owner's life ---- */
 
 void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks)
@@ -62,7 +55,7 @@ void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct
 	*o = (struct owner){ .env = sim_process_create(sim, host), .locks = locks };
 	o->catalog = catalog_sim_open(catalogs, o->env);
 	o->places = (struct places){ .env = o->env, .catalog = o->catalog, .dir = "",
-		.ops = { .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader, .open_remote = open_remote,
+		.ops = { .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 			 .lock = lock_volume, .arg = o } };
 	o->store = (struct store){ .env = o->env, .places = &o->places, .catalog = o->catalog };
 }
@@ -112,12 +105,20 @@ int owner_close(void *owner)
 	return r;
 }
 
-/* ---- the server ---- */
+/* ---- servers ---- */
+
+void block_server_init(struct block_server *s, struct sim *sim, unsigned index, uint64_t disk_bytes)
+{
+	*s = (struct block_server){ 0 };
+	snprintf(s->domain, sizeof s->domain, "server%u", index);
+	snprintf(s->address, sizeof s->address, "tcp:%s:7000", s->domain);
+	s->host = sim_host_create(sim, s->domain, disk_bytes, 4096);
+}
 
 static int server_run(void *arg)
 {
 	struct block_server *s = arg;
-	struct segment_dir_options options = { .create = true, .address = BLOCK_SERVER_ADDRESS };
+	struct segment_dir_options options = { .create = true, .address = s->address, .domain = s->domain };
 	struct report report = { "" };
 	struct server_limits limits = { 0 };
 	struct listener *l;
@@ -128,8 +129,14 @@ static int server_run(void *arg)
 			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
 	}
 	if (r == 0)
-		r = stream_listen(s->env, BLOCK_SERVER_ADDRESS, &l);
-	return r == 0 ? server_start(s->env, l, s->dir, &limits, &s->server) : r;
+		r = stream_listen(s->env, s->address, &l);
+	if (r == 0)
+		r = server_start(s->env, l, s->dir, &limits, &s->server);
+	if (r < 0)
+		return r;
+	struct placed_server placed = { .id = s->dir->id, .weight = 1 };
+	snprintf(placed.domain, sizeof placed.domain, "%s", s->domain);
+	return placement_join(s->catalog, &placed, &report);
 }
 
 static int server_close(void *arg)

@@ -35,16 +35,17 @@ int owner_close(void *owner); /* FIBER; also half open, also in a dead env */
 /* FIBER. A node over another volume of the owner's; `driver` lives as long as it. */
 int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report);
 
-#define BLOCK_SERVER_ADDRESS "tcp:server:7000"
-
 struct block_server {
-	struct sim_host *host;     /* named "server" */
+	struct sim_host *host;
+	char address[32], domain[16];
 	struct env *env;           /* NULL: not running */
 	struct catalog *catalog;
 	struct segment_server *dir;
 	struct server *server;
 };
 
+/* Its host, with a disk of that size; nothing runs yet. */
+void block_server_init(struct block_server *s, struct sim *sim, unsigned index, uint64_t disk_bytes);
 /* Starts it and waits until it serves. */
 void block_server_begin(struct block_server *s, struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs);
 void block_server_end(struct block_server *s, bool power); /* killed, or its host loses power */

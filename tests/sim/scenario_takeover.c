@@ -203,7 +203,7 @@ static void takeover_run(struct scenario_run *run)
 	t->run = run;
 	t->sim = scenario_sim(run, NULL);
 	sim_doses(t->sim)->slow = draw(t, 2) ? 20000 : 0;
-	t->server.host = sim_host_create(t->sim, "server", 512 << 20, 4096);
+	block_server_init(&t->server, t->sim, 0, 512 << 20);
 	t->catalogs = catalog_sim_create(t->sim);
 	t->oracle = oracle_create(BLOCKS * 8);
 	t->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(t, 200),

@@ -1,10 +1,10 @@
 /* Scenario `volume`: the whole store through lives that end in every way.
  *
- * One volume, embedded or on one server, small segments and small limits so that turnover,
+ * One volume, embedded or on one to four servers, small segments and small limits so that turnover,
  * checkpoints and packing of everything happen all the time. A life: open (recover), check the disk and
  * every snapshot against the oracle, then clients read, write, flush, discard and take and delete
- * snapshots, until the process is killed, the power fails, or it closes in order; the server is
- * killed or loses power meanwhile. Between lives: clones, rollback, deletion by the store's
+ * snapshots, until the process is killed, the power fails, or it closes in order; servers are
+ * killed, lose power, are paused or cut off meanwhile, one after the other. Between lives: clones, rollback, deletion by the store's
  * operations. Checked: P1, P2, P3 by the oracle; I11 for every snapshot; I10 by recounting. */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +23,7 @@ enum {
 	CLIENTS_MAX = 6,
 	CLONES_MAX = 3,
 	OP_SECTORS_MAX = 64,
+	SERVERS_MAX = 4,
 	STEPS_MAX = 3000000,
 };
 
@@ -64,7 +65,11 @@ struct volume_world {
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
 	struct owner o;
-	struct block_server server;
+	struct block_server servers[SERVERS_MAX];
+	unsigned server_count;
+	uint32_t replicas, min_replicas;
+	unsigned lost_power;       /* servers (bits) that may lack what was acknowledged since the volume was opened */
+	unsigned gone;             /* servers (bits) that are lost for ever, with their disks */
 	struct client clients[CLIENTS_MAX];
 	struct volume_limits limits;
 	bool io_failed;
@@ -321,11 +326,21 @@ static void check_space(struct volume_world *w)
 		FAIL(w, "life %u: space: %s", LIFE(w), report.text);
 }
 
+static void check_copies(struct volume_world *w)
+{
+	struct report report = { "" };
+	if (volume_verify_copies(w->o.volume, &report) == -EUCLEAN)
+		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
+}
+
 /* ---- a life ---- */
 
 static uint64_t disk_syncs_failed(const struct volume_world *w)
 {
-	return sim_disk_syncs_failed(w->host) + sim_disk_syncs_failed(w->server.host);
+	uint64_t n = sim_disk_syncs_failed(w->host);
+	for (unsigned i = 0; i < w->server_count; i++)
+		n += sim_disk_syncs_failed(w->servers[i].host);
+	return n;
 }
 
 static int life_begin(void *arg)
@@ -334,7 +349,7 @@ static int life_begin(void *arg)
 	struct report report = { "" };
 	int r = -ENOENT;
 	for (unsigned attempt = 0; attempt < 100 && !w->o.env->dead; attempt++) {
-		struct store_volume_options o = { .size_bytes = w->size_bytes };
+		struct store_volume_options o = { .size_bytes = w->size_bytes, .replicas = w->replicas, .min_replicas = w->min_replicas };
 		report.text[0] = '\0';
 		if (w->life == 1)
 			r = store_volume_create(&w->o.store, "v", &o, &report);
@@ -365,6 +380,7 @@ static int life_begin(void *arg)
 		why = oracle_recovered(w->oracle, bytes);
 	w->rolling_back = NULL;
 	w->syncs_failed = disk_syncs_failed(w);
+	w->lost_power = w->gone;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	free(bytes);
@@ -379,6 +395,7 @@ static int life_finish(void *arg)
 	struct volume_world *w = arg;
 	if (w->o.node && !w->o.env->dead) {
 		check_snapshots(w, draw(w, 2));
+		check_copies(w);
 		if (volume_checkpoint(w->o.volume) == 0 && volume_checkpoint(w->o.volume) == 0)
 			check_space(w);
 		uint8_t *bytes;
@@ -402,13 +419,83 @@ static bool clients_ended(const struct volume_world *w, unsigned count)
 
 enum life_end { LIFE_CLEAN, LIFE_KILL, LIFE_POWER };
 
-/* Clients run; the server may die and come back meanwhile. */
+/* What happens to a server, from step `from` to step `to`. */
+struct trouble {
+	enum { TROUBLE_KILL, TROUBLE_POWER, TROUBLE_PAUSE, TROUBLE_DEAF, TROUBLE_MUTE, TROUBLE_GONE } kind;
+	unsigned server;
+	uint64_t from, to;
+};
+
+/* As many as must have a copy are left, whichever server goes. */
+static bool may_go(const struct volume_world *w) { return !w->gone && w->replicas == 3 && w->min_replicas == 2; }
+
+/* Enough copies are on others: only when as many servers as there must be copies have lost something may it be gone. */
+static void server_lost(struct volume_world *w, unsigned server)
+{
+	w->lost_power |= 1u << server;
+	if ((unsigned)__builtin_popcount(w->lost_power | w->gone) >= w->min_replicas)
+		oracle_crash_server(w->oracle);
+}
+
+static void server_goes(struct volume_world *w, unsigned server)
+{
+	sim_note(w->sim, "%s is gone for ever", w->servers[server].domain);
+	block_server_end(&w->servers[server], true);
+	w->gone |= 1u << server;
+	server_lost(w, server);
+}
+
+static struct trouble next_trouble(struct volume_world *w, uint64_t now)
+{
+	struct trouble t = { .kind = draw(w, 5), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
+	if (may_go(w) && draw(w, 8) == 0)
+		t.kind = TROUBLE_GONE;
+	if (w->server_count && draw(w, 4) && !(w->gone & 1u << t.server)) {
+		t.from = now + draw(w, 20000);
+		t.to = t.from + 1 + draw(w, draw(w, 2) ? 200 : 15000);
+	}
+	return t;
+}
+
+static void trouble_begins(struct volume_world *w, const struct trouble *t)
+{
+	static const char *const what[] = { "is killed", "loses power", "is paused", "hears nothing", "is not heard", "has an accident" };
+	struct block_server *s = &w->servers[t->server];
+	sim_note(w->sim, "%s %s", s->domain, what[t->kind]);
+	switch (t->kind) {
+	case TROUBLE_KILL: block_server_end(s, false); break;
+	case TROUBLE_POWER:
+		block_server_end(s, true);
+		server_lost(w, t->server);
+		break;
+	case TROUBLE_PAUSE: sim_pause(s->env); break;
+	case TROUBLE_DEAF: sim_partition(w->sim, w->host, s->host, true); break;
+	case TROUBLE_MUTE: sim_partition(w->sim, s->host, w->host, true); break;
+	case TROUBLE_GONE: server_goes(w, t->server); break;
+	}
+}
+
+static void trouble_ends(struct volume_world *w, const struct trouble *t)
+{
+	struct block_server *s = &w->servers[t->server];
+	if (t->kind != TROUBLE_GONE)
+		sim_note(w->sim, "%s is back", s->domain);
+	switch (t->kind) {
+	case TROUBLE_KILL: case TROUBLE_POWER: block_server_begin(s, w->run, w->sim, w->catalogs); break;
+	case TROUBLE_PAUSE: sim_resume(s->env); break;
+	case TROUBLE_DEAF: sim_partition(w->sim, w->host, s->host, false); break;
+	case TROUBLE_MUTE: sim_partition(w->sim, s->host, w->host, false); break;
+	case TROUBLE_GONE: break;
+	}
+}
+
+/* Clients run; servers have their troubles meanwhile, one after the other. */
 static void life_work(struct volume_world *w, enum life_end how)
 {
 	unsigned clients = 1 + (unsigned)draw(w, CLIENTS_MAX);
 	uint64_t steps = how == LIFE_CLEAN ? STEPS_MAX : draw(w, draw(w, 2) ? 2000 : 40000);
-	uint64_t server_dies = w->remote && draw(w, 2) ? draw(w, 20000) : UINT64_MAX;
-	bool server_power = draw(w, 3) == 0;
+	struct trouble t = next_trouble(w, 0);
+	bool troubled = false;
 	for (unsigned i = 0; i < clients; i++) {
 		w->clients[i] = (struct client){ .w = w, .ops = 5 + (unsigned)draw(w, 80) };
 		scenario_task_start(&w->clients[i].task, w->o.env, client_run, &w->clients[i]);
@@ -416,16 +503,23 @@ static void life_work(struct volume_world *w, enum life_end how)
 	for (uint64_t n = 0; !clients_ended(w, clients) && n < steps && !w->run->failed; n++) {
 		if (!sim_step(w->sim)) {
 			FAIL(w, "life %u: all wait for something that will not happen", LIFE(w));
-			return;
+			break;
 		}
-		if (n == server_dies) {
-			sim_note(w->sim, "the server %s", server_power ? "loses power" : "is killed");
-			block_server_end(&w->server, server_power);
-			if (server_power)
-				oracle_crash_server(w->oracle);
-			block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+		if (n >= t.from && !troubled) {
+			trouble_begins(w, &t);
+			troubled = true;
+		} else if (troubled && n >= t.to) {
+			trouble_ends(w, &t);
+			troubled = false;
+			t = next_trouble(w, n);
 		}
 	}
+	if (how == LIFE_KILL && !troubled && may_go(w) && draw(w, 3) == 0) { /* at the same instant */
+		sim_kill(w->o.env);
+		server_goes(w, (unsigned)draw(w, w->server_count));
+	}
+	if (troubled)
+		trouble_ends(w, &t);
 	if (how == LIFE_CLEAN && !clients_ended(w, clients))
 		FAIL(w, "life %u: requests do not end", LIFE(w));
 }
@@ -705,7 +799,11 @@ static void volume_run(struct scenario_run *run)
 	w->sim = scenario_sim(run, NULL);
 	struct sim_doses *d = sim_doses(w->sim);
 	d->slow = draw(w, 2) ? 20000 : 0;
-	w->remote = draw(w, 3) == 0;
+	w->server_count = draw(w, 2) ? 0 : 1 + (unsigned)draw(w, SERVERS_MAX);
+	w->remote = w->server_count > 0;
+	unsigned most = MAX(MIN(w->server_count, 3u), 1u);
+	w->replicas = draw(w, 2) ? most : 1 + (uint32_t)draw(w, most);
+	w->min_replicas = draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
 	w->faults = draw(w, 4) == 0;
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
 		d->read_error = draw(w, 2) ? 2000 : 0;
@@ -721,7 +819,6 @@ static void volume_run(struct scenario_run *run)
 	bool full = !w->remote && draw(w, 6) == 0;
 	w->faults |= full;
 	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
-	w->server.host = sim_host_create(w->sim, "server", 512 << 20, 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
@@ -729,18 +826,21 @@ static void volume_run(struct scenario_run *run)
 		.window = 1 + (uint32_t)draw(w, 4) };
 	w->size_bytes = (300 + draw(w, 3000)) * ORACLE_SECTOR;
 	w->oracle = oracle_create((uint32_t)(w->size_bytes / ORACLE_SECTOR));
-	if (w->remote)
-		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+	for (unsigned i = 0; i < w->server_count; i++) {
+		block_server_init(&w->servers[i], w->sim, i, (uint64_t)512 << 20);
+		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
+	}
 	unsigned lives = 3 + (unsigned)draw(w, 6);
 	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
 			commands(w);
 	}
-	if (!run->failed && !w->faults && draw(w, 2))
+	if (!run->failed && !w->faults && !w->gone && draw(w, 2))
 		delete_all(w);
-	if (w->server.env)
-		block_server_end(&w->server, false);
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (w->servers[i].env)
+			block_server_end(&w->servers[i], false);
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		free(w->snapshots[i].bytes);
 	for (unsigned i = 0; i < CLONES_MAX; i++)

@@ -19,7 +19,6 @@ static struct meta_log *sample_log(void)
 				.segment_count = META_SEGMENTS_MAX, .created_ns = 1700000000000000000u, .name = "web1", .doomed = true,
 				.mapped_blocks = 11, .live_blocks = 12, .dead_blocks = 13 };
 	memcpy(m->volume.bytes, "volumevolumevolu", 16);
-	memcpy(m->home.bytes, "homehomehomehome", 16);
 	for (uint32_t i = 0; i < m->segment_count; i++) {
 		struct meta_segment *g = &m->segments[i];
 		*g = (struct meta_segment){ .id = 70 + i, .epoch = i, .salt = UINT64_MAX - i, .size_blocks = SEGMENT_BLOCKS_MAX,
@@ -40,7 +39,6 @@ Test(meta, log_round_trip)
 	cr_assert_eq(memcmp(m, got, sizeof *m), 0);
 	free(bytes);
 	m->embedded = true;
-	m->home = (uuid){ 0 };
 	m->segment_count = 0;
 	memset(m->segments, 0, sizeof m->segments);
 	m->root = m->space = (struct meta_root){ 0 };

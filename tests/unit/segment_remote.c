@@ -78,7 +78,7 @@ static int fake_close(struct segment_server *s)
 	return 0;
 }
 
-static const struct segment_server_ops fake_ops = { fake_submit, fake_close };
+static const struct segment_server_ops fake_ops = { .submit = fake_submit, .close = fake_close };
 
 struct world {
 	struct env *env;

@@ -1,0 +1,354 @@
+#include "parallax/copies.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/report.h"
+
+#define PROBE_NS (300 * NS_PER_MS)
+#define LOOK_NS NS_PER_S
+#define AWAIT_STEP_NS (NS_PER_MS / 2)
+#define AWAIT_ALL_NS (100 * NS_PER_MS)
+
+/* ---- peers ---- */
+
+static struct peer *find(const struct copies *c, const uuid *id)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (memcmp(&c->peers[i]->id, id, sizeof *id) == 0)
+			return c->peers[i];
+	return NULL;
+}
+
+struct peer *copies_peer(struct copies *c, const uuid *id)
+{
+	struct peer *p = find(c, id);
+	if (p || c->count == COPIES_PEERS_MAX || !(p = calloc(1, sizeof *p)))
+		return p;
+	p->copies = c;
+	p->id = *id;
+	c->peers[c->count++] = p;
+	copies_look(c);
+	return p;
+}
+
+void copies_look(struct copies *c)
+{
+	if (!c->catalog || env_now_ns(c->env) < c->look_ns)
+		return;
+	c->stale = true;
+	fiber_cond_wake(&c->changed);
+}
+
+static void probed(struct job *j)
+{
+	struct peer *p = container_of(j, struct peer, probe_job);
+	p->probing = false;
+	if (!segment_away(j->status) && j->status != -ESHUTDOWN)
+		p->suspect = false;
+	fiber_cond_wake(&p->copies->changed);
+}
+
+/* Any answer will do. */
+static void probe(struct peer *p)
+{
+	struct env *env = p->copies->env;
+	if (p->probing || p->copies->closing || env_now_ns(env) < p->probe_ns)
+		return;
+	p->probing = true;
+	p->probe_ns = env_now_ns(env) + PROBE_NS;
+	p->probe = (struct segment_io){ .op = SEGMENT_STAT, .segment = 1 };
+	job_init(&p->probe_job, &env->loop);
+	segment_submit(p->server, &p->probe, &p->probe_job);
+	job_then(&p->probe_job, probed);
+}
+
+bool peer_usable(struct peer *p)
+{
+	if (!p->server || !segment_up(p->server)) {
+		copies_look(p->copies);
+		return false;
+	}
+	if (p->suspect)
+		probe(p);
+	return !p->suspect;
+}
+
+void peer_submit(struct peer *p, struct segment_io *io, struct job *parent)
+{
+	if (p->server) {
+		segment_submit(p->server, io, parent);
+		return;
+	}
+	copies_look(p->copies);
+	io->status = -ENOTCONN;
+	job_hold(parent);
+	job_put(parent, io->status);
+}
+
+/* One that lost its connection is known by that, and is as good as before once it has another. */
+void peer_blame(struct peer *p, int status)
+{
+	if (status != -ETIMEDOUT)
+		return;
+	p->suspect = true;
+	p->probe_ns = env_now_ns(p->copies->env) + PROBE_NS;
+}
+
+int peer_wait(struct peer *p, struct segment_io *io)
+{
+	peers_wait(&p, io, 1);
+	return io->status;
+}
+
+unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count)
+{
+	if (count == 0)
+		return 0;
+	struct job j;
+	unsigned good = 0;
+	job_init(&j, &peers[0]->copies->env->loop);
+	for (unsigned i = 0; i < count; i++)
+		peer_submit(peers[i], &ios[i], &j);
+	fiber_wait(&j);
+	for (unsigned i = 0; i < count; i++) {
+		good += ios[i].status == 0;
+		peer_blame(peers[i], ios[i].status);
+	}
+	return good;
+}
+
+static unsigned usable_count(struct peer *const *peers, unsigned count)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < count; i++)
+		n += peer_usable(peers[i]);
+	return n;
+}
+
+bool peers_await(struct peer *const *peers, unsigned count, unsigned need)
+{
+	if (count == 0)
+		return false;
+	struct env *env = peers[0]->copies->env;
+	uint64_t begin = env_now_ns(env), enough = 0;
+	for (;;) {
+		unsigned n = usable_count(peers, count);
+		uint64_t now = env_now_ns(env);
+		if (n == count || (n >= need && enough && now - enough >= AWAIT_ALL_NS))
+			return true;
+		if (n >= need && !enough)
+			enough = now;
+		if (now - begin >= COPIES_DEADLINE_NS || fiber_sleep(&env->loop, AWAIT_STEP_NS) < 0)
+			return n >= need;
+	}
+}
+
+void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes)
+{
+	size_t n = 0;
+	*ret_text = '\0';
+	for (unsigned i = 0; i < count && n < bytes; i++)
+		if (!peer_usable(peers[i]))
+			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s", n ? ", " : "",
+					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog");
+}
+
+int copies_await(struct copies *c, struct report *report)
+{
+	char who[META_TEXT_MAX];
+	if (!c->catalog || peers_await(c->peers, c->count, 1))
+		return c->count ? 0 : report_set(report, -ENOENT, "the catalog has no server (start one: see aquifer-server(8))");
+	peers_missing(c->peers, c->count, who, sizeof who);
+	return report_set(report, -ENOTCONN, "the server that holds it doesn't answer: %s (start it, then try again)", who);
+}
+
+/* ---- where segments are ---- */
+
+static bool holds_peer(struct peer *const *list, unsigned count, const struct peer *p)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (list[i] == p)
+			return true;
+	return false;
+}
+
+unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret)
+{
+	unsigned n = 0;
+	if (!c->catalog) {
+		ret[0] = c->peers[0];
+		return 1;
+	}
+	if (c->map.revision == 0) {
+		copies_look(c);
+		return 0;
+	}
+	const struct placement_group *g = placement_group_of(&c->map, segment);
+	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
+		struct peer *p = copies_peer(c, &c->map.servers[g->target[i]].id);
+		if (p && peer_usable(p))
+			ret[n++] = p;
+	}
+	return n;
+}
+
+unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret)
+{
+	if (!c->catalog) {
+		ret[0] = c->peers[0];
+		return 1;
+	}
+	struct peer *away[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = 0, away_count = 0;
+	struct peer *hint = c->hints[segment % COPIES_HINTS].segment == segment ? c->hints[segment % COPIES_HINTS].peer : NULL;
+	if (hint && peer_usable(hint))
+		ret[n++] = hint;
+	if (c->map.revision == 0)
+		return n;
+	const struct placement_group *g = placement_group_of(&c->map, segment);
+	for (unsigned i = 0; i < (unsigned)g->target_count + g->former_count; i++) {
+		struct peer *p = copies_peer(c, &c->map.servers[i < g->target_count ? g->target[i] : g->former[i - g->target_count]].id);
+		if (!p || holds_peer(ret, n, p))
+			continue;
+		if (peer_usable(p) && n < PLACEMENT_CANDIDATES_MAX)
+			ret[n++] = p;
+		else if (away_count < PLACEMENT_CANDIDATES_MAX)
+			away[away_count++] = p;
+	}
+	for (unsigned i = 0; i < away_count && n < PLACEMENT_CANDIDATES_MAX; i++)
+		ret[n++] = away[i];
+	return n;
+}
+
+void copies_found(struct copies *c, uint64_t segment, struct peer *at)
+{
+	c->hints[segment % COPIES_HINTS].segment = segment;
+	c->hints[segment % COPIES_HINTS].peer = at;
+}
+
+/* ---- what the catalog says ---- */
+
+/* FIBER. Somebody else may have done it meanwhile. */
+static void look_up(struct copies *c, struct peer *p)
+{
+	struct meta_server m;
+	struct segment_server *old = p->server, *now = NULL;
+	int r = meta_get_server(c->catalog, &p->id, &m, NULL);
+	if (r < 0 || !m.address[0] || p->server != old || (old && strcmp(m.address, p->address) == 0) || c->closing)
+		return;
+	if (segment_remote_start(c->env, m.address, &p->id, COPIES_DEADLINE_NS, &now) < 0)
+		return;
+	snprintf(p->address, sizeof p->address, "%s", m.address);
+	p->server = now;
+	segment_server_close(old);
+}
+
+/* FIBER. */
+static int read_map(struct copies *c)
+{
+	struct placement *map = malloc(sizeof *map);
+	int r = map ? placement_read(c->catalog, map, NULL) : -ENOMEM;
+	if (r == 0 && map->revision > c->map.revision)
+		c->map = *map;
+	free(map);
+	for (uint32_t i = 0; r == 0 && i < c->map.server_count; i++)
+		r = copies_peer(c, &c->map.servers[i].id) ? 0 : -ENOMEM;
+	return r;
+}
+
+static int keep(void *arg)
+{
+	struct copies *c = arg;
+	while (!c->closing) {
+		if (!c->stale || c->env->dead) {
+			fiber_cond_wait(&c->env->loop, &c->changed);
+			continue;
+		}
+		c->stale = false;
+		read_map(c);
+		for (unsigned i = 0; i < c->count && !c->closing; i++)
+			if (!c->peers[i]->server || !segment_up(c->peers[i]->server))
+				look_up(c, c->peers[i]);
+		c->look_ns = env_now_ns(c->env) + LOOK_NS;
+		c->stale = false;
+	}
+	c->keeping = false;
+	fiber_cond_wake(&c->changed);
+	return 0;
+}
+
+/* ---- life ---- */
+
+static struct copies *copies_new(struct env *env)
+{
+	struct copies *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->env = env;
+	fiber_cond_init(&c->changed);
+	return c;
+}
+
+int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, struct report *report)
+{
+	struct copies *c = copies_new(env);
+	if (!c)
+		return -ENOMEM;
+	c->catalog = catalog;
+	int r = read_map(c);
+	if (r < 0) {
+		report_set(report, r, "the catalog's map of servers can't be read: %s", errno_text(r));
+	} else {
+		c->keeping = true;
+		r = fiber_start(&env->loop, keep, c, NULL);
+		c->keeping = r == 0;
+	}
+	for (unsigned i = 0; r == 0 && i < c->count; i++)
+		look_up(c, c->peers[i]);
+	if (r < 0)
+		copies_close(c);
+	else
+		*ret = c;
+	return r;
+}
+
+struct copies *copies_embedded(struct env *env, struct segment_server *dir)
+{
+	struct copies *c = copies_new(env);
+	struct peer *p = c ? copies_peer(c, &dir->id) : NULL;
+	if (!p) {
+		free(c);
+		return NULL;
+	}
+	p->server = dir;
+	return c;
+}
+
+static bool probing(const struct copies *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->peers[i]->probing)
+			return true;
+	return false;
+}
+
+void copies_close(struct copies *c)
+{
+	if (!c)
+		return;
+	c->closing = true;
+	fiber_cond_wake(&c->changed);
+	while (c->keeping)
+		fiber_cond_wait(&c->env->loop, &c->changed);
+	for (unsigned i = 0; i < c->count && c->catalog; i++)
+		segment_server_close(c->peers[i]->server);
+	while (probing(c))
+		fiber_cond_wait(&c->env->loop, &c->changed);
+	for (unsigned i = 0; i < c->count; i++)
+		free(c->peers[i]);
+	free(c);
+}

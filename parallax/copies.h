@@ -1,0 +1,73 @@
+/* The servers that hold a store's segments, as one process knows them: connections, the map of where segments belong, who
+ * answers at the moment. An embedded volume has one, its directory in this process, and no map.
+ *
+ * A server that can't be reached, or let a deadline pass, isn't *usable* until it answers again; it is asked in the
+ * background. Its address is looked up again in the catalog, and so is the map when a segment is found nowhere. */
+#ifndef AQ_COPIES_H
+#define AQ_COPIES_H
+#include "core/fiber.h"
+#include "parallax/placement.h"
+#include "parallax/segment.h"
+
+#define COPIES_DEADLINE_NS (2 * NS_PER_S) /* what a replica has to answer in (R16) */
+
+struct copies;
+
+struct peer {
+	struct copies *copies;
+	uuid id;
+	struct segment_server *server; /* NULL: its address isn't known yet; may be replaced across a suspension */
+	char address[META_TEXT_MAX];
+	bool suspect, probing;
+	uint64_t probe_ns;             /* next probe not before */
+	struct segment_io probe;
+	struct job probe_job;
+};
+
+enum { COPIES_PEERS_MAX = 2 * PLACEMENT_SERVERS_MAX, COPIES_HINTS = 1024 };
+
+struct copies {
+	struct env *env;
+	struct catalog *catalog;       /* NULL: embedded */
+	struct peer *peers[COPIES_PEERS_MAX];
+	unsigned count;
+	struct placement map;
+	struct {
+		uint64_t segment;
+		struct peer *peer;
+	} hints[COPIES_HINTS];         /* who had it last time */
+	bool closing, keeping, stale;  /* stale: the map, or an address, may be */
+	uint64_t look_ns;              /* next look into the catalog not before */
+	struct fiber_cond changed;
+};
+
+/* FIBER. Reads the map and begins to connect; waits for nobody. */
+int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, struct report *report);
+/* One server, which stays the caller's. NULL: no memory. */
+struct copies *copies_embedded(struct env *env, struct segment_server *dir);
+void copies_close(struct copies *c); /* FIBER; accepts NULL */
+
+/* The peer with that id; one that nobody has heard of is never usable. NULL: no memory, or too many. */
+struct peer *copies_peer(struct copies *c, const uuid *id);
+/* Not suspended, in order of preference: the first `replicas` usable servers where the segment belongs. Returns how many. */
+unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
+/* All that may have a copy, the most promising first. At most PLACEMENT_CANDIDATES_MAX. */
+unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret);
+void copies_found(struct copies *c, uint64_t segment, struct peer *at);
+/* It was found nowhere: is the map old? */
+void copies_look(struct copies *c);
+
+bool peer_usable(struct peer *p);
+/* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
+void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
+void peer_blame(struct peer *p, int status);
+int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
+/* FIBER. One operation on several copies at once; each io->status tells. Returns how many succeeded. */
+unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count);
+/* FIBER. Waits until `need` of them are usable and, for a moment longer, all; at most COPIES_DEADLINE_NS. False: they aren't. */
+bool peers_await(struct peer *const *peers, unsigned count, unsigned need);
+/* FIBER. Waits likewise for any of the servers in the map. 0, or -ENOTCONN naming them. */
+int copies_await(struct copies *c, struct report *report);
+/* "tcp:host:port, …": the addresses of those that aren't usable, for people. */
+void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes);
+#endif

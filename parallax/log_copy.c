@@ -1,0 +1,64 @@
+/* Copies of a segment that is to be cut: bringing them to its length, and new ones where too few have it (R15 a). */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+{
+	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
+	int r = bytes ? 0 : -ENOMEM;
+	for (uint32_t block = from, n; r == 0 && block < length; block += n) {
+		n = MIN(length - block, (uint32_t)RECORD_BLOCKS_MAX);
+		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
+		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
+		r = peer_wait(source, &io);
+		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = segment, .epoch = v->epoch, .block = block, .blocks = n,
+					  .iov = &iov, .iov_count = 1 };
+		if (r == 0)
+			r = peer_wait(to, &io);
+	}
+	free(bytes);
+	return r;
+}
+
+/* A new copy there, fenced at our epoch like the others. */
+static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
+{
+	struct segment_io io = { .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = to->server->incarnation,
+				 .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
+	int r = peer_wait(to, &io);
+	if (r < 0) /* -EEXIST: whatever it has, it isn't known to be this */
+		return r;
+	io = (struct segment_io){ .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+	r = peer_wait(to, &io);
+	if (r < 0)
+		return r;
+	if (io.sealed || io.state == COPY_BROKEN)
+		return -EIO;
+	if (io.length < length)
+		return log_copy_blocks(v, m->id, source, to, io.length, length);
+	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
+	return peer_wait(to, &io);
+}
+
+static bool is_among(struct peer *const *peers, unsigned count, const struct peer *p)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (peers[i] == p)
+			return true;
+	return false;
+}
+
+unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer **holders, unsigned count)
+{
+	struct peer *places[META_REPLICAS_MAX];
+	if (count == 0 || count >= v->meta.min_replicas)
+		return count;
+	unsigned n = copies_place(v->copies, m->id, META_REPLICAS_MAX, places);
+	for (unsigned i = 0; i < n && count < v->meta.min_replicas; i++)
+		if (!is_among(holders, count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
+			holders[count++] = places[i];
+	return count;
+}

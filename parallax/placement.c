@@ -1,0 +1,364 @@
+#include "parallax/placement.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "core/report.h"
+#include "proto/store.pb-c.h"
+
+#define MAP_VERSION 1
+#define JOIN_TRIES 200
+
+static bool same_id(const uuid *a, const uuid *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+/* ids come from a counter: neighbours should not share a group (splitmix64's finalizer, Steele et al. 2014) */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment)
+{
+	return &p->groups[mix(segment) % PLACEMENT_GROUPS];
+}
+
+static bool same_domain(const struct placed_server *a, const struct placed_server *b)
+{
+	return same_id(&a->id, &b->id) || (a->domain[0] && strcmp(a->domain, b->domain) == 0);
+}
+
+unsigned placement_domains(const struct placement *p)
+{
+	unsigned n = 0;
+	for (uint32_t i = 0; i < p->server_count; i++) {
+		bool first = true;
+		for (uint32_t k = 0; k < i; k++)
+			first &= !same_domain(&p->servers[i], &p->servers[k]);
+		n += first;
+	}
+	return n;
+}
+
+/* ---- changing ---- */
+
+enum { NOBODY = 0xffff };
+
+static uint32_t weight_of(const struct placed_server *s) { return s->weight ? s->weight : 1; }
+
+struct change {
+	const struct placement *before;
+	struct placement *after;
+	uint16_t moved_to[PLACEMENT_SERVERS_MAX]; /* index before → index after, or NOBODY */
+	uint32_t quota[PLACEMENT_SERVERS_MAX], count[PLACEMENT_SERVERS_MAX]; /* for the position that is being filled */
+};
+
+static bool allowed(const struct change *c, const struct placement_group *g, uint16_t server)
+{
+	for (unsigned i = 0; i < g->target_count; i++)
+		if (same_domain(&c->after->servers[g->target[i]], &c->after->servers[server]))
+			return false;
+	return true;
+}
+
+static bool was_target(const struct change *c, unsigned group, uint16_t server)
+{
+	const struct placement_group *g = &c->before->groups[group];
+	for (unsigned i = 0; i < g->target_count; i++)
+		if (c->moved_to[g->target[i]] == server)
+			return true;
+	return false;
+}
+
+/* What is nearest to its quota from below, in parts of it; one that has the group's data already before others. Ties by hash,
+ * so that not all groups choose alike. */
+static uint16_t choose(const struct change *c, unsigned group)
+{
+	uint16_t best = NOBODY;
+	uint64_t best_score = 0;
+	for (uint16_t s = 0; s < c->after->server_count; s++) {
+		if (!allowed(c, &c->after->groups[group], s))
+			continue;
+		uint64_t room = c->count[s] < c->quota[s] ? (uint64_t)(c->quota[s] - c->count[s]) << 16 : 0;
+		uint64_t score = (room / (c->quota[s] ? c->quota[s] : 1)) << 24 | (uint64_t)was_target(c, group, s) << 23;
+		score |= mix((uint64_t)group << 16 | s) & 0x7fffff;
+		if (best == NOBODY || score > best_score) {
+			best = s;
+			best_score = score;
+		}
+	}
+	return best;
+}
+
+/* Fills position `k` of every group: whoever had it keeps it within its quota, the rest goes where there is most room. */
+static void fill_position(struct change *c, unsigned k)
+{
+	uint64_t all = 0;
+	bool kept[PLACEMENT_GROUPS] = { false };
+	for (uint32_t s = 0; s < c->after->server_count; s++)
+		all += weight_of(&c->after->servers[s]);
+	for (uint32_t s = 0; s < c->after->server_count; s++) {
+		c->quota[s] = (uint32_t)div_up((uint64_t)PLACEMENT_GROUPS * weight_of(&c->after->servers[s]), all);
+		c->count[s] = 0;
+	}
+	/* each position begins elsewhere, or the same groups would give up all of theirs, and have only one place for a new server */
+	for (unsigned i = 0; i < PLACEMENT_GROUPS; i++) {
+		unsigned g = (i + k * PLACEMENT_GROUPS / META_REPLICAS_MAX) % PLACEMENT_GROUPS;
+		const struct placement_group *before = &c->before->groups[g];
+		uint16_t s = k < before->target_count ? c->moved_to[before->target[k]] : NOBODY;
+		kept[g] = s != NOBODY && c->count[s] < c->quota[s] && allowed(c, &c->after->groups[g], s);
+		if (kept[g]) {
+			c->count[s]++;
+			c->after->groups[g].target[c->after->groups[g].target_count++] = s;
+		}
+	}
+	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+		uint16_t s = kept[g] ? NOBODY : choose(c, g);
+		if (s == NOBODY)
+			continue;
+		c->count[s]++;
+		c->after->groups[g].target[c->after->groups[g].target_count++] = s;
+	}
+}
+
+static bool listed(const uint16_t *list, unsigned count, uint16_t server)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (list[i] == server)
+			return true;
+	return false;
+}
+
+/* Whoever may have copies and isn't a target any more. */
+static int keep_former(struct change *c, unsigned group)
+{
+	const struct placement_group *before = &c->before->groups[group];
+	struct placement_group *after = &c->after->groups[group];
+	for (unsigned i = 0; i < (unsigned)before->target_count + before->former_count; i++) {
+		uint16_t s = c->moved_to[i < before->target_count ? before->target[i] : before->former[i - before->target_count]];
+		if (s == NOBODY || listed(after->target, after->target_count, s) || listed(after->former, after->former_count, s))
+			continue;
+		if (after->former_count == PLACEMENT_FORMER_MAX)
+			return -EXFULL;
+		after->former[after->former_count++] = s;
+	}
+	return 0;
+}
+
+int placement_change(struct placement *p, const struct placed_server *servers, unsigned count)
+{
+	if (count > PLACEMENT_SERVERS_MAX)
+		return -E2BIG;
+	struct change *c = calloc(1, sizeof *c);
+	struct placement *after = calloc(1, sizeof *after);
+	int r = c && after ? 0 : -ENOMEM;
+	if (r == 0) {
+		c->before = p;
+		c->after = after;
+		after->revision = p->revision + 1;
+		after->server_count = count;
+		memcpy(after->servers, servers, count * sizeof *servers);
+		for (uint32_t i = 0; i < p->server_count; i++) {
+			c->moved_to[i] = NOBODY;
+			for (uint16_t k = 0; k < count; k++)
+				if (same_id(&p->servers[i].id, &servers[k].id))
+					c->moved_to[i] = k;
+		}
+		for (unsigned k = 0; k < META_REPLICAS_MAX; k++)
+			fill_position(c, k);
+		for (unsigned g = 0; r == 0 && g < PLACEMENT_GROUPS; g++)
+			r = keep_former(c, g);
+	}
+	if (r == 0)
+		*p = *after;
+	free(after);
+	free(c);
+	return r;
+}
+
+/* ---- in the catalog ---- */
+
+struct map_pack {
+	Aquifer__Store__PgMap map;
+	Aquifer__Store__PlacedServer servers[PLACEMENT_SERVERS_MAX], *server_pointers[PLACEMENT_SERVERS_MAX];
+	Aquifer__Store__Group groups[PLACEMENT_GROUPS], *group_pointers[PLACEMENT_GROUPS];
+	uint32_t numbers[PLACEMENT_GROUPS][PLACEMENT_CANDIDATES_MAX];
+};
+
+static void pack_group(const struct placement_group *g, uint32_t *numbers, Aquifer__Store__Group *to)
+{
+	aquifer__store__group__init(to);
+	for (unsigned i = 0; i < g->target_count; i++)
+		numbers[i] = g->target[i];
+	for (unsigned i = 0; i < g->former_count; i++)
+		numbers[META_REPLICAS_MAX + i] = g->former[i];
+	to->n_target = g->target_count;
+	to->target = numbers;
+	to->n_former = g->former_count;
+	to->former = numbers + META_REPLICAS_MAX;
+}
+
+uint8_t *placement_encode(const struct placement *p, size_t *ret_length)
+{
+	struct map_pack *m = malloc(sizeof *m);
+	if (!m)
+		return NULL;
+	aquifer__store__pg_map__init(&m->map);
+	m->map.version = MAP_VERSION;
+	m->map.revision = p->revision;
+	m->map.n_servers = p->server_count;
+	m->map.servers = m->server_pointers;
+	for (uint32_t i = 0; i < p->server_count; i++) {
+		aquifer__store__placed_server__init(&m->servers[i]);
+		m->servers[i].server = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)p->servers[i].id.bytes };
+		m->servers[i].domain = (char *)(uintptr_t)p->servers[i].domain;
+		m->servers[i].weight = p->servers[i].weight;
+		m->server_pointers[i] = &m->servers[i];
+	}
+	m->map.n_groups = PLACEMENT_GROUPS;
+	m->map.groups = m->group_pointers;
+	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+		pack_group(&p->groups[g], m->numbers[g], &m->groups[g]);
+		m->group_pointers[g] = &m->groups[g];
+	}
+	uint8_t *bytes = malloc(aquifer__store__pg_map__get_packed_size(&m->map));
+	if (bytes)
+		*ret_length = aquifer__store__pg_map__pack(&m->map, bytes);
+	free(m);
+	return bytes;
+}
+
+static int unpack_list(const uint32_t *from, size_t count, unsigned room, uint32_t servers, uint16_t *ret, uint8_t *ret_count)
+{
+	if (count > room)
+		return -EUCLEAN;
+	for (size_t i = 0; i < count; i++) {
+		if (from[i] >= servers)
+			return -EUCLEAN;
+		ret[i] = (uint16_t)from[i];
+	}
+	*ret_count = (uint8_t)count;
+	return 0;
+}
+
+static int map_unpack(const Aquifer__Store__PgMap *from, struct placement *ret)
+{
+	if (from->version > MAP_VERSION)
+		return -EPROTONOSUPPORT;
+	if (from->n_servers > PLACEMENT_SERVERS_MAX || from->n_groups != PLACEMENT_GROUPS || from->revision == 0)
+		return -EUCLEAN;
+	*ret = (struct placement){ .revision = from->revision, .server_count = (uint32_t)from->n_servers };
+	for (uint32_t i = 0; i < ret->server_count; i++) {
+		const Aquifer__Store__PlacedServer *s = from->servers[i];
+		if (s->server.len != 16 || (s->domain && strlen(s->domain) >= sizeof ret->servers[i].domain))
+			return -EUCLEAN;
+		memcpy(ret->servers[i].id.bytes, s->server.data, 16);
+		strcpy(ret->servers[i].domain, s->domain ? s->domain : "");
+		ret->servers[i].weight = s->weight;
+	}
+	int r = 0;
+	for (unsigned g = 0; r == 0 && g < PLACEMENT_GROUPS; g++) {
+		const Aquifer__Store__Group *f = from->groups[g];
+		struct placement_group *to = &ret->groups[g];
+		r = unpack_list(f->target, f->n_target, META_REPLICAS_MAX, ret->server_count, to->target, &to->target_count);
+		if (r == 0)
+			r = unpack_list(f->former, f->n_former, PLACEMENT_FORMER_MAX, ret->server_count, to->former, &to->former_count);
+	}
+	return r;
+}
+
+int placement_decode(const void *bytes, size_t length, struct placement *ret)
+{
+	Aquifer__Store__PgMap *m = length <= CATALOG_VALUE_MAX ? aquifer__store__pg_map__unpack(NULL, length, bytes) : NULL;
+	if (!m)
+		return -EUCLEAN;
+	int r = map_unpack(m, ret);
+	aquifer__store__pg_map__free_unpacked(m, NULL);
+	return r;
+}
+
+int placement_read(struct catalog *c, struct placement *ret, uint64_t *ret_revision)
+{
+	struct catalog_value v;
+	int r = catalog_get(c, PLACEMENT_KEY, &v);
+	if (r == 0)
+		r = placement_decode(v.bytes, v.length, ret);
+	if (r == -ENOENT) {
+		memset(ret, 0, sizeof *ret);
+		r = 0;
+	}
+	if (ret_revision)
+		*ret_revision = v.revision;
+	catalog_value_free(&v);
+	return r;
+}
+
+/* A disk that became a little larger isn't worth moving data for. */
+static bool similar(uint32_t a, uint32_t b) { return MAX(a, b) - MIN(a, b) <= MAX(a, b) / 10; }
+
+static bool knows(const struct placement *p, const struct placed_server *s)
+{
+	for (uint32_t i = 0; i < p->server_count; i++)
+		if (same_id(&p->servers[i].id, &s->id))
+			return strcmp(p->servers[i].domain, s->domain) == 0 && similar(p->servers[i].weight, s->weight);
+	return false;
+}
+
+static int with_server(struct placement *p, const struct placed_server *server)
+{
+	struct placed_server *list = calloc(p->server_count + 1, sizeof *list);
+	if (!list)
+		return -ENOMEM;
+	unsigned count = 0, at = 0;
+	for (; count < p->server_count; count++)
+		list[count] = p->servers[count];
+	while (at < count && !same_id(&list[at].id, &server->id))
+		at++;
+	list[at] = *server;
+	int r = placement_change(p, list, at == count ? count + 1 : count);
+	free(list);
+	return r;
+}
+
+static int join_once(struct catalog *c, struct placement *p, const struct placed_server *server)
+{
+	uint64_t revision;
+	int r = placement_read(c, p, &revision);
+	if (r < 0 || knows(p, server))
+		return r;
+	size_t length = 0;
+	r = with_server(p, server);
+	uint8_t *bytes = r == 0 ? placement_encode(p, &length) : NULL;
+	struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
+	if (r == 0)
+		r = t ? 0 : -ENOMEM;
+	if (r == 0) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, PLACEMENT_KEY, revision);
+		catalog_txn_put(t, PLACEMENT_KEY, bytes, length);
+		r = catalog_txn(c, t, NULL);
+	}
+	free(t);
+	free(bytes);
+	return r;
+}
+
+int placement_join(struct catalog *c, const struct placed_server *server, struct report *report)
+{
+	struct placement *p = malloc(sizeof *p);
+	int r = p ? -EAGAIN : -ENOMEM;
+	for (unsigned i = 0; i < JOIN_TRIES && (r == -EAGAIN || r == -ETIMEDOUT || r == -EBUSY); i++) {
+		if (i && fiber_sleep(&c->env->loop, 20 * NS_PER_MS) < 0)
+			r = -ESHUTDOWN;
+		else
+			r = join_once(c, p, server);
+	}
+	free(p);
+	if (r == -EXFULL)
+		return report_set(report, r, "the servers' map can't change again before the copying that is under way has ended");
+	return r < 0 ? report_set(report, r, "join the map of servers: %s", errno_text(r)) : 0;
+}

@@ -1,0 +1,51 @@
+/* Where segments belong: the placement-group map ("pgmap" in the catalog). A segment's id gives its group, the group its servers
+ * in order; a volume of n replicas uses the first n. The map is a hint for readers (any copy may answer, the pointer decides),
+ * and binds whoever creates, rebuilds or deletes copies.
+ *
+ * A change moves as little as balance allows; servers that leave a group stay listed in it as `former` until its new ones
+ * have everything, so that what was written before is found. */
+#ifndef AQ_PLACEMENT_H
+#define AQ_PLACEMENT_H
+#include "parallax/meta.h"
+
+enum {
+	PLACEMENT_GROUPS = 256,
+	PLACEMENT_SERVERS_MAX = 256,
+	PLACEMENT_FORMER_MAX = 5,
+	PLACEMENT_CANDIDATES_MAX = META_REPLICAS_MAX + PLACEMENT_FORMER_MAX,
+};
+
+struct placed_server {
+	uuid id;
+	char domain[64];   /* what fails together; "": this server alone */
+	uint32_t weight;   /* GiB; 0 counts as 1 */
+};
+
+struct placement_group {
+	uint16_t target[META_REPLICAS_MAX], former[PLACEMENT_FORMER_MAX]; /* indices of servers */
+	uint8_t target_count, former_count;
+};
+
+struct placement {
+	uint64_t revision; /* grows with each change; 0: there is no map */
+	uint32_t server_count;
+	struct placed_server servers[PLACEMENT_SERVERS_MAX];
+	struct placement_group groups[PLACEMENT_GROUPS];
+};
+
+const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment);
+/* How many different domains there are: replicas can't be more. */
+unsigned placement_domains(const struct placement *p);
+/* The map with exactly these servers (at most PLACEMENT_SERVERS_MAX) made from `p`, in place. -EXFULL: a group would have too
+ * many former servers (let the rebuilding that is under way end first). -E2BIG: too many servers. */
+int placement_change(struct placement *p, const struct placed_server *servers, unsigned count);
+
+uint8_t *placement_encode(const struct placement *p, size_t *ret_length); /* malloc'd, or NULL */
+int placement_decode(const void *bytes, size_t length, struct placement *ret); /* 0, -EUCLEAN, -EPROTONOSUPPORT, -ENOMEM */
+
+#define PLACEMENT_KEY "pgmap"
+/* FIBER. The map in the catalog; without one it is empty, revision 0. */
+int placement_read(struct catalog *c, struct placement *ret, uint64_t *ret_revision);
+/* FIBER. Adds a server to the map, or changes its domain or weight. 0 also if nothing had to change. */
+int placement_join(struct catalog *c, const struct placed_server *server, struct report *report);
+#endif
