@@ -193,7 +193,7 @@ static int body_names(struct rig *r)
 		FAILS(r, store_volume_create(s, "c", &o, REPORT(r)), -EINVAL, "size");
 	}
 	o = (struct store_volume_options){ .size_bytes = 4096, .replicas = 3 };
-	FAILS(r, store_volume_create(s, "c", &o, REPORT(r)), -EINVAL, "one copy");
+	FAILS(r, store_volume_create(s, "c", &o, REPORT(r)), -EINVAL, "need as many servers");
 	OK(r, store_volume_show(s, "b", &v, REPORT(r)));
 	cr_assert(v.size_bytes == 1 << 20 && v.used_bytes == 0 && v.state == STORE_FREE && v.snapshot_count == 0 && !v.parent[0]);
 	FAILS(r, store_volume_show(s, "z", &v, REPORT(r)), -ENOENT, "no volume 'z'");
