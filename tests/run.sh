@@ -7,7 +7,7 @@
 # says; then its process group gets SIGTERM, so that its trap cleans up, and SIGKILL ten seconds later.
 # Whole outputs are kept in $B/test-logs/.
 #
-# With programs built with sanitizers (make asan; B=build/asan) what these say goes to files of its own, $B/test-logs/NAME.san.PID: they
+# With programs built with sanitizers (make asan; B=build/asan) what these say goes to files of its own, $B/test-logs/san/NAME.PID: they
 # remark on swapcontext() in every process, which is no error, and daemons' errors would be read by nobody. A script during
 # which one of them found an error fails, whatever it says itself. Everything is slower: scripts have three times as long.
 set -u
@@ -41,10 +41,10 @@ stretch=1
 asan=${ASAN_OPTIONS:+$ASAN_OPTIONS:} ubsan=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:
 ! ldd "$B/aquifer" 2>/dev/null | grep -q 'lib[aut]*san' || sanitized=1 stretch=3
 
-# What the sanitizers of all processes since $1, a file, was made found: into the log $2. True if there is something.
+# What the sanitizers found in the processes of script $1: into the log $2. True if there is something.
 sanitizers_found() {
 	local found
-	found=$(grep -lE 'ERROR: |runtime error: |SUMMARY: ' "$1".san.* 2>/dev/null) || return 1
+	found=$(grep -lE 'ERROR: |runtime error: |SUMMARY: ' "$logs/san/$1".* 2>/dev/null) || return 1
 	# shellcheck disable=SC2086
 	{ echo "run.sh: a sanitizer found an error:"; head -n 40 $found; } >>"$2"
 }
@@ -60,8 +60,10 @@ for script; do
 	limit=$(sed -n 's/^# limit: *\([0-9][0-9]*\).*/\1/p' "$script" | head -n 1)
 	start=$(now)
 	if [ -n "$sanitized" ]; then
-		rm -f "$logs/$name".san.*
-		export ASAN_OPTIONS="${asan}log_path=$(realpath "$logs")/$name.san" UBSAN_OPTIONS="${ubsan}log_path=$(realpath "$logs")/$name.san"
+		mkdir -p "$logs/san"
+		chmod 1777 "$logs/san" # for scripts that are somebody else
+		rm -f "$logs/san/$name".*
+		export ASAN_OPTIONS="${asan}log_path=$(realpath "$logs")/san/$name" UBSAN_OPTIONS="${ubsan}log_path=$(realpath "$logs")/san/$name"
 	fi
 	# A process group of its own, whose leader is the script.
 	set -m
@@ -74,7 +76,7 @@ for script; do
 	status=$?
 	kill -TERM $dog 2>/dev/null
 	wait $dog 2>/dev/null
-	! sanitizers_found "$logs/$name" "$log" || [ $status -ne 0 ] || status=1
+	! sanitizers_found "$name" "$log" || [ $status -ne 0 ] || status=1
 	seconds=$(awk "BEGIN { printf \"%.1f\", ($(now) - $start) / 1e9 }")
 	case $status in
 	0)

@@ -11,8 +11,10 @@
 #include "agent/daemon/client.h"
 #include "agent/daemon/launch.h"
 #include "agent/daemon/log.h"
+#include "agent/daemon/memory.h"
 #include "agent/daemon/spawn.h"
 #include "agent/exports/loop_device.h"
+#include "core/option.h"
 #include "core/version.h"
 
 /* A graph opens in well under a second, but a volume may have 256 MiB of log to replay, from a slow disk. */
@@ -109,6 +111,19 @@ static void await_killed(struct agent *a, const struct plan *plan)
 	}
 }
 
+/* One tapdisk too many would make the kernel kill one that serves. Those that are just starting have not taken theirs yet. */
+static int check_memory(struct agent *a, const struct graph *g, struct report *report)
+{
+	uint64_t need = memory_need(g), room = memory_room("/proc", "/sys/fs/cgroup"), starting = 0;
+	char need_text[24], room_text[24];
+	link_for(l, &a->taps.list)
+		starting += container_of(l, struct tap, link)->phase == TAP_STARTING;
+	if (room / (starting + 1) >= need)
+		return 0;
+	return report_set(report, -ENOMEM, "there is no memory for one more tapdisk: it may need %s, and %s are left%s (detach something, or allow more)",
+			  format_size_human(need, need_text), format_size_human(room, room_text), starting ? ", for others too that are starting" : "");
+}
+
 static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__AttachCall *q = (void *)rpc_request_body(r, &aquifer__attach_call__descriptor);
@@ -124,7 +139,9 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 		return status;
 	char *text = graph_print(plan.graph);
 	await_killed(a, &plan);
-	status = text ? taps_reserve(&a->taps, &plan, &tap, report) : -ENOMEM;
+	status = text ? check_memory(a, plan.graph, report) : -ENOMEM;
+	if (status == 0)
+		status = taps_reserve(&a->taps, &plan, &tap, report);
 	if (status == 0) {
 		struct launch_tapdisk l = { .root = a->options->root, .directory = tap->directory, .name = plan.device[0].name,
 					    .graph = text, .read_only = q->read_only, .force = q->force,
@@ -153,7 +170,7 @@ static int ask_tapdisk(struct agent *a, struct tap *tap, const struct client_cal
 		return report_set(report, r, "the tapdisk (pid %d) doesn't answer", (int)tap->state.pid);
 	r = client_call(client, call, ret_text, report);
 	rpc_close(client);
-	return r;
+	return r == -ENOTCONN ? report_set(report, r, "its tapdisk (pid %d) closed the connection (see %s/log)", (int)tap->state.pid, tap->directory) : r;
 }
 
 /* On a worker thread: opening a device may wait for somebody who waits for the hung tapdisk. */

@@ -44,11 +44,22 @@ static int set_attributes(posix_spawnattr_t *t)
 	return -e;
 }
 
+static const char *cure(int status)
+{
+	switch (-status) {
+	case EMFILE:
+	case ENFILE: return "raise the limit of open files";
+	case EAGAIN: return "raise the limit of processes";
+	case ENOMEM: return "there is no memory for it";
+	default: return "may you run it, and write its log?";
+	}
+}
+
 int spawn_daemon(char *const *argv, const char *log, pid_t *ret_pid, int *ret_ready, struct report *report)
 {
 	int fds[2];
 	if (pipe2(fds, O_CLOEXEC) < 0)
-		return report_set(report, -errno, "pipe: %m");
+		return report_set(report, -errno, "%s could not be started: %m (%s)", argv[0], cure(-errno));
 	/* dup2 onto itself would keep close-on-exec: move the write end out of the way. */
 	int high = fcntl(fds[1], F_DUPFD_CLOEXEC, SPAWN_READY_FD + 1);
 	close(fds[1]);
@@ -67,7 +78,7 @@ int spawn_daemon(char *const *argv, const char *log, pid_t *ret_pid, int *ret_re
 		close(high);
 	if (r < 0) {
 		close(fds[0]);
-		return report_set(report, r, "%s could not be started: %s (may you run it, and write its log %s?)", argv[0], strerror(-r), log);
+		return report_set(report, r, "%s could not be started, with %s for its log: %s (%s)", argv[0], log, strerror(-r), cure(r));
 	}
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
 	*ret_ready = fds[0];
