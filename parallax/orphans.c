@@ -1,6 +1,7 @@
 /* Copies that nobody will ever ask for: an owner that died had made them and not listed them yet, or had dropped them
- * from its table and not deleted them yet. The evidence (R31): the id is not above last_id, so it can't be listed any more
- * (R1), and neither the table nor the log has it. Only for embedded volumes: there the directory is this volume's alone. */
+ * from its table, or as it closed from its list, and not deleted them yet. The evidence (R31): the id is not above last_id,
+ * so it can't be listed any more (R1), and neither the table nor the log has it. Only for embedded volumes: there the directory is
+ * this volume's alone. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -440,7 +440,7 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 		l->current = container_of(l->segments.next, struct log_segment, link);
 	free(c->kept);
 	free(c);
-	if (r == 0 && v->meta.embedded && v->taken_over && !PLANTED(orphans_keep))
+	if (r == 0 && v->meta.embedded && (v->taken_over || v->server->unclean) && !PLANTED(orphans_keep))
 		orphans_delete(v);
 	return r;
 }

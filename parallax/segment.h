@@ -92,6 +92,7 @@ struct segment_server {
 	uuid id;
 	uint64_t incarnation;         /* known once open; raised at each start */
 	uint64_t free_bytes, total_bytes; /* last known */
+	bool unclean;                 /* a directory: whoever had it open before didn't close it in order */
 };
 
 static inline void segment_submit(struct segment_server *s, struct segment_io *io, struct job *parent)

@@ -310,7 +310,7 @@ static void delete_unused(struct volume *v)
 	link_for(l, &v->log.segments) {
 		const struct log_segment *g = container_of(l, struct log_segment, link);
 		if (g->acked <= 1)
-			log_delete_segment(v, g->meta.id); /* a kill right here leaves an empty segment behind */
+			log_delete_segment(v, g->meta.id); /* after a kill right here the next opener does it, in an embedded volume */
 	}
 }
 bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }

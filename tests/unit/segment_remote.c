@@ -108,7 +108,8 @@ static void world_run(int (*run)(void *arg))
 	cr_assert(mkdtemp(w.directory));
 	snprintf(w.address, sizeof w.address, "unix:%s/s", w.directory);
 	cr_assert_eq(env_linux_create(1, &w.env), 0);
-	w.fake.base = (struct segment_server){ &fake_ops, w.env, { "0123456789abcdef" }, 7, 1000, 2000 };
+	w.fake.base = (struct segment_server){ .ops = &fake_ops, .env = w.env, .id = { "0123456789abcdef" }, .incarnation = 7,
+						.free_bytes = 1000, .total_bytes = 2000 };
 	w.fake.payload = malloc(RECORD_BYTES_MAX);
 	cr_assert_eq(env_linux_run_fiber(w.env, run, &w), 0);
 	env_linux_destroy(w.env);

@@ -1,0 +1,81 @@
+/* Lives that end by a kill, and what they leave behind. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/verify.h"
+#include "parallax/volume_private.h"
+#include "tests/unit/volumetest.h"
+
+static int body_write(void *arg)
+{
+	struct volume_rig *g = arg;
+	memset(g->buffer, 7, BLOCK_BYTES);
+	return blk_write_wait(g->node, g->buffer, BLOCK_BYTES, 0, 0);
+}
+
+/* Each leaves one segment more in the catalog's list; the next one must always find room in it. */
+Test(killed, the_list_of_segments_never_fills)
+{
+	struct volume_rig *g = volume_rig_make(3, 64 * BLOCK_BYTES);
+	unsigned longest = 0;
+	for (unsigned life = 0; life < 2 * META_SEGMENTS_MAX; life++) {
+		if (life) {
+			volume_rig_kill(g); /* before a checkpoint can begin by itself */
+			volume_rig_begin(g);
+		}
+		cr_assert_eq(volume_rig_open(g), 0, "life %u: %s", life, g->report.text);
+		longest = MAX(longest, g->volume->meta.segment_count);
+		cr_assert_eq(volume_rig_run(g, body_write), 0, "life %u", life);
+	}
+	cr_assert(longest >= LOG_SEGMENTS_LISTED - 1 && longest < META_SEGMENTS_MAX - 8, "%u", longest);
+	volume_rig_free(g);
+}
+
+static int body_close(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume *v = g->volume;
+	blk_close(g->node);
+	g->node = NULL;
+	g->volume = NULL;
+	return volume_close(v);
+}
+
+static int body_verify(void *arg)
+{
+	struct volume_rig *g = arg;
+	int r = volume_checkpoint(g->volume);
+	return r < 0 ? r : volume_verify_space(g->volume, &g->report);
+}
+
+static void note_free(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct meta_owner owner;
+	if (strstr(key, "/owner"))
+		*(bool *)arg |= meta_owner_decode(value->bytes, value->length, &owner) == 0 && owner.state == OWNER_FREE;
+}
+
+/* Closing ends with a transaction that lists nothing any more; the files of segments that were never used go after it. Without a
+ * write there is no checkpoint either that would have them in its table. */
+Test(killed, a_kill_while_closing_leaves_no_segment_behind)
+{
+	unsigned between = 0;
+	for (unsigned steps = 0; steps < 400; steps += 4) {
+		struct volume_rig *g = volume_rig_make(4, 64 * BLOCK_BYTES);
+		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+		cr_assert_eq(fiber_start(&g->env->loop, body_close, g, NULL), 0);
+		for (unsigned n = 0; n < steps && sim_step(g->sim); n++)
+			;
+		bool is_free = false;
+		catalog_sim_each(g->catalogs, "volume/", note_free, &is_free);
+		between += is_free;
+		volume_rig_kill(g);
+		volume_rig_begin(g);
+		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+		cr_assert_eq(volume_rig_run(g, body_verify), 0, "killed %u steps after closing began: %s", steps, g->report.text);
+		volume_rig_free(g);
+	}
+	cr_assert_gt(between, 0);
+}
