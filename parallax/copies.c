@@ -230,6 +230,16 @@ void copies_found(struct copies *c, uint64_t segment, struct peer *at)
 	c->hints[segment % COPIES_HINTS].peer = at;
 }
 
+uint64_t copies_smallest(struct copies *c)
+{
+	uint64_t least = 0;
+	for (unsigned i = 0; i < c->count; i++) {
+		uint64_t bytes = peer_usable(c->peers[i]) ? c->peers[i]->server->total_bytes : 0;
+		least = bytes && (!least || bytes < least) ? bytes : least;
+	}
+	return least;
+}
+
 /* ---- what the catalog says ---- */
 
 /* FIBER. Somebody else may have done it meanwhile. */

@@ -57,6 +57,9 @@ void copies_found(struct copies *c, uint64_t segment, struct peer *at);
 /* It was found nowhere: is the map old? */
 void copies_look(struct copies *c);
 
+/* The size in bytes of the smallest server that is usable; 0: none says. */
+uint64_t copies_smallest(struct copies *c);
+
 bool peer_usable(struct peer *p);
 /* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);

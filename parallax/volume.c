@@ -222,9 +222,9 @@ static void volume_free(struct volume *v)
  * at once. Never less than what a writer short of space asks for (LOG_RESERVE_BLOCKS), which has room for the longest record. */
 static void choose_segment_size(struct volume *v)
 {
-	uint64_t part = v->server->total_bytes / SEGMENTS_IN_SMALL_STORE / BLOCK_BYTES;
+	uint64_t total = copies_smallest(v->copies), part = total / SEGMENTS_IN_SMALL_STORE / BLOCK_BYTES;
 	uint32_t blocks = SEGMENT_BLOCKS_DEFAULT;
-	while (v->server->total_bytes && blocks > LOG_RESERVE_BLOCKS && blocks > part)
+	while (total && blocks > LOG_RESERVE_BLOCKS && blocks > part)
 		blocks /= 2;
 	if (!v->limits.segment_blocks)
 		v->limits.segment_blocks = blocks;
@@ -245,8 +245,6 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		return report_set(report, r, "its record in the catalog can't be read: %s", errno_text(r));
 	r = open_place(v, how, report);
 	if (r == 0)
-		choose_segment_size(v);
-	if (r == 0)
 		r = acquire(v, how, report);
 	if (r == 0)
 		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
@@ -254,6 +252,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->copies, report);
 	if (r == 0 && !v->server)
 		v->copies = v->sources.cluster;
+	if (r == 0)
+		choose_segment_size(v);
 	if (r == 0)
 		r = open_tree(v);
 	if (r == 0)

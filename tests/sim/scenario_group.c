@@ -752,7 +752,7 @@ static void world_begin(struct group_world *w)
 	w->place_count = 2 + (unsigned)draw(w, PLACES_MAX - 1);
 	w->client_host = sim_host_create(w->sim, "client", 1 << 20, 512);
 	w->command_host = sim_host_create(w->sim, "host", 512 << 20, 4096);
-	w->server.host = sim_host_create(w->sim, "server", 512 << 20, 4096);
+	block_server_init(&w->server, w->sim, 0, 512 << 20);
 	w->catalogs = catalog_sim_create(w->sim);
 	w->client = sim_process_create(w->sim, w->client_host);
 	w->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
