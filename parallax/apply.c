@@ -195,6 +195,8 @@ void apply_run(struct volume *v)
 		v->apply.busy = false;
 		if (status < 0)
 			volume_fail(v, status);
+		else if (!v->failed)
+			trim_note_record(v, &r->head);
 		v->applied_seq = r->head.seq;
 		log_record_done(v, r);
 	}

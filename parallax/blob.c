@@ -58,7 +58,18 @@ int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_r
 	return r;
 }
 
-int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes)
+/* The records that `count` blocks were written in. */
+static void each_record(const struct pointer *at, uint32_t count, void (*record)(void *arg, uint64_t position, uint32_t blocks), void *arg)
+{
+	for (uint32_t done = 0; done < count; done += BLOB_RECORD_BLOCKS) {
+		uint32_t n = MIN(count - done, (uint32_t)BLOB_RECORD_BLOCKS), header = record_header_blocks(0, n);
+		record(arg, at[done].position - header, header + n);
+	}
+}
+
+/* One of the two: its bytes, or its records. */
+static int walk(struct sources *s, const struct meta_root *root, void (*record)(void *arg, uint64_t position, uint32_t blocks), void *arg,
+		uint8_t **ret_bytes)
 {
 	uint32_t count = (uint32_t)div_up(root->length, BLOCK_BYTES);
 	if (root->length == 0 || root->length > BLOB_BYTES_MAX || root->level > 3)
@@ -71,6 +82,10 @@ int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_byt
 	int r = 0;
 	for (uint32_t level = root->level + 1; r == 0 && level-- > 0;) {
 		/* `have` blocks at this level; read them all */
+		if (record)
+			each_record(at, have, record, arg);
+		if (record && level == 0)
+			break;
 		uint8_t *pages = env_alloc_aligned((size_t)have * BLOCK_BYTES);
 		if (!pages)
 			r = -ENOMEM;
@@ -98,4 +113,15 @@ int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_byt
 	}
 	free(at);
 	return r;
+}
+
+int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes)
+{
+	return walk(s, root, NULL, NULL, ret_bytes);
+}
+
+int blob_records(struct sources *s, const struct meta_root *root, void (*record)(void *arg, uint64_t position, uint32_t blocks),
+		 void *arg)
+{
+	return walk(s, root, record, arg, NULL);
 }

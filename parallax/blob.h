@@ -10,4 +10,7 @@ struct volume;
 int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_root *ret_root);
 /* FIBER. malloc'd, page aligned; -EUCLEAN if `root` makes no sense. */
 int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes);
+/* FIBER. The records it was written in: where each begins, and how long it is, with its header. */
+int blob_records(struct sources *s, const struct meta_root *root, void (*record)(void *arg, uint64_t position, uint32_t blocks),
+		 void *arg);
 #endif

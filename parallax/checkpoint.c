@@ -443,14 +443,21 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 
 static int publish(struct checkpoint *c)
 {
+	struct volume *v = c->v;
 	struct publication *p = malloc(sizeof *p);
 	struct snapshot_change *changes = calloc(c->mark_count + c->drop_count + 1, sizeof *changes);
 	int r = p && changes ? -EAGAIN : -ENOMEM;
+	if (PLANTED(trim_before_publish)) {
+		space_published(&v->space);
+		trim_kick(v);
+	}
 	/* somebody may doom a snapshot between our look and our transaction: look again */
 	for (unsigned attempt = 0; r == -EAGAIN && attempt < 50; attempt++)
 		r = publish_once(c, p, changes);
 	free(changes);
 	free(p);
+	if (r == 0)
+		space_published(&v->space);
 	return r;
 }
 
@@ -528,6 +535,7 @@ int checkpoint_run(struct volume *v)
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;
 		delete_freed(v);
+		trim_kick(v);
 	}
 	release(c, r);
 	free(c);

@@ -318,7 +318,7 @@ static bool data_may_go(const struct log *l)
 static bool writes_may_go(struct volume *v)
 {
 	const struct volume_write *first = container_of(v->log.writes.next, struct volume_write, link);
-	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v) || (!first->clear && !data_may_go(&v->log)))
+	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v) || (!first->clear && (v->trim_behind || !data_may_go(&v->log))))
 		return false;
 	return log_room(v) > checkpoint_reserve(v) + (first->clear ? 0 : LOG_CLEAR_ROOM);
 }
@@ -330,7 +330,7 @@ void log_refuse(struct volume *v)
 	struct log *l = &v->log;
 	if (!l->full || v->failed)
 		return;
-	if (!l->starved && !link_empty(&l->writes) && !l->mending && (!l->current || !writes_may_go(v)) &&
+	if (!l->starved && !link_empty(&l->writes) && !l->mending && !v->trim_behind && (!l->current || !writes_may_go(v)) &&
 	    v->tree.dirty_count <= v->node_limit * 2)
 		l->starved = true;
 	if (!l->starved)

@@ -286,6 +286,8 @@ static int load_space(struct volume *v, struct report *report)
 	}
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++)
 		r = space_add_segment(&v->space, v->meta.segments[i].id, v->meta.segments[i].size_blocks);
+	if (r == 0)
+		r = trim_note_table(v);
 	v->version_end = v->meta.node_end;
 	if (v->space.list_count)
 		v->newest_mark = v->space.lists[v->space.list_count - 1].mark_seq;
@@ -326,6 +328,7 @@ static int replay_record(struct replay *p, struct record *r)
 {
 	struct volume *v = p->volume;
 	v->counters.replayed_records++;
+	trim_note_replayed(v, r);
 	if (PLANTED(recover_skip_discard) && r->kind == RECORD_DISCARD)
 		return 0;
 	switch (r->kind) {

@@ -18,6 +18,8 @@
 #include "parallax/segment_wire.h"
 #include "proto/rpc.h"
 
+enum { TRIM_DEADLINES = 15 }; /* packing is copying, and nobody waits for it */
+
 struct segment_remote {
 	struct segment_server base;
 	struct rpc_client *client;
@@ -103,7 +105,7 @@ static void remote_submit(struct segment_server *base, struct segment_io *io)
 	segment_wire_request(io, &op->request);
 	rpc_call_init(&op->call, segment_wire_method(io->op), &op->request.message.base,
 		      &aquifer__segment__reply__descriptor);
-	op->call.deadline_ns = s->deadline_ns;
+	op->call.deadline_ns = s->deadline_ns * (io->op == SEGMENT_TRIM ? TRIM_DEADLINES : 1);
 	if (sends) {
 		op->call.payload = io->iov;
 		op->call.payload_count = io->iov_count;

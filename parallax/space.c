@@ -23,6 +23,8 @@ void space_destroy(struct space *s)
 {
 	for (uint32_t i = 0; i < s->list_count; i++)
 		list_clear(&s->lists[i]);
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		frees_free(&s->segments[i].frees);
 	free(s->lists);
 	free(s->segments);
 	space_init(s);
@@ -73,6 +75,13 @@ struct space_segment *space_find(struct space *s, uint64_t id)
 	return NULL;
 }
 
+static void frees_note(struct space *s, struct space_segment *g, enum frees_stage stage, uint32_t block)
+{
+	frees_add(&g->frees, stage, block, g->blocks);
+	s->frees_count++;
+}
+
+/* By the checkpoint. What it takes away is free when that is published. */
 static void live_add(struct space *s, uint64_t position, int32_t by)
 {
 	struct space_segment *g = space_find(s, position_segment(position));
@@ -80,6 +89,24 @@ static void live_add(struct space *s, uint64_t position, int32_t by)
 		return;
 	assert(by > 0 || g->live >= (uint32_t)-by);
 	g->live = (uint32_t)((int64_t)g->live + by);
+	if (by < 0)
+		frees_note(s, g, FREES_FOLDED, position_block(position));
+}
+
+static void live_pending_end(struct space *s, uint64_t position)
+{
+	struct space_segment *g = space_find(s, position_segment(position));
+	if (!g)
+		return;
+	g->pending--;
+	frees_note(s, g, PLANTED(space_free_early) ? FREES_UNSENT : FREES_PENDING, position_block(position));
+}
+
+void space_unused(struct space *s, uint64_t position, uint32_t count)
+{
+	struct space_segment *g = space_find(s, position_segment(position));
+	for (uint32_t i = 0; g && i < count; i++)
+		frees_note(s, g, FREES_FOLDED, position_block(position) + i);
 }
 
 uint64_t space_live(const struct space *s)
@@ -96,12 +123,60 @@ void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, u
 {
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < s->segment_count; i++) {
-		if (segment_free(&s->segments[i], before))
+		if (segment_free(&s->segments[i], before)) {
+			frees_free(&s->segments[i].frees);
 			each(arg, s->segments[i].id);
-		else
+		} else {
 			s->segments[kept++] = s->segments[i];
+		}
 	}
 	s->segment_count = kept;
+}
+
+/* ---- what is to be sent, and packed ---- */
+
+struct space_segment *space_unsent(struct space *s, uint64_t before, uint32_t least)
+{
+	struct space_segment *most = NULL;
+	for (uint32_t i = 0; i < s->segment_count && s->segments[i].id < before; i++) {
+		struct space_segment *g = &s->segments[i];
+		uint32_t n = g->stuck ? 0 : frees_count(g->frees, FREES_UNSENT);
+		if (n >= MAX(least, UINT32_C(1)) && (!most || n > frees_count(most->frees, FREES_UNSENT)))
+			most = g;
+	}
+	return most;
+}
+
+void space_sent(struct space *s, uint64_t id, const uint8_t *bits)
+{
+	struct space_segment *g = space_find(s, id);
+	if (g)
+		frees_remove(g->frees, FREES_UNSENT, bits, g->blocks);
+}
+
+uint32_t space_present(const struct space_segment *g)
+{
+	uint32_t known = g->live + 1 + frees_count(g->frees, FREES_FOLDED) + frees_count(g->frees, FREES_UNSENT);
+	return MAX(g->present ? g->present : known, g->live + 1);
+}
+
+struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned percent, uint64_t slack)
+{
+	struct space_segment *best = NULL;
+	uint64_t present = 0, live = 0, best_waste = 0;
+	for (uint32_t i = 0; i < s->segment_count && s->segments[i].id < before; i++) {
+		struct space_segment *g = &s->segments[i];
+		/* what isn't published yet can't be given back yet */
+		uint32_t takes = space_present(g), folded = frees_count(g->frees, FREES_FOLDED);
+		uint32_t waste = takes - MIN(takes, g->live + 1 + folded);
+		present += takes;
+		live += g->live + 1;
+		if (waste >= takes / 4 && waste > 0 && !g->stuck && (!best || waste * (uint64_t)space_present(best) > best_waste * takes)) {
+			best = g;
+			best_waste = waste;
+		}
+	}
+	return present > live * percent / 100 + slack ? best : NULL;
 }
 
 /* ---- lists ---- */
@@ -210,9 +285,11 @@ int space_data_replaced(struct space *s, uint64_t position)
 	struct space_list *l = newest(s);
 	if (l && position < l->mark_position && !PLANTED(space_ignore_snapshot)) {
 		s->dead_pending++;
+		if (PLANTED(trim_snapshot_block))
+			frees_note(s, space_find(s, position_segment(position)), FREES_PENDING, position_block(position));
 		return tail_add(s, l, &l->pending, position);
 	}
-	g->pending--;
+	live_pending_end(s, position);
 	return 0;
 }
 
@@ -228,11 +305,14 @@ struct space_list *space_list_up_to(struct space *s, uint64_t mark_seq)
 
 void space_fold(struct space *s)
 {
+	s->frees_count = 0;
 	for (uint32_t i = 0; i < s->segment_count; i++) {
 		struct space_segment *g = &s->segments[i];
 		assert((int64_t)g->live + g->pending >= 0);
 		g->live = (uint32_t)((int64_t)g->live + g->pending);
 		g->pending = 0;
+		frees_move(g->frees, FREES_PENDING, FREES_FOLDED, g->blocks);
+		s->frees_count += frees_count(g->frees, FREES_FOLDED) + frees_count(g->frees, FREES_UNSENT);
 	}
 	s->mapped = (uint64_t)((int64_t)s->mapped + s->mapped_pending);
 	s->dead = (uint64_t)((int64_t)s->dead + s->dead_pending);
@@ -256,6 +336,14 @@ void space_fold(struct space *s)
 				abort(); /* a few KiB; without them the accounting would be wrong */
 		l->pending.count = 0;
 		sums_with(s, l);
+	}
+}
+
+void space_published(struct space *s)
+{
+	for (uint32_t i = 0; i < s->segment_count; i++) {
+		frees_move(s->segments[i].frees, FREES_FOLDED, FREES_UNSENT, s->segments[i].blocks);
+		s->segments[i].stuck = false;
 	}
 }
 
@@ -389,9 +477,7 @@ static int drop_entry(struct space *s, uint32_t index, bool nodes, uint64_t posi
 		return tail_add(s, before, pending ? &before->pending : &before->tail[nodes], position);
 	}
 	if (pending) {
-		struct space_segment *g = space_find(s, position_segment(position));
-		if (g)
-			g->pending--;
+		live_pending_end(s, position);
 		s->dead_pending--;
 		return 0;
 	}
@@ -460,14 +546,18 @@ void space_list_clear(struct space *s, struct space_list *l)
 
 /* ---- encoding ----
  * header 48 bytes: magic "AQSPACE1" u64, version u32, segment count u32, list count u32, zero u32, mapped u64, dead u64, zero u64
- * segment 16 bytes: id u64, live u32, blocks u32
+ * segment 24 bytes (version 1: 16): id u64, live u32, blocks u32, present u32, frees u32
  * list 32 bytes: mark seq u64, mark position u64, node end u64, chunk count u32, zero u32; then its chunks,
- * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes), zero u32 */
+ * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes), zero u32
+ * then for each segment whose `frees` isn't 0 which blocks its server may not know to be free: with bit 31 a bitmap of
+ * div_up(blocks, 8) bytes, otherwise as many u16 */
 
 #define SPACE_MAGIC UINT64_C(0x3145434150535141)
-#define SPACE_VERSION 1u
+#define SPACE_VERSION 2u
 #define HEADER_BYTES 48u
-#define SEGMENT_BYTES 16u
+#define SEGMENT_BYTES 24u
+#define SEGMENT_BYTES_1 16u
+#define FREES_BITMAP (UINT32_C(1) << 31)
 #define LIST_BYTES 32u
 #define CHUNK_BYTES 40u
 
@@ -478,16 +568,57 @@ uint64_t space_tail_blocks_max(const struct space *s)
 
 uint64_t space_table_blocks_max(const struct space *s)
 {
+	/* a list of 512 has become a bitmap of 2 KiB */
+	uint64_t frees = MIN(s->frees_count * 4, (uint64_t)s->segment_count * (SEGMENT_BLOCKS_MAX / 8));
 	return div_up(HEADER_BYTES + (uint64_t)s->segment_count * SEGMENT_BYTES + (uint64_t)s->list_count * LIST_BYTES +
-		      s->chunk_sum * CHUNK_BYTES, BLOCK_BYTES);
+		      s->chunk_sum * CHUNK_BYTES + frees, BLOCK_BYTES);
+}
+
+/* Both that are published with the table. */
+static uint32_t frees_form(const struct space_segment *g)
+{
+	if (!g->frees)
+		return 0;
+	const struct block_set *a = &g->frees->stage[FREES_FOLDED], *b = &g->frees->stage[FREES_UNSENT];
+	uint32_t count = (uint32_t)a->count + b->count;
+	bool dense = (a->count && a->dense) || (b->count && b->dense) || count > frees_list_max(g->blocks);
+	return count && dense ? FREES_BITMAP : count;
+}
+
+static size_t frees_bytes(const struct space_segment *g, uint32_t form)
+{
+	return form & FREES_BITMAP ? div_up(g->blocks, 8) : form * 2;
+}
+
+static uint8_t *frees_encode(const struct space_segment *g, uint8_t *p)
+{
+	uint32_t form = frees_form(g);
+	if (form & FREES_BITMAP) {
+		memset(p, 0, frees_bytes(g, form));
+		frees_bits(g->frees, FREES_FOLDED, p, g->blocks);
+		frees_bits(g->frees, FREES_UNSENT, p, g->blocks);
+		return p + frees_bytes(g, form);
+	}
+	for (enum frees_stage k = FREES_FOLDED; form && k <= FREES_UNSENT; k++)
+		for (uint32_t i = 0; i < g->frees->stage[k].count; i++, p += 2)
+			put_le16(p, g->frees->stage[k].list[i]);
+	return p;
+}
+
+static size_t lists_bytes(const struct space *s)
+{
+	size_t bytes = 0;
+	for (uint32_t i = 0; i < s->list_count; i++)
+		if (s->lists[i].folded)
+			bytes += LIST_BYTES + (size_t)list_chunks(&s->lists[i]) * CHUNK_BYTES;
+	return bytes;
 }
 
 size_t space_encoded_bytes(const struct space *s)
 {
-	size_t bytes = HEADER_BYTES + (size_t)s->segment_count * SEGMENT_BYTES;
-	for (uint32_t i = 0; i < s->list_count; i++)
-		if (s->lists[i].folded)
-			bytes += LIST_BYTES + (size_t)list_chunks(&s->lists[i]) * CHUNK_BYTES;
+	size_t bytes = HEADER_BYTES + (size_t)s->segment_count * SEGMENT_BYTES + lists_bytes(s);
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		bytes += frees_bytes(&s->segments[i], frees_form(&s->segments[i]));
 	return bytes;
 }
 
@@ -537,10 +668,14 @@ void space_encode(const struct space *s, void *buffer)
 		put_le64(p, s->segments[i].id);
 		put_le32(p + 8, s->segments[i].live);
 		put_le32(p + 12, s->segments[i].blocks);
+		put_le32(p + 16, s->segments[i].present);
+		put_le32(p + 20, frees_form(&s->segments[i]));
 	}
 	for (uint32_t i = 0; i < s->list_count; i++)
 		if (s->lists[i].folded)
 			p = list_encode(&s->lists[i], p);
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		p = frees_encode(&s->segments[i], p);
 }
 
 static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
@@ -567,6 +702,23 @@ static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
 	return r;
 }
 
+/* They were published with the table. */
+static int frees_decode(struct space *s, struct space_segment *g, uint32_t form, const uint8_t **p, const uint8_t *end)
+{
+	size_t bytes = frees_bytes(g, form);
+	if (PLANTED(trim_lost_at_takeover))
+		return 0;
+	if ((form & ~FREES_BITMAP) > g->blocks || (form & FREES_BITMAP && form != FREES_BITMAP) || (size_t)(end - *p) < bytes)
+		return -EUCLEAN;
+	for (uint32_t i = 0; !(form & FREES_BITMAP) && i < form; i++)
+		frees_note(s, g, FREES_UNSENT, get_le16(*p + (size_t)i * 2));
+	for (uint32_t b = 0; form & FREES_BITMAP && b < g->blocks; b++)
+		if ((*p)[b / 8] >> (b % 8) & 1)
+			frees_note(s, g, FREES_UNSENT, b);
+	*p += bytes;
+	return 0;
+}
+
 int space_decode(struct space *s, const void *buffer, size_t length)
 {
 	const uint8_t *p = buffer, *end = p + length;
@@ -578,10 +730,13 @@ int space_decode(struct space *s, const void *buffer, size_t length)
 	s->mapped = get_le64(p + 24);
 	s->dead = get_le64(p + 32);
 	p += HEADER_BYTES;
-	if ((size_t)(end - p) / SEGMENT_BYTES < segments)
+	bool old = get_le32((const uint8_t *)buffer + 8) < 2;
+	size_t each = old ? SEGMENT_BYTES_1 : SEGMENT_BYTES;
+	const uint8_t *entries = p;
+	if ((size_t)(end - p) / each < segments)
 		return -EUCLEAN;
 	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < segments; i++, p += SEGMENT_BYTES) {
+	for (uint32_t i = 0; r == 0 && i < segments; i++, p += each) {
 		uint64_t id = get_le64(p);
 		uint32_t live = get_le32(p + 8), blocks = get_le32(p + 12);
 		if (id == 0 || id >> 48 || blocks > SEGMENT_BLOCKS_MAX || live > blocks ||
@@ -590,8 +745,12 @@ int space_decode(struct space *s, const void *buffer, size_t length)
 		r = space_add_segment(s, id, blocks);
 		if (r == 0)
 			s->segments[s->segment_count - 1].live = live;
+		if (r == 0 && !old)
+			s->segments[s->segment_count - 1].present = MIN(get_le32(p + 16), blocks);
 	}
 	for (uint32_t i = 0; r == 0 && i < lists; i++)
 		r = list_decode(s, &p, end);
+	for (uint32_t i = 0; r == 0 && !old && i < segments; i++)
+		r = frees_decode(s, &s->segments[i], get_le32(entries + i * each + 20), &p, end);
 	return r;
 }

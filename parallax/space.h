@@ -9,8 +9,12 @@
  * Two hands change the numbers: applying guest writes (into `pending` parts) and the one
  * checkpoint that runs (into the others). space_fold() at the checkpoint's freeze moves what is
  * pending over, so the table written describes exactly the frozen instant. Blocks of the table
- * itself and record headers are not counted: the log's `from` protects them.
- * Memory: 24 bytes a segment, 40 a chunk. What is asked for each write doesn't depend on how many snapshots there are. */
+ * itself and record headers are not counted as live: the log's `from` protects them.
+ *
+ * What isn't live any more, or never was (headers), is kept segment by segment until the server has it (R28, frees.h).
+ * So of a segment wholly before `from`: live + unsent + what its server knows to be free + block 0 = its length.
+ * Memory: 40 bytes a segment, and what is in its `frees`; 40 a chunk. What is asked for each write doesn't depend on how many
+ * snapshots there are. */
 #ifndef AQ_SPACE_H
 #define AQ_SPACE_H
 #include <stdbool.h>
@@ -18,6 +22,7 @@
 #include <stdint.h>
 
 #include "parallax/format.h"
+#include "parallax/frees.h"
 
 enum { SPACE_CHUNK_ENTRIES = BLOCK_BYTES / 8 };
 
@@ -26,6 +31,9 @@ struct space_segment {
 	uint32_t live;      /* as of the last fold, and what the checkpoint did since */
 	int32_t pending;    /* applied since the fold */
 	uint32_t blocks;
+	uint32_t present;   /* blocks that take space on its server, as that said last; 0: it wasn't asked yet */
+	struct frees *frees; /* NULL: none */
+	bool stuck;         /* its server failed to take them, or to pack it: not until the next checkpoint */
 };
 
 struct space_chunk {
@@ -59,6 +67,7 @@ struct space {
 	uint32_t list_count, list_room;
 	uint64_t mapped, dead;          /* blocks mapped by the head; held by snapshots only: at the fold */
 	int64_t mapped_pending, dead_pending;
+	uint64_t frees_count;           /* about as many blocks are in frees */
 	/* sums over all lists */
 	uint64_t loose;                 /* positions not in a finished chunk */
 	uint32_t loose_lists;           /* lists that have any */
@@ -83,8 +92,13 @@ int space_reserve(struct space *s, uint32_t count);
 /* A snapshot was taken: later replacements go to its list. */
 int space_mark(struct space *s, uint64_t mark_seq, uint64_t mark_position);
 
+/* `count` blocks at `position` that aren't live, nor ever were: headers, tables, and what nobody refers to. No checkpoint need be
+ * published for them; `from` protects those that are needed. */
+void space_unused(struct space *s, uint64_t position, uint32_t count);
+
 /* ---- checkpoint ---- */
 void space_fold(struct space *s);
+void space_published(struct space *s); /* what was folded may be sent */
 void space_node_written(struct space *s, uint64_t position);
 /* The generation after mark `newest_mark` (0: none) replaced a node. */
 int space_node_replaced(struct space *s, uint64_t newest_mark, uint64_t position);
@@ -114,6 +128,15 @@ int space_drop_finish(struct space *s, uint64_t mark_seq);
 void space_free(struct space *s, uint64_t position);
 /* Empties a list; its positions are what the head reaches again. */
 void space_list_clear(struct space *s, struct space_list *l);
+
+/* The segment, wholly before `before`, that has most to be sent, and at least `least`; NULL: none. */
+struct space_segment *space_unsent(struct space *s, uint64_t before, uint32_t least);
+/* The one of which the greatest part is unused, a quarter at least. NULL: none, or all of them together take little enough:
+ * no more than `percent` of what is live, and `slack` blocks. */
+struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned percent, uint64_t slack);
+/* The server has what `bits` says. */
+void space_sent(struct space *s, uint64_t id, const uint8_t *bits);
+uint32_t space_present(const struct space_segment *g); /* blocks that it takes, as far as is known */
 
 /* Segments with nothing live, wholly before segment `before`: calls `each`; then they are gone from the table. */
 void space_take_free(struct space *s, uint64_t before, void (*each)(void *arg, uint64_t id), void *arg);

@@ -87,6 +87,33 @@ static int compare(struct verify *y, struct report *report)
 	return 0;
 }
 
+/* I10: of a segment of which all was sent, what isn't live is what its server knows to be free. What isn't sealed yet can't be
+ * compared, nor what is being sent. */
+static int compare_trimmed(struct verify *y, struct report *report)
+{
+	struct volume *v = y->v;
+	uint64_t from = position_segment(v->meta.from_position), generation = v->meta.generation;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < v->space.segment_count && v->space.segments[i].id < from; i++) {
+		struct space_segment g = v->space.segments[i];
+		if (frees_count(g.frees, FREES_PENDING) + frees_count(g.frees, FREES_FOLDED) + frees_count(g.frees, FREES_UNSENT) || g.stuck)
+			continue;
+		struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+		unsigned n = copies_candidates(v->copies, g.id, peers);
+		for (unsigned k = 0; r == 0 && k < n; k++) {
+			struct segment_io io = { .op = SEGMENT_STAT, .segment = g.id, .epoch = v->epoch };
+			if (peer_wait(peers[k], &io) < 0 || io.state == COPY_ABSENT || !io.sealed)
+				continue;
+			if (v->meta.generation != generation || v->dirty)
+				return -EAGAIN;
+			if (g.live + io.trimmed + 1 != io.length)
+				r = report_set(report, -EUCLEAN, "segment %llu: of %u blocks %u are accounted live, and a server knows %u to be free",
+					       (unsigned long long)g.id, io.length, g.live, io.trimmed);
+		}
+	}
+	return r;
+}
+
 struct directory {
 	struct volume *v;
 	uint64_t orphan;
@@ -145,6 +172,8 @@ int volume_verify_space(struct volume *v, struct report *report)
 		r = -EAGAIN;
 	if (r == 0)
 		r = compare(&y, report);
+	if (r == 0)
+		r = compare_trimmed(&y, report);
 	if (r == 0)
 		r = check_directory(v, report);
 	for (uint32_t i = 0; i < segments; i++)

@@ -17,6 +17,7 @@
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
+#define TRIM_NS (2 * NS_PER_S)    /* closing: what can't be trimmed and packed until then is left to the next opener */
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
@@ -185,6 +186,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	fiber_mutex_init(&v->marking);
 	fiber_cond_init(&v->settled);
 	fiber_cond_init(&v->due);
+	fiber_cond_init(&v->trims);
 	link_init(&v->marks);
 	timer_init(&v->tick);
 	space_init(&v->space);
@@ -264,6 +266,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	v->checkpoint_wanted |= v->mark_count > 0;
 	if (r == 0)
 		r = checkpoint_start(v);
+	if (r == 0)
+		r = trim_start(v);
 	/* the list is long: it is made short before it can get longer. Where that fails there may be no space, and reading works */
 	if (r == 0 && v->meta.segment_count >= LOG_SEGMENTS_LISTED)
 		checkpoint_run(v);
@@ -277,6 +281,7 @@ static void stop_fibers(struct volume *v)
 	timer_cancel(v->env, &v->tick);
 	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
+		fiber_cond_wake(&v->trims);
 		fiber_cond_wake(&v->log.changed);
 		fiber_sleep(&v->env->loop, pause_ns);
 		pause_ns = MIN(pause_ns * 2, 10 * NS_PER_MS);
@@ -364,6 +369,7 @@ static int close_cleanly(struct volume *v)
 	if (r == 0)
 		r = v->failed;
 	if (r == 0) {
+		trim_finish(v, env_now_ns(v->env) + TRIM_NS);
 		v->closing = true; /* nobody creates segments any more */
 		r = publish_closed(v);
 	}

@@ -92,7 +92,7 @@ int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct repo
 
 struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
-		read_errors, mends, segments_freed;
+		read_errors, mends, segments_freed, trims, packed;
 	bool away;         /* its server can't be reached now */
 	int failed;        /* it ended, every request fails: -errno; -EPERM: another owner has it */
 	uint64_t seq, acked, synced, log_bytes; /* log_bytes: would have to be replayed now */

@@ -185,6 +185,10 @@ struct volume {
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_group group;
 	bool away;                      /* the mender found that its servers, or the catalog, can't be reached now */
+	/* trim.c */
+	struct fiber_cond trims;        /* there may be something to send */
+	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */
+	bool trim_behind;               /* packing doesn't keep up: guest data waits */
 	struct volume_counters counters;
 };
 
@@ -263,6 +267,13 @@ void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
+/* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
+int trim_start(struct volume *v);       /* the fiber that does it */
+void trim_kick(struct volume *v);       /* a checkpoint was published */
+void trim_finish(struct volume *v, uint64_t until_ns); /* FIBER. The volume is closing: all of it, until then */
+void trim_note_record(struct volume *v, const struct record *r);   /* it is applied */
+void trim_note_replayed(struct volume *v, const struct record *r); /* it is replayed */
+int trim_note_table(struct volume *v);  /* FIBER. Where the table that was loaded lies */
 /* orphans.c: FIBER. Deletes what a dead owner of an embedded volume left in its directory. */
 void orphans_delete(struct volume *v);
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */

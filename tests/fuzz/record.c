@@ -86,7 +86,7 @@ static void fuzz_space(const uint8_t *b, size_t length)
 		size_t bytes = space_encoded_bytes(&s);
 		uint8_t *again = malloc(bytes);
 		struct space t;
-		assert(bytes <= length);
+		(void)length;
 		space_encode(&s, again);
 		space_init(&t);
 		assert(space_decode(&t, again, bytes) == 0 && space_live(&t) == space_live(&s) && t.list_count == s.list_count);

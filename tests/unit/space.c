@@ -73,7 +73,9 @@ static void mark(struct model *m)
 		return;
 	struct shot *t = &m->shot[m->shots++];
 	*t = (struct shot){ .used = true, .seq = ++m->seq, .before = m->newest, .v = m->head };
-	cr_assert_eq(space_mark(&m->s, t->seq, place(m)), 0);
+	uint64_t at = place(m);
+	cr_assert_eq(space_mark(&m->s, t->seq, at), 0);
+	space_unused(&m->s, at, 1);
 	m->newest = t->seq;
 }
 
@@ -199,6 +201,13 @@ static void check(struct model *m)
 			live++, at++;
 		cr_assert_eq(g->live, live, "segment %llu: %u accounted, %u are", (unsigned long long)g->id, g->live, live);
 		cr_assert(!m->gone[g->id] && g->pending == 0);
+		uint8_t bits[SEGMENT / 8 + 1] = { 0 };
+		for (unsigned k = 0; k < FREES_STAGES; k++)
+			frees_bits(g->frees, k, bits, SEGMENT);
+		uint32_t used = live, placed = g->id == position_segment(m->next) ? position_block(m->next) : SEGMENT - 1;
+		for (uint32_t b = 0; b < SEGMENT; b++)
+			used += bits[b / 8] >> b % 8 & 1;
+		cr_assert_eq(used, placed, "segment %llu: %u of %u blocks are live or free", (unsigned long long)g->id, used, placed);
 	}
 	cr_assert_eq(at, n, "something lives in a segment that was given away");
 	cr_assert_eq(space_live(&m->s), n);
@@ -368,12 +377,14 @@ Test(space, table_that_makes_no_sense)
 		uint32_t value;
 		int want;
 	} lies[] = {
-		{ 0, 1, -EUCLEAN }, { 8, 2, -EPROTONOSUPPORT }, { 12, UINT32_MAX, -EUCLEAN }, { 16, UINT32_MAX, -EUCLEAN },
+		{ 0, 1, -EUCLEAN }, { 8, 3, -EPROTONOSUPPORT }, { 12, UINT32_MAX, -EUCLEAN }, { 16, UINT32_MAX, -EUCLEAN },
 		{ 48, 0, -EUCLEAN },                       /* the first segment has no id */
-		{ 48 + 16, 1, -EUCLEAN },                  /* the second has the first one's */
+		{ 48 + 24, 1, -EUCLEAN },                  /* the second has the first one's */
 		{ 52, 0x10000, -EUCLEAN },                 /* an id of more than 48 bits */
 		{ 56, SEGMENT + 1, -EUCLEAN },             /* more lives in it than fits */
 		{ 60, SEGMENT_BLOCKS_MAX + 1, -EUCLEAN },  /* larger than segments are */
+		{ 68, SEGMENT + 1, -EUCLEAN },             /* more of it is free than there is */
+		{ 68, 1u << 31 | 1, -EUCLEAN },            /* neither a list nor a bitmap */
 	};
 	for (unsigned i = 0; i < ARRAY_COUNT(lies); i++) {
 		uint32_t was = get_le32(b + lies[i].at);
@@ -383,4 +394,70 @@ Test(space, table_that_makes_no_sense)
 	}
 	free(b);
 	model_free(m);
+}
+
+/* Free blocks go through the stages, and of what is sent only the rest stays. */
+Test(space, what_is_free_is_sent_once)
+{
+	for (uint32_t blocks = 40; blocks <= 4000; blocks *= 10) {
+		struct space s, t;
+		uint8_t bits[512] = { 0 };
+		space_init(&s);
+		space_init(&t);
+		cr_assert_eq(space_add_segment(&s, 7, blocks), 0);
+		cr_assert_eq(space_add_segment(&s, 8, blocks), 0);
+		space_data_written(&s, position_make(7, 1), blocks - 1);
+		for (uint32_t b = 1; b < blocks - 1; b += 3)
+			cr_assert_eq(space_data_replaced(&s, position_make(7, b)), 0);
+		cr_assert(!space_unsent(&s, 8, 1), "only applied");
+		space_fold(&s);
+		cr_assert(!space_unsent(&s, 8, 1), "not published");
+		space_published(&s);
+		cr_assert(!space_unsent(&s, 7, 1), "not wholly before");
+		cr_assert_eq(space_unsent(&s, 8, 1)->id, 7);
+		size_t bytes = space_encoded_bytes(&s);
+		uint8_t *b = malloc(bytes);
+		space_encode(&s, b);
+		cr_assert_eq(space_decode(&t, b, bytes), 0);
+		free(b);
+		uint32_t count = frees_count(s.segments[0].frees, FREES_UNSENT);
+		cr_assert_eq(frees_count(t.segments[0].frees, FREES_UNSENT), count, "a successor knows");
+		for (uint32_t i = 1; i < blocks - 1; i += 6)
+			bits[i / 8] |= (uint8_t)(1u << i % 8);
+		space_sent(&t, 7, bits);
+		cr_assert_eq(frees_count(t.segments[0].frees, FREES_UNSENT), count / 2);
+		memset(bits, 0, sizeof bits);
+		frees_bits(t.segments[0].frees, FREES_UNSENT, bits, blocks);
+		for (uint32_t i = 0; i < blocks; i++)
+			cr_assert_eq(bits[i / 8] >> i % 8 & 1, i % 6 == 4 && i < blocks - 1);
+		space_sent(&t, 7, bits);
+		cr_assert(!space_unsent(&t, 8, 1));
+		space_destroy(&s);
+		space_destroy(&t);
+	}
+}
+
+Test(space, the_sparsest_is_packed_when_all_take_too_much)
+{
+	struct space s;
+	space_init(&s);
+	for (uint64_t id = 1; id <= 10; id++) {
+		cr_assert_eq(space_add_segment(&s, id, 1000), 0);
+		space_data_written(&s, position_make(id, 1), 999);
+		for (uint32_t b = 1; b <= id * 50; b++)
+			space_data_replaced(&s, position_make(id, b));
+	}
+	space_fold(&s);
+	cr_assert(!space_sparsest(&s, 11, 100, 0), "none of it is published");
+	space_published(&s);
+	/* 7250 blocks are live, 2750 are not */
+	cr_assert(!space_sparsest(&s, 11, 138, 0));
+	cr_assert_eq(space_sparsest(&s, 11, 137, 0)->id, 10);
+	cr_assert(!space_sparsest(&s, 11, 137, 100));
+	cr_assert_eq(space_sparsest(&s, 10, 120, 0)->id, 9);
+	s.segments[9].present = 500;
+	cr_assert_eq(space_sparsest(&s, 11, 110, 0)->id, 9);
+	s.segments[8].stuck = true;
+	cr_assert_eq(space_sparsest(&s, 11, 110, 0)->id, 8);
+	space_destroy(&s);
 }

@@ -1,0 +1,176 @@
+/* What became free goes to the server that has it (R28), after the checkpoint that freed it is published; and when all
+ * segments together take too much, the sparsest is packed (R30; the server does it, only we know when).
+ *
+ *     sparse, and too much in all ─▶ trim and pack          many free blocks ─▶ trim          few ─▶ trim, slowly
+ *
+ * Only segments wholly before `from`: all others may be replayed. What the server has confirmed is forgotten; the rest is in the
+ * space table, so that the next owner sends it. Sent by an owner that was fenced meanwhile, it is as true as ever. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "parallax/blob.h"
+#include "parallax/volume_private.h"
+
+enum {
+	STEP_MS = 20,
+	SLOW_STEPS = 25,    /* a trim of few blocks comes after so many steps while the guest writes */
+	AT_ONCE = 16,       /* this part of a segment isn't few */
+};
+
+/* ---- what is never live ---- */
+
+void trim_note_record(struct volume *v, const struct record *r)
+{
+	bool table = r->kind == RECORD_CHECKPOINT;
+	space_unused(&v->space, position_make(r->segment, r->block), r->header_blocks + (table ? r->payload_blocks : 0));
+}
+
+/* What a checkpoint wrote is garbage if it wasn't published. The last one that was ends with its table, which
+ * trim_note_table() deals with. */
+void trim_note_replayed(struct volume *v, const struct record *r)
+{
+	uint64_t position = position_make(r->segment, r->block), published = v->meta.space.pointer.position;
+	bool written = r->kind == RECORD_NODES || r->kind == RECORD_FREES || r->kind == RECORD_CHECKPOINT;
+	if (r->kind == RECORD_CHECKPOINT && position < published)
+		return;
+	space_unused(&v->space, position, r->header_blocks + (written && position > published ? r->payload_blocks : 0));
+}
+
+static void note_table(void *arg, uint64_t position, uint32_t blocks)
+{
+	struct volume *v = arg;
+	space_unused(&v->space, position, blocks);
+}
+
+int trim_note_table(struct volume *v)
+{
+	return v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
+}
+
+/* ---- sending ---- */
+
+static uint64_t before(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }
+
+/* Packing is behind when the volume takes more than half again of what is live, and some segments. Then guest data waits;
+ * but not for what can't be. */
+static void judge_behind(struct volume *v)
+{
+	bool was = v->trim_behind;
+	uint64_t slack = (uint64_t)v->limits.segment_blocks * 2;
+	v->trim_behind = !v->closing && !v->failed && space_sparsest(&v->space, before(v), 150, slack);
+	if (was && !v->trim_behind)
+		log_pump(v);
+}
+
+/* At all that may have a copy; one that has none needs nothing. 0 if all have it. */
+static int trim_send(struct volume *v, const struct segment_io *how, struct segment_io *ret)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_candidates(v->copies, how->segment, peers);
+	int r = n ? 0 : -ENOTCONN;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = *how;
+	peers_wait(peers, ios, n);
+	*ret = (struct segment_io){ 0 };
+	for (unsigned i = 0; i < n; i++) {
+		if (ios[i].status == 0 && ios[i].sealed && ios[i].present >= ret->present)
+			*ret = ios[i];
+		if (ios[i].status < 0 && ios[i].status != -ENOENT)
+			r = r ? r : ios[i].status;
+	}
+	return r;
+}
+
+static int trim_one(struct volume *v, uint64_t id, bool pack)
+{
+	struct space_segment *g = space_find(&v->space, id);
+	uint32_t blocks = g->blocks;
+	uint8_t *bits = calloc(1, div_up(blocks, 8));
+	if (!bits)
+		return -ENOMEM;
+	frees_bits(g->frees, FREES_UNSENT, bits, blocks);
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = id, .epoch = v->epoch, .blocks = blocks, .trim = bits, .pack = pack }, most;
+	int r = trim_send(v, &io, &most);
+	if (r == 0)
+		space_sent(&v->space, id, bits);
+	free(bits);
+	g = space_find(&v->space, id);
+	if (g && most.sealed)
+		g->present = most.present;
+	v->counters.trims += r == 0;
+	v->counters.packed += r == 0 && pack;
+	if (g) /* one that can't be made smaller isn't asked for again at once, and those that can have their turn */
+		g->stuck = r < 0 || (pack && most.present > most.length - most.trimmed);
+	return r;
+}
+
+/* 0: nothing to do now. */
+static uint64_t choose(struct volume *v, bool few, bool *ret_pack)
+{
+	bool full = v->log.full;
+	struct space_segment *g = space_sparsest(&v->space, before(v), full ? 110 : 138, full ? 0 : v->limits.segment_blocks);
+	*ret_pack = g != NULL;
+	if (!g)
+		g = space_unsent(&v->space, before(v), few ? 1 : v->limits.segment_blocks / AT_ONCE);
+	return g ? g->id : 0;
+}
+
+static int trimmer(void *arg)
+{
+	struct volume *v = arg;
+	uint64_t seq = 0;
+	unsigned steps = 0;
+	while (!v->closing && !v->failed) {
+		bool pack, idle = v->log.next_seq == seq || v->trim_hurry;
+		uint64_t id = choose(v, idle || steps >= SLOW_STEPS, &pack);
+		int r = id ? trim_one(v, id, pack) : 0;
+		judge_behind(v);
+		if (r == -ESHUTDOWN || v->env->dead) {
+			volume_fail(v, -ESHUTDOWN);
+		} else if (segment_away(r)) {
+			v->trim_behind = false; /* nothing goes on anyhow, and what does is for the mender to say */
+			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
+		} else if (!id && !space_unsent(&v->space, before(v), 1)) {
+			v->trim_idle = true;
+			fiber_cond_wait(&v->env->loop, &v->trims);
+			v->trim_idle = false;
+		} else if (!id || (!pack && idle && !v->trim_hurry)) {
+			fiber_sleep(&v->env->loop, STEP_MS * NS_PER_MS);
+			steps++;
+		}
+		if (id && !pack)
+			steps = 0;
+		if (!id || steps == 0)
+			seq = v->log.next_seq;
+	}
+	v->trim_behind = false;
+	v->log.fibers--;
+	fiber_cond_wake(&v->log.changed);
+	return 0;
+}
+
+int trim_start(struct volume *v)
+{
+	v->log.fibers++;
+	int r = fiber_start(&v->env->loop, trimmer, v, NULL);
+	if (r < 0)
+		v->log.fibers--;
+	return r;
+}
+
+void trim_kick(struct volume *v)
+{
+	judge_behind(v);
+	fiber_cond_wake(&v->trims);
+}
+
+void trim_finish(struct volume *v, uint64_t until_ns)
+{
+	v->trim_hurry = true;
+	fiber_cond_wake(&v->trims);
+	while (fiber_sleep(&v->env->loop, NS_PER_MS) == 0 && !v->trim_idle && !v->failed && env_now_ns(v->env) < until_ns)
+		;
+}
