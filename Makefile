@@ -12,7 +12,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= gcc
 OPT     ?= -O2
-PKGS    := libprotobuf-c jansson sqlite3 libisal libcrypto libssl fuse3
+PKGS    := libprotobuf-c jansson sqlite3 libisal libcrypto libssl libcurl fuse3
 
 CFLAGS  ?= -g $(OPT)
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wimplicit-fallthrough -Wvla -Wno-format-truncation \

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/bytes.h"
 #include "core/env_ops.h"
 #include "core/fiber.h"
 
@@ -181,6 +183,74 @@ int stream_send_wait(struct stream *s, const void *buffer, size_t length)
 	struct job j;
 	job_init(&j, &s->env->loop);
 	stream_send(s, &io, &j);
+	return fiber_wait(&j);
+}
+
+int http_client_create(struct env *env, const struct http_tls *tls, struct http_client **ret_client)
+{
+	return env->ops->http_client_create ? env->ops->http_client_create(env, tls, ret_client) : -ENOSYS;
+}
+
+void http_client_close(struct http_client *c)
+{
+	if (c)
+		c->env->ops->http_client_close(c);
+}
+
+void http_submit(struct http_client *c, struct http_request *r, struct job *parent)
+{
+	job_hold(parent);
+	r->parent = parent;
+	r->client = c;
+	r->more = NULL;
+	r->status = 0;
+	r->http_status = 0;
+	r->reply = NULL;
+	r->reply_length = r->reply_room = r->reply_seen = 0;
+	r->sent = r->too_long = false;
+	r->why[0] = 0;
+	c->env->ops->http_submit(c, r);
+}
+
+void http_more(struct http_request *r, struct job *parent)
+{
+	job_hold(parent);
+	if (r->reply_length == r->reply_seen && r->parent) {
+		r->more = parent;
+		return;
+	}
+	r->reply_seen = r->reply_length;
+	job_put(parent, 0);
+}
+
+void http_take(struct http_request *r, size_t bytes)
+{
+	assert(bytes <= r->reply_length);
+	if (bytes == 0)
+		return;
+	memmove(r->reply, r->reply + bytes, r->reply_length - bytes + 1);
+	r->reply_length -= bytes;
+	r->reply_seen -= MIN(r->reply_seen, bytes);
+}
+
+void http_cancel(struct http_request *r)
+{
+	if (r->parent)
+		r->client->env->ops->http_cancel(r);
+}
+
+void http_request_free(struct http_request *r)
+{
+	free(r->reply);
+	r->reply = NULL;
+	r->reply_length = 0;
+}
+
+int http_wait(struct http_client *c, struct http_request *r)
+{
+	struct job j;
+	job_init(&j, &c->env->loop);
+	http_submit(c, r, &j);
 	return fiber_wait(&j);
 }
 

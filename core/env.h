@@ -171,6 +171,55 @@ uint32_t stream_peer_pid(struct stream *s);
 int stream_recv_wait(struct stream *s, void *buffer, size_t length);
 int stream_send_wait(struct stream *s, const void *buffer, size_t length);
 
+/* ---- HTTP requests: only in env_linux; elsewhere -ENOSYS ---- */
+
+/* For https. PEM texts, copied; NULL: the system's authorities, no certificate of ours. */
+struct http_tls {
+	const char *authorities, *certificate, *key;
+};
+/* Requests of one client share connections, which are kept; those of another never wait for them. */
+struct http_client;
+int http_client_create(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+void http_client_close(struct http_client *c); /* FIBER; accepts NULL; nothing may be under way */
+
+enum { HTTP_WHY_BYTES = 256 };
+/* One request, by POST if there is a body. Everything is borrowed until completion. */
+struct http_request {
+	const char *url;
+	const char *const *headers;  /* "Name: value" …, ends with NULL; may be NULL */
+	const void *body;
+	size_t body_length;
+	size_t reply_max;            /* bytes kept at a time; more ends the request with -EMSGSIZE */
+	uint64_t connect_timeout_ns; /* 0: curl's own */
+	uint64_t timeout_ns;         /* for all of it; 0: none */
+	bool repeatable;             /* may be sent again on a new connection when a kept one turns out to be dead */
+
+	/* Results. status 0: an answer came, whatever it says. Otherwise -ECONNREFUSED (no connection), -EHOSTUNREACH
+	 * (no such host), -ETIMEDOUT, -ECONNRESET, -EPROTO (TLS, or not HTTP), -EMSGSIZE, -ECANCELED. */
+	int status;
+	unsigned http_status;        /* 200 … */
+	uint8_t *reply;              /* malloc'd, a NUL behind it; http_request_free() */
+	size_t reply_length;
+	bool sent;                   /* some of it may have reached the peer; false: certainly nothing has */
+	char why[HTTP_WHY_BYTES];    /* one clause for people when status isn't 0 */
+	struct job *parent, *more;
+	struct link link;            /* the rest is the env's own */
+	struct http_client *client;
+	void *handle, *header_list;
+	size_t reply_room, reply_seen;
+	bool too_long;
+};
+/* Never suspends. Put with `status`. */
+void http_submit(struct http_client *c, struct http_request *r, struct job *parent);
+/* For answers that don't end: `parent` is put with 0 as soon as there are more bytes in `reply` than when it was put the last
+ * time, or the request has ended. One at a time. */
+void http_more(struct http_request *r, struct job *parent);
+void http_take(struct http_request *r, size_t bytes); /* forgets the first so many of `reply` */
+/* Ends it now, with -ECANCELED. No effect on one that has ended. */
+void http_cancel(struct http_request *r);
+void http_request_free(struct http_request *r);
+int http_wait(struct http_client *c, struct http_request *r); /* FIBER: submit and wait; `status` */
+
 /* ---- file descriptors of other kinds (FUSE, signals, pidfds): only in env_linux ---- */
 
 /* Watches `fd` for input: holds parent and puts it once when readable (or on hang-up). */

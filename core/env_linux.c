@@ -250,6 +250,10 @@ static const struct env_ops env_linux_ops = {
 	.stream_close = env_linux_stream_close,
 	.stream_peer_uid = env_linux_stream_peer_uid,
 	.stream_peer_pid = env_linux_stream_peer_pid,
+	.http_client_create = env_linux_http_client_create,
+	.http_client_close = env_linux_http_client_close,
+	.http_submit = env_linux_http_submit,
+	.http_cancel = env_linux_http_cancel,
 	.fd_watch_start = env_linux_fd_watch_start,
 	.fd_watch_cancel = env_linux_fd_watch_cancel,
 };

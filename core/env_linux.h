@@ -8,6 +8,7 @@
  *   env_linux_net.c      streams
  *   env_linux_listen.c   listeners
  *   env_linux_address.c  addresses in words
+ *   env_linux_http.c     HTTP, by libcurl
  *
  * A turn of the loop: some rounds of: run ready jobs → flush queued sends → submit queued
  * aio → hand queued work to the workers (each a system call or none) → reap the aio ring in
@@ -169,6 +170,12 @@ int env_linux_stream_listen(struct env *env, const char *address, struct listene
 int env_linux_stream_accept(struct listener *l, struct stream **ret_stream);
 void env_linux_listener_close(struct listener *l);
 const char *env_linux_listener_address(struct listener *l);
+
+/* env_linux_http.c */
+int env_linux_http_client_create(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+void env_linux_http_client_close(struct http_client *c);
+void env_linux_http_submit(struct http_client *c, struct http_request *r);
+void env_linux_http_cancel(struct http_request *r);
 
 /* env_linux_address.c */
 #define ADDRESS_MAX 8

@@ -39,12 +39,19 @@ struct env_ops {
 	uint32_t (*stream_peer_uid)(struct stream *s);
 	uint32_t (*stream_peer_pid)(struct stream *s); /* may be NULL */
 
+	/* may be NULL, all together */
+	int (*http_client_create)(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+	void (*http_client_close)(struct http_client *c);
+	void (*http_submit)(struct http_client *c, struct http_request *r);
+	void (*http_cancel)(struct http_request *r);
+
 	void (*fd_watch_start)(struct env *env, struct fd_watch *w, int fd, struct job *parent);
 	void (*fd_watch_cancel)(struct env *env, struct fd_watch *w);
 };
 
-/* A world's `struct file`, `struct stream` and `struct listener` begin with these. */
+/* A world's `struct file`, `struct stream`, `struct listener` and `struct http_client` begin with these. */
 struct file { struct env *env; };
 struct stream { struct env *env; };
 struct listener { struct env *env; };
+struct http_client { struct env *env; };
 #endif

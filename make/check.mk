@@ -9,3 +9,6 @@ interop: all tools
 	@bash tests/run.sh $(SCRIPTS)
 
 .PHONY: check interop
+
+# What all engines of the catalog must do alike: a unit test for SQLite, a tool for etcd.
+$(B)/unit $(B)/tools/catalogcheck: $(B)/obj/tests/tools/lib/catalog_conformance.o

@@ -9,6 +9,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/catalog_etcd.h"
 #include "parallax/catalog_sqlite.h"
 
 void catalog_value_free(struct catalog_value *v)
@@ -37,13 +38,13 @@ void catalog_txn_compare(struct catalog_txn *t, const char *key, uint64_t revisi
 void catalog_txn_put(struct catalog_txn *t, const char *key, const void *bytes, size_t length)
 {
 	assert(t->change_count < CATALOG_TXN_MAX && length <= CATALOG_VALUE_MAX && bytes);
-	t->change[t->change_count++] = (struct catalog_change){ key, bytes, length };
+	t->change[t->change_count++] = (struct catalog_change){ .key = key, .bytes = bytes, .length = length };
 }
 
 void catalog_txn_delete(struct catalog_txn *t, const char *key)
 {
 	assert(t->change_count < CATALOG_TXN_MAX);
-	t->change[t->change_count++] = (struct catalog_change){ key, NULL, 0 };
+	t->change[t->change_count++] = (struct catalog_change){ .key = key };
 }
 
 /* An unknown outcome is harmless here: at worst a range of numbers is never used. */
@@ -78,11 +79,109 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 	return -ETIMEDOUT;
 }
 
-int catalog_open(struct env *env, const char *url, bool create, struct catalog **ret_catalog, struct report *report)
+/* ---- leases ---- */
+
+int catalog_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease)
+{
+	return c->ops->lease ? c->ops->lease(c, ttl_s, ret_lease) : -ENOTSUP;
+}
+
+uint64_t catalog_lease_id(const struct catalog_lease *l) { return l->id; }
+
+void catalog_lease_end(struct catalog_lease *l)
+{
+	if (l)
+		l->catalog->ops->lease_end(l);
+}
+
+void catalog_txn_lease(struct catalog_txn *t, const struct catalog_lease *l)
+{
+	assert(t->change_count > 0);
+	t->change[t->change_count - 1].lease = l->id;
+}
+
+/* ---- watches of engines that have none: a look every second ---- */
+
+#define POLL_NS NS_PER_S
+
+struct poll {
+	struct catalog_watch watch; /* first */
+	struct timer timer;
+	struct job job;
+	struct fiber_cond ended;
+	bool stop, running;
+};
+
+static void poll_due(struct job *j)
+{
+	struct poll *p = container_of(j, struct poll, job);
+	struct env *env = p->watch.catalog->env;
+	if (p->stop || j->status < 0) {
+		p->running = false;
+		fiber_cond_wake(&p->ended);
+		return;
+	}
+	fiber_cond_wake(p->watch.changed);
+	timer_start(env, &p->timer, POLL_NS, j);
+	job_then(j, poll_due);
+}
+
+static int poll_start(struct catalog *c, struct fiber_cond *changed, struct catalog_watch **ret_watch)
+{
+	struct poll *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	p->watch = (struct catalog_watch){ c, changed };
+	p->running = true;
+	timer_init(&p->timer);
+	fiber_cond_init(&p->ended);
+	job_init(&p->job, &c->env->loop);
+	timer_start(c->env, &p->timer, POLL_NS, &p->job);
+	job_then(&p->job, poll_due);
+	*ret_watch = &p->watch;
+	return 0;
+}
+
+static void poll_end(struct catalog_watch *w)
+{
+	struct poll *p = container_of(w, struct poll, watch);
+	p->stop = true;
+	timer_cancel(w->catalog->env, &p->timer);
+	while (p->running)
+		fiber_cond_wait(&w->catalog->env->loop, &p->ended);
+	free(p);
+}
+
+int catalog_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch)
+{
+	return c->ops->watch ? c->ops->watch(c, prefix, changed, ret_watch) : poll_start(c, changed, ret_watch);
+}
+
+void catalog_watch_end(struct catalog_watch *w)
+{
+	if (!w)
+		return;
+	if (w->catalog->ops->watch_end)
+		w->catalog->ops->watch_end(w);
+	else
+		poll_end(w);
+}
+
+/* ---- opening ---- */
+
+const char *catalog_text(const struct catalog *c, int status)
+{
+	return c->why[0] ? c->why : status == -EDQUOT ? "it is out of quota" : status == -ENOTCONN ? "it can't be reached" : errno_text(status);
+}
+
+bool catalog_is_file(const char *url) { return strncmp(url, "sqlite:", 7) == 0; }
+
+int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
+		 struct report *report)
 {
 	if (strncmp(url, "sqlite:", 7) == 0 && url[7])
 		return catalog_sqlite_open(env, url + 7, create, ret_catalog, report);
 	if (strncmp(url, "etcd:", 5) == 0)
-		return report_set(report, -ENOTSUP, "catalog '%s': this version has no etcd catalog (give sqlite:PATH)", url);
-	return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH)", url);
+		return catalog_etcd_open(env, url + 5, access, create, ret_catalog, report);
+	return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
 }

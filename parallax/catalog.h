@@ -3,6 +3,7 @@
  * write. All calls are FIBER. Keys are printable ASCII of at most 255 bytes, values at most 256 KiB. */
 #ifndef AQ_CATALOG_H
 #define AQ_CATALOG_H
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ struct catalog_change {
 	const char *key;
 	const void *bytes;  /* NULL: delete */
 	size_t length;
+	uint64_t lease;     /* put: gone when that lease is; 0: stays */
 };
 
 struct catalog_txn {
@@ -36,20 +38,38 @@ struct catalog_txn {
 };
 
 struct catalog;
+struct catalog_lease;
+struct catalog_watch;
+struct fiber_cond;
 struct catalog_ops {
 	int (*txn)(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision);
 	int (*get)(struct catalog *c, const char *key, struct catalog_value *ret_value);
 	int (*list)(struct catalog *c, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg);
 	void (*close)(struct catalog *c);
+	int (*lease)(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease); /* NULL: no leases */
+	void (*lease_end)(struct catalog_lease *l);
+	int (*watch)(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch); /* NULL: by polling */
+	void (*watch_end)(struct catalog_watch *w);
+};
+/* What an engine's own lease and watch begin with. */
+struct catalog_lease {
+	struct catalog *catalog;
+	uint64_t id;        /* 0: it has run out */
+};
+struct catalog_watch {
+	struct catalog *catalog;
+	struct fiber_cond *changed;
 };
 struct catalog {
 	const struct catalog_ops *ops;
 	struct env *env;
+	char why[256];      /* why the last call failed, one clause for people; "": nothing to add to its status */
 };
 
 /* Applies all changes if all compares hold, atomically and durably. 0; -EAGAIN: a compare failed, nothing
- * changed; -ETIMEDOUT: the outcome is unknown (R4: repeat the same until it is known); other: certainly not applied. */
+ * changed; -ETIMEDOUT: the outcome is unknown (R4: repeat the same until it is known); other: certainly not applied. Those
+ * of catalog_away() may be different later. */
 static inline int catalog_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
 	return c->ops->txn(c, t, ret_revision);
@@ -65,6 +85,14 @@ static inline int catalog_list(struct catalog *c, const char *prefix,
 {
 	return c->ops->list(c, prefix, entry, arg);
 }
+/* Nothing was changed or learnt, and it may be better later: nobody can be asked (-ENOTCONN) or answers in time, somebody else
+ * writes for long (-EBUSY), the engine's quota is used up (-EDQUOT), the user's rights are gone (-EACCES). */
+static inline bool catalog_away(int status)
+{
+	return status == -ENOTCONN || status == -ETIMEDOUT || status == -EBUSY || status == -EDQUOT || status == -EACCES;
+}
+/* What a status means, for people. Borrowed until the next call. */
+const char *catalog_text(const struct catalog *c, int status);
 void catalog_value_free(struct catalog_value *v);
 void catalog_close(struct catalog *c); /* accepts NULL */
 
@@ -76,6 +104,35 @@ void catalog_txn_delete(struct catalog_txn *t, const char *key);
 /* Takes `count` numbers from the counter at `key`, all greater than `above`: first .. first + count - 1. */
 int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uint64_t count, uint64_t *ret_first);
 
-/* "sqlite:PATH". 0 or -errno with a report (corrupt, newer version, not writable …). Creates it unless `create` is false. */
-int catalog_open(struct env *env, const char *url, bool create, struct catalog **ret_catalog, struct report *report);
+/* ---- leases: keys that end with who put them; for politeness only, safety never depends on them ---- */
+
+/* FIBER. A lease that lasts `ttl_s` seconds beyond its last heartbeat, which is sent in the background until catalog_lease_end().
+ * -ENOTSUP: the engine has none (SQLite: there a holder's lock tells whether it lives). */
+int catalog_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease);
+/* For catalog_change.lease; 0 once it has run out in spite of the heartbeats, with all its keys: take another. */
+uint64_t catalog_lease_id(const struct catalog_lease *l);
+void catalog_lease_end(struct catalog_lease *l); /* FIBER; accepts NULL. Its keys go now, or when it runs out. */
+/* In the last change added to `t`. */
+void catalog_txn_lease(struct catalog_txn *t, const struct catalog_lease *l);
+
+/* ---- watches: hints ---- */
+
+/* FIBER. Wakes `changed` soon after a key with that prefix has changed, and now and then without reason; after trouble it may be late,
+ * so look also by yourself now and then. SQLite: wakes every second. */
+int catalog_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch);
+void catalog_watch_end(struct catalog_watch *w); /* FIBER; accepts NULL */
+
+/* ---- opening ---- */
+
+/* Who we are to etcd; all may be NULL. PEM texts. */
+struct catalog_access {
+	const char *authorities, *certificate, *key;
+	const char *user, *password; /* both or none */
+};
+/* "sqlite:PATH" or "etcd:http[s]://HOST:PORT[,HOST:PORT…]". 0 or -errno with a report (corrupt, newer version, not writable, moved away …).
+ * Creates it unless `create` is false. `access` may be NULL. */
+int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
+		 struct report *report);
+/* A store is made by the first use of its catalog: of a file, but never in etcd, where an empty one may be one that was lost. */
+bool catalog_is_file(const char *url);
 #endif

@@ -111,7 +111,7 @@ static int txn_apply(struct txn_call *c)
 	/* the counter is a row like the others, under a name that no key can have */
 	r = read_revision(c->db, "", &c->revision);
 	c->revision++;
-	struct catalog_change counter = { "", "", 0 };
+	struct catalog_change counter = { .key = "", .bytes = "" };
 	if (r == 0)
 		r = apply_change(c->db, &counter, c->revision);
 	for (unsigned i = 0; r == 0 && i < c->txn->change_count; i++)
@@ -371,7 +371,7 @@ int catalog_sqlite_open(struct env *env, const char *path, bool create, struct c
 	struct catalog_sqlite *s = calloc(1, sizeof *s);
 	if (!s)
 		return -ENOMEM;
-	s->catalog = (struct catalog){ &sqlite_ops, env };
+	s->catalog = (struct catalog){ .ops = &sqlite_ops, .env = env };
 	fiber_mutex_init(&s->mutex);
 	if ((size_t)snprintf(s->path, sizeof s->path, "%s", path) >= sizeof s->path) {
 		free(s);

@@ -12,6 +12,7 @@
 
 #include "core/config.h"
 #include "core/fiber.h"
+#include "parallax/catalog_access.h"
 #include "parallax/segment_reader.h"
 
 #define EVICT_WAIT_MS 10000
@@ -279,13 +280,17 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 		r = set_dir(p, root, url, report);
 	if (r == 0)
 		r = check_orphans(p, url, report);
-	if (r == 0 && create) {
+	if (r == 0 && (create || !catalog_is_file(url))) { /* locks are beside it, wherever the catalog is */
 		r = make_dirs(env, p->dir);
 		if (r < 0)
 			report_set(report, r, "%s can't be made: %s", p->dir, errno_text(r));
 	}
+	struct catalog_access access = { 0 };
 	if (r == 0)
-		r = catalog_open(env, url, create, &p->catalog, report);
+		r = catalog_access_load(env, root, url, &access, report);
+	if (r == 0)
+		r = catalog_open(env, url, &access, create && catalog_is_file(url), &p->catalog, report);
+	catalog_access_free(&access);
 	if (r < 0) {
 		free(p);
 		return r;

@@ -20,6 +20,7 @@
 #include "core/option.h"
 #include "core/version.h"
 #include "parallax/catalog.h"
+#include "parallax/catalog_access.h"
 #include "parallax/placement.h"
 #include "server/server.h"
 
@@ -48,7 +49,7 @@ static const struct argp_option options[] = {
 	  "Where to listen: HOST:PORT, [ADDRESS]:PORT, :PORT (loopback), or unix:/PATH. Port 0: any that is free", 0 },
 	{ "advertise", KEY_ADVERTISE, "ADDR:PORT", 0, "The address that clients are told (default: the one listened on)", 0 },
 	{ "catalog", KEY_CATALOG, "URL", 0,
-	  "The catalog: sqlite:PATH (default: `catalog' in etc/aquifer/aquifer.conf, else the embedded store's)", 0 },
+	  "The catalog: sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...] (default: `catalog' in etc/aquifer/aquifer.conf, else the embedded store's)", 0 },
 	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a host, a rack (default: this host's name)", 0 },
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
 	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
@@ -275,7 +276,11 @@ static int run(void *arg)
 	}
 	if (!p->catalog_url)
 		make_store_directory(p); /* if that fails, so does what follows, and says it better */
-	r = catalog_open(p->env, url, /* create= */ true, &catalog, &report);
+	struct catalog_access access;
+	r = catalog_access_load(p->env, p->root, url, &access, &report);
+	if (r == 0)
+		r = catalog_open(p->env, url, &access, /* create= */ catalog_is_file(url), &catalog, &report);
+	catalog_access_free(&access);
 	if (r < 0) {
 		listener_close(listener);
 		return fail("opening the catalog", report_text(&report, r));

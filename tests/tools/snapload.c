@@ -163,7 +163,7 @@ static int open_catalog(struct load *l)
 {
 	char url[4096];
 	snprintf(url, sizeof url, "sqlite:%s/snapload.%d.db", l->root, (int)getpid());
-	int r = catalog_open(l->env, url, /* create= */ true, &l->catalog, &l->report);
+	int r = catalog_open(l->env, url, NULL, /* create= */ true, &l->catalog, &l->report);
 	return r < 0 ? r : transact(l);
 }
 

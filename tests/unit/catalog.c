@@ -18,6 +18,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "tests/tools/lib/catalog_conformance.h"
 
 struct rig {
 	struct env *env;
@@ -50,7 +51,7 @@ static int rig_run(void *arg)
 	struct rig *r = arg;
 	struct catalog *c = NULL;
 	r->report.text[0] = '\0';
-	int e = catalog_open(r->env, r->url, r->create, &c, &r->report);
+	int e = catalog_open(r->env, r->url, NULL, r->create, &c, &r->report);
 	if (e < 0)
 		return e;
 	e = r->body ? r->body(r, c) : 0;
@@ -208,6 +209,24 @@ Test(catalog, lists_in_order)
 {
 	struct rig r = rig_make();
 	cr_assert_eq(rig_do(&r, body_list), 0);
+	rig_free(&r);
+}
+
+/* ---- what all engines do alike ---- */
+
+static int body_conformance(struct rig *r, struct catalog *c)
+{
+	char why[256] = "";
+	(void)r;
+	int e = catalog_conformance(c, why, sizeof why);
+	cr_assert_eq(e, 0, "%s", why);
+	return e;
+}
+
+Test(catalog, conformance)
+{
+	struct rig r = rig_make();
+	cr_assert_eq(rig_do(&r, body_conformance), 0, "%s", r.report.text);
 	rig_free(&r);
 }
 
@@ -413,8 +432,10 @@ Test(catalog, urls)
 	rig_refused(&r, -EINVAL, "mysql:x");
 	snprintf(r.url, sizeof r.url, "sqlite:");
 	rig_refused(&r, -EINVAL, "sqlite:");
-	snprintf(r.url, sizeof r.url, "etcd:http://h:1");
-	rig_refused(&r, -ENOTSUP, "etcd");
+	snprintf(r.url, sizeof r.url, "etcd:h:1");
+	rig_refused(&r, -EINVAL, "http://");
+	snprintf(r.url, sizeof r.url, "etcd:http://127.0.0.1:1"); /* nobody listens there */
+	rig_refused(&r, -ENOTCONN, "127.0.0.1:1");
 	snprintf(r.url, sizeof r.url, "sqlite:%s/no/such/dir/c.db", r.dir);
 	cr_assert_lt(rig_do(&r, NULL), 0);
 	cr_assert(strstr(r.report.text, "No such file") && !strchr(r.report.text, '\n'), "%s", r.report.text);

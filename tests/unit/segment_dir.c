@@ -752,7 +752,7 @@ static int body_real(void *arg)
 	struct rig *r = arg;
 	char url[256];
 	snprintf(url, sizeof url, "sqlite:%s/catalog", r->path);
-	cr_assert_eq(catalog_open(r->env, url, true, &r->catalog, &r->report), 0, "%s", r->report.text);
+	cr_assert_eq(catalog_open(r->env, url, NULL, true, &r->catalog, &r->report), 0, "%s", r->report.text);
 	char data[256];
 	snprintf(data, sizeof data, "%s/data", r->path);
 	r->path = data;

@@ -1,0 +1,10 @@
+/* Who we are to etcd, as etc/aquifer/aquifer.conf says: `catalog-ca`, `catalog-cert`, `catalog-key`: files in PEM; `catalog-user`
+ * and `catalog-password-file`, whose first line is the password. */
+#ifndef AQ_CATALOG_ACCESS_H
+#define AQ_CATALOG_ACCESS_H
+#include "parallax/catalog.h"
+
+/* FIBER. Reads what the catalog of `url` needs, nothing for a file. 0 or -errno with a report; catalog_access_free() in any case. */
+int catalog_access_load(struct env *env, const char *root, const char *url, struct catalog_access *ret, struct report *report);
+void catalog_access_free(struct catalog_access *a);
+#endif

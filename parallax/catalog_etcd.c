@@ -1,0 +1,271 @@
+/* A transaction is one of etcd's, with its mod_revision compared; reads are linearizable. A list is read in pages of one
+ * revision; if that is compacted meanwhile, it begins again.
+ *
+ * What can go wrong: nobody can be asked (-ENOTCONN), or the answer is missing, late, or "leader changed" (-ETIMEDOUT, outcome unknown);
+ * out of quota (-EDQUOT); no permission (-EACCES); a transaction that is larger than this etcd takes (-E2BIG). */
+#include "parallax/catalog_etcd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/catalog_etcd_call.h"
+
+enum { LIST_ITEMS_MAX = 1 << 20, LIST_TRIES = 5 };
+#define LIST_BYTES_MAX ((size_t)256 << 20)
+
+static int damaged(struct etcd *e, int status)
+{
+	if (status == -EBADMSG)
+		snprintf(e->catalog.why, sizeof e->catalog.why, "what answers at %.100s isn't etcd, or not with our keys", e->at.url[e->current]);
+	return status == -EBADMSG ? -EPROTO : status;
+}
+
+/* ---- transactions ---- */
+
+static int txn_with(struct etcd *e, const char *prefix, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	struct etcd_call call = { .path = "/v3/kv/txn", .request = etcd_txn_request(prefix, t), .answer_max = ETCD_REPLY_MAX, .change = true };
+	bool succeeded = false;
+	uint64_t revision = 0;
+	int r = etcd_call(e, &call);
+	if (r < 0)
+		return r;
+	r = etcd_txn_answer(call.answer, call.answer_length, &succeeded, &revision);
+	free(call.answer);
+	if (r < 0)
+		return damaged(e, r) == -EPROTO ? -ETIMEDOUT : r; /* it may have been carried out */
+	if (succeeded && ret_revision)
+		*ret_revision = revision;
+	return succeeded ? 0 : -EAGAIN;
+}
+
+static int etcd_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	return txn_with(etcd_of(c), ETCD_PREFIX, t, ret_revision);
+}
+
+/* ---- reading ---- */
+
+static int range_with(struct etcd *e, const char *prefix, char *request, struct etcd_range *ret)
+{
+	struct etcd_call call = { .path = "/v3/kv/range", .request = request, .answer_max = ETCD_REPLY_MAX };
+	int r = etcd_call(e, &call);
+	if (r < 0)
+		return r;
+	r = damaged(e, etcd_range_answer(call.answer, call.answer_length, prefix, ret));
+	free(call.answer);
+	return r;
+}
+
+static int get_with(struct etcd *e, const char *prefix, const char *key, struct catalog_value *ret_value)
+{
+	struct etcd_range range;
+	*ret_value = (struct catalog_value){ 0 };
+	int r = range_with(e, prefix, etcd_range_request(prefix, key, false, NULL, 0, 0), &range);
+	if (r < 0)
+		return r;
+	r = range.count == 0 ? -ENOENT : range.count > 1 || strcmp(range.items[0].key, key) ? damaged(e, -EBADMSG) : 0;
+	if (r == 0) {
+		*ret_value = range.items[0].value;
+		range.items[0].value.bytes = NULL;
+	}
+	etcd_range_free(&range);
+	return r;
+}
+
+static int etcd_get(struct catalog *c, const char *key, struct catalog_value *ret_value)
+{
+	return get_with(etcd_of(c), ETCD_PREFIX, key, ret_value);
+}
+
+struct listing {
+	struct etcd_range all;
+	size_t room, bytes;
+};
+
+/* Takes the page's items over. */
+static int listing_add(struct listing *l, const char *prefix, struct etcd_range *page)
+{
+	if (l->all.count + page->count > LIST_ITEMS_MAX)
+		return -E2BIG;
+	if (l->all.count + page->count > l->room) {
+		size_t room = MAX(2 * l->room, l->all.count + page->count);
+		struct etcd_item *items = realloc(l->all.items, room * sizeof *items);
+		if (!items)
+			return -ENOMEM;
+		l->all.items = items;
+		l->room = room;
+	}
+	for (size_t i = 0; i < page->count; i++) {
+		struct etcd_item *item = &page->items[i];
+		l->bytes += item->value.length;
+		if (l->bytes > LIST_BYTES_MAX)
+			return -E2BIG;
+		if (strncmp(item->key, prefix, strlen(prefix)) != 0 || (l->all.count && strcmp(l->all.items[l->all.count - 1].key, item->key) >= 0))
+			return -EBADMSG;
+		l->all.items[l->all.count++] = *item;
+		item->value.bytes = NULL;
+	}
+	return 0;
+}
+
+/* All pages, of the first one's revision. */
+static int list_once(struct etcd *e, const char *prefix, struct listing *l)
+{
+	unsigned limit = ETCD_PAGE;
+	bool more = true;
+	int r = 0;
+	*l = (struct listing){ 0 };
+	while (r == 0 && more) {
+		struct etcd_range page;
+		const char *after = l->all.count ? l->all.items[l->all.count - 1].key : NULL;
+		r = range_with(e, ETCD_PREFIX, etcd_range_request(ETCD_PREFIX, prefix, true, after, limit, l->all.revision), &page);
+		if (r == -EMSGSIZE && limit > 1) {
+			limit = limit > 8 ? limit / 4 : 1; /* large values */
+			r = 0;
+			continue;
+		}
+		if (r < 0)
+			break;
+		if (!l->all.revision)
+			l->all.revision = page.revision;
+		more = page.more;
+		r = damaged(e, listing_add(l, prefix, &page));
+		etcd_range_free(&page);
+	}
+	if (r < 0)
+		etcd_range_free(&l->all);
+	return r;
+}
+
+static int etcd_list(struct catalog *c, const char *prefix,
+		     int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
+{
+	struct listing l;
+	int r = -ESTALE;
+	for (unsigned attempt = 0; r == -ESTALE && attempt < LIST_TRIES; attempt++)
+		r = list_once(etcd_of(c), prefix, &l);
+	if (r < 0)
+		return r == -ESTALE ? -ETIMEDOUT : r;
+	for (size_t i = 0; r == 0 && i < l.all.count; i++)
+		r = entry(arg, l.all.items[i].key, &l.all.items[i].value);
+	etcd_range_free(&l.all);
+	return r;
+}
+
+/* ---- opening ---- */
+
+static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
+
+static void wipe(const char *text)
+{
+	if (text)
+		explicit_bzero((char *)(uintptr_t)text, strlen(text));
+	free((char *)(uintptr_t)text);
+}
+
+static void etcd_close(struct catalog *c)
+{
+	struct etcd *e = etcd_of(c);
+	assert(link_empty(&e->lives)); /* whoever made them ended them */
+	http_client_close(e->http);
+	http_client_close(e->beat);
+	wipe(e->tls.authorities);
+	wipe(e->tls.certificate);
+	wipe(e->tls.key);
+	wipe(e->user);
+	wipe(e->password);
+	explicit_bzero(e->login, sizeof e->login);
+	free(e);
+}
+
+static const struct catalog_ops etcd_ops = {
+	.txn = etcd_txn, .get = etcd_get, .list = etcd_list, .close = etcd_close, .lease = etcd_lease, .lease_end = etcd_lease_end,
+	.watch = etcd_watch, .watch_end = etcd_watch_end,
+};
+
+static int make_format(struct etcd *e, const char *addresses, struct report *report)
+{
+	char text[16];
+	struct catalog_txn *t = malloc(sizeof *t);
+	int r = t ? 0 : -ENOMEM;
+	if (r == 0) {
+		snprintf(text, sizeof text, "%d", ETCD_FORMAT);
+		catalog_txn_init(t);
+		catalog_txn_compare(t, ETCD_FORMAT_KEY, 0);
+		catalog_txn_put(t, ETCD_FORMAT_KEY, text, strlen(text));
+		r = txn_with(e, "", t, NULL);
+	}
+	free(t);
+	if (r == -EAGAIN) /* somebody was faster, or an attempt of ours had arrived */
+		return 0;
+	return r < 0 ? report_set(report, r, "catalog etcd:%s can't be made: %s", addresses, catalog_text(&e->catalog, r)) : 0;
+}
+
+static int check_format(struct etcd *e, const char *addresses, bool create, struct report *report)
+{
+	struct catalog_value v;
+	int r = get_with(e, "", ETCD_FORMAT_KEY, &v);
+	if (r == -ENOENT && create)
+		return make_format(e, addresses, report);
+	if (r == -ENOENT)
+		return report_set(report, r, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
+				  addresses, addresses);
+	if (r < 0)
+		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
+	const char *text = (const char *)v.bytes;
+	bool digits = v.length > 0 && v.length < 10 && strspn(text, "0123456789") == v.length;
+	unsigned long format = digits ? strtoul(text, NULL, 10) : 0;
+	catalog_value_free(&v);
+	if (format == 0)
+		return report_set(report, -EUCLEAN, "catalog etcd:%s: its key %s is damaged (restore a backup)", addresses, ETCD_FORMAT_KEY);
+	if (format > ETCD_FORMAT)
+		return report_set(report, -EPROTONOSUPPORT, "catalog etcd:%s has format %lu, newer than this program knows (%d); upgrade it", addresses,
+				  format, ETCD_FORMAT);
+	return 0;
+}
+
+static int etcd_set_up(struct etcd *e, const char *addresses, const struct catalog_access *access, struct report *report)
+{
+	int r = etcd_endpoints_parse(addresses, &e->at, report);
+	if (r < 0)
+		return r;
+	if (!e->at.tls && (access->authorities || access->certificate))
+		return report_set(report, -EINVAL, "catalog 'etcd:%s': there is a certificate, but http:// doesn't use it (give https://)", addresses);
+	e->tls = (struct http_tls){ copy_of(access->authorities), copy_of(access->certificate), copy_of(access->key) };
+	e->user = copy_of(access->user);
+	e->password = copy_of(access->password);
+	if ((access->authorities && !e->tls.authorities) || (access->certificate && !e->tls.certificate) || (access->key && !e->tls.key) ||
+	    (access->user && !(e->user && e->password)))
+		return -ENOMEM;
+	r = http_client_create(e->catalog.env, &e->tls, &e->http);
+	return r < 0 ? report_set(report, r, "catalog 'etcd:%s': %s", addresses, r == -ENOSYS ? "this libcurl can't look up names without waiting" : errno_text(r)) : 0;
+}
+
+int catalog_etcd_open(struct env *env, const char *addresses, const struct catalog_access *access, bool create,
+		      struct catalog **ret_catalog, struct report *report)
+{
+	static const struct catalog_access nobody;
+	struct etcd *e = calloc(1, sizeof *e);
+	if (!e)
+		return -ENOMEM;
+	e->catalog = (struct catalog){ .ops = &etcd_ops, .env = env };
+	fiber_mutex_init(&e->logging_in);
+	link_init(&e->lives);
+	int r = etcd_set_up(e, addresses, access ? access : &nobody, report);
+	if (r == 0) {
+		e->current = (unsigned)(env_random(env) % e->at.count); /* so that not everybody asks the same one */
+		r = check_format(e, addresses, create, report);
+	}
+	if (r < 0) {
+		etcd_close(&e->catalog);
+		return r;
+	}
+	*ret_catalog = &e->catalog;
+	return 0;
+}

@@ -1,0 +1,238 @@
+/* Leases and watches: what goes on in the background of an etcd catalog, each a fiber of its own.
+ *
+ *   lease   granted ─▶ heartbeat every third of its time ─▶ … ─▶ revoked        (connections of its own)
+ *                          └─▶ etcd says it is gone: id 0
+ *   watch   asked ─▶ a line for each change: wake ─▶ … ─▶ the answer ends: wake, ask again in a second
+ *
+ * A watch needs no revision and misses nothing that matters: it wakes when it begins, and whoever waits looks for himself. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/catalog_etcd_call.h"
+
+#define AGAIN_NS NS_PER_S
+#define LINE_MAX_BYTES ((size_t)1 << 20)
+
+/* What leases and watches have in common: a fiber that ends when it is told. */
+struct life {
+	struct etcd *etcd;
+	struct link link;
+	struct job pause_job;
+	struct timer pause;
+	struct fiber_cond ended;
+	bool stop, running;
+};
+
+static void life_init(struct life *l, struct etcd *e)
+{
+	l->etcd = e;
+	timer_init(&l->pause);
+	fiber_cond_init(&l->ended);
+	link_push(&e->lives, &l->link);
+}
+
+static int life_start(struct life *l, int (*run)(void *arg), void *arg)
+{
+	l->running = true;
+	int r = fiber_start(&l->etcd->catalog.env->loop, run, arg, NULL);
+	if (r < 0)
+		l->running = false;
+	return r;
+}
+
+/* Waits, unless it is told to end. */
+static void life_pause(struct life *l, uint64_t ns)
+{
+	struct env *env = l->etcd->catalog.env;
+	if (l->stop)
+		return;
+	job_init(&l->pause_job, &env->loop);
+	timer_start(env, &l->pause, ns, &l->pause_job);
+	fiber_wait(&l->pause_job);
+}
+
+static int life_over(struct life *l)
+{
+	l->running = false;
+	fiber_cond_wake(&l->ended);
+	return 0;
+}
+
+static void life_stop(struct life *l)
+{
+	struct env *env = l->etcd->catalog.env;
+	l->stop = true;
+	timer_cancel(env, &l->pause);
+	while (l->running)
+		fiber_cond_wait(&env->loop, &l->ended);
+	link_drop(&l->link);
+}
+
+/* ---- leases ---- */
+
+struct etcd_lease {
+	struct catalog_lease lease; /* first */
+	struct life life;
+	unsigned ttl_s;
+};
+
+static int lease_call(struct etcd_lease *l, const char *path, uint64_t ttl_s, uint64_t *ret_id, uint64_t *ret_ttl_s)
+{
+	struct etcd *e = l->life.etcd;
+	struct etcd_call call = { .path = path, .request = etcd_lease_request(l->lease.id, ttl_s), .answer_max = 16 << 10, .client = e->beat };
+	int r = etcd_call(e, &call);
+	if (r == 0 && ret_id)
+		r = etcd_lease_answer(call.answer, call.answer_length, ret_id, ret_ttl_s);
+	free(call.answer);
+	return r;
+}
+
+static int beat(void *arg)
+{
+	struct etcd_lease *l = arg;
+	struct life *life = &l->life;
+	uint64_t every_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2), pause_ns = every_ns;
+	while (l->lease.id) {
+		life_pause(life, pause_ns);
+		if (life->stop)
+			break;
+		uint64_t id, ttl_s;
+		int r = lease_call(l, "/v3/lease/keepalive", 0, &id, &ttl_s);
+		if ((r == 0 && ttl_s == 0) || r == -ENOENT)
+			l->lease.id = 0;
+		pause_ns = r == 0 ? every_ns : MIN(AGAIN_NS, every_ns);
+	}
+	return life_over(life);
+}
+
+int etcd_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease)
+{
+	struct etcd *e = etcd_of(c);
+	struct etcd_lease *l = calloc(1, sizeof *l);
+	uint64_t ttl = 0;
+	int r = l ? 0 : -ENOMEM;
+	if (r == 0 && !e->beat)
+		r = http_client_create(c->env, &e->tls, &e->beat);
+	if (r < 0) {
+		free(l);
+		return r;
+	}
+	l->lease.catalog = c;
+	l->ttl_s = ttl_s;
+	life_init(&l->life, e);
+	r = lease_call(l, "/v3/lease/grant", ttl_s, &l->lease.id, &ttl);
+	if (r == 0)
+		r = life_start(&l->life, beat, l);
+	if (r < 0) {
+		link_drop(&l->life.link);
+		free(l);
+		return r == -EBADMSG ? -EPROTO : r;
+	}
+	*ret_lease = &l->lease;
+	return 0;
+}
+
+void etcd_lease_end(struct catalog_lease *lease)
+{
+	struct etcd_lease *l = container_of(lease, struct etcd_lease, lease);
+	life_stop(&l->life);
+	if (l->lease.id)
+		lease_call(l, "/v3/lease/revoke", 0, NULL, NULL); /* otherwise it runs out */
+	free(l);
+}
+
+/* ---- watches ---- */
+
+struct etcd_watch {
+	struct catalog_watch watch; /* first */
+	struct life life;
+	struct http_request request;
+	bool asking;
+	char prefix[CATALOG_KEY_MAX + 1];
+};
+
+/* Forgets what is complete; true if there was a line. */
+static bool take_lines(struct http_request *r)
+{
+	const uint8_t *end = r->reply_length ? memrchr(r->reply, '\n', r->reply_length) : NULL;
+	if (end)
+		http_take(r, (size_t)(end - r->reply) + 1);
+	return end != NULL;
+}
+
+/* One answer, to its end. */
+static void watch_once(struct etcd_watch *w, const char *body)
+{
+	struct etcd *e = w->life.etcd;
+	struct loop *loop = &e->catalog.env->loop;
+	char url[ETCD_URL_BYTES + 16];
+	const char *headers[3];
+	unsigned which = e->current;
+	if (etcd_login(e, which) < 0)
+		return;
+	snprintf(url, sizeof url, "%s/v3/watch", e->at.url[which]);
+	etcd_headers(e, headers);
+	w->request = (struct http_request){ .url = url, .headers = headers, .body = body, .body_length = strlen(body), .reply_max = LINE_MAX_BYTES,
+					    .connect_timeout_ns = ETCD_CONNECT_NS };
+	struct job whole, more;
+	job_init(&whole, loop);
+	w->asking = true;
+	http_submit(e->http, &w->request, &whole);
+	while (w->request.parent) {
+		job_init(&more, loop);
+		http_more(&w->request, &more);
+		fiber_wait(&more);
+		if (take_lines(&w->request))
+			fiber_cond_wake(w->watch.changed);
+	}
+	fiber_wait(&whole);
+	w->asking = false;
+	if (w->request.status == 0 && w->request.http_status == 401)
+		e->login[0] = 0;
+	http_request_free(&w->request);
+}
+
+static int watcher(void *arg)
+{
+	struct etcd_watch *w = arg;
+	char *body = etcd_watch_request(ETCD_PREFIX, w->prefix);
+	while (!w->life.stop) {
+		if (body)
+			watch_once(w, body);
+		fiber_cond_wake(w->watch.changed);
+		life_pause(&w->life, AGAIN_NS);
+	}
+	free(body);
+	return life_over(&w->life);
+}
+
+int etcd_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch)
+{
+	struct etcd_watch *w = calloc(1, sizeof *w);
+	if (!w)
+		return -ENOMEM;
+	w->watch = (struct catalog_watch){ c, changed };
+	snprintf(w->prefix, sizeof w->prefix, "%s", prefix);
+	life_init(&w->life, etcd_of(c));
+	int r = life_start(&w->life, watcher, w);
+	if (r < 0) {
+		link_drop(&w->life.link);
+		free(w);
+		return r;
+	}
+	*ret_watch = &w->watch;
+	return 0;
+}
+
+void etcd_watch_end(struct catalog_watch *watch)
+{
+	struct etcd_watch *w = container_of(watch, struct etcd_watch, watch);
+	w->life.stop = true;
+	if (w->asking)
+		http_cancel(&w->request);
+	life_stop(&w->life);
+	free(w);
+}

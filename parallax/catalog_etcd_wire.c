@@ -1,0 +1,442 @@
+#include "parallax/catalog_etcd_wire.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+
+/* ---- addresses ---- */
+
+/* HOST:PORT or [IPv6]:PORT, of `n` bytes. */
+static bool endpoint_valid(const char *text, size_t n)
+{
+	const char *colon = NULL, *end = text + n;
+	for (const char *p = text; p < end; p++)
+		if (*p == ':')
+			colon = p;
+	size_t host = colon ? (size_t)(colon - text) : 0, digits = colon ? (size_t)(end - colon - 1) : 0;
+	if (host == 0 || host > 255 || digits == 0 || digits > 5)
+		return false;
+	unsigned port = 0;
+	for (const char *p = colon + 1; p < end; p++) {
+		if (!isdigit((unsigned char)*p))
+			return false;
+		port = port * 10 + (unsigned)(*p - '0');
+	}
+	bool v6 = text[0] == '[';
+	if (v6 && (host < 4 || colon[-1] != ']'))
+		return false;
+	for (size_t i = v6; i < host - v6; i++)
+		if (v6 ? !isxdigit((unsigned char)text[i]) && text[i] != ':' && text[i] != '.' : !isalnum((unsigned char)text[i]) && !strchr("-._", text[i]))
+			return false;
+	return port > 0 && port < 65536;
+}
+
+int etcd_endpoints_parse(const char *text, struct etcd_endpoints *ret, struct report *report)
+{
+	*ret = (struct etcd_endpoints){ .tls = strncmp(text, "https://", 8) == 0 };
+	if (!ret->tls && strncmp(text, "http://", 7) != 0)
+		return report_set(report, -EINVAL, "catalog 'etcd:%s': http:// or https:// is missing (give etcd:http://HOST:PORT[,HOST:PORT...])", text);
+	const char *scheme = ret->tls ? "https" : "http";
+	for (const char *p = text + strlen(scheme) + 3;;) {
+		size_t n = strcspn(p, ",");
+		if (!endpoint_valid(p, n))
+			return report_set(report, -EINVAL, "catalog 'etcd:%s': '%.*s' is not HOST:PORT (for example etcd1:2379 or [::1]:2379)", text,
+					  (int)MIN(n, (size_t)80), p);
+		if (ret->count == ETCD_ENDPOINTS_MAX)
+			return report_set(report, -EINVAL, "catalog 'etcd:%s': more than %d addresses", text, ETCD_ENDPOINTS_MAX);
+		snprintf(ret->url[ret->count++], ETCD_URL_BYTES, "%s://%.*s", scheme, (int)n, p);
+		if (!p[n])
+			return 0;
+		p += n + 1;
+	}
+}
+
+/* ---- base64 ---- */
+
+static json_t *base64(const void *bytes, size_t length)
+{
+	unsigned char *text = malloc(length / 3 * 4 + 5);
+	int n = text ? EVP_EncodeBlock(text, bytes, (int)length) : 0;
+	json_t *j = text ? json_stringn_nocheck((char *)text, (size_t)n) : NULL;
+	free(text);
+	return j;
+}
+
+static json_t *key_text(const char *prefix, const char *key, const char *suffix, size_t suffix_bytes)
+{
+	char whole[ETCD_KEY_BYTES];
+	size_t n = (size_t)snprintf(whole, sizeof whole, "%s%s", prefix, key);
+	if (n + suffix_bytes > sizeof whole)
+		return NULL;
+	memcpy(whole + n, suffix, suffix_bytes);
+	return base64(whole, n + suffix_bytes);
+}
+
+/* Strict: nothing but the alphabet, and padding at the end. `ret` malloc'd, NUL behind it. */
+static int unbase64(const json_t *j, size_t max, uint8_t **ret, size_t *ret_length)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *text = json_string_value(j);
+	size_t n = text ? json_string_length(j) : 0, padding = 0;
+	if (!text || n % 4 || n / 4 * 3 > max + 2)
+		return -EBADMSG;
+	while (padding < 2 && padding < n && text[n - 1 - padding] == '=')
+		padding++;
+	if (strspn(text, alphabet) != n - padding)
+		return -EBADMSG;
+	uint8_t *bytes = malloc(n / 4 * 3 + 1);
+	if (!bytes)
+		return -ENOMEM;
+	if (EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)n) != (int)(n / 4 * 3) || n / 4 * 3 - padding > max) {
+		free(bytes);
+		return -EBADMSG;
+	}
+	*ret_length = n / 4 * 3 - padding;
+	bytes[*ret_length] = 0;
+	*ret = bytes;
+	return 0;
+}
+
+/* ---- requests ---- */
+
+/* Drops the reference. A part that couldn't be allocated makes all of it NULL. */
+static char *dump(json_t *j)
+{
+	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	return text;
+}
+
+static json_t *decimal(uint64_t n)
+{
+	char text[24];
+	snprintf(text, sizeof text, "%" PRIu64, n);
+	return json_string_nocheck(text);
+}
+
+static json_t *txn_compares(const char *prefix, const struct catalog_txn *t)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; list && i < t->compare_count; i++) {
+		const struct catalog_compare *c = &t->compare[i];
+		json_t *one = json_pack("{s:s, s:s, s:o, s:o}", "target", "MOD", "result", "EQUAL", "key", key_text(prefix, c->key, "", 0),
+					"mod_revision", decimal(c->revision));
+		if (!one || json_array_append_new(list, one) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *txn_change(const char *prefix, const struct catalog_change *c)
+{
+	json_t *key = key_text(prefix, c->key, "", 0);
+	if (!c->bytes)
+		return json_pack("{s:{s:o}}", "request_delete_range", "key", key);
+	json_t *put = json_pack("{s:o, s:o}", "key", key, "value", base64(c->bytes, c->length));
+	if (put && c->lease && json_object_set_new(put, "lease", decimal(c->lease)) < 0) {
+		json_decref(put);
+		return NULL;
+	}
+	return json_pack("{s:o}", "request_put", put);
+}
+
+static json_t *txn_changes(const char *prefix, const struct catalog_txn *t)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; list && i < t->change_count; i++) {
+		json_t *one = txn_change(prefix, &t->change[i]);
+		if (!one || json_array_append_new(list, one) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+char *etcd_txn_request(const char *prefix, const struct catalog_txn *t)
+{
+	return dump(json_pack("{s:o, s:o}", "compare", txn_compares(prefix, t), "success", txn_changes(prefix, t)));
+}
+
+/* The first key behind all that begin with it: the last byte plus one. Ours are ASCII, so there is one. */
+static json_t *range_end(const char *prefix, const char *key)
+{
+	char whole[ETCD_KEY_BYTES];
+	size_t n = (size_t)snprintf(whole, sizeof whole, "%s%s", prefix, key);
+	if (n == 0 || n >= sizeof whole)
+		return NULL;
+	whole[n - 1]++;
+	return base64(whole, n);
+}
+
+char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision)
+{
+	json_t *j = json_pack("{s:o}", "key", after ? key_text(prefix, after, "\0", 1) : key_text(prefix, key, "", 0));
+	int bad = !j;
+	if (all_below)
+		bad = bad || json_object_set_new(j, "range_end", range_end(prefix, key)) < 0;
+	if (limit)
+		bad = bad || json_object_set_new(j, "limit", decimal(limit)) < 0;
+	if (revision)
+		bad = bad || json_object_set_new(j, "revision", decimal(revision)) < 0;
+	if (bad) {
+		json_decref(j);
+		return NULL;
+	}
+	return dump(j);
+}
+
+char *etcd_login_request(const char *user, const char *password)
+{
+	return dump(json_pack("{s:s, s:s}", "name", user, "password", password));
+}
+
+char *etcd_lease_request(uint64_t id, uint64_t ttl_s)
+{
+	return ttl_s ? dump(json_pack("{s:o}", "TTL", decimal(ttl_s))) : dump(json_pack("{s:o}", "ID", decimal(id)));
+}
+
+char *etcd_watch_request(const char *prefix, const char *key)
+{
+	return dump(json_pack("{s:{s:o, s:o}}", "create_request", "key", key_text(prefix, key, "", 0), "range_end", range_end(prefix, key)));
+}
+
+/* ---- answers ---- */
+
+/* Each value costs many times its length in memory, so they are counted before they are made: there is one more than
+ * commas and opening brackets, outside of strings. */
+static bool is_modest(const char *text, size_t length)
+{
+	unsigned values = 1, depth = 0;
+	bool quoted = false;
+	for (size_t i = 0; i < length; i++) {
+		char c = text[i];
+		if (quoted) {
+			i += c == '\\';
+			quoted = c != '"';
+		} else if (c == '"') {
+			quoted = true;
+		} else if (c == '{' || c == '[') {
+			depth++;
+			values++;
+		} else if ((c == '}' || c == ']') && depth > 0) {
+			depth--;
+		} else if (c == ',') {
+			values++;
+		}
+		if (depth > ETCD_DEPTH_MAX || values > ETCD_VALUES_MAX)
+			return false;
+	}
+	return true;
+}
+
+static json_t *parse(const void *bytes, size_t length)
+{
+	json_t *j = is_modest(bytes, length) ? json_loadb(bytes, length, 0, NULL) : NULL;
+	if (!json_is_object(j)) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
+}
+
+/* A 64-bit number is a string of digits there; absent means 0. */
+static int number(const json_t *object, const char *key, uint64_t *ret)
+{
+	const json_t *j = json_object_get(object, key);
+	const char *text = json_string_value(j);
+	*ret = 0;
+	if (!j)
+		return 0;
+	if (json_is_integer(j) && json_integer_value(j) >= 0) {
+		*ret = (uint64_t)json_integer_value(j);
+		return 0;
+	}
+	if (!text || !*text || strlen(text) > 19 || strspn(text, "0123456789") != strlen(text))
+		return -EBADMSG;
+	*ret = strtoull(text, NULL, 10);
+	return 0;
+}
+
+static int header_revision(const json_t *answer, uint64_t *ret)
+{
+	int r = number(json_object_get(answer, "header"), "revision", ret);
+	return r < 0 || *ret == 0 ? -EBADMSG : 0;
+}
+
+static int item_fill(struct etcd_item *item, const json_t *kv, const char *prefix)
+{
+	uint8_t *key = NULL;
+	size_t n = 0, skip = strlen(prefix);
+	int r = unbase64(json_object_get(kv, "key"), ETCD_KEY_BYTES, &key, &n);
+	if (r < 0)
+		return r;
+	bool good = n >= skip && n - skip <= CATALOG_KEY_MAX && memcmp(key, prefix, skip) == 0;
+	for (size_t i = 0; good && i < n; i++)
+		good = key[i] >= ' ' && key[i] < 0x7f;
+	if (good)
+		memcpy(item->key, key + skip, n - skip + 1);
+	free(key);
+	if (!good || number(kv, "mod_revision", &item->value.revision) < 0 || item->value.revision == 0)
+		return -EBADMSG;
+	const json_t *value = json_object_get(kv, "value");
+	if (value)
+		return unbase64(value, CATALOG_VALUE_MAX, &item->value.bytes, &item->value.length);
+	item->value.bytes = calloc(1, 1); /* an empty one is left out */
+	return item->value.bytes ? 0 : -ENOMEM;
+}
+
+static int range_fill(const json_t *answer, const char *prefix, struct etcd_range *ret)
+{
+	const json_t *kvs = json_object_get(answer, "kvs");
+	size_t count = json_array_size(kvs);
+	int r = header_revision(answer, &ret->revision);
+	if (r < 0 || (kvs && !json_is_array(kvs)))
+		return -EBADMSG;
+	ret->more = json_is_true(json_object_get(answer, "more"));
+	if (ret->more && count == 0)
+		return -EBADMSG;
+	ret->items = calloc(count + 1, sizeof *ret->items);
+	if (!ret->items)
+		return -ENOMEM;
+	for (; r == 0 && ret->count < count; ret->count++) {
+		struct etcd_item *item = &ret->items[ret->count];
+		r = item_fill(item, json_array_get(kvs, ret->count), prefix);
+		if (r == 0 && ret->count && strcmp(item[-1].key, item->key) >= 0)
+			r = -EBADMSG;
+	}
+	return r;
+}
+
+int etcd_range_answer(const void *bytes, size_t length, const char *prefix, struct etcd_range *ret)
+{
+	json_t *j = parse(bytes, length);
+	*ret = (struct etcd_range){ 0 };
+	int r = j ? range_fill(j, prefix, ret) : -EBADMSG;
+	json_decref(j);
+	if (r < 0)
+		etcd_range_free(ret);
+	return r;
+}
+
+void etcd_range_free(struct etcd_range *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		catalog_value_free(&r->items[i].value);
+	free(r->items);
+	*r = (struct etcd_range){ 0 };
+}
+
+int etcd_txn_answer(const void *bytes, size_t length, bool *ret_succeeded, uint64_t *ret_revision)
+{
+	json_t *j = parse(bytes, length), *succeeded = json_object_get(j, "succeeded");
+	uint64_t revision;
+	int r = j && header_revision(j, &revision) == 0 && (!succeeded || json_is_boolean(succeeded)) ? 0 : -EBADMSG;
+	if (r == 0) {
+		*ret_succeeded = json_is_true(succeeded);
+		*ret_revision = revision;
+	}
+	json_decref(j);
+	return r;
+}
+
+int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKEN_BYTES])
+{
+	json_t *j = parse(bytes, length);
+	const char *token = json_string_value(json_object_get(j, "token"));
+	bool good = token && *token && strlen(token) < ETCD_TOKEN_BYTES;
+	for (const char *p = token; good && *p; p++)
+		good = *p > ' ' && *p < 0x7f; /* it becomes part of a header */
+	if (good)
+		strcpy(ret_token, token);
+	json_decref(j);
+	return good ? 0 : -EBADMSG;
+}
+
+int etcd_lease_answer(const void *bytes, size_t length, uint64_t *ret_id, uint64_t *ret_ttl_s)
+{
+	json_t *j = parse(bytes, length);
+	const json_t *result = json_object_get(j, "result"); /* of a stream */
+	uint64_t id, ttl_s;
+	int r = j && !json_object_get(j, "error") && number(result ? result : j, "ID", &id) == 0 && id != 0 &&
+				number(result ? result : j, "TTL", &ttl_s) == 0 && ttl_s <= INT32_MAX
+			? 0 : -EBADMSG;
+	if (r == 0) {
+		*ret_id = id;
+		*ret_ttl_s = ttl_s;
+	}
+	json_decref(j);
+	return r;
+}
+
+/* ---- errors ---- */
+
+/* gRPC's numbers */
+enum { CODE_UNKNOWN = 2, CODE_INVALID = 3, CODE_NOT_FOUND = 5, CODE_DENIED = 7, CODE_EXHAUSTED = 8, CODE_PRECONDITION = 9,
+       CODE_OUT_OF_RANGE = 11, CODE_UNIMPLEMENTED = 12, CODE_UNAUTHENTICATED = 16 };
+
+static int code_status(uint64_t code, const char *message)
+{
+	static const struct {
+		const char *part;
+		int status;
+	} known[] = {
+		{ "invalid auth token", -EKEYREJECTED }, { "revision of auth store is old", -EKEYREJECTED },
+		{ "authentication failed", -EACCES }, { "authentication is not enabled", -EACCES },
+		{ "user name is empty", -EACCES }, { "permission denied", -EACCES },
+		{ "database space exceeded", -EDQUOT }, { "has been compacted", -ESTALE }, { "too many requests", -EBUSY },
+		{ "request is too large", -E2BIG }, { "too many operations", -E2BIG }, { "lease not found", -ENOENT },
+	};
+	for (unsigned i = 0; i < ARRAY_COUNT(known); i++)
+		if (strstr(message, known[i].part))
+			return known[i].status;
+	switch (code) {
+	case CODE_UNAUTHENTICATED: return -EKEYREJECTED;
+	case CODE_DENIED: return -EACCES;
+	case CODE_INVALID:
+	case CODE_NOT_FOUND:
+	case CODE_PRECONDITION:
+	case CODE_OUT_OF_RANGE:
+	case CODE_UNIMPLEMENTED: return -EPROTO;
+	default: return -ETIMEDOUT;
+	}
+}
+
+/* One line of printable ASCII. */
+static void clean(const char *text, char *ret, size_t bytes)
+{
+	size_t n = 0;
+	for (; *text && n + 1 < bytes; text++)
+		ret[n++] = *text >= ' ' && *text < 0x7f ? *text : '?';
+	ret[n] = 0;
+}
+
+int etcd_error_answer(unsigned http_status, const void *bytes, size_t length, char ret_why[ETCD_WHY_BYTES])
+{
+	json_t *j = parse(bytes, length), *error = json_object_get(j, "error");
+	bool nested = json_is_object(error); /* of a stream */
+	const char *message = json_string_value(nested ? json_object_get(error, "message") : error);
+	uint64_t code = 0;
+	int r;
+	if (!message)
+		message = json_string_value(json_object_get(j, "message"));
+	if (j && message && number(nested ? error : j, nested ? "grpc_code" : "code", &code) == 0) {
+		r = code_status(code, message);
+		clean(message, ret_why, ETCD_WHY_BYTES);
+	} else {
+		/* no etcd, or none that has the gateway, or something before it that has trouble of its own */
+		r = http_status == 401 || http_status == 403 ? -EACCES : http_status >= 400 && http_status < 500 ? -EPROTO : -ETIMEDOUT;
+		snprintf(ret_why, ETCD_WHY_BYTES, "it answers HTTP status %u%s", http_status, http_status == 404 ? " (no etcd of version 3.4 or later?)" : "");
+	}
+	json_decref(j);
+	return r;
+}

@@ -1,0 +1,68 @@
+/* etcd's JSON gateway, bytes only: addresses, requests, answers. What an answer can make us allocate is limited: its length by
+ * who reads it, its values and nesting here, before it is parsed. In etcd all keys of ours are below aquifer/:
+ *
+ *   aquifer/format    the layout's version, in decimal digits
+ *   aquifer/kv/KEY    the catalog's keys
+ *
+ * All functions that return char * give malloc'd text, NULL if out of memory. */
+#ifndef AQ_CATALOG_ETCD_WIRE_H
+#define AQ_CATALOG_ETCD_WIRE_H
+#include "parallax/catalog.h"
+
+#define ETCD_PREFIX "aquifer/kv/"
+#define ETCD_FORMAT_KEY "aquifer/format"
+#define ETCD_FORMAT 1
+
+enum {
+	ETCD_ENDPOINTS_MAX = 16, ETCD_URL_BYTES = 288, ETCD_KEY_BYTES = 300,
+	ETCD_PAGE = 200,             /* keys asked for at once, at most */
+	ETCD_VALUES_MAX = 16384,     /* JSON values in an answer, at most: a page has some 8 for each key */
+	ETCD_DEPTH_MAX = 16,
+	ETCD_WHY_BYTES = 192, ETCD_TOKEN_BYTES = 4096,
+};
+
+struct etcd_endpoints {
+	char url[ETCD_ENDPOINTS_MAX][ETCD_URL_BYTES]; /* "https://host:2379" */
+	unsigned count;
+	bool tls;
+};
+/* "http[s]://HOST:PORT[,HOST:PORT…]". 0, or -EINVAL with what is wrong. */
+int etcd_endpoints_parse(const char *text, struct etcd_endpoints *ret, struct report *report);
+
+/* ---- requests ---- */
+
+char *etcd_txn_request(const char *prefix, const struct catalog_txn *t);
+/* Keys from `key` on, to those that begin with `key` (prefix) or itself alone; at most `limit` (0: all). `after`: beyond that
+ * key, NULL: from the beginning. `revision` 0: as of now. */
+char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision);
+char *etcd_login_request(const char *user, const char *password);
+char *etcd_lease_request(uint64_t id, uint64_t ttl_s); /* id 0: grant; ttl_s 0: of the lease `id` */
+char *etcd_watch_request(const char *prefix, const char *key);
+
+/* ---- answers; -EBADMSG: it isn't one ---- */
+
+struct etcd_item {
+	char key[CATALOG_KEY_MAX + 1]; /* without the prefix */
+	struct catalog_value value;
+};
+struct etcd_range {
+	uint64_t revision; /* of the whole store, then */
+	bool more;
+	struct etcd_item *items; /* in order */
+	size_t count;
+};
+int etcd_range_answer(const void *bytes, size_t length, const char *prefix, struct etcd_range *ret);
+void etcd_range_free(struct etcd_range *r);
+int etcd_txn_answer(const void *bytes, size_t length, bool *ret_succeeded, uint64_t *ret_revision);
+int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKEN_BYTES]);
+/* Of a grant or a keepalive. `ret_ttl_s` 0: the lease is gone. */
+int etcd_lease_answer(const void *bytes, size_t length, uint64_t *ret_id, uint64_t *ret_ttl_s);
+/* What an answer that isn't 200 means, with its words cleaned for people:
+ *
+ *   -EKEYREJECTED log in (again)    -EACCES no permission, wrong password   -EDQUOT out of quota
+ *   -ESTALE compacted               -E2BIG too large for this etcd          -EBUSY overloaded       -EPROTO refused otherwise
+ *   -ENOENT a lease that is gone    -ETIMEDOUT nobody knows: no leader, a leader that changed, too slow, and all that is unknown
+ *
+ * All but the last: certainly not carried out. */
+int etcd_error_answer(unsigned http_status, const void *bytes, size_t length, char ret_why[ETCD_WHY_BYTES]);
+#endif

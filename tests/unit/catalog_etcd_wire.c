@@ -1,0 +1,232 @@
+/* What is said to etcd and what it answers, bytes only: addresses, requests, good answers, and answers of something that
+ * isn't etcd, or means ill. */
+#include "parallax/catalog_etcd_wire.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+
+/* ---- addresses ---- */
+
+Test(catalog_etcd_wire, addresses)
+{
+	struct etcd_endpoints e;
+	struct report report = { "" };
+	cr_assert_eq(etcd_endpoints_parse("http://127.0.0.1:2379", &e, &report), 0, "%s", report.text);
+	cr_assert(e.count == 1 && !e.tls && strcmp(e.url[0], "http://127.0.0.1:2379") == 0);
+	cr_assert_eq(etcd_endpoints_parse("https://etcd-1.lan:2379,[::1]:1,b_c:65535", &e, &report), 0, "%s", report.text);
+	cr_assert(e.count == 3 && e.tls && strcmp(e.url[1], "https://[::1]:1") == 0 && strcmp(e.url[2], "https://b_c:65535") == 0);
+}
+
+Test(catalog_etcd_wire, addresses_refused)
+{
+	static const char *const bad[] = {
+		"", "127.0.0.1:2379", "ftp://h:1", "http://", "http://h", "http://h:", "http://:1", "http://h:0", "http://h:65536", "http://h:99999999",
+		"http://h:1/", "http://h:1/path", "http://user@h:1", "http://h:1,", "http://h:1,,h:2", "http://h:1,http://h:2", "http://[::1:1", "http://[]:1",
+		"http://::1:1", "http://h h:1", "http://h:1 ", "http://h%41:1", "http://[::1%25eth0]:1", "http://h?:1", "http://h#:1", "http://h:+1",
+	};
+	char long_one[600];
+	struct etcd_endpoints e;
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++) {
+		struct report report = { "" };
+		cr_assert_eq(etcd_endpoints_parse(bad[i], &e, &report), -EINVAL, "'%s'", bad[i]);
+		cr_assert(report.text[0] && !strchr(report.text, '\n'));
+	}
+	snprintf(long_one, sizeof long_one, "http://%0400d:1", 0);
+	cr_assert_eq(etcd_endpoints_parse(long_one, &e, NULL), -EINVAL);
+	strcpy(long_one, "http://h:1");
+	for (unsigned i = 0; i < ETCD_ENDPOINTS_MAX; i++)
+		strcat(long_one, ",h:1");
+	cr_assert_eq(etcd_endpoints_parse(long_one, &e, NULL), -EINVAL);
+}
+
+/* ---- requests ---- */
+
+Test(catalog_etcd_wire, transaction)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	catalog_txn_init(t);
+	catalog_txn_compare(t, "a", 7);
+	catalog_txn_put(t, "b", "xyz", 3);
+	catalog_txn_delete(t, "a");
+	char *text = etcd_txn_request("p/", t);
+	cr_assert_str_eq(text, "{\"compare\":[{\"target\":\"MOD\",\"result\":\"EQUAL\",\"key\":\"cC9h\",\"mod_revision\":\"7\"}],\"success\":["
+			       "{\"request_put\":{\"key\":\"cC9i\",\"value\":\"eHl6\"}},{\"request_delete_range\":{\"key\":\"cC9h\"}}]}");
+	free(text);
+	t->compare_count = 0;
+	t->change_count = 1;
+	t->change[0].lease = UINT64_C(9007199254740993); /* more than a double holds */
+	text = etcd_txn_request("p/", t);
+	cr_assert(strstr(text, "\"lease\":\"9007199254740993\""), "%s", text);
+	free(text);
+	free(t);
+}
+
+Test(catalog_etcd_wire, ranges)
+{
+	char *text = etcd_range_request("p/", "v/", true, NULL, 10, 0);
+	cr_assert_str_eq(text, "{\"key\":\"cC92Lw==\",\"range_end\":\"cC92MA==\",\"limit\":\"10\"}"); /* p/v/ to p/v0 */
+	free(text);
+	text = etcd_range_request("p/", "v/", true, "v/3", 0, 5);
+	cr_assert_str_eq(text, "{\"key\":\"cC92LzMA\",\"range_end\":\"cC92MA==\",\"revision\":\"5\"}"); /* p/v/3\0 */
+	free(text);
+	text = etcd_range_request("p/", "v", false, NULL, 0, 0);
+	cr_assert_str_eq(text, "{\"key\":\"cC92\"}");
+	free(text);
+}
+
+/* ---- answers ---- */
+
+static int range_of(const char *text, struct etcd_range *ret) { return etcd_range_answer(text, strlen(text), "p/", ret); }
+
+Test(catalog_etcd_wire, range_answer)
+{
+	struct etcd_range r;
+	cr_assert_eq(range_of("{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":\"12\"},\"kvs\":[{\"key\":\"cC9h\",\"create_revision\":\"3\","
+			      "\"mod_revision\":\"4\",\"version\":\"1\",\"value\":\"eHk=\"},{\"key\":\"cC9i\",\"mod_revision\":\"12\"}],\"more\":true,\"count\":\"9\"}", &r), 0);
+	cr_assert(r.revision == 12 && r.more && r.count == 2);
+	cr_assert(strcmp(r.items[0].key, "a") == 0 && r.items[0].value.length == 2 && memcmp(r.items[0].value.bytes, "xy", 2) == 0);
+	cr_assert(r.items[0].value.revision == 4 && strcmp(r.items[1].key, "b") == 0 && r.items[1].value.length == 0 && r.items[1].value.bytes);
+	etcd_range_free(&r);
+	cr_assert_eq(range_of("{\"header\":{\"revision\":\"1\"}}", &r), 0);
+	cr_assert(r.count == 0 && !r.more);
+	etcd_range_free(&r);
+}
+
+Test(catalog_etcd_wire, range_answers_refused)
+{
+#define HEAD "{\"header\":{\"revision\":\"9\"},"
+	static const char *const bad[] = {
+		"", "null", "[]", "{", "\"x\"", "<html>no</html>", "{}", "{\"header\":{}}", "{\"header\":{\"revision\":\"-1\"}}",
+		"{\"header\":{\"revision\":\"99999999999999999999\"}}", "{\"header\":{\"revision\":\"1x\"}}", "{\"header\":{\"revision\":1.5}}",
+		HEAD "\"kvs\":{}}", HEAD "\"kvs\":[7]}", HEAD "\"kvs\":[{}]}", HEAD "\"more\":true}",
+		HEAD "\"kvs\":[{\"key\":\"cC9h\"}]}",                                    /* no revision */
+		HEAD "\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"0\"}]}",
+		HEAD "\"kvs\":[{\"key\":\"cC9\",\"mod_revision\":\"1\"}]}",              /* not base64 */
+		HEAD "\"kvs\":[{\"key\":\"cC9h====\",\"mod_revision\":\"1\"}]}",
+		HEAD "\"kvs\":[{\"key\":\"cC\\n9\",\"mod_revision\":\"1\"}]}",
+		HEAD "\"kvs\":[{\"key\":\"=C9h\",\"mod_revision\":\"1\"}]}",
+		HEAD "\"kvs\":[{\"key\":\"cS9h\",\"mod_revision\":\"1\"}]}",             /* q/a: not ours */
+		HEAD "\"kvs\":[{\"key\":\"cA==\",\"mod_revision\":\"1\"}]}",             /* shorter than the prefix */
+		HEAD "\"kvs\":[{\"key\":\"cC8A\",\"mod_revision\":\"1\"}]}",             /* a NUL in it */
+		HEAD "\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"1\",\"value\":7}]}",
+		HEAD "\"kvs\":[{\"key\":\"cC9i\",\"mod_revision\":\"1\"},{\"key\":\"cC9h\",\"mod_revision\":\"1\"}]}", /* not in order */
+		HEAD "\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"1\"},{\"key\":\"cC9h\",\"mod_revision\":\"1\"}]}", /* twice */
+	};
+	struct etcd_range r;
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++) {
+		cr_assert_eq(range_of(bad[i], &r), -EBADMSG, "%s", bad[i]);
+		cr_assert(!r.items && r.count == 0);
+	}
+}
+
+/* Small text that would become much memory is refused before it is parsed; a long string is not. */
+Test(catalog_etcd_wire, answers_that_grow)
+{
+	size_t n = 1 << 20;
+	char *text = malloc(n + 100);
+	struct etcd_range r;
+	memset(text, '[', n);
+	cr_assert_eq(etcd_range_answer(text, n, "p/", &r), -EBADMSG);
+	for (size_t i = 0; i < n; i++)
+		text[i] = "[],"[i % 3];
+	text[0] = '[';
+	cr_assert_eq(etcd_range_answer(text, n, "p/", &r), -EBADMSG);
+	/* a value of the largest size, and one beyond it */
+	for (size_t length = CATALOG_VALUE_MAX / 3 * 4 + 4; length <= CATALOG_VALUE_MAX / 3 * 4 + 8; length += 4) {
+		int begin = sprintf(text, HEAD "\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"1\",\"value\":\"");
+		memset(text + begin, 'A', length);
+		if (length == CATALOG_VALUE_MAX / 3 * 4 + 4)
+			memcpy(text + begin + length - 2, "==", 2); /* 256 KiB is a multiple of three, and one */
+		strcpy(text + begin + length, "\"}]}");
+		int e = etcd_range_answer(text, strlen(text), "p/", &r);
+		cr_assert_eq(e, length == CATALOG_VALUE_MAX / 3 * 4 + 4 ? 0 : -EBADMSG, "%zu: %d", length, e);
+		if (e == 0)
+			cr_assert_eq(r.items[0].value.length, CATALOG_VALUE_MAX);
+		etcd_range_free(&r);
+	}
+	free(text);
+}
+
+Test(catalog_etcd_wire, transaction_answers)
+{
+	bool succeeded = false;
+	uint64_t revision = 0;
+	const char *text = HEAD "\"succeeded\":true,\"responses\":[{\"response_put\":{\"header\":{\"revision\":\"9\"}}}]}";
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), 0);
+	cr_assert(succeeded && revision == 9);
+	text = "{\"header\":{\"revision\":\"9\"}}"; /* false is left out */
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), 0);
+	cr_assert(!succeeded);
+	text = HEAD "\"succeeded\":\"true\"}";
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), -EBADMSG);
+}
+
+Test(catalog_etcd_wire, tokens)
+{
+	char token[ETCD_TOKEN_BYTES];
+	const char *text = "{\"header\":{},\"token\":\"sMxZ.7\"}";
+	cr_assert_eq(etcd_login_answer(text, strlen(text), token), 0);
+	cr_assert_str_eq(token, "sMxZ.7");
+	text = "{\"token\":\"a\\r\\nHost: evil\"}";
+	cr_assert_eq(etcd_login_answer(text, strlen(text), token), -EBADMSG);
+	text = "{\"token\":\"\"}";
+	cr_assert_eq(etcd_login_answer(text, strlen(text), token), -EBADMSG);
+}
+
+Test(catalog_etcd_wire, leases)
+{
+	uint64_t id, ttl_s;
+	const char *text = "{\"result\":{\"header\":{},\"ID\":\"7587862094143077380\",\"TTL\":\"5\"}}";
+	cr_assert_eq(etcd_lease_answer(text, strlen(text), &id, &ttl_s), 0);
+	cr_assert(id == UINT64_C(7587862094143077380) && ttl_s == 5);
+	text = "{\"result\":{\"ID\":\"7\"}}";
+	cr_assert_eq(etcd_lease_answer(text, strlen(text), &id, &ttl_s), 0);
+	cr_assert_eq(ttl_s, 0); /* it has run out */
+	text = "{\"error\":{\"grpc_code\":5}}";
+	cr_assert_eq(etcd_lease_answer(text, strlen(text), &id, &ttl_s), -EBADMSG);
+}
+
+/* ---- errors ---- */
+
+Test(catalog_etcd_wire, errors)
+{
+	static const struct {
+		unsigned http;
+		const char *text;
+		int status;
+	} cases[] = {
+		{ 401, "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}", -EKEYREJECTED },
+		{ 400, "{\"error\":\"etcdserver: authentication failed, invalid user ID or password\",\"code\":3}", -EACCES },
+		{ 400, "{\"error\":\"etcdserver: user name is empty\",\"message\":\"etcdserver: user name is empty\",\"code\":3}", -EACCES },
+		{ 403, "{\"error\":\"etcdserver: permission denied\",\"code\":7}", -EACCES },
+		{ 429, "{\"error\":\"etcdserver: mvcc: database space exceeded\",\"code\":8}", -EDQUOT },
+		{ 429, "{\"error\":\"etcdserver: too many requests\",\"code\":8}", -EBUSY },
+		{ 400, "{\"error\":\"etcdserver: mvcc: required revision has been compacted\",\"code\":11}", -ESTALE },
+		{ 400, "{\"error\":\"etcdserver: request is too large\",\"code\":3}", -E2BIG },
+		{ 400, "{\"error\":\"something new\",\"code\":3}", -EPROTO },
+		{ 503, "{\"error\":\"etcdserver: request timed out\",\"code\":14}", -ETIMEDOUT },
+		{ 503, "{\"error\":\"etcdserver: leader changed\",\"code\":14}", -ETIMEDOUT },
+		{ 503, "{\"error\":\"etcdserver: no leader\",\"code\":14}", -ETIMEDOUT },
+		{ 500, "{\"error\":\"etcdserver: whatever\",\"code\":2}", -ETIMEDOUT },
+		{ 200, "{\"error\":{\"grpc_code\":5,\"http_code\":404,\"message\":\"etcdserver: requested lease not found\"}}", -ENOENT },
+		{ 404, "404 page not found\n", -EPROTO },
+		{ 502, "<html>bad gateway</html>", -ETIMEDOUT },
+		{ 503, "", -ETIMEDOUT },
+		{ 403, "Forbidden", -EACCES },
+	};
+	char why[ETCD_WHY_BYTES];
+	for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+		int e = etcd_error_answer(cases[i].http, cases[i].text, strlen(cases[i].text), why);
+		cr_assert_eq(e, cases[i].status, "%d for %s", e, cases[i].text);
+		cr_assert(why[0] && !strchr(why, '\n'));
+	}
+	const char *rude = "{\"error\":\"\\u001b[2J\\n\\u00e9\",\"code\":3}";
+	cr_assert_eq(etcd_error_answer(400, rude, strlen(rude), why), -EPROTO);
+	for (const char *p = why; *p; p++)
+		cr_assert(*p >= ' ' && *p < 0x7f);
+}
