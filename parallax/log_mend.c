@@ -177,7 +177,7 @@ static bool mend_again(const struct volume *v, int status, unsigned attempt)
 {
 	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))
 		return false;
-	return segment_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
+	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
 }
 
 static void mended(struct volume *v)
@@ -211,7 +211,7 @@ static int mender(void *arg)
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
 		if (r == 0 || !mend_again(v, r, attempt))
 			break;
-		v->away = segment_away(r);
+		v->away = segment_away(r) && !v->catalog_away;
 		log_refuse(v);
 		fiber_sleep(&v->env->loop, MEND_WAIT_MS * NS_PER_MS);
 	}

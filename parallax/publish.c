@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/volume_private.h"
 
@@ -68,7 +69,7 @@ int publish_commit(struct publication *p)
 			catalog_txn_compare(&p->txn, log_key, v->meta_revision);
 		catalog_txn_put(&p->txn, log_key, bytes, length);
 	}
-	uint64_t revision = 0;
+	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS;
 	bool unknown = false;
 	while (r == 0) {
 		r = catalog_txn(v->catalog, &p->txn, &revision);
@@ -76,14 +77,19 @@ int publish_commit(struct publication *p)
 			v->meta_revision = revision;
 		if (r == -EAGAIN)
 			r = publish_settle(p);
-		else if (r == -ETIMEDOUT || (unknown && r != 0 && r != -ESHUTDOWN)) {
-			unknown = true; /* neither outcome may be assumed: repeat (R4) */
-			fiber_sleep(&v->env->loop, 50 * NS_PER_MS);
+		else if (catalog_away(r) || (unknown && r != 0 && r != -ESHUTDOWN)) {
+			/* Neither outcome may be assumed: repeat (R4). Also where it certainly wasn't applied, as long as that may change: to
+			 * begin again would write into the log each time. */
+			unknown |= r == -ETIMEDOUT;
+			v->catalog_away = true;
+			fiber_sleep(&v->env->loop, pause_ns);
+			pause_ns = MIN(2 * pause_ns, NS_PER_S / 2);
 			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : 0;
 			continue;
 		}
 		break;
 	}
+	v->catalog_away = false;
 	free(bytes);
 	if (r == 0)
 		v->meta = p->log;

@@ -197,7 +197,7 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		free(t);
 		free(bytes);
 	}
-	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, catalog_text(d->catalog, r)) : 0;
 }
 
 static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation, struct report *report)
@@ -210,7 +210,7 @@ static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation,
 		r = meta_get_server(d->catalog, &d->state.id, &m, NULL);
 	}
 	if (r < 0 && r != -ENOENT)
-		return report_set(report, r, "look up data directory %s in the catalog: %s", d->path, errno_text(r));
+		return report_set(report, r, "look up data directory %s in the catalog: %s", d->path, catalog_text(d->catalog, r));
 	*ret_incarnation = r == 0 ? m.incarnation : 0;
 	return 0;
 }

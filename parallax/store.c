@@ -16,6 +16,9 @@
 #include "parallax/placement.h"
 #include "parallax/store_private.h"
 
+/* How long a command goes on with a transaction whose outcome is unknown. */
+#define STORE_PATIENCE_NS (60 * NS_PER_S)
+
 int store_open(struct env *env, const struct store_options *options, struct store **ret_store, struct report *report)
 {
 	struct store *s = calloc(1, sizeof *s);
@@ -64,10 +67,19 @@ int store_name_split(const char *text, char *ret_volume, char *ret_snapshot, str
 
 int store_txn(struct catalog *c, const struct catalog_txn *t)
 {
+	uint64_t until_ns = env_now_ns(c->env) + STORE_PATIENCE_NS;
+	bool unknown = false;
 	int r;
-	for (unsigned attempt = 0; (r = catalog_txn(c, t, NULL)) == -ETIMEDOUT && attempt < 100; attempt++)
+	for (unsigned attempt = 0; attempt < 100; attempt++) {
+		r = catalog_txn(c, t, NULL);
+		unknown |= r == -ETIMEDOUT;
+		if (r != -ETIMEDOUT && !(unknown && catalog_away(r)))
+			break;
+		if (env_now_ns(c->env) > until_ns)
+			break;
 		fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
-	return r;
+	}
+	return unknown && catalog_away(r) ? -ETIMEDOUT : r;
 }
 
 struct each_snapshot {
@@ -99,7 +111,7 @@ static int find_name(struct catalog *c, const char *name, struct meta_name *ret,
 	int r = meta_get_name(c, name, ret, ret_revision);
 	if (r == -ENOENT)
 		return report_set(report, r, "there is no volume '%s' (see: aquifer volume list)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(c, r)) : 0;
 }
 
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report)
@@ -131,7 +143,7 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 		catalog_value_free(&v);
 		r = r == -ENOENT ? 0 : r;
 	}
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r))
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r))
 		     : report_set(report, -ENOENT, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
 }
 
@@ -221,8 +233,9 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 bool store_has_volume(struct store *s, uint64_t id)
 {
 	struct meta_log *log = malloc(sizeof *log);
+	uint64_t until_ns = env_now_ns(s->env) + STORE_PATIENCE_NS;
 	int r = log ? -ETIMEDOUT : -ENOMEM;
-	for (unsigned attempt = 0; r == -ETIMEDOUT && attempt < 100; attempt++)
+	for (unsigned attempt = 0; r == -ETIMEDOUT && attempt < 100 && env_now_ns(s->env) <= until_ns; attempt++)
 		r = meta_get_log(s->catalog, id, log, NULL);
 	free(log);
 	return r == 0;
@@ -281,7 +294,7 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 		return 0;
 	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : catalog_text(s->catalog, r)) : 0;
 }
 
 static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
@@ -291,7 +304,7 @@ static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, stru
 	if (r == 0)
 		r = catalog_counter_take(s->catalog, "counter/segment", 0, 1, &border);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	put_le64(log->volume.bytes, env_random(s->env));
 	put_le64(log->volume.bytes + 8, *ret_id);
 	log->last_id = border;
@@ -310,7 +323,7 @@ static int choose_replicas(struct store *s, const struct store_volume_options *o
 	log->embedded = r == 0 && map->server_count == 0;
 	free(map);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (log->embedded && s->cluster)
 		return report_set(report, -ENODEV, "there is no server in the cluster's catalog yet (start an aquifer-server first)");
 	unsigned most = MIN(domains, (unsigned)META_REPLICAS_MAX);
@@ -381,7 +394,7 @@ static int names_read(struct store *s, struct store_names *ret, struct report *r
 {
 	*ret = (struct store_names){ 0 };
 	int r = catalog_list(s->catalog, "name/", names_entry, ret);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }
 
 /* The name that a volume, or what it was before a rollback, has now; NULL: none, it was deleted. */
@@ -468,7 +481,7 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	if (r == 0)
 		r = names_read(s, &names, report);
 	if (r == 0 && (r = fill_volume(s, &names, name, &named, ret_volume)) < 0)
-		report_set(report, r, "the catalog: %s", errno_text(r));
+		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	free(names.entries);
 	return r;
 }
@@ -554,5 +567,5 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	struct meta_name there;
 	if (r == -EAGAIN && meta_get_name(s->catalog, to, &there, NULL) == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }

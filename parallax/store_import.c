@@ -129,7 +129,7 @@ int store_import_begin(struct store *s, const char *name, const struct store_vol
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
 	if (r != -ENOENT)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	clean(s);
 	host_name(host);
 	/* 63 characters at most */
@@ -148,7 +148,7 @@ int store_import_end(struct store *s, const char *temporary, const char *name, s
 	if (r == -ENOENT)
 		return report_set(report, r, "somebody deleted or renamed %s meanwhile", temporary);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	uint8_t *bytes = meta_name_encode(&named, &length);
 	struct catalog_txn *t = malloc(sizeof *t);
 	r = bytes && t ? 0 : -ENOMEM;
@@ -168,7 +168,7 @@ int store_import_end(struct store *s, const char *temporary, const char *name, s
 	free(bytes);
 	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' by now (choose another name)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }
 
 void store_import_cancel(struct store *s, const char *temporary)

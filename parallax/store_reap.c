@@ -396,7 +396,7 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 	if (r == 0)
 		r = doom_volume(s, name, &named, report);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	store_reap(s);
 	return 0;
 }

@@ -144,7 +144,7 @@ int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *
 		r = store_volume_list(s, list_volume_snapshots, &n, report);
 	}
 	free(l.found);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : r;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : r;
 }
 
 /* ---- delete ---- */
@@ -197,7 +197,7 @@ int store_snapshot_delete(struct store *s, const char *name, struct report *repo
 		return r;
 	r = store_doom_snapshot(s, id, mark);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", errno_text(r));
+		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	store_ask_holder(s, volume, id, "checkpoint", none, NULL);
 	store_reap(s);
 	return 0;
@@ -248,7 +248,7 @@ static int clone_prepare(struct store *s, const char *snapshot, const char *name
 		r = store_want_root(s->places, id, mark, s, report);
 	if (r == 0)
 		r = clone_log(s, id, mark, name, log, ret_id);
-	return r < 0 ? report_set(report, r, "the catalog: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }
 
 int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report)
@@ -345,7 +345,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 	free(old);
 	if (r == -EAGAIN && store_has_volume(s, id))
 		return 0;
-	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the volume was changed meanwhile (try again)" : errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the volume was changed meanwhile (try again)" : catalog_text(s->catalog, r)) : 0;
 }
 
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report)

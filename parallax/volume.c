@@ -15,6 +15,7 @@
 #define WINDOW_DEFAULT 2
 #define CATALOG_TRIES 200
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
+#define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 #define TRIM_NS (2 * NS_PER_S)    /* closing: what can't be trimmed and packed until then is left to the next opener */
@@ -42,14 +43,15 @@ static bool lock_is_passing(const struct volume_places *p, const struct meta_own
 static int was_never_open(struct volume *v, bool *ret_fresh, struct report *report)
 {
 	struct meta_owner before;
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
 	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY); attempt++) {
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
 		if (attempt)
 			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
 		r = meta_get_owner(v->catalog, v->id, &before, NULL);
 	}
 	if (r < 0 && r != -ENOENT)
-		return report_set(report, r, "its owner record can't be read: %s", errno_text(r));
+		return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
 	*ret_fresh = r == 0 && before.epoch == 0;
 	return 0;
 }
@@ -111,7 +113,8 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
 	meta_key_owner(v->id, key);
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES; attempt++) {
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
 		struct meta_owner now;
 		uint64_t revision;
 		int r = meta_get_owner(v->catalog, v->id, &now, &revision);
@@ -122,7 +125,7 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 			return 0;
 		}
 		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
-			return report_set(report, r, "its owner record can't be read: %s", errno_text(r));
+			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
 		if (r == 0 || r == -ENOENT) {
 			if (!mine.epoch) {
 				mine.epoch = now.epoch + 1;
@@ -148,11 +151,11 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 				return 0;
 			}
 			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
-				return report_set(report, r, "the catalog refuses: %s", errno_text(r));
+				return report_set(report, r, "the catalog refuses: %s", catalog_text(v->catalog, r));
 		}
 		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
 	}
-	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer");
+	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
 }
 
 /* ---- opening ---- */
@@ -244,7 +247,7 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 {
 	int r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
 	if (r < 0)
-		return report_set(report, r, "its record in the catalog can't be read: %s", errno_text(r));
+		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
 	r = open_place(v, how, report);
 	if (r == 0)
 		r = acquire(v, how, report);
@@ -576,6 +579,7 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->synced = v->log.synced_seq;
 	ret->log_bytes = v->log.bytes_since_from;
 	ret->away = v->away;
+	ret->catalog_away = v->catalog_away;
 	ret->failed = v->failed;
 	ret->read_retries = v->sources.retries;
 	ret->read_errors = v->sources.errors;

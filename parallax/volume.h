@@ -94,6 +94,7 @@ struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
 		read_errors, mends, segments_freed, trims, packed;
 	bool away;         /* its server can't be reached now */
+	bool catalog_away; /* something waits for the catalog; writes go on as long as there are open segments */
 	int failed;        /* it ended, every request fails: -errno; -EPERM: another owner has it */
 	uint64_t seq, acked, synced, log_bytes; /* log_bytes: would have to be replayed now */
 	uint64_t nodes, dirty_nodes, node_hits, node_misses, mapped_blocks, live_blocks, dead_blocks;

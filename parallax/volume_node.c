@@ -454,7 +454,7 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 		{ "log_bytes", c.log_bytes }, { "nodes", c.nodes }, { "dirty_nodes", c.dirty_nodes }, { "node_hits", c.node_hits },
 		{ "node_misses", c.node_misses }, { "read_retries", c.read_retries }, { "read_errors", c.read_errors }, { "mends", c.mends },
 		{ "mapped_blocks", c.mapped_blocks }, { "live_blocks", c.live_blocks }, { "dead_blocks", c.dead_blocks },
-		{ "segments_freed", c.segments_freed }, { "away", c.away }, { "failed", (uint64_t)-c.failed },
+		{ "segments_freed", c.segments_freed }, { "away", c.away }, { "catalog_away", c.catalog_away }, { "failed", (uint64_t)-c.failed },
 	};
 	for (unsigned i = 0; i < ARRAY_COUNT(items); i++)
 		item(arg, items[i].key, items[i].value);

@@ -184,7 +184,8 @@ struct volume {
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_group group;
-	bool away;                      /* the mender found that its servers, or the catalog, can't be reached now */
+	bool away;                      /* the mender found that its servers can't be reached now */
+	bool catalog_away;              /* a transaction waits for the catalog */
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */

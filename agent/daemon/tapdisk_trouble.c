@@ -32,6 +32,9 @@ static void look_at_item(void *arg, const char *key, uint64_t value)
 		snprintf(l->text, l->bytes, "%s: %llu reads failed, what they asked for is damaged or missing", l->node->name, (unsigned long long)value);
 	else if (strcmp(key, "away") == 0)
 		snprintf(l->text, l->bytes, "%s waits for its server, which doesn't answer", l->node->name);
+	else if (strcmp(key, "catalog_away") == 0)
+		snprintf(l->text, l->bytes, "%s waits for the catalog, which doesn't answer or takes nothing: what is written fits into open segments still",
+			 l->node->name);
 }
 
 static void look_at_node(void *arg, struct blk_node *node, const char *args)
