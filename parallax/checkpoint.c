@@ -373,10 +373,8 @@ static int publish_root(struct checkpoint *c, struct publication *p, const struc
 	uint64_t revision;
 	size_t length = 0;
 	int r;
-	while (catalog_away(r = meta_get_snapshot(v->catalog, v->id, m->seq, &s, &revision)) && !volume_gives_up(v)) {
-		v->catalog_away = true; /* as in publish_commit() */
-		fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
-	}
+	while (publish_note(v, r = meta_get_snapshot(v->catalog, v->id, m->seq, &s, &revision)) && !volume_gives_up(v))
+		fiber_sleep(&v->env->loop, 100 * NS_PER_MS); /* as in publish_commit() */
 	if (r < 0)
 		return r;
 	s.has_root = true;

@@ -68,7 +68,7 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	int r = 0;
 	if (l->spare_id <= above)
 		r = catalog_counter_take(v->catalog, "counter/segment", above, 1, &l->spare_id);
-	v->catalog_away = catalog_away(r);
+	publish_note(v, r);
 	if (r < 0)
 		return r;
 	uint64_t id = l->spare_id;

@@ -2,16 +2,26 @@
  * nobody changes without raising the epoch) and the revision of `log`, and carries a fresh stamp,
  * so that after an unknown outcome the same transaction can be repeated until it is known. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/volume_private.h"
 
+bool publish_note(struct volume *v, int status)
+{
+	v->catalog_away = catalog_away(status);
+	if (v->catalog_away)
+		snprintf(v->catalog_why, sizeof v->catalog_why, "%s", catalog_text(v->catalog, status));
+	return v->catalog_away;
+}
+
 void publish_begin(struct volume *v, struct publication *p)
 {
 	fiber_mutex_lock(&v->env->loop, &v->publishing);
 	p->volume = v;
+	p->impatient = false;
 	p->log = v->meta;
 	p->log.stamp = env_random(v->env);
 	catalog_txn_init(&p->txn);
@@ -77,11 +87,11 @@ int publish_commit(struct publication *p)
 			v->meta_revision = revision;
 		if (r == -EAGAIN)
 			r = publish_settle(p);
-		else if (catalog_away(r) || (unknown && r != 0 && r != -ESHUTDOWN)) {
+		else if (r == -ETIMEDOUT || (catalog_away(r) && !p->impatient) || (unknown && r != 0 && r != -ESHUTDOWN)) {
 			/* Neither outcome may be assumed: repeat (R4). Also where it certainly wasn't applied, as long as that may change: to
 			 * begin again would write into the log each time. */
 			unknown |= r == -ETIMEDOUT;
-			v->catalog_away = true;
+			publish_note(v, r);
 			fiber_sleep(&v->env->loop, pause_ns);
 			pause_ns = MIN(2 * pause_ns, NS_PER_S / 2);
 			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : 0;

@@ -185,7 +185,8 @@ struct volume {
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_group group;
 	bool away;                      /* the mender found that its servers can't be reached now */
-	bool catalog_away;              /* a transaction waits for the catalog */
+	bool catalog_away;              /* a transaction waits for the catalog; because: */
+	char catalog_why[192];
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */
@@ -310,10 +311,13 @@ struct publication {
 	struct volume *volume;
 	struct meta_log log;            /* to be changed */
 	struct catalog_txn txn;         /* further changes; keys and bytes are the caller's until the end */
+	bool impatient;                 /* fails where the catalog certainly didn't take it, also if it may later */
 };
 /* FIBER. begin waits its turn; then change p->log and p->txn; commit publishes with the epoch compared (R3, R4) and lets the
  * next one go on. commit: 0; -EPERM the epoch is lost (the volume has failed); other: certainly not published. */
 void publish_begin(struct volume *v, struct publication *p);
 int publish_commit(struct publication *p);
 void publish_abort(struct publication *p);
+/* Notes what came of a call of the catalog's, for those who look; returns catalog_away(status). */
+bool publish_note(struct volume *v, int status);
 #endif

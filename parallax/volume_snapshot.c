@@ -81,6 +81,7 @@ static int publish_snapshot(struct volume *v, const char *name, const struct log
 	int r = bytes ? 0 : -ENOMEM;
 	if (r == 0) {
 		publish_begin(v, p);
+		p->impatient = true;
 		catalog_txn_compare(&p->txn, name_key, 0);
 		catalog_txn_put(&p->txn, name_key, seq, sizeof seq);
 		catalog_txn_put(&p->txn, key, bytes, length);
@@ -97,12 +98,14 @@ static int check_name(struct volume *v, const char *name, struct report *report)
 	struct catalog_value seen;
 	if (!name_valid(name))
 		return report_set(report, -EINVAL, "'%s' is not a snapshot name (letters, digits, . _ -; at most 63)", name);
+	if (v->catalog_away)
+		return report_set(report, -EBUSY, "the catalog takes nothing now: %s", v->catalog_why);
 	meta_key_snapshot_name(v->id, name, name_key);
 	int r = catalog_get(v->catalog, name_key, &seen);
 	catalog_value_free(&seen);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a snapshot of that name already (choose another, or delete it)");
-	return r == -ENOENT ? 0 : report_set(report, r, "the catalog doesn't answer: %s", errno_text(r));
+	return r == -ENOENT ? 0 : report_set(report, r, "the catalog doesn't answer: %s", catalog_text(v->catalog, r));
 }
 
 int volume_snapshot(struct volume *v, const char *name, struct report *report)
@@ -120,5 +123,5 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report)
 		r = publish_snapshot(v, name, &mark, size_bytes);
 		snapshot_settle(v, mark.seq, r == 0);
 	}
-	return r < 0 ? report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", errno_text(r)) : 0;
+	return r < 0 ? report_set(report, r, r == -EAGAIN ? "there is a snapshot of that name already" : "it can't be recorded: %s", catalog_text(v->catalog, r)) : 0;
 }

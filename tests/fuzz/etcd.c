@@ -1,0 +1,72 @@
+/* What etcd, or something in its place, answers. The first byte says to what. What is accepted keeps within its limits: keys in order and
+ * printable, values of at most their size, tokens that can be part of a header. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallax/catalog_etcd_wire.h"
+
+static void fuzz_range(const uint8_t *b, size_t n)
+{
+	struct etcd_range r;
+	if (etcd_range_answer(b, n, "", &r) < 0) {
+		assert(!r.items && !r.count);
+		return;
+	}
+	assert(r.revision && r.count <= ETCD_VALUES_MAX && (r.count || !r.more));
+	for (size_t i = 0; i < r.count; i++) {
+		const struct etcd_item *item = &r.items[i];
+		assert(memchr(item->key, 0, sizeof item->key) && item->value.bytes && item->value.revision && item->value.length <= CATALOG_VALUE_MAX);
+		assert(i == 0 || strcmp(item[-1].key, item->key) < 0);
+		for (const char *p = item->key; *p; p++)
+			assert(*p >= ' ' && *p < 0x7f);
+	}
+	etcd_range_free(&r);
+}
+
+static void fuzz_error(const uint8_t *b, size_t n)
+{
+	char why[ETCD_WHY_BYTES];
+	int r = etcd_error_answer(n ? 300 + b[0] : 500, b, n, why);
+	assert(r < 0 && r != -EPERM && r != -EAGAIN && memchr(why, 0, sizeof why) && why[0] != '\n');
+}
+
+static void fuzz_addresses(const uint8_t *b, size_t n)
+{
+	struct etcd_endpoints e;
+	char text[6000];
+	if (n >= sizeof text)
+		return;
+	memcpy(text, b, n);
+	text[n] = 0;
+	if (etcd_endpoints_parse(text, &e, NULL) < 0)
+		return;
+	assert(e.count && e.count <= ETCD_ENDPOINTS_MAX);
+	for (unsigned i = 0; i < e.count; i++)
+		assert(memchr(e.url[i], 0, ETCD_URL_BYTES) && strncmp(e.url[i], "http", 4) == 0 && !strpbrk(e.url[i], "@?# \r\n"));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char token[ETCD_TOKEN_BYTES];
+	bool succeeded;
+	uint64_t a, b;
+	if (size == 0)
+		return 0;
+	const uint8_t *bytes = data + 1;
+	size_t n = size - 1;
+	switch (data[0]) {
+	case 'r': fuzz_range(bytes, n); break;
+	case 't': assert(etcd_txn_answer(bytes, n, &succeeded, &a) < 0 || a); break;
+	case 'k':
+		if (etcd_login_answer(bytes, n, token) == 0)
+			assert(token[0] && !strpbrk(token, "\r\n "));
+		break;
+	case 'l': assert(etcd_lease_answer(bytes, n, &a, &b) < 0 || a); break;
+	case 'a': fuzz_addresses(bytes, n); break;
+	default: fuzz_error(bytes, n); break;
+	}
+	return 0;
+}

@@ -1,0 +1,109 @@
+#!/bin/bash
+# Volumes on an aquifer-server, with the catalog on etcd, which is killed, stopped and out of quota while they are written, read and verified:
+# writes go on within open segments, the rest waits and says so, nothing is lost. Snapshots, clones, kill -9 of the holder.
+# limit: 180
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/agent
+B=$(cd "$B" && pwd)
+top=
+. tests/interop/lib/etcd
+need jq fio nbdcopy nbdinfo etcdctl
+[ -x "$B/aquifer-server" ] || { echo "skipped: $B/aquifer-server is not built"; exit 77; }
+store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
+server=
+end() {
+	[ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
+	cleanup
+	etcds_end
+	rm -rf "$store"
+}
+trap end EXIT
+url=$(etcd_url)
+quota="--quota-backend-bytes $((24 << 20))"
+mkdir -p "$AQUIFER_ROOT/etc/aquifer"
+echo "catalog = $url" >"$AQUIFER_ROOT/etc/aquifer/aquifer.conf"
+
+refused 1 "127.0.0.1.*" aquifer volume create v 64M
+etcd_start 1 $quota
+etcd_up
+refused 1 "there is no store.*cluster init" aquifer volume create v 64M
+says "^ok" make
+refused 1 "start an aquifer-server" aquifer volume create v 64M
+"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" --catalog "$url" >"$store/out" 2>&1 &
+server=$!
+until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
+
+aquifer volume create v 512M || fail "volume create"
+uri=$(aquifer attach v --as nbd) || fail "attach"
+head -c 8M /dev/urandom >"$dir/data"
+nbdcopy --flush "$dir/data" "$uri" || fail "write"
+aquifer snapshot create v@s || fail "snapshot"
+aquifer clone v@s w || fail "clone"
+reason() { field "$1" reason | grep -q "$2"; }
+
+load() { # NAME OPTION…: verified writes, in the background
+	local n=$1
+	shift
+	fio --name="$n" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 \
+		--randrepeat=1 --fsync=64 "$@" >"$dir/fio.$n" 2>&1 &
+	fio=$!
+}
+finish() {
+	wait $fio || fail "$1: $(tail -n 5 "$dir/fio.$1")"
+	! grep -qiE 'verify:|error=|err=[^0 ]' "$dir/fio.$1" || fail "$1: $(grep -iE 'verify|err' "$dir/fio.$1" | head -n 3)"
+}
+
+# etcd dies under the load, and stays away: what fits into open segments is written and flushed meanwhile
+load killed --offset=16M --size=24M
+sleep 0.2
+etcd_kill 1
+finish killed
+refused 1 "127.0.0.1" aquifer snapshot create v@none
+refused 1 "127.0.0.1" aquifer volume list
+# …and what does not fit waits, says so, and goes on when etcd is there again
+load waits --offset=64M --size=160M --bs=64k
+until_true 30 reason v "waits for the catalog" || fail "the list hides it: $(aquifer list)"
+kill -0 $fio || fail "it didn't wait: $(tail -n 5 "$dir/fio.waits")"
+etcd_start 1 $quota
+etcd_up
+finish waits
+well() { [ "$(field v reason)" = null ]; }
+until_true 20 well || fail "all is well, and the list doesn't know: $(aquifer list)"
+
+# it stands still
+kill -STOP "${etcd_pid[1]}"
+load still --offset=240M --size=16M
+finish still
+kill -CONT "${etcd_pid[1]}"
+aquifer snapshot create v@later || fail "snapshot after it stood still"
+
+# no quota is left: it goes on in what is open; deleting keys and defragmenting ends it
+says "then EDQUOT" fill big 250000
+load full --offset=260M --size=16M
+finish full
+refused 1 "space exceeded|quota" aquifer snapshot create v@full
+"$B/tools/catalogcheck" "$url" list big >/dev/null
+ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" del --prefix aquifer/kv/big >/dev/null
+ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" >/dev/null || fail "etcdctl $*"; }
+ctl compact "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get x -w json | jq .header.revision)"
+ctl defrag
+ctl alarm disarm
+aquifer snapshot create v@room || fail "snapshot with quota again"
+
+# the holder dies; the next one takes over what was flushed; the clone has what it had
+kill -9 "$(field v pid)"
+until_true 10 test "$(field v state)" = died || true
+aquifer detach v >/dev/null 2>&1 || true
+uri=$(aquifer attach v --as nbd) || fail "attach after kill -9"
+nbdcopy "$uri" - | cmp -n 8388608 - "$dir/data" || fail "content after kill -9"
+for part in killed:16M:24M:4k waits:64M:160M:64k still:240M:16M:4k full:260M:16M:4k; do
+	IFS=: read -r n offset size bs <<<"$part"
+	load "again-$n" --offset="$offset" --size="$size" --bs="$bs" --verify_only
+	finish "again-$n"
+done
+w=$(aquifer attach w --as nbd) || fail "attach the clone"
+nbdcopy "$w" - | cmp -n 8388608 - "$dir/data" || fail "content of the clone"
+aquifer detach --all || fail "detach"
+aquifer volume show v | grep -q 'state *free' || fail "the volume isn't free"
+aquifer volume delete v --with-snapshots && aquifer volume delete w || fail "delete"
+echo "written, verified and taken over with etcd killed, stopped and full meanwhile; what had to wait said so"
