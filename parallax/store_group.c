@@ -309,7 +309,7 @@ static int group_publish(struct group *g, const char *key, struct report *report
 		return 0;
 	if (gone < 0)
 		return report_set(report, gone, "the catalog doesn't say whether it was taken: %s (look with: aquifer snapshot list)", errno_text(gone));
-	return r == -EAGAIN ? explain(g, report) : report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
+	return r == -EAGAIN ? explain(g, report) : report_set(report, r, "the catalog: %s", catalog_text(g->store->catalog, r));
 }
 
 /* ---- all of it ---- */
@@ -319,7 +319,7 @@ static int group_once(struct group *g, struct report *report)
 	char key[META_KEY_BYTES];
 	int r = group_begin(g);
 	if (r < 0)
-		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
+		return report_set(report, r, "the catalog: %s", catalog_text(g->store->catalog, r));
 	meta_key_group(g->id, key);
 	g->due_ns = env_now_ns(g->store->env) + HOLD_NS;
 	for (unsigned i = 0; i < g->count; i++)
