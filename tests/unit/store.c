@@ -194,8 +194,12 @@ static int body_names(struct rig *r)
 	}
 	o = (struct store_volume_options){ .size_bytes = 4096, .replicas = 3 };
 	FAILS(r, store_volume_create(s, "c", &o, REPORT(r)), -EINVAL, "need as many servers");
+	o = (struct store_volume_options){ .size_bytes = 4096 };
+	s->cluster = true; /* as with a catalog that other hosts have too: nothing is put where they can't reach it */
+	FAILS(r, store_volume_create(s, "c", &o, REPORT(r)), -ENODEV, "no server");
+	s->cluster = false;
 	OK(r, store_volume_show(s, "b", &v, REPORT(r)));
-	cr_assert(v.size_bytes == 1 << 20 && v.used_bytes == 0 && v.state == STORE_FREE && v.snapshot_count == 0 && !v.parent[0]);
+	cr_assert(v.embedded && v.size_bytes == 1 << 20 && v.used_bytes == 0 && v.state == STORE_FREE && v.snapshot_count == 0 && !v.parent[0]);
 	FAILS(r, store_volume_show(s, "z", &v, REPORT(r)), -ENOENT, "no volume 'z'");
 	OK(r, store_volume_rename(s, "b", "c", REPORT(r)));
 	FAILS(r, store_volume_rename(s, "b", "d", REPORT(r)), -ENOENT, "no volume 'b'");
