@@ -76,12 +76,16 @@ int copy_slot_decode(const void *block, struct copy_slot *ret)
 	return 0;
 }
 
+static bool slot_trim_whole(const uint8_t *block)
+{
+	return get_le32(block + 104) == crc32c(0, block + SLOT_BYTES, BITMAP_BYTES);
+}
+
 bool copy_slot_trim(const void *block, const struct copy_slot *s, uint8_t *ret_trim)
 {
-	const uint8_t *b = block;
-	if (s->trimmed == 0 || get_le32(b + 104) != crc32c(0, b + SLOT_BYTES, BITMAP_BYTES))
+	if (s->trimmed == 0 || !slot_trim_whole(block))
 		return false;
-	memcpy(ret_trim, b + SLOT_BYTES, BITMAP_BYTES);
+	memcpy(ret_trim, (const uint8_t *)block + SLOT_BYTES, BITMAP_BYTES);
 	return true;
 }
 
@@ -115,8 +119,9 @@ enum copy_state copy_state(const struct copy *c)
 static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, unsigned *ret_good)
 {
 	int r = -EIO;
+	bool torn = false; /* a bitmap is, or seems so: the other one is older, and what is missing there would be forgotten */
 	*ret_good = 0;
-	for (int try = 0; try < 3 && *ret_good < SLOT_COUNT; try++) {
+	for (int try = 0; try < 3 && (*ret_good < SLOT_COUNT || torn); try++) {
 		size_t done = 0;
 		r = file_read_wait(c->file, blocks, SLOT_COUNT * BLOCK_BYTES, 0, &done);
 		if (r == -EIO)
@@ -124,6 +129,7 @@ static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, un
 		if (r < 0)
 			return r;
 		*ret_good = 0;
+		torn = false;
 		for (unsigned i = 0; i < SLOT_COUNT; i++) {
 			struct copy_slot s;
 			int d = done < (i + 1) * BLOCK_BYTES ? -EBADMSG : copy_slot_decode(blocks + i * BLOCK_BYTES, &s);
@@ -131,6 +137,7 @@ static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, un
 				return d;
 			if (d < 0 || s.header.segment != c->id)
 				continue;
+			torn |= s.trimmed && !slot_trim_whole(blocks + i * BLOCK_BYTES);
 			if (*ret_good == 0 || s.generation > ret->generation)
 				*ret = s;
 			(*ret_good)++;

@@ -461,6 +461,11 @@ static uint64_t border(const struct space *s, uint32_t index, bool nodes)
 	return nodes ? before->node_end : before->mark_position;
 }
 
+uint64_t space_drop_border(const struct space *s, uint64_t mark_seq, bool nodes)
+{
+	return border(s, list_index(s, mark_seq), nodes);
+}
+
 bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk)
 {
 	uint32_t i = list_index(s, mark_seq);

@@ -120,6 +120,7 @@ int space_tail_written(struct space *s, const struct space_tail_write *w, const 
 /* Deleting a snapshot: for each finished chunk of its list that space_drop_reads() says must be read, its content goes
  * to space_drop_chunk(); the others need none. At the end space_drop_finish() removes the list and re-files what is
  * still in memory. */
+uint64_t space_drop_border(const struct space *s, uint64_t mark_seq, bool nodes); /* what was born after it becomes free */
 bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk);
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);
 int space_drop_finish(struct space *s, uint64_t mark_seq);

@@ -115,11 +115,12 @@ struct store_snapshot {
 	uint64_t size_bytes;       /* the volume's size then */
 	uint64_t created_ns;       /* since 1970 */
 	uint32_t clones;           /* volumes that began as it, rolled back ones included */
+	uint64_t frees_bytes;      /* what deleting it, and no other, gives back; nothing while there are clones */
 };
 
 /* `names` are VOLUME@SNAP, at most STORE_GROUP_MAX, each volume once: one consistent instant, all or none. */
 int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report);
-/* Of one volume, or of all (`volume` NULL); by volume, then age. */
+/* Of one volume, or of all (`volume` NULL; then without frees_bytes); by volume, then age. */
 int store_snapshot_list(struct store *s, const char *volume,
 			int (*entry)(void *arg, const struct store_snapshot *snapshot), void *arg,
 			struct report *report);

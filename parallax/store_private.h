@@ -46,6 +46,12 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
  * never an error. */
 void store_reap(struct store *s);
 
+/* store_space.c: what deleting a volume's snapshots would free, as of its last checkpoint. */
+struct store_space;
+int store_space_open(struct store *s, uint64_t volume, struct store_space **ret, struct report *report);
+void store_space_close(struct store_space *p); /* accepts NULL */
+int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes);
+
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
 /* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the
  * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. `also` (may be NULL) is one more change of it. */

@@ -51,6 +51,8 @@ struct snapshot_list {
 	const char *volume;
 	int (*entry)(void *arg, const struct store_snapshot *snapshot);
 	void *arg;
+	bool space; /* with what deleting each frees */
+	struct report *report;
 	struct meta_snapshot *found;
 	size_t count, room;
 };
@@ -91,17 +93,23 @@ static int count_clones(struct store *s, uint64_t volume, uint64_t mark, uint32_
 
 static int list_one_volume(struct store *s, struct snapshot_list *l, const char *name, uint64_t volume)
 {
+	struct store_space *space = NULL;
 	l->count = 0;
 	int r = store_each_snapshot(s->catalog, volume, collect_snapshot, l);
+	if (r == 0 && l->count && l->space)
+		r = store_space_open(s, volume, &space, l->report);
 	for (size_t i = 0; r == 0 && i < l->count; i++) {
 		const struct meta_snapshot *m = &l->found[i];
 		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns };
 		snprintf(out.volume, sizeof out.volume, "%s", name);
 		snprintf(out.name, sizeof out.name, "%s", m->name);
 		r = count_clones(s, volume, m->mark_seq, &out.clones);
+		if (r == 0 && space && out.clones == 0)
+			r = store_space_snapshot(space, m->mark_seq, &out.frees_bytes);
 		if (r == 0)
 			r = l->entry(l->arg, &out);
 	}
+	store_space_close(space);
 	return r;
 }
 
@@ -129,7 +137,7 @@ static int list_volume_snapshots(void *arg, const struct store_volume *v)
 int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *arg, const struct store_snapshot *snapshot), void *arg,
 			struct report *report)
 {
-	struct snapshot_list l = { .entry = entry, .arg = arg };
+	struct snapshot_list l = { .entry = entry, .arg = arg, .space = volume != NULL, .report = report };
 	struct names n = { s, &l };
 	struct meta_name named;
 	int r;

@@ -54,14 +54,19 @@ int trim_note_table(struct volume *v)
 static uint64_t before(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }
 
 /* Packing is behind when the volume takes more than half again of what is live, and some segments. Then guest data waits;
- * but not for what can't be. */
-static void judge_behind(struct volume *v)
+ * but not for what can't be, nor where a replica that hangs would make the guest wait for longer than R16 allows. */
+static void set_behind(struct volume *v, bool behind)
 {
 	bool was = v->trim_behind;
-	uint64_t slack = (uint64_t)v->limits.segment_blocks * 2;
-	v->trim_behind = !v->closing && !v->failed && space_sparsest(&v->space, before(v), 150, slack);
-	if (was && !v->trim_behind)
+	v->trim_behind = behind;
+	if (was && !behind)
 		log_pump(v);
+}
+
+static void judge_behind(struct volume *v)
+{
+	uint64_t slack = (uint64_t)v->limits.segment_blocks * 2;
+	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, before(v), 150, slack));
 }
 
 /* At all that may have a copy; one that has none needs nothing. 0 if all have it. */
@@ -131,7 +136,7 @@ static int trimmer(void *arg)
 		if (r == -ESHUTDOWN || v->env->dead) {
 			volume_fail(v, -ESHUTDOWN);
 		} else if (segment_away(r)) {
-			v->trim_behind = false; /* nothing goes on anyhow, and what does is for the mender to say */
+			set_behind(v, false); /* if a server is away, that is for the mender to deal with */
 			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
 		} else if (!id && !space_unsent(&v->space, before(v), 1)) {
 			v->trim_idle = true;
@@ -146,7 +151,7 @@ static int trimmer(void *arg)
 		if (!id || steps == 0)
 			seq = v->log.next_seq;
 	}
-	v->trim_behind = false;
+	set_behind(v, false);
 	v->log.fibers--;
 	fiber_cond_wake(&v->log.changed);
 	return 0;

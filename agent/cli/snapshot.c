@@ -44,28 +44,35 @@ int cli_snapshot_create(struct cli *c)
 struct listing {
 	struct table *table;
 	json_t *json;
+	bool frees;
 };
 
 static int list_snapshot(void *arg, const struct store_snapshot *p)
 {
 	struct listing *l = arg;
 	char size[24], created[32];
-	if (l->json)
-		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:I, s:I, s:i}", "volume", p->volume, "name", p->name, "size",
-								(json_int_t)p->size_bytes, "created_ns", (json_int_t)p->created_ns,
-								"clones", (int)p->clones));
+	if (l->json) {
+		json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:i}", "volume", p->volume, "name", p->name, "size", (json_int_t)p->size_bytes,
+				      "created_ns", (json_int_t)p->created_ns, "clones", (int)p->clones);
+		if (l->frees)
+			json_object_set_new(o, "frees", json_integer((json_int_t)p->frees_bytes));
+		return json_array_append_new(l->json, o);
+	}
 	table_cell(l->table, "%s@%s", p->volume, p->name);
 	table_cell(l->table, "%s", format_size(p->size_bytes, size));
 	table_cell(l->table, "%s", cli_time(p->created_ns, created));
 	table_cell(l->table, "%u", p->clones);
+	if (l->frees)
+		table_cell(l->table, "%s", format_size_human(p->frees_bytes, size));
 	return 0;
 }
 
 int cli_snapshot_list(struct cli *c)
 {
 	static const char *const headings[] = { "SNAPSHOT", ">SIZE", "CREATED", ">CLONES", NULL };
+	static const char *const headings_of_one[] = { "SNAPSHOT", ">SIZE", "CREATED", ">CLONES", ">FREES", NULL };
 	const char *volume = c->arg_count ? c->arg[0] : NULL;
-	struct listing l = { 0 };
+	struct listing l = { .frees = volume };
 	struct store *s;
 	int r = volume ? cli_name(c, "volume", volume) : 0;
 	if (r == 0)
@@ -80,7 +87,7 @@ int cli_snapshot_list(struct cli *c)
 	if (cli_flag(c, CLI_JSON))
 		l.json = json_array();
 	else
-		l.table = table_new(headings);
+		l.table = table_new(volume ? headings_of_one : headings);
 	r = cli_store_close(c, s, store_snapshot_list(s, volume, list_snapshot, &l, &c->report));
 	if (l.table)
 		table_print(l.table, stdout);

@@ -650,6 +650,58 @@ static int body_exact(struct rig *r)
 
 Test(store, sizes_are_exact) { rig_test(body_exact); }
 
+/* ---- what deleting a snapshot would free ---- */
+
+static int note_frees(void *arg, const struct store_snapshot *s)
+{
+	uint64_t *frees = arg;
+	frees[s->name[0] - 'a'] = s->frees_bytes;
+	return 0;
+}
+
+static void expect_freed(struct rig *r, const char *name, uint64_t said)
+{
+	struct store_volume before, after;
+	OK(r, store_volume_show(r->store, "v", &before, REPORT(r)));
+	OK(r, store_snapshot_delete(r->store, name, REPORT(r)));
+	OK(r, store_volume_show(r->store, "v", &after, REPORT(r)));
+	uint64_t freed = before.exclusive_bytes - after.exclusive_bytes; /* … and the list's own blocks */
+	cr_assert(freed >= said && freed <= said + 4 * 4096, "%s: %llu, not %llu", name, (unsigned long long)freed, (unsigned long long)said);
+}
+
+static int body_frees(struct rig *r)
+{
+	uint64_t frees[3] = { 0 };
+	create(r, "v", BYTES);
+	for (unsigned i = 0; i < 3; i++) { /* each overwrites what the one before wrote, but for 20 blocks */
+		struct blk_node *n = attach(r, "v", false);
+		fill(n, i * 20 * 4096, (100 - i * 20) * 4096, (uint8_t)(i + 1));
+		cr_assert_eq(blk_close(n), 0);
+		snapshot(r, i == 0 ? "v@a" : i == 1 ? "v@b" : "v@c");
+	}
+	struct blk_node *n = attach(r, "v", false);
+	fill(n, 0, 100 * 4096, 9);
+	cr_assert_eq(blk_close(n), 0);
+	OK(r, store_snapshot_list(r->store, "v", note_frees, frees, REPORT(r)));
+	cr_assert(frees[0] >= 80 * 4096 && frees[0] <= 84 * 4096, "%llu", (unsigned long long)frees[0]);
+	cr_assert(frees[1] >= 60 * 4096 && frees[1] <= 64 * 4096, "%llu", (unsigned long long)frees[1]);
+	OK(r, store_clone(r->store, "v@c", "clone", REPORT(r)));
+	OK(r, store_snapshot_list(r->store, "v", note_frees, frees, REPORT(r)));
+	cr_assert_eq(frees[2], 0, "held by a clone");
+	OK(r, store_volume_delete(r->store, "clone", false, REPORT(r)));
+	expect_freed(r, "v@b", frees[1]);
+	OK(r, store_snapshot_list(r->store, "v", note_frees, frees, REPORT(r)));
+	cr_assert(frees[2] >= 60 * 4096, "what b shared with c is c's alone now, unless a has it");
+	expect_freed(r, "v@a", frees[0]);
+	OK(r, store_snapshot_list(r->store, "v", note_frees, frees, REPORT(r)));
+	expect_freed(r, "v@c", frees[2]);
+	OK(r, store_volume_delete(r->store, "v", false, REPORT(r)));
+	expect_nothing_left(r);
+	return 0;
+}
+
+Test(store, what_deleting_a_snapshot_frees_is_told_before) { rig_test(body_frees); }
+
 /* ---- what a clone's parent is called, now ---- */
 
 static void expect_parent(struct rig *r, const char *name, const char *want)
