@@ -7,7 +7,8 @@
 #include "core/plant.h"
 #include "parallax/volume_private.h"
 
-enum { WINDOW_BLOCKS = 64 };
+/* Read at a time: little where payloads are long, and more and more where the next record follows. */
+enum { WINDOW_BLOCKS = 64, WINDOW_BLOCKS_MAX = 512 };
 
 /* The `n`-th of those that have the segment; NULL: there are no more. */
 static struct peer *holder(const struct replay *p, uint32_t index, unsigned n)
@@ -34,7 +35,10 @@ static int window_load(struct replay *p, uint32_t index, uint32_t block, uint32_
 	uint64_t segment = p->volume->meta.segments[index].id;
 	if (p->window_segment == segment && block >= p->window_block && block + blocks <= p->window_block + p->window_blocks)
 		return 0;
-	uint32_t n = MIN(MAX(blocks, (uint32_t)WINDOW_BLOCKS), p->length[index] - block);
+	bool follows = p->window_segment == segment && block >= p->window_block &&
+		       block - p->window_block <= p->window_blocks + WINDOW_BLOCKS / 2;
+	p->window_want = follows ? MIN(2 * p->window_want, (uint32_t)WINDOW_BLOCKS_MAX) : (uint32_t)WINDOW_BLOCKS;
+	uint32_t n = MIN(MAX(blocks, p->window_want), p->length[index] - block);
 	if (blocks > n || n > RECORD_BLOCKS_MAX)
 		return -EBADMSG;
 	struct peer *from;

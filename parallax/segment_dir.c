@@ -357,13 +357,28 @@ static int id_compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Which of the 256 directories there are. */
+static int parent_entry(void *arg, const char *name)
+{
+	bool *there = arg;
+	char *end;
+	unsigned long i = strtoul(name, &end, 16);
+	if (end == name + 2 && *end == '\0' && i < 256)
+		there[i] = true;
+	return 0;
+}
+
 static int dir_ids(struct segment_dir *d, struct id_list *list)
 {
 	char path[DIR_PATH_MAX];
-	int r = 0;
-	for (unsigned i = 0; i < 256 && (r == 0 || r == -ENOENT); i++) {
+	bool there[256] = { false };
+	dir_path(d, path, "segments");
+	int r = env_list_dir(d->env, path, parent_entry, there);
+	for (unsigned i = 0; i < 256 && r == 0; i++) {
 		dir_path(d, path, "segments/%02x", i);
-		r = env_list_dir(d->env, path, id_entry, list);
+		r = there[i] ? env_list_dir(d->env, path, id_entry, list) : 0;
+		if (r == -ENOENT)
+			r = 0;
 	}
 	if (r < 0 && r != -ENOENT)
 		return r;

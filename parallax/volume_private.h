@@ -294,7 +294,7 @@ struct replay {
 	uint8_t *window;
 	unsigned window_peer;                   /* which of the holders it came from */
 	uint64_t window_segment;
-	uint32_t window_block, window_blocks;
+	uint32_t window_block, window_blocks, window_want;
 	struct record_entry *entries;
 	uint32_t *crcs;
 };
