@@ -387,6 +387,21 @@ static int dir_ids(struct segment_dir *d, struct id_list *list)
 	return 0;
 }
 
+int dir_space(struct segment_dir *d)
+{
+	uint64_t free_bytes, total;
+	int r = env_space(d->env, d->path, &free_bytes, &total);
+	if (r < 0)
+		return r;
+	if (d->size_limit) {
+		total = MIN(total, d->size_limit);
+		free_bytes = MIN(free_bytes, d->size_limit - MIN(d->size_limit, d->size_used));
+	}
+	d->server.free_bytes = free_bytes;
+	d->server.total_bytes = total;
+	return 0;
+}
+
 /* With a limit, what is there counts from the start. */
 static int dir_count_used(struct segment_dir *d)
 {
@@ -438,7 +453,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		if (r == 0)
 			r = dir_count_used(d);
 		if (r == 0)
-			r = env_space(env, d->path, &d->server.free_bytes, &d->server.total_bytes);
+			r = dir_space(d);
 		if (r == 0 && d->size_limit)
 			d->server.total_bytes = MIN(d->server.total_bytes, d->size_limit);
 		if (r < 0)

@@ -182,6 +182,7 @@ void dir_frame_end(struct dir_frame *f, int status); /* ends the operation, lets
 struct copy *copy_hold(struct segment_dir *d, uint64_t id); /* NULL: no memory */
 void copy_release(struct copy *c);
 void dir_evict(struct segment_dir *d); /* FIBER. Closes and forgets what is idle, down to the limits */
+int dir_space(struct segment_dir *d); /* FIBER. What is free, for others to know */
 void dir_path(const struct segment_dir *d, char ret_path[DIR_PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

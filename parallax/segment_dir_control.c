@@ -46,16 +46,10 @@ static int copy_directory(const struct copy *c)
 static int space_check_once(struct segment_dir *d, const struct segment_io *io)
 {
 	uint64_t segment = (uint64_t)io->header.size_blocks * BLOCK_BYTES;
-	uint64_t free_bytes, total;
-	int r = env_space(d->env, d->path, &free_bytes, &total);
+	int r = dir_space(d);
 	if (r < 0)
 		return r;
-	if (d->size_limit) {
-		total = MIN(total, d->size_limit);
-		free_bytes = MIN(free_bytes, d->size_limit - MIN(d->size_limit, d->size_used));
-	}
-	d->server.free_bytes = free_bytes;
-	d->server.total_bytes = total;
+	uint64_t free_bytes = d->server.free_bytes, total = d->server.total_bytes;
 	uint64_t reserve = MIN(MAX(total / 50, 8 * segment), total / 4);
 	if (free_bytes < segment || (!io->reserve && free_bytes - segment < reserve))
 		return -ENOSPC;

@@ -207,5 +207,5 @@ int control_trim(struct copy *c, struct segment_io *io)
 	if (r == -ENOSPC && io->pack) /* then as holes, all of them; that needs none */
 		r = copy_punch(c, NULL, 1);
 	copy_charge(c);
-	return r;
+	return r ? r : dir_space(c->dir);
 }
