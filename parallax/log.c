@@ -425,7 +425,7 @@ static void log_answered(struct job *j)
 	struct volume *v = r->volume;
 	struct log *l = &v->log;
 	r->answered = true;
-	r->status = PLANTED(log_first_copy) && r->io[0].status == 0 ? 0 : record_status(v, r, j->status);
+	r->status = record_status(v, r, j->status);
 	if (v->failed) {
 		struct link one;
 		link_init(&one);

@@ -3,9 +3,12 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/volume_private.h"
 
-int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+enum { COPY_TRIES = 3 };
+
+static int copy_once(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
 {
 	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
 	int r = bytes ? 0 : -ENOMEM;
@@ -21,6 +24,22 @@ int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, str
 	}
 	free(bytes);
 	return r;
+}
+
+/* What was read may have been damaged on its way: the copy is scanned where it is now, and continued from where it is good. */
+int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+{
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < COPY_TRIES && from < length; i++) {
+		struct segment_io io = { .op = SEGMENT_FENCE, .segment = segment, .epoch = v->epoch };
+		r = copy_once(v, segment, source, to, from, length);
+		if (PLANTED(copy_unverified))
+			return r;
+		if (r == 0)
+			r = peer_wait(to, &io);
+		from = io.length;
+	}
+	return r == 0 && from < length ? -EIO : r;
 }
 
 /* A new copy there, fenced at our epoch like the others. */

@@ -227,8 +227,7 @@ bool log_retain_full(const struct volume *v);
 /* FIBER. A server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
 /* log_copy.c: FIBER */
-/* Gives `to`, fenced at our epoch, what the source has in [from, length). After a failed sync the kernel holds nothing back any
- * more, so that syncing again proves nothing: a broken copy is written anew from block 1. */
+/* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right. */
 int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
 /* Makes further copies of [0, length), where the segment belongs, until there are min_replicas; `holders` has room for
  * META_REPLICAS_MAX. Returns how many there are now. */

@@ -17,6 +17,7 @@
 #include "tests/sim/scenario.h"
 
 static const struct scenario *const scenarios[] = { /* sorted */
+	&scenario_cluster,
 	&scenario_graph,
 	&scenario_group,
 	&scenario_image,

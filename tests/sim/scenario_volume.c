@@ -61,7 +61,7 @@ struct volume_world {
 	unsigned next_name, life;
 	uint64_t size_bytes;
 	bool may_fail; /* something other than connections has failed, or may have */
-	bool remote, faults;
+	bool remote, faults, cluster;
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
 	struct owner o;
@@ -363,6 +363,7 @@ static int life_begin(void *arg)
 			FAIL(w, "life %u: open: %s", LIFE(w), report_text(&report, r));
 		return r;
 	}
+	check_copies(w);
 	check_snapshots(w, false); /* before the oracle forgets what they are checked against */
 	uint8_t *bytes;
 	r = read_disk(w, &bytes);
@@ -450,8 +451,8 @@ static struct trouble next_trouble(struct volume_world *w, uint64_t now)
 	struct trouble t = { .kind = draw(w, 5), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
 	if (may_go(w) && draw(w, 8) == 0)
 		t.kind = TROUBLE_GONE;
-	if (w->server_count && draw(w, 4) && !(w->gone & 1u << t.server)) {
-		t.from = now + draw(w, 20000);
+	if (w->server_count && (w->cluster || draw(w, 4)) && !(w->gone & 1u << t.server)) {
+		t.from = now + draw(w, w->cluster ? 4000 : 20000);
 		t.to = t.from + 1 + draw(w, draw(w, 2) ? 200 : 15000);
 	}
 	return t;
@@ -792,19 +793,26 @@ static void delete_all(struct volume_world *w)
 
 /* ---- all of it ---- */
 
-static void volume_run(struct scenario_run *run)
+/* Embedded, or on some servers with some copies; a cluster has enough of both to lose one. */
+static void draw_servers(struct volume_world *w)
+{
+	w->server_count = w->cluster ? 3 + (unsigned)draw(w, SERVERS_MAX - 2) : draw(w, 2) ? 0 : 1 + (unsigned)draw(w, SERVERS_MAX);
+	w->remote = w->server_count > 0;
+	unsigned most = MAX(MIN(w->server_count, 3u), 1u);
+	w->replicas = w->cluster || draw(w, 2) ? most : 1 + (uint32_t)draw(w, most);
+	w->min_replicas = w->cluster || draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
+}
+
+static void world_run(struct scenario_run *run, bool cluster)
 {
 	struct volume_world *w = calloc(1, sizeof *w);
 	w->run = run;
+	w->cluster = cluster;
 	w->sim = scenario_sim(run, NULL);
 	struct sim_doses *d = sim_doses(w->sim);
 	d->slow = draw(w, 2) ? 20000 : 0;
-	w->server_count = draw(w, 2) ? 0 : 1 + (unsigned)draw(w, SERVERS_MAX);
-	w->remote = w->server_count > 0;
-	unsigned most = MAX(MIN(w->server_count, 3u), 1u);
-	w->replicas = draw(w, 2) ? most : 1 + (uint32_t)draw(w, most);
-	w->min_replicas = draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
-	w->faults = draw(w, 4) == 0;
+	draw_servers(w);
+	w->faults = !cluster && draw(w, 4) == 0;
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
 		d->read_error = draw(w, 2) ? 2000 : 0;
 		d->write_error = draw(w, 2) ? 2000 : 0;
@@ -851,8 +859,17 @@ static void volume_run(struct scenario_run *run)
 	free(w);
 }
 
+static void volume_run(struct scenario_run *run) { world_run(run, /* cluster= */ false); }
+static void cluster_run(struct scenario_run *run) { world_run(run, /* cluster= */ true); }
+
 const struct scenario scenario_volume = {
 	.name = "volume",
-	.summary = "a volume of the store through kills, power losses and a server that dies",
+	.summary = "a volume of the store through kills, power losses and servers that die",
 	.run = volume_run,
+};
+
+const struct scenario scenario_cluster = {
+	.name = "cluster",
+	.summary = "the same with three copies on three or four servers, of which one or the other is always in trouble",
+	.run = cluster_run,
 };
