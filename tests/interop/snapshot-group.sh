@@ -71,6 +71,7 @@ aquifer snapshot create g0@idle g1@idle g2@idle
 attach_all
 start
 last=0
+get_on
 for i in 1 2 3 4 5; do
 	aquifer snapshot create $(names "s$i") || fail "group $i"
 	[ "$(there "s$i")" = 3 ] || fail "s$i: $(aquifer snapshot list)"
@@ -115,6 +116,7 @@ for i in 1 2 3 4; do
 	aquifer detach --all
 	attach_all
 	start
+	get_on
 done
 # So is the command.
 for i in 1 2 3 4; do
