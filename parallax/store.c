@@ -123,17 +123,16 @@ int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, 
 	return r;
 }
 
-int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
-			struct report *report)
+/* Of the volume that has the name now, or of one that had it before a rollback. -ENOENT: there is none. */
+static int find_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark)
 {
-	struct meta_name m;
-	int r = find_name(p->catalog, name, &m, NULL, report);
-	for (uint32_t i = 0; r == 0 && i <= m.history_count; i++) {
-		uint64_t volume = i == 0 ? m.volume : m.history[i - 1];
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i <= m->history_count; i++) {
+		uint64_t volume = i == 0 ? m->volume : m->history[i - 1];
 		char key[META_KEY_BYTES];
 		struct catalog_value v;
 		meta_key_snapshot_name(volume, snapshot, key);
-		r = catalog_get(p->catalog, key, &v);
+		r = catalog_get(c, key, &v);
 		if (r == 0 && v.length == 8) {
 			*ret_volume = volume;
 			*ret_mark = get_le64(v.bytes);
@@ -143,8 +142,34 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 		catalog_value_free(&v);
 		r = r == -ENOENT ? 0 : r;
 	}
-	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r))
-		     : report_set(report, -ENOENT, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
+	return r < 0 ? r : -ENOENT;
+}
+
+int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
+			struct report *report)
+{
+	struct meta_name m;
+	int r = find_name(p->catalog, name, &m, NULL, report);
+	if (r < 0)
+		return r;
+	r = find_named(p->catalog, &m, snapshot, ret_volume, ret_mark);
+	if (r == -ENOENT)
+		return report_set(report, r, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r)) : 0;
+}
+
+int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct report *report)
+{
+	struct meta_name m;
+	uint64_t volume, mark;
+	int r = find_name(p->catalog, name, &m, NULL, report);
+	if (r < 0)
+		return r;
+	*ret_volume = m.volume;
+	r = find_named(p->catalog, &m, snapshot, &volume, &mark);
+	if (r == 0)
+		return report_set(report, -EEXIST, "there is a snapshot '%s@%s' already (choose another name, or delete it)", name, snapshot);
+	return r == -ENOENT ? 0 : report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r));
 }
 
 /* ---- holders ---- */

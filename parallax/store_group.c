@@ -1,7 +1,7 @@
 /* A snapshot of several volumes at one instant (R22): who takes it.
  *
- *   group/G ─▶ mark all ─▶ release all ─▶ one transaction: group/G away, all snapshots there ─▶ tell all
- *                 └──(one fails)──┴──▶ group/G away ─▶ tell all
+ *   group/G ─▶ mark all ─▶ release all ─▶ one transaction: group/G away, all snapshots there
+ *                 └──(one fails)──┴──────────┴──▶ group/G away ─▶ tell all
  *
  * It may die anywhere: holds end by their deadlines, and what finds group/G later deletes it. Volumes that nobody has are
  * opened before the first mark, and are asked like the others. */
@@ -28,7 +28,8 @@ struct member {
 	const char *text;                /* VOLUME@SNAP */
 	char name[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
 	uint64_t volume;
-	struct volume *own;              /* nobody had it: opened by us */
+	bool idle;
+	struct volume *own;              /* idle: opened by us */
 	struct store_holder holder;      /* otherwise */
 	struct volume_mark mark;
 	int status;
@@ -334,7 +335,8 @@ static int group_once(struct group *g, struct report *report)
 		r = group_publish(g, key, report);
 	else
 		group_void(g->store->catalog, key);
-	ask_all(g, tell_one);
+	if (r < 0)
+		ask_all(g, tell_one); /* volumes find out by themselves what was published */
 	return r;
 }
 
@@ -352,32 +354,51 @@ static int group_take(struct group *g, struct report *report)
 	return r;
 }
 
-static int member_find(struct group *g, struct member *m, struct report *report)
+static int check_name(struct member *m)
 {
-	struct store *s = g->store;
-	uint64_t found, mark;
+	struct store *s = m->group->store;
+	struct report *report = &m->report;
 	int r = store_name_split(m->text, m->name, m->snapshot, report);
 	if (r == 0 && !name_valid(m->snapshot))
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", m->text);
-	if (r == 0)
-		r = store_find_volume(s->places, m->name, &m->volume, report);
-	if (r < 0)
-		return r;
-	for (const struct member *o = g->members; o < m; o++)
-		if (o->volume == m->volume)
-			return report_set(report, -EINVAL, "volume %s is given twice (one snapshot of each volume)", m->name);
-	if (store_find_snapshot(s->places, m->name, m->snapshot, &found, &mark, NULL) == 0)
-		return report_set(report, -EEXIST, "there is a snapshot '%s' already (choose another name, or delete it)", m->text);
+	return r < 0 ? r : store_find_unmarked(s->places, m->name, m->snapshot, &m->volume, report);
+}
+
+static int find_one(void *arg)
+{
+	struct member *m = arg;
+	m->status = check_name(m);
+	if (m->status == 0) {
+		m->status = store_find_holder(m->group->store, m->name, m->volume, &m->holder, &m->report);
+		m->idle = m->status == -ENXIO;
+		m->status = m->idle ? 0 : m->status < 0 ? report_prefix(&m->report, m->status, "volume %s", m->name) : 0;
+	}
 	return 0;
 }
 
-/* Its holder, or it itself. */
-static int member_open(struct group *g, struct member *m, struct report *report)
+static int find_members(struct group *g, struct report *report)
 {
-	int r = store_find_holder(g->store, m->name, m->volume, &m->holder, report);
-	if (r == -ENXIO)
-		r = store_maintain(g->store->places, m->volume, &m->own, report);
-	return r < 0 ? report_prefix(report, r, "volume %s", m->name) : 0;
+	ask_all(g, find_one);
+	for (unsigned i = 0; i < g->count; i++) {
+		const struct member *m = &g->members[i];
+		if (m->status < 0)
+			return report_set(report, m->status, "%s", report_text(&m->report, m->status));
+		for (unsigned n = 0; n < i; n++)
+			if (g->members[n].volume == m->volume)
+				return report_set(report, -EINVAL, "volume %s is given twice (one snapshot of each volume)", m->name);
+	}
+	return 0;
+}
+
+static int open_idle(struct group *g, struct report *report)
+{
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < g->count; i++) {
+		struct member *m = &g->members[i];
+		if (m->idle && (r = store_maintain(g->store->places, m->volume, &m->own, report)) < 0)
+			report_prefix(report, r, "volume %s", m->name);
+	}
+	return r;
 }
 
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report)
@@ -389,14 +410,13 @@ int store_group_create(struct store *s, const char *const *names, unsigned count
 	report = report ? report : &own_report;
 	g->store = s;
 	g->count = count;
-	int r = 0;
-	for (unsigned i = 0; r == 0 && i < count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		g->members[i].group = g;
 		g->members[i].text = names[i];
-		r = member_find(g, &g->members[i], report);
 	}
-	for (unsigned i = 0; r == 0 && i < count; i++)
-		r = member_open(g, &g->members[i], report);
+	int r = find_members(g, report);
+	if (r == 0)
+		r = open_idle(g, report);
 	if (r == 0) {
 		void_stale(s);
 		r = group_take(g, report);

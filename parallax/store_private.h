@@ -27,6 +27,8 @@ struct store_names {
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report);
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
 			struct report *report);
+/* A volume that has no such snapshot; -EEXIST: it has. */
+int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct report *report);
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report);
 

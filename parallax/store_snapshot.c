@@ -24,7 +24,7 @@ static int snapshot_idle_volume(struct store *s, uint64_t id, const char *name, 
 int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report)
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
-	uint64_t id = 0, mark;
+	uint64_t id = 0;
 	if (count == 0 || count > STORE_GROUP_MAX)
 		return report_set(report, -EINVAL, "from 1 to %d snapshots can be taken at one instant", STORE_GROUP_MAX);
 	if (count > 1)
@@ -33,13 +33,9 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 	if (r == 0 && !snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", names[0]);
 	if (r == 0)
-		r = store_find_volume(s->places, volume, &id, report);
+		r = store_find_unmarked(s->places, volume, snapshot, &id, report);
 	if (r < 0)
 		return r;
-	struct report unused = { "" };
-	uint64_t found;
-	if (store_find_snapshot(s->places, volume, snapshot, &found, &mark, &unused) == 0)
-		return report_set(report, -EEXIST, "there is a snapshot '%s' already (choose another name, or delete it)", names[0]);
 	const char *args[] = { snapshot, NULL };
 	r = store_ask_holder(s, volume, id, "snapshot", args, report);
 	return r == -ENXIO ? snapshot_idle_volume(s, id, snapshot, report) : r;

@@ -11,7 +11,8 @@
 
 #define LOOK_NS (10 * NS_PER_MS)
 #define TIRED_NS (5 * NS_PER_S) /* after its release a volume waits so long for the outcome */
-#define RETRY_NS (50 * NS_PER_MS)
+#define OUTCOME_NS (5 * NS_PER_MS) /* so long after its release it looks for the outcome, then after twice that … */
+#define OUTCOME_NS_MAX (100 * NS_PER_MS)
 
 /* ---- the hold ---- */
 
@@ -33,8 +34,8 @@ static void end_hold(struct volume *v, bool broken)
 
 /* ---- the outcome ---- */
 
-/* Makes sure that group/G is gone. 0, or -errno: not known yet. */
-static int void_group(struct volume *v, uint64_t group)
+/* Is group/G gone? If `tired`, it goes. 0, or -errno: not known yet. */
+static int look_at_group(struct volume *v, uint64_t group, bool tired)
 {
 	char key[META_KEY_BYTES];
 	struct catalog_value seen;
@@ -44,6 +45,8 @@ static int void_group(struct volume *v, uint64_t group)
 	catalog_value_free(&seen);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
+	if (!tired)
+		return -EAGAIN;
 	struct catalog_txn *t = malloc(sizeof *t);
 	if (!t)
 		return -ENOMEM;
@@ -55,11 +58,11 @@ static int void_group(struct volume *v, uint64_t group)
 	return r;
 }
 
-static int find_outcome(struct volume *v, bool *ret_published)
+static int find_outcome(struct volume *v, bool tired, bool *ret_published)
 {
 	char key[META_KEY_BYTES];
 	struct catalog_value seen;
-	int r = PLANTED(group_assume_void) ? 0 : void_group(v, v->group.id);
+	int r = PLANTED(group_assume_void) ? 0 : look_at_group(v, v->group.id, tired);
 	if (r < 0)
 		return r;
 	meta_key_snapshot(v->id, v->group.seq, key);
@@ -73,14 +76,17 @@ static int find_outcome(struct volume *v, bool *ret_published)
 static bool settle(struct volume *v)
 {
 	bool published = false;
-	while (!v->failed) {
-		int r = find_outcome(v, &published);
+	for (uint64_t pause_ns = OUTCOME_NS; !v->failed; pause_ns = MIN(pause_ns * 2, OUTCOME_NS_MAX)) {
+		bool tired = v->group.asked || v->close_by_ns || env_now_ns(v->env) >= v->group.tired_ns;
+		int r = tired ? 0 : fiber_sleep(&v->env->loop, pause_ns);
+		if (r == 0)
+			r = find_outcome(v, tired, &published);
 		if (r == 0)
 			break;
-		if (r != -ESHUTDOWN)
-			r = fiber_sleep(&v->env->loop, RETRY_NS);
-		if (r < 0 || volume_gives_up(v))
-			volume_fail(v, r < 0 ? r : -ETIMEDOUT);
+		if (r != -ESHUTDOWN && tired)
+			r = fiber_sleep(&v->env->loop, pause_ns);
+		if (r == -ESHUTDOWN || volume_gives_up(v))
+			volume_fail(v, r == -ESHUTDOWN ? r : -ETIMEDOUT);
 	}
 	return published;
 }
@@ -105,8 +111,6 @@ static int watch(void *arg)
 	}
 	while (v->group.marking)
 		sleep_until(v, UINT64_MAX);
-	while (!v->failed && v->group.seq && !v->group.asked && !v->close_by_ns && env_now_ns(v->env) < v->group.tired_ns)
-		sleep_until(v, v->group.tired_ns);
 	if (v->group.seq)
 		snapshot_settle(v, v->group.seq, settle(v));
 	v->group.id = 0;

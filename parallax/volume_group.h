@@ -1,7 +1,7 @@
 /* A volume's part in a snapshot of several volumes at one instant (R22). Who takes it (store_group.c) marks all of
  * them, releases all of them, publishes all of the marks in one transaction, or none.
  *
- *   mark ─▶ held ─(release)─▶ released ─(end, or tired of waiting)─▶ the outcome ─▶ as before
+ *   mark ─▶ held ─(release)─▶ released ─(looks for it; makes one when tired)─▶ the outcome ─▶ as before
  *              └──(deadline, end, closing)──▶ broken ──▶ ┘
  *
  * While it is held, nothing that follows the mark is acknowledged or shown to reads; sending goes on. From the mark to the outcome no
@@ -24,7 +24,7 @@ struct volume_mark {
 int volume_group_mark(struct volume *v, uint64_t group, uint64_t hold_ns, struct volume_mark *ret_mark, struct report *report);
 /* Ends the hold. 0: it was unbroken. -ETIME: it had ended already; -ENOENT: it isn't in that group (any more). */
 int volume_group_release(struct volume *v, uint64_t group, struct report *report);
-/* Who took it is through with it, one way or the other: the volume looks for the outcome, and makes one if there is none. */
+/* Who took it gives it up: the volume waits no more. */
 int volume_group_end(struct volume *v, uint64_t group);
 
 /* The same as verbs of the block driver: "group-mark GROUP HOLD_MS" answers the mark, "group-release GROUP", "group-end GROUP";

@@ -135,7 +135,7 @@ struct volume_group {
 	bool marking;           /* the mark is being made */
 	bool held;              /* what follows the mark isn't applied, so nobody is answered and no read sees it */
 	bool over, broken;      /* the hold has ended; before it was released */
-	bool asked;             /* nobody else will make an outcome any more */
+	bool asked;             /* it was given up: it waits no more */
 };
 
 /* ---- the volume ---- */
