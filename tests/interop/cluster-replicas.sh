@@ -1,0 +1,101 @@
+#!/bin/bash
+# A volume with three copies on three servers: writes go on while one of them is killed, stopped (SIGSTOP), or lost for ever with its
+# disk; the volume is taken over with one server away; nothing is lost, all content is verified. With two servers
+# away writes wait, and go on when one is back.
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/agent
+need fio nbdinfo jq
+conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
+mkdir -p "${conf%/*}"
+# Not in /tmp, which may be a tmpfs, without direct I/O
+data=$(mktemp -d -p /var/tmp)
+echo "catalog = sqlite:$data/catalog.db" >"$conf"
+declare -A server
+end() {
+	kill -CONT "${server[@]}" 2>/dev/null || true
+	cleanup
+	kill -9 "${server[@]}" 2>/dev/null || true
+	rm -rf "$data"
+}
+trap end EXIT
+
+# serve N: starts server N and waits until it is ready.
+serve() {
+	: >"$data/out$1"
+	"$B/aquifer-server" --data "$data/$1" --listen "unix:$data/s$1" --domain "d$1" >"$data/out$1" 2>"$data/err$1" &
+	server[$1]=$!
+	until_true 20 grep -q ready "$data/out$1" || fail "server $1: $(cat "$data/err$1")"
+}
+gone() {
+	kill -9 "${server[$1]}"
+	wait "${server[$1]}" 2>/dev/null || true
+	unset "server[$1]"
+}
+# load NAME OPTION…: verified random writes to a part of the volume of their own, in the background
+load() {
+	name=$1
+	shift
+	fio --name="$name" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --size=24M \
+		--verify_fatal=1 --do_verify=1 --randrepeat=1 --fsync=64 "$@" >"$dir/$name" 2>&1 &
+	fio=$!
+	clients+=" $fio"
+}
+finish() {
+	until_true 60 sh -c "! kill -0 $fio" || fail "I/O hangs: $1"
+	wait "$fio" || fail "$1: $(tail -n 5 "$dir/$1")"
+	! grep -qiE 'verify:|error=|err=[^0 ]' "$dir/$1" || fail "$1: $(grep -iE 'verify|err' "$dir/$1" | head)"
+}
+writing() { sleep 0.7; kill -0 "$fio" 2>/dev/null || fail "the load ended before $1"; }
+
+# replicas need failure domains, and servers
+aquifer volume create v 128M --replicas 3 >"$dir/said" 2>&1 && fail "three replicas without servers"
+grep -q 'server' "$dir/said" || fail "it says: $(cat "$dir/said")"
+for n in 1 2 3; do serve $n; done
+aquifer volume create v 128M >"$dir/said" || fail "volume create: $(cat "$dir/said")"
+[ "$(aquifer volume show v --json | jq -r '"\(.replicas) \(.min_replicas)"')" = "3 2" ] || fail "replicas: $(aquifer volume show v)"
+uri=$(aquifer attach v --as nbd)
+load plain
+finish plain
+for n in 1 2 3; do
+	[ "$(find "$data/$n/segments" -name '*.seg' | wc -l)" -gt 0 ] || fail "nothing is on server $n"
+done
+
+load killed --offset=24M --rate_iops=2500
+writing "the kill"
+gone 2
+sleep 0.7
+serve 2
+finish killed
+
+# one that hangs costs its deadline, then it is left out
+load stopped --offset=48M --rate_iops=2500
+writing "the stop"
+kill -STOP "${server[3]}"
+finish stopped
+kill -CONT "${server[3]}"
+
+# lost for ever, and its disk with it
+load lost --offset=72M --rate_iops=2500
+writing "the loss"
+gone 1
+rm -rf "$data/1"
+finish lost
+
+# whoever takes over finds it all on the other two
+tapdisk=$(aquifer list --json | jq '.[0].pid')
+kill -9 "$tapdisk"
+until_true 10 sh -c "! kill -0 $tapdisk" || fail "the tapdisk lives"
+uri=$(aquifer attach v --as nbd) || fail "attaching with a server lost"
+for part in plain:0 killed:24M stopped:48M lost:72M; do
+	load "again-${part%%:*}" --offset="${part##*:}" --verify_only
+	finish "again-${part%%:*}"
+done
+
+# with one copy left writes wait, and say so; they go on when another is back
+gone 2
+load waits --offset=96M
+until_true 10 sh -c "'$top/$B/aquifer' list | grep -q wait" || fail "nobody says that it waits: $(aquifer list)"
+serve 2
+finish waits
+aquifer detach v >/dev/null || fail "detach"
+echo "verified through a kill, a hang and the loss of a server, a takeover, and a wait"
