@@ -514,6 +514,8 @@ static int checkpoint_steps(struct checkpoint *c)
 		r = write_tails(c);
 	if (r == 0)
 		r = write_table(c);
+	if (r == 0)
+		trim_seal(v, position_segment(c->from_position));
 	if (r == 0 && !PLANTED(checkpoint_no_sync))
 		r = log_flush_wait(v);
 	return r ? r : publish(c);

@@ -231,7 +231,7 @@ static int pack_switch(struct pack *p, const char *fresh, const struct copy_slot
 	p->map = NULL;
 	c->slot = *slot;
 	c->slot.trim = NULL;
-	c->settled = false;
+	c->settled = PLANTED(segment_pack_no_sync);
 	c->deleting = false;
 	r = copy_settle(c);
 	if (r == 0) { /* its space, whoever has it open */

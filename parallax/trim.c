@@ -49,9 +49,32 @@ int trim_note_table(struct volume *v)
 	return v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
 }
 
+/* ---- sealing ---- */
+
+/* Whoever recorded the cut may have died before it sealed the copies; once the catalog has forgotten the cut nobody can.
+ * A server that is away now keeps an unsealed copy, which takes its space until it is free as a whole. */
+void trim_seal(struct volume *v, uint64_t before)
+{
+	for (uint32_t i = 0; i < v->meta.segment_count && v->meta.segments[i].id < before; i++) {
+		const struct meta_segment m = v->meta.segments[i];
+		struct peer *peers[META_REPLICAS_MAX];
+		struct segment_io ios[META_REPLICAS_MAX];
+		unsigned n = 0;
+		for (uint32_t k = 0; m.cut && k < m.ensemble_count; k++) {
+			struct peer *p = copies_peer(v->copies, &m.ensemble[k].server);
+			if (!p || !peer_usable(p))
+				continue;
+			peers[n] = p;
+			ios[n++] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = m.id, .epoch = v->epoch, .block = m.length, .crc = m.prev };
+		}
+		if (n)
+			peers_wait(peers, ios, n);
+	}
+}
+
 /* ---- sending ---- */
 
-static uint64_t before(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }
+static uint64_t from_segment(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }
 
 /* Packing is behind when the volume takes more than half again of what is live, and some segments. Then guest data waits;
  * but not for what can't be, nor where a replica that hangs would make the guest wait for longer than R16 allows. */
@@ -66,7 +89,7 @@ static void set_behind(struct volume *v, bool behind)
 static void judge_behind(struct volume *v)
 {
 	uint64_t slack = (uint64_t)v->limits.segment_blocks * 2;
-	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, before(v), 150, slack));
+	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, from_segment(v), 150, slack));
 }
 
 /* At all that may have a copy; one that has none needs nothing. 0 if all have it. */
@@ -116,10 +139,10 @@ static int trim_one(struct volume *v, uint64_t id, bool pack)
 static uint64_t choose(struct volume *v, bool few, bool *ret_pack)
 {
 	bool full = v->log.full;
-	struct space_segment *g = space_sparsest(&v->space, before(v), full ? 110 : 138, full ? 0 : v->limits.segment_blocks);
+	struct space_segment *g = space_sparsest(&v->space, from_segment(v), full ? 110 : 138, full ? 0 : v->limits.segment_blocks);
 	*ret_pack = g != NULL;
 	if (!g)
-		g = space_unsent(&v->space, before(v), few ? 1 : v->limits.segment_blocks / AT_ONCE);
+		g = space_unsent(&v->space, from_segment(v), few ? 1 : v->limits.segment_blocks / AT_ONCE);
 	return g ? g->id : 0;
 }
 
@@ -138,7 +161,7 @@ static int trimmer(void *arg)
 		} else if (segment_away(r)) {
 			set_behind(v, false); /* if a server is away, that is for the mender to deal with */
 			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
-		} else if (!id && !space_unsent(&v->space, before(v), 1)) {
+		} else if (!id && !space_unsent(&v->space, from_segment(v), 1)) {
 			v->trim_idle = true;
 			fiber_cond_wait(&v->env->loop, &v->trims);
 			v->trim_idle = false;

@@ -272,6 +272,7 @@ uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may 
 int trim_start(struct volume *v);       /* the fiber that does it */
 void trim_kick(struct volume *v);       /* a checkpoint was published */
 void trim_finish(struct volume *v, uint64_t until_ns); /* FIBER. The volume is closing: all of it, until then */
+void trim_seal(struct volume *v, uint64_t before); /* FIBER. What will be forgotten; nothing that isn't sealed can be packed */
 void trim_note_record(struct volume *v, const struct record *r);   /* it is applied */
 void trim_note_replayed(struct volume *v, const struct record *r); /* it is replayed */
 int trim_note_table(struct volume *v);  /* FIBER. Where the table that was loaded lies */

@@ -461,3 +461,24 @@ Test(space, the_sparsest_is_packed_when_all_take_too_much)
 	cr_assert_eq(space_sparsest(&s, 11, 110, 0)->id, 8);
 	space_destroy(&s);
 }
+
+/* As a program without frees wrote it. */
+Test(space, a_table_of_version_1_is_read)
+{
+	uint8_t b[48 + 2 * 16] = { 'A', 'Q', 'S', 'P', 'A', 'C', 'E', '1' };
+	struct space s;
+	space_init(&s);
+	put_le32(b + 8, 1);
+	put_le32(b + 12, 2);
+	put_le64(b + 24, 77);
+	put_le64(b + 48, 5);
+	put_le32(b + 56, 70);
+	put_le32(b + 60, 100);
+	put_le64(b + 64, 6);
+	put_le32(b + 72, 7);
+	put_le32(b + 76, 200);
+	cr_assert_eq(space_decode(&s, b, sizeof b), 0);
+	cr_assert(s.segment_count == 2 && s.mapped == 77 && space_find(&s, 6)->live == 7 && space_find(&s, 5)->blocks == 100);
+	cr_assert(space_find(&s, 5)->present == 0 && !space_find(&s, 5)->frees);
+	space_destroy(&s);
+}
