@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/fiber.h"
 
 #define FILE_BYTES_MAX (64u << 10)
 
@@ -95,6 +96,86 @@ int config_get(struct env *env, const char *root, const char *key, char ret_valu
 	}
 	free(text);
 	return r;
+}
+
+/* ---- changing ---- */
+
+/* The text without the lines of `key`, and one at the end. malloc'd. */
+static char *config_with(const char *text, const char *key, const char *value)
+{
+	char *ret = NULL;
+	size_t length = 0;
+	FILE *f = open_memstream(&ret, &length);
+	if (!f)
+		return NULL;
+	while (*text) {
+		size_t n = strcspn(text, "\n");
+		char *line = strndup(text, n);
+		const char *k, *v;
+		if (!line) {
+			fclose(f);
+			free(ret);
+			return NULL;
+		}
+		if (config_parse_line(line, &k, &v) != 0 || strcmp(k, key) != 0)
+			fprintf(f, "%.*s\n", (int)n, text);
+		free(line);
+		text += n + (text[n] == '\n');
+	}
+	fprintf(f, "%s = %s\n", key, value);
+	if (fclose(f) != 0) {
+		free(ret);
+		return NULL;
+	}
+	return ret;
+}
+
+static int replace_file(struct env *env, const char *path, const char *part, const char *dir, const char *text)
+{
+	struct file *f;
+	int r = file_open(env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
+	if (r < 0)
+		return r;
+	struct file_io cut = { .op = FILE_TRUNCATE };
+	struct job j;
+	job_init(&j, &env->loop);
+	file_submit(f, &cut, &j);
+	r = fiber_wait(&j);
+	if (r == 0)
+		r = file_write_wait(f, text, strlen(text), 0);
+	if (r == 0)
+		r = file_sync_wait(f);
+	file_close(env, f);
+	if (r == 0)
+		r = env_rename(env, part, path);
+	if (r < 0)
+		env_unlink(env, part);
+	return r < 0 ? r : env_sync_dir(env, dir);
+}
+
+int config_set(struct env *env, const char *root, const char *key, const char *value, struct report *report)
+{
+	static const char *const parts[] = { "", "/etc", "/etc/aquifer" };
+	char dir[4096], path[4200], part[4200], *old = NULL;
+	int r = 0;
+	if ((size_t)snprintf(dir, sizeof dir, "%s/etc/aquifer", root) >= sizeof dir)
+		return report_set(report, -ENAMETOOLONG, "the root directory's name is too long");
+	snprintf(path, sizeof path, "%s/aquifer.conf", dir);
+	snprintf(part, sizeof part, "%s/aquifer.conf.part", dir);
+	for (unsigned i = *root ? 0 : 1; i < ARRAY_COUNT(parts) && r == 0; i++) {
+		snprintf(dir, sizeof dir, "%s%s", root, parts[i]);
+		r = env_mkdir(env, dir);
+	}
+	if (r == 0) {
+		r = config_load(env, path, &old, report);
+		r = r == -ENOENT ? 0 : r;
+	}
+	char *text = r == 0 ? config_with(old ? old : "", key, value) : NULL;
+	if (r == 0)
+		r = text ? replace_file(env, path, part, dir, text) : -ENOMEM;
+	free(text);
+	free(old);
+	return r < 0 ? report_set(report, r, "write %s: %s", path, strerror(-r)) : 0;
 }
 
 int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],

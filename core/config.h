@@ -10,6 +10,8 @@
 /* FIBER. 0; -ENOENT: no file, or no such key; other: a report names file and line. `root`: AQUIFER_ROOT, "" if none. */
 int config_get(struct env *env, const char *root, const char *key, char ret_value[CONFIG_VALUE_BYTES],
 	       struct report *report);
+/* FIBER. Sets a key in the file, which is made if it isn't there; all else in it stays. Durable, and whole at any time. */
+int config_set(struct env *env, const char *root, const char *key, const char *value, struct report *report);
 /* FIBER. The catalog's URL: `given` if not NULL, else the file's `catalog`, else the embedded store's, which is
  * sqlite:ROOT/var/lib/aquifer/catalog.db. 0 or -errno with a report. */
 int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],

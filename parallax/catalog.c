@@ -9,6 +9,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/catalog_etcd.h"
 #include "parallax/catalog_sqlite.h"
 
@@ -176,12 +177,27 @@ const char *catalog_text(const struct catalog *c, int status)
 
 bool catalog_is_file(const char *url) { return strncmp(url, "sqlite:", 7) == 0; }
 
-int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
-		 struct report *report)
+int catalog_open_any(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
+		     struct report *report)
 {
 	if (strncmp(url, "sqlite:", 7) == 0 && url[7])
 		return catalog_sqlite_open(env, url + 7, create, ret_catalog, report);
 	if (strncmp(url, "etcd:", 5) == 0)
 		return catalog_etcd_open(env, url + 5, access, create, ret_catalog, report);
 	return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
+}
+
+int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
+		 struct report *report)
+{
+	struct catalog *c;
+	int r = catalog_open_any(env, url, access, create, &c, report);
+	if (r < 0)
+		return r;
+	r = catalog_marks_allow(c, url, report);
+	if (r < 0)
+		catalog_close(c);
+	else
+		*ret_catalog = c;
+	return r;
 }

@@ -133,6 +133,9 @@ struct catalog_access {
  * Creates it unless `create` is false. `access` may be NULL. */
 int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
 		 struct report *report);
+/* The same, but also of a catalog that was moved away or is being filled: see catalog_copy.h. */
+int catalog_open_any(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
+		     struct report *report);
 /* A store is made by the first use of its catalog: of a file, but never in etcd, where an empty one may be one that was lost. */
 bool catalog_is_file(const char *url);
 #endif

@@ -213,8 +213,8 @@ static int check_format(struct etcd *e, const char *addresses, bool create, stru
 	int r = get_with(e, "", ETCD_FORMAT_KEY, &v);
 	if (r == -ENOENT && create)
 		return make_format(e, addresses, report);
-	if (r == -ENOENT)
-		return report_set(report, r, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
+	if (r == -ENOENT) /* not as a status: that is a store that nobody has made yet, and this may be one that was lost */
+		return report_set(report, -ENODATA, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
 				  addresses, addresses);
 	if (r < 0)
 		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
 enum { ORPHANS_MAX = 1024 };
@@ -24,8 +25,19 @@ static int note(void *arg, uint64_t segment)
 	return 0;
 }
 
+/* After a backup was restored, what the catalog doesn't list may be what it has forgotten: an operator decides (R5). */
+static bool may_condemn(struct volume *v)
+{
+	struct catalog_value mark;
+	int r = catalog_get(v->catalog, STORE_RESTORED, &mark);
+	catalog_value_free(&mark);
+	return r == -ENOENT;
+}
+
 void orphans_delete(struct volume *v)
 {
+	if (!may_condemn(v))
+		return;
 	struct orphans *o = malloc(sizeof *o);
 	if (!o)
 		return;

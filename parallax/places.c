@@ -117,10 +117,12 @@ static bool is_tapdisk(struct env *env, uint64_t pid)
 	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
 }
 
-static bool holder_alive(void *arg, const struct meta_owner *owner)
+bool places_owner_alive(struct env *env, const struct meta_owner *owner)
 {
-	return owner->state != OWNER_FREE && is_tapdisk(self(arg)->env, owner->pid);
+	return owner->state != OWNER_FREE && is_tapdisk(env, owner->pid);
 }
+
+static bool holder_alive(void *arg, const struct meta_owner *owner) { return places_owner_alive(self(arg)->env, owner); }
 
 bool places_holder_alive(struct places *p, const struct meta_owner *owner)
 {
@@ -213,7 +215,7 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 
 /* ---- opening ---- */
 
-static int make_dirs(struct env *env, const char *dir)
+int places_make_dirs(struct env *env, const char *dir)
 {
 	char part[512];
 	int r = 0;
@@ -281,7 +283,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	if (r == 0)
 		r = check_orphans(p, url, report);
 	if (r == 0 && (create || !catalog_is_file(url))) { /* locks are beside it, wherever the catalog is */
-		r = make_dirs(env, p->dir);
+		r = places_make_dirs(env, p->dir);
 		if (r < 0)
 			report_set(report, r, "%s can't be made: %s", p->dir, errno_text(r));
 	}

@@ -18,11 +18,14 @@ struct places {
 /* FIBER. `catalog_url` NULL: as configured. `create`: make the store if there is none; otherwise -ENOENT. */
 int places_open(struct env *env, const char *root, const char *catalog_url, bool create, struct places **ret_places,
 		struct report *report);
+/* FIBER. Makes a directory and those above it. */
+int places_make_dirs(struct env *env, const char *dir);
 void places_close(struct places *p); /* FIBER; accepts NULL */
 /* FIBER. Removes an embedded volume's directory; -EBUSY while somebody has it. */
 int places_remove_embedded(struct places *p, uint64_t volume, struct report *report);
 /* FIBER. Holds a snapshot for reading until the file is closed. */
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file);
-/* FIBER. Is the process that an owner record names alive on this host? */
+/* FIBER. Is the process that an owner record names alive on this host? The first needs no store. */
+bool places_owner_alive(struct env *env, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
 #endif

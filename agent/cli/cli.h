@@ -41,6 +41,8 @@ enum cli_option {
 	CLI_REPLICAS,
 	CLI_MIN_REPLICAS,
 	CLI_WITH_SNAPSHOTS,
+	CLI_CATALOG,
+	CLI_CONFIRM,
 	CLI_OPTION_END,
 };
 #define CLI_OPTION_COUNT (CLI_OPTION_END - CLI_ROOT)
@@ -142,4 +144,8 @@ int cli_snapshot_delete(struct cli *c);
 int cli_snapshot_rollback(struct cli *c);
 int cli_clone(struct cli *c);
 int cli_diff(struct cli *c);
+int cli_cluster_init(struct cli *c);
+int cli_cluster_move_catalog(struct cli *c);
+int cli_cluster_backup(struct cli *c);
+int cli_cluster_restore(struct cli *c);
 #endif

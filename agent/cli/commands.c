@@ -46,6 +46,19 @@ static const struct argp_option volume_delete_options[] = {
 	{ 0 },
 };
 
+static const struct argp_option cluster_init_options[] = {
+	{ "catalog", CLI_CATALOG, "URL", 0, "sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...]; noted in etc/aquifer/aquifer.conf", 0 },
+	{ 0 },
+};
+static const struct argp_option cluster_backup_options[] = {
+	{ "force", CLI_FORCE, NULL, 0, "Replace FILE if it exists", 0 },
+	{ 0 },
+};
+static const struct argp_option cluster_restore_options[] = {
+	{ "confirm", CLI_CONFIRM, NULL, 0, "Without FILE: what the restored catalog doesn't know may be deleted from now on", 0 },
+	{ 0 },
+};
+
 const struct cli_command cli_commands[] = {
 	{ "attach", "GRAPH|VOLUME|VOLUME@SNAP|FILE", "Make a block device and print it",
 	  "The device is printed: a /dev path for loop, an NBD URI for nbd. The agent is started if it isn't running.\n\n"
@@ -104,5 +117,19 @@ const struct cli_command cli_commands[] = {
 	{ "clone", "VOLUME@SNAP NEW", "Make a volume that begins as a snapshot", NULL, NULL, 2, 2, false, cli_clone },
 	{ "diff", "VOLUME@A VOLUME[@B]", "Extents that differ between two points of a volume",
 	  "One extent per line: offset and length in bytes, and `data` or `zero`.\n", NULL, 2, 2, true, cli_diff },
+
+	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
+	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,
+	  cli_cluster_init },
+	{ "cluster move-catalog", "URL", "Move the catalog from a file to etcd, or back; no data moves",
+	  "Volumes must be detached and servers stopped meanwhile. The copy is compared with the original before it counts; the original is marked, and nobody "
+	  "opens it again. This host's etc/aquifer/aquifer.conf is changed; do the same on the others.\n",
+	  NULL, 1, 1, true, cli_cluster_move_catalog },
+	{ "cluster backup", "FILE", "Write the catalog, as it is at this moment, into FILE", "While everything goes on. It holds no data of volumes.\n",
+	  cluster_backup_options, 1, 1, true, cli_cluster_backup },
+	{ "cluster restore", "[FILE]", "Fill an empty catalog from a backup",
+	  "All servers must be stopped and all volumes detached. Volumes are as of the backup, with what their data has lost since. Nothing is deleted for "
+	  "being unknown to the catalog until `aquifer cluster restore --confirm`.\n",
+	  cluster_restore_options, 0, 1, true, cli_cluster_restore },
 	{ 0 },
 };

@@ -1,10 +1,11 @@
-/* What etcd, or something in its place, answers. The first byte says to what. What is accepted keeps within its limits: keys in order and
+/* What etcd, or something in its place, answers, and what a backup of a catalog may look like. The first byte says to what. What is accepted keeps within its limits: keys in order and
  * printable, values of at most their size, tokens that can be part of a header. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallax/catalog_copy.h"
 #include "parallax/catalog_etcd_wire.h"
 
 static void fuzz_range(const uint8_t *b, size_t n)
@@ -47,6 +48,22 @@ static void fuzz_addresses(const uint8_t *b, size_t n)
 		assert(memchr(e.url[i], 0, ETCD_URL_BYTES) && strncmp(e.url[i], "http", 4) == 0 && !strpbrk(e.url[i], "@?# \r\n"));
 }
 
+static void fuzz_backup(const uint8_t *b, size_t n)
+{
+	struct catalog_image i, again;
+	if (catalog_image_decode((const char *)b, n, &i, NULL) < 0) {
+		assert(!i.keys);
+		return;
+	}
+	size_t length = 0;
+	char *text = catalog_image_encode(&i, 1, &length);
+	assert(text && catalog_image_decode(text, length, &again, NULL) == 0 && catalog_image_equal(&i, &again));
+	catalog_image_free(&again);
+	catalog_image_raise(&i, NULL);
+	catalog_image_free(&i);
+	free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -66,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 'l': assert(etcd_lease_answer(bytes, n, &a, &b) < 0 || a); break;
 	case 'a': fuzz_addresses(bytes, n); break;
+	case 'b': fuzz_backup(bytes, n); break;
 	default: fuzz_error(bytes, n); break;
 	}
 	return 0;

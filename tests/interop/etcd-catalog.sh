@@ -12,7 +12,7 @@ url=$(etcd_url)
 says "ENOTCONN .*127.0.0.1" get a
 etcd_start 1 --quota-backend-bytes $((32 << 20))
 etcd_up
-says "ENOENT there is no store.*aquifer cluster init" get a
+says "ENODATA there is no store.*aquifer cluster init" get a
 says "^ok" make
 says "^ok" make # no harm done
 says "^ok" conform

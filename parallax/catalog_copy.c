@@ -1,0 +1,222 @@
+#include "parallax/catalog_copy.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "parallax/meta.h"
+
+/* Far more than can be used up between a backup and its restoration, and few enough of them in the numbers there are (segment
+ * ids have 48 bits). */
+#define RAISE (UINT64_C(1) << 32)
+#define BATCH_BYTES ((size_t)512 << 10)
+#define PATIENCE_NS (60 * NS_PER_S)
+
+static bool is_mark(const char *key) { return strncmp(key, "store/", 6) == 0; }
+
+/* ---- images ---- */
+
+void catalog_image_free(struct catalog_image *i)
+{
+	for (size_t n = 0; n < i->count; n++) {
+		free(i->keys[n].key);
+		free(i->keys[n].bytes);
+	}
+	free(i->keys);
+	*i = (struct catalog_image){ 0 };
+}
+
+int catalog_image_add(struct catalog_image *i, const char *key, const void *bytes, size_t length)
+{
+	if (i->count == i->room) {
+		size_t room = i->room ? 2 * i->room : 64;
+		void *keys = realloc(i->keys, room * sizeof *i->keys);
+		if (!keys)
+			return -ENOMEM;
+		i->keys = keys;
+		i->room = room;
+	}
+	struct catalog_image_key k = { strdup(key), malloc(length + 1), length };
+	if (!k.key || !k.bytes) {
+		free(k.key);
+		free(k.bytes);
+		return -ENOMEM;
+	}
+	memcpy(k.bytes, bytes, length);
+	k.bytes[length] = 0;
+	i->keys[i->count++] = k;
+	return 0;
+}
+
+static int read_key(void *arg, const char *key, const struct catalog_value *value)
+{
+	return is_mark(key) ? 0 : catalog_image_add(arg, key, value->bytes, value->length);
+}
+
+int catalog_image_read(struct catalog *c, struct catalog_image *ret, struct report *report)
+{
+	*ret = (struct catalog_image){ 0 };
+	int r = catalog_list(c, "", read_key, ret);
+	if (r < 0)
+		catalog_image_free(ret);
+	return r < 0 ? report_set(report, r, "it can't be read: %s", catalog_text(c, r)) : 0;
+}
+
+bool catalog_image_equal(const struct catalog_image *a, const struct catalog_image *b)
+{
+	bool equal = a->count == b->count;
+	for (size_t n = 0; equal && n < a->count; n++)
+		equal = strcmp(a->keys[n].key, b->keys[n].key) == 0 && a->keys[n].length == b->keys[n].length &&
+			memcmp(a->keys[n].bytes, b->keys[n].bytes, a->keys[n].length) == 0;
+	return equal;
+}
+
+/* Until it is known. Of changes that compare nothing, each repetition does the same. */
+static int txn_known(struct catalog *c, const struct catalog_txn *t)
+{
+	uint64_t until_ns = env_now_ns(c->env) + PATIENCE_NS;
+	int r;
+	while ((r = catalog_txn(c, t, NULL)) == -ETIMEDOUT && env_now_ns(c->env) < until_ns)
+		fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
+	return r;
+}
+
+static int write_some(struct catalog *c, struct catalog_txn *t, const struct catalog_image *i, size_t *at, bool erase)
+{
+	size_t bytes = 0;
+	catalog_txn_init(t);
+	for (; *at < i->count && t->change_count < CATALOG_TXN_MAX && bytes < BATCH_BYTES; ++*at) {
+		const struct catalog_image_key *k = &i->keys[*at];
+		if (erase)
+			catalog_txn_delete(t, k->key);
+		else
+			catalog_txn_put(t, k->key, k->bytes, k->length);
+		bytes += k->length;
+	}
+	return txn_known(c, t);
+}
+
+static int write_all(struct catalog *c, const struct catalog_image *i, bool erase, struct report *report)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	int r = t ? 0 : -ENOMEM;
+	for (size_t at = 0; r == 0 && at < i->count;)
+		r = write_some(c, t, i, &at, erase);
+	free(t);
+	return r < 0 ? report_set(report, r, "it can't be written: %s", catalog_text(c, r)) : 0;
+}
+
+int catalog_image_write(struct catalog *c, const struct catalog_image *i, struct report *report) { return write_all(c, i, false, report); }
+
+int catalog_image_erase(struct catalog *c, struct report *report)
+{
+	struct catalog_image i;
+	int r = catalog_image_read(c, &i, report);
+	if (r == 0)
+		r = write_all(c, &i, true, report);
+	catalog_image_free(&i);
+	return r;
+}
+
+/* ---- R5 ---- */
+
+static int raise_counter(struct catalog_image_key *k, struct report *report)
+{
+	if (k->length != 8 || get_le64(k->bytes) > UINT64_MAX - RAISE)
+		return report_set(report, -EUCLEAN, "its %s is damaged", k->key);
+	put_le64(k->bytes, get_le64(k->bytes) + RAISE);
+	return 0;
+}
+
+static int raise_owner(struct catalog_image_key *k, struct report *report)
+{
+	struct meta_owner m;
+	size_t length = 0;
+	int r = meta_owner_decode(k->bytes, k->length, &m);
+	if (r < 0 || m.epoch > UINT64_MAX - RAISE)
+		return report_set(report, r < 0 ? r : -EUCLEAN, "its %s can't be read: %s", k->key, errno_text(r < 0 ? r : -EUCLEAN));
+	/* a volume that was never open has no directory, which its first opener sees by the epoch */
+	struct meta_owner next = { .epoch = m.epoch ? m.epoch + RAISE : 0, .state = OWNER_FREE };
+	uint8_t *bytes = meta_owner_encode(&next, &length);
+	if (!bytes)
+		return -ENOMEM;
+	free(k->bytes);
+	k->bytes = bytes;
+	k->length = length;
+	return 0;
+}
+
+int catalog_image_raise(struct catalog_image *i, struct report *report)
+{
+	int r = 0;
+	for (size_t n = 0; r == 0 && n < i->count; n++) {
+		struct catalog_image_key *k = &i->keys[n];
+		const char *end = strrchr(k->key, '/');
+		if (strncmp(k->key, "counter/", 8) == 0)
+			r = raise_counter(k, report);
+		else if (strncmp(k->key, "volume/", 7) == 0 && end && strcmp(end, "/owner") == 0)
+			r = raise_owner(k, report);
+	}
+	return r;
+}
+
+/* ---- marks ---- */
+
+int catalog_mark(struct catalog *c, const char *key, const char *text, struct report *report)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	int r = t ? 0 : -ENOMEM;
+	if (r == 0) {
+		catalog_txn_init(t);
+		if (text)
+			catalog_txn_put(t, key, text, strlen(text));
+		else
+			catalog_txn_delete(t, key);
+		r = txn_known(c, t);
+	}
+	free(t);
+	return r < 0 ? report_set(report, r, "the mark %s can't be set: %s", key, catalog_text(c, r)) : 0;
+}
+
+int catalog_mark_read(struct catalog *c, const char *key, char *ret_text, size_t bytes, struct report *report)
+{
+	struct catalog_value v;
+	int r = catalog_get(c, key, &v);
+	snprintf(ret_text, bytes, "%.*s", r == 0 ? (int)MIN(v.length, bytes - 1) : 0, r == 0 ? (char *)v.bytes : "");
+	catalog_value_free(&v);
+	return r < 0 && r != -ENOENT ? report_set(report, r, "the mark %s can't be read: %s", key, catalog_text(c, r)) : 0;
+}
+
+struct marks {
+	char moved[1100], incoming[1100];
+};
+
+static int note_mark(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct marks *m = arg;
+	char *to = strcmp(key, STORE_MOVED) == 0 ? m->moved : strcmp(key, STORE_INCOMING) == 0 ? m->incoming : NULL;
+	if (to)
+		snprintf(to, sizeof m->moved, "%.*s", (int)MIN(value->length, sizeof m->moved - 1), (const char *)value->bytes);
+	return 0;
+}
+
+int catalog_marks_allow(struct catalog *c, const char *url, struct report *report)
+{
+	struct marks m = { "", "" };
+	int r = catalog_list(c, "store/", note_mark, &m);
+	if (r < 0)
+		return report_set(report, r, "catalog %s: %s", url, catalog_text(c, r));
+	const char *to = strchr(m.moved, ' ');
+	if (m.moved[0])
+		return report_set(report, -EREMCHG, strncmp(m.moved, "moved ", 6) == 0
+				  ? "the catalog %s moved to %s (set `catalog = ' in etc/aquifer/aquifer.conf to that)"
+				  : "the catalog %s is being moved to %s (if that was interrupted, begin it again: aquifer cluster move-catalog)",
+				  url, to ? to + 1 : "somewhere else");
+	if (m.incoming[0])
+		return report_set(report, -EINPROGRESS, "the catalog %s is being filled from %s (if that was interrupted, begin it again)", url, m.incoming);
+	return 0;
+}

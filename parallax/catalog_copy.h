@@ -1,0 +1,50 @@
+/* A catalog as a whole: copied into another engine, into a file and back. For `aquifer cluster` only; nobody may use either catalog
+ * meanwhile, which the marks here see to:
+ *
+ *   store/moved      "moving URL" or "moved URL": nobody opens this catalog any more
+ *   store/incoming   the URL it is being filled from: nobody opens it yet
+ *   store/restored   when it was restored from a backup: nothing is condemned (R31) until an operator says so
+ *
+ * All functions are FIBER; 0 or -errno with a report. */
+#ifndef AQ_CATALOG_COPY_H
+#define AQ_CATALOG_COPY_H
+#include "parallax/catalog.h"
+
+#define STORE_MOVED "store/moved"
+#define STORE_INCOMING "store/incoming"
+#define STORE_RESTORED "store/restored"
+
+/* All of a catalog but the marks, in order of keys. */
+struct catalog_image {
+	struct catalog_image_key {
+		char *key;
+		uint8_t *bytes;
+		size_t length;
+	} *keys;
+	size_t count, room;
+};
+void catalog_image_free(struct catalog_image *i);
+int catalog_image_read(struct catalog *c, struct catalog_image *ret, struct report *report);
+int catalog_image_add(struct catalog_image *i, const char *key, const void *bytes, size_t length);
+bool catalog_image_equal(const struct catalog_image *a, const struct catalog_image *b);
+/* Into a catalog that has none of the keys. */
+int catalog_image_write(struct catalog *c, const struct catalog_image *i, struct report *report);
+/* Deletes what is there, but the marks. */
+int catalog_image_erase(struct catalog *c, struct report *report);
+
+/* As a file: lines of JSON, a header first, a count and a checksum last (docs/formats/catalog.md). encode: malloc'd; NULL: out of memory.
+ * decode: -EUCLEAN with a report that says what is wrong with it; bytes are hostile. */
+char *catalog_image_encode(const struct catalog_image *i, uint64_t now_ns, size_t *ret_length);
+int catalog_image_decode(const char *text, size_t length, struct catalog_image *ret, struct report *report);
+
+/* R5: after a backup was restored, everything that was given away since then must be below what is given from now on. Counters
+ * and epochs go up by more than can have been used; owners are free. */
+int catalog_image_raise(struct catalog_image *i, struct report *report);
+
+/* A mark: bytes NULL deletes it. Repeated until the outcome is known. */
+int catalog_mark(struct catalog *c, const char *key, const char *text, struct report *report);
+/* The mark's text, or "" */
+int catalog_mark_read(struct catalog *c, const char *key, char *ret_text, size_t bytes, struct report *report);
+/* What catalog_open() refuses: a catalog that moved away, or isn't filled yet. */
+int catalog_marks_allow(struct catalog *c, const char *url, struct report *report);
+#endif

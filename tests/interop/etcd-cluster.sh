@@ -1,0 +1,120 @@
+#!/bin/bash
+# cluster init, move-catalog (there and back, interrupted, refused while in use), backup and restore: volumes keep their content, and nobody goes on
+# with the catalog that was left.
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/agent
+B=$(cd "$B" && pwd)
+top=
+. tests/interop/lib/etcd
+need jq nbdcopy
+store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
+server=
+end() {
+	[ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
+	cleanup
+	etcds_end
+	rm -rf "$store"
+}
+trap end EXIT
+conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
+serve() {
+	"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" >"$store/out" 2>&1 &
+	server=$!
+	until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
+}
+unserve() {
+	kill "$server" && wait "$server" || fail "the server's end: $(cat "$store/out")"
+	server=
+}
+content() { # VOLUME: as it should be
+	uri=$(aquifer attach "$1" --as nbd) || fail "attach $1"
+	nbdcopy "$uri" - | cmp -n 4194304 - "$dir/data" || fail "content of $1"
+	aquifer detach "$1" || fail "detach $1"
+}
+head -c 4M /dev/urandom >"$dir/data"
+
+# init, in a file
+refused 2 "absolute" aquifer cluster init --catalog sqlite:here.db
+refused 1 "http://" aquifer cluster init --catalog etcd:nowhere:1
+refused 1 "127.0.0.1:1:" aquifer cluster init --catalog etcd:http://127.0.0.1:1
+file=sqlite:$AQUIFER_ROOT/var/lib/aquifer/catalog.db
+[ "$(aquifer cluster init --catalog "$file" --json | jq -r .catalog)" = "$file" ] || fail "init"
+grep -q "^catalog = $file\$" "$conf" || fail "the configuration: $(cat "$conf")"
+refused 1 "already" aquifer cluster init
+refused 1 "move-catalog" aquifer cluster init --catalog "sqlite:$dir/other.db"
+
+# an embedded volume, then one on a server
+aquifer volume create e 32M && uri=$(aquifer attach e --as nbd) && nbdcopy --flush "$dir/data" "$uri" || fail "an embedded volume"
+etcd_start 1
+etcd_up
+url=$(etcd_url)
+refused 1 "attached as device e" aquifer cluster move-catalog "$url"
+aquifer detach e
+serve
+aquifer volume create v 128M && uri=$(aquifer attach v --as nbd) && nbdcopy --flush "$dir/data" "$uri" || fail "a volume"
+aquifer snapshot create v@s && aquifer clone v@s w && aquifer detach v || fail "snapshot, clone"
+refused 1 "server at .* runs" aquifer cluster move-catalog "$url"
+says "ENOENT|EINPROGRESS|^ok" get x # nobody touched it
+unserve
+
+refused 1 "there are volumes in" aquifer cluster move-catalog "sqlite:$dir/elsewhere.db"
+
+# an attempt that was interrupted keeps everybody out until it is begun again; another place is refused
+"$B/tools/catalogcheck" "$file" put store/moved "moving $url" >/dev/null || fail "mark"
+refused 1 "being moved to $url" aquifer volume list
+refused 1 "somewhere else" aquifer cluster move-catalog "sqlite:$AQUIFER_ROOT/var/lib/aquifer/other.db"
+aquifer cluster move-catalog "$url" >"$dir/moved" || fail "move"
+grep -q "^catalog = $url\$" "$conf" && [ "$(grep -c catalog "$conf")" = 1 ] || fail "the configuration: $(cat "$conf")"
+refused 1 "already" aquifer cluster move-catalog "$url"
+says "^ok" get name/v
+
+# nobody goes on with the old one
+cp "$conf" "$dir/conf"
+echo "catalog = $file" >"$conf"
+refused 1 "moved to $url" aquifer volume list
+refused 1 "moved to $url" aquifer volume create n 32M
+! timeout 10 "$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" >"$store/out" 2>&1 || fail "a server on the old catalog"
+grep -q "moved to $url" "$store/out" || fail "$(cat "$store/out")"
+cp "$dir/conf" "$conf"
+
+# all is there; a backup of it
+serve
+for n in e v w; do content $n; done
+aquifer cluster backup "$dir/backup" | grep -q "keys" || fail "backup"
+refused 1 "exists" aquifer cluster backup "$dir/backup"
+aquifer cluster backup "$dir/backup" --force >/dev/null || fail "backup --force"
+before=$(aquifer volume show v --json | jq .epoch)
+aquifer volume create later 32M && uri=$(aquifer attach later --as nbd) && nbdcopy --flush "$dir/data" "$uri" && aquifer detach later || fail "what the backup doesn't know"
+unserve
+
+# the catalog is lost, restored, and everything that is given from then on is new
+refused 1 "there is a store already" aquifer cluster restore "$dir/backup"
+etcd_kill 1
+rm -rf "$dir/etcd1"
+etcd_start 1
+etcd_up
+refused 1 "there is no store" aquifer volume list
+head -c 300 "$dir/backup" >"$dir/cut"
+refused 1 "ends too early" aquifer cluster restore "$dir/cut"
+sed 's/"name\/v"/"name\/x"/' "$dir/backup" >"$dir/changed"
+refused 1 "damaged" aquifer cluster restore "$dir/changed"
+refused 1 "there is no store" aquifer volume list
+aquifer cluster restore "$dir/backup" >/dev/null || fail "restore"
+refused 1 "there is a store already" aquifer cluster restore "$dir/backup"
+serve
+for n in e v w; do content $n; done
+[ "$(aquifer volume show v --json | jq .epoch)" -gt $((before + 4000000000)) ] || fail "the epoch: $(aquifer volume show v)"
+aquifer volume list --json | jq -r '.[].name' | grep -q later && fail "a volume from the future"
+aquifer cluster restore --confirm >/dev/null || fail "confirm"
+aquifer volume create fresh 64M && uri=$(aquifer attach fresh --as nbd) && nbdcopy --flush "$dir/data" "$uri" && aquifer detach fresh || fail "a new volume"
+content fresh
+unserve
+
+# and back into a file
+back=sqlite:$AQUIFER_ROOT/var/lib/aquifer/back.db
+aquifer cluster move-catalog "$back" --json | jq -e '.keys > 10' >/dev/null || fail "move back"
+serve
+for n in e v w fresh; do content $n; done
+aquifer volume delete w && aquifer volume delete v --with-snapshots && aquifer volume delete e || fail "delete"
+says "EREMCHG" get x
+echo "made, moved, moved back, backed up and restored; the old ones are marked, the content is as it was"
