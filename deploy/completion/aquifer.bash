@@ -52,7 +52,7 @@ _aquifer_argument() {
 		VOLUME | VOLUME] | OLD) _aquifer_volumes ;;
 		VOLUME@* | VOLUME[[]@* | 'NAME[@SNAP]') _aquifer_volumes; _aquifer_snapshots ;;
 		SRC) _aquifer_volumes; compgen -f -- "$cur" ;;
-		FILE | DST | GRAPH) compgen -f -- "$cur" ;;
+		FILE | 'FILE]' | DST | GRAPH) compgen -f -- "$cur" ;;
 		FORMAT) _aquifer_formats ;;
 		NAME)
 			case $2 in
@@ -71,6 +71,7 @@ _aquifer_value() {
 	--as) printf '%s\n' loop nbd ;;
 	--export) printf '%s\n' loop: nbd: ;;
 	--to) _aquifer_formats ;;
+	--catalog) printf '%s\n' sqlite: etcd:http: etcd:https: ;;
 	--root | --data) compgen -d -- "$2" ;;
 	--graph | --backing) compgen -f -- "$2" ;;
 	esac
