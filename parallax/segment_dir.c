@@ -119,7 +119,7 @@ void dir_evict(struct segment_dir *d)
 {
 	struct copy *c;
 	fiber_mutex_lock(&d->env->loop, &d->evict);
-	while (d->files > FILES_OPEN_MAX && (c = evict_pick(d, false))) {
+	while (d->files > d->files_max && (c = evict_pick(d, false))) {
 		c->users++;
 		copy_forget(c);
 		copy_release(c);
@@ -164,6 +164,17 @@ void dir_frame_end(struct dir_frame *f, int status)
 		fiber_cond_wake(&d->quiet);
 }
 
+int dir_load(struct copy *c)
+{
+	struct segment_dir *d = c->dir;
+	int r = copy_load(c);
+	if (r != -EMFILE && r != -ENFILE)
+		return r;
+	d->files_max = d->files / 2;
+	dir_evict(d);
+	return copy_load(c);
+}
+
 /* ---- operations ---- */
 
 static void frame_start(struct dir_frame *f)
@@ -184,7 +195,7 @@ static int copy_open_run(void *arg)
 	fiber_mutex_lock(&c->dir->env->loop, &c->mutex);
 	while (!link_empty(&c->waiting)) {
 		enum segment_op op = container_of(c->waiting.next, struct dir_frame, link)->io->op;
-		int r = copy_load(c);
+		int r = dir_load(c);
 		if (r == 0 && op != SEGMENT_READ)
 			r = copy_scan(c);
 		struct dir_frame *f = container_of(link_pop(&c->waiting), struct dir_frame, link);
@@ -437,6 +448,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 	d->env = env;
 	d->catalog = catalog;
 	d->size_limit = options->size_limit;
+	d->files_max = FILES_OPEN_MAX;
 	snprintf(d->path, sizeof d->path, "%s", path);
 	for (size_t i = 0; i < TABLE_BUCKETS; i++)
 		link_init(&d->table[i]);

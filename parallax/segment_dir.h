@@ -15,7 +15,7 @@
 #define POOL_FILES_MAX 2u                              /* recycled files kept: they are no free space */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
-#define FILES_OPEN_MAX 256u                            /* when idle */
+#define FILES_OPEN_MAX 2048u                           /* when idle; opening one costs more than a read */
 
 /* ---- the file `server` (segment_dir_server.c) ---- */
 
@@ -142,6 +142,7 @@ struct segment_dir {
 	struct link table[TABLE_BUCKETS];
 	struct link lru;          /* copies in memory, least recently used first */
 	unsigned copies, files;
+	unsigned files_max;     /* open when idle: FILES_OPEN_MAX, or what the process may have */
 	struct link frames_free;
 	unsigned under_way;       /* operations */
 	struct fiber_cond quiet;
@@ -182,6 +183,8 @@ void dir_frame_end(struct dir_frame *f, int status); /* ends the operation, lets
 struct copy *copy_hold(struct segment_dir *d, uint64_t id); /* NULL: no memory */
 void copy_release(struct copy *c);
 void dir_evict(struct segment_dir *d); /* FIBER. Closes and forgets what is idle, down to the limits */
+/* FIBER. copy_load(); where the process has no descriptors left others' files are closed first. */
+int dir_load(struct copy *c);
 int dir_space(struct segment_dir *d); /* FIBER. What is free, for others to know */
 void dir_path(const struct segment_dir *d, char ret_path[DIR_PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -476,7 +476,7 @@ int dir_control(struct dir_frame *f)
 	struct copy *c = f->copy;
 	dir_evict(c->dir);
 	fiber_mutex_lock(&c->dir->env->loop, &c->mutex);
-	int r = copy_load(c);
+	int r = dir_load(c);
 	if (r == 0)
 		r = control_run(c, f->io);
 	fiber_mutex_unlock(&c->mutex);

@@ -10,7 +10,7 @@
 #include "core/fiber.h"
 #include "parallax/segment_dir.h"
 
-enum { FILES_MAX = 128 };
+enum { FILES_MAX = SEGMENT_READER_SETS * SEGMENT_READER_WAYS };
 
 struct reader_file {
 	uint64_t segment;       /* 0: it has another file by now; this one goes when its place is needed */
@@ -23,9 +23,9 @@ struct reader_file {
 struct reader {
 	struct segment_server server;
 	char path[DIR_PATH_MAX];
-	struct reader_file files[FILES_MAX];
-	unsigned count, under_way;
-	struct link waiting;   /* frames for which all files are busy, in order */
+	struct reader_file files[FILES_MAX]; /* the sets, one after the other */
+	unsigned under_way;
+	struct link waiting;   /* frames for which all files of their set are busy, in order */
 	uint64_t clock;
 };
 
@@ -38,24 +38,45 @@ struct reader_frame {
 	struct link link;
 };
 
+static struct reader_file *set_of(struct reader *d, uint64_t segment)
+{
+	return &d->files[segment % SEGMENT_READER_SETS * SEGMENT_READER_WAYS];
+}
+
 static struct reader_file *find(struct reader *d, uint64_t segment)
 {
-	for (unsigned i = 0; i < d->count; i++)
-		if (d->files[i].segment == segment && d->files[i].file)
-			return &d->files[i];
+	struct reader_file *set = set_of(d, segment);
+	for (unsigned i = 0; i < SEGMENT_READER_WAYS; i++)
+		if (set[i].segment == segment && set[i].file)
+			return &set[i];
 	return NULL;
 }
 
-/* A place for one more: a fresh one, or the least recently used that is idle; NULL: all are busy. */
-static struct reader_file *place(struct reader *d)
+/* Of `count` files an empty place, or (also if `filled`) the least recently used that is idle; NULL: all are busy. */
+static struct reader_file *oldest_idle(struct reader_file *files, unsigned count, bool filled)
 {
-	if (d->count < FILES_MAX)
-		return &d->files[d->count++];
 	struct reader_file *oldest = NULL;
-	for (unsigned i = 0; i < d->count; i++)
-		if (d->files[i].users == 0 && (!oldest || d->files[i].used < oldest->used))
-			oldest = &d->files[i];
+	for (unsigned i = 0; i < count; i++) {
+		struct reader_file *f = &files[i];
+		if (!f->file && !filled)
+			return f;
+		if (f->file && f->users == 0 && (!oldest || f->used < oldest->used))
+			oldest = f;
+	}
 	return oldest;
+}
+
+/* FIBER. When the process has no descriptors left: one that is idle is closed. False: there is none. */
+static bool close_one(struct reader *d)
+{
+	struct reader_file *f = oldest_idle(d->files, FILES_MAX, /* filled= */ true);
+	if (!f)
+		return false;
+	struct file *file = f->file;
+	free(f->map);
+	*f = (struct reader_file){ 0 };
+	file_close(d->server.env, file);
+	return true;
 }
 
 static int open_then_read(void *arg);
@@ -105,6 +126,16 @@ static void read_start(struct reader_frame *f)
 	job_then(&f->job, read_done);
 }
 
+/* FIBER. */
+static int open_file(struct reader *d, const char *path, struct file **ret_file)
+{
+	int r;
+	do
+		r = file_open(d->server.env, path, FILE_OPEN_DIRECT, ret_file);
+	while ((r == -EMFILE || r == -ENFILE) && close_one(d));
+	return r;
+}
+
 /* Is it packed? -EBADMSG: its place can't be known. */
 static int map_read(struct file *file, uint64_t segment, struct copy_map **ret_map)
 {
@@ -129,14 +160,14 @@ static int open_then_read(void *arg)
 	struct file *file = NULL;
 	struct copy_map *map = NULL;
 	snprintf(path, sizeof path, "%s/segments/%02x/%012" PRIx64 ".seg", d->path, (unsigned)(f->io->segment & 0xff), f->io->segment);
-	int r = file_open(d->server.env, path, FILE_OPEN_DIRECT, &file);
+	int r = open_file(d, path, &file);
 	if (r == 0 && (r = map_read(file, f->io->segment, &map)) < 0)
 		file_close(d->server.env, file);
 	if (r == 0 && (f->file = find(d, f->io->segment))) { /* somebody else opened it meanwhile */
 		free(map);
 		file_close(d->server.env, file);
 	} else if (r == 0) {
-		struct reader_file *at = place(d);
+		struct reader_file *at = oldest_idle(set_of(d, f->io->segment), SEGMENT_READER_WAYS, /* filled= */ false);
 		if (!at) {
 			free(map);
 			file_close(d->server.env, file);
@@ -186,7 +217,7 @@ static int reader_close(struct segment_server *s)
 {
 	struct reader *d = container_of(s, struct reader, server);
 	assert(d->under_way == 0);
-	for (unsigned i = 0; i < d->count; i++) {
+	for (unsigned i = 0; i < FILES_MAX; i++) {
 		free(d->files[i].map);
 		file_close(s->env, d->files[i].file);
 	}

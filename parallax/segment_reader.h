@@ -5,5 +5,9 @@
 #include "parallax/segment.h"
 
 /* FIBER. `path`: the data directory; it need not exist yet (reads fail with -ENOENT). */
+/* Files kept open, by segment: WAYS for each remainder. What is read at random stays open up to 64 GiB, because opening costs
+ * more than a read. */
+enum { SEGMENT_READER_SETS = 128, SEGMENT_READER_WAYS = 8 };
+
 int segment_reader_open(struct env *env, const char *path, struct segment_server **ret_server);
 #endif
