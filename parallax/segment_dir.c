@@ -426,7 +426,7 @@ static int dir_count_used(struct segment_dir *d)
 		}
 		r = copy_load(c);
 		if (r == 0)
-			copy_charge(c);
+			d->size_used += c->charged;
 		copy_release(c);
 		dir_evict(d);
 	}

@@ -93,7 +93,7 @@ struct copy {
 	uint8_t *trim;            /* what is free; NULL: nothing */
 	uint32_t trimmed;         /* bits set in it */
 	struct copy_map *map;     /* packed: what the file has */
-	uint64_t charged;         /* bytes of the directory's size limit */
+	uint64_t charged;         /* copy_bytes(), as it is in the directory's size_used */
 	bool settled;             /* that is durable, and so is the file's name */
 	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */
 	bool broken, breaking;    /* likewise; it is being written down */
@@ -214,8 +214,9 @@ void copy_busy_end(struct copy *c); /* not FIBER */
 void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX]);
 
 /* segment_dir_trim.c. FIBER, the copy's mutex held; all but the first. */
-uint32_t copy_present(const struct copy *c);    /* blocks that take space */
-void copy_charge(struct copy *c);               /* accounts for them; not FIBER */
+uint32_t copy_present(const struct copy *c);    /* blocks that take space; not FIBER */
+uint64_t copy_bytes(const struct copy *c);      /* what the directory's size limit counts; a function of what is in its file */
+void copy_charge(struct copy *c);               /* it has changed; not FIBER */
 void copy_trim_forget(struct copy *c);          /* not FIBER */
 int copy_trim_load(struct copy *c, const uint8_t *slots); /* the bitmap and the map; the slots are read */
 int copy_punch(struct copy *c, const uint8_t *given, uint32_t least); /* holes where runs of free blocks are, those that have one of

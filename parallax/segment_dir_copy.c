@@ -231,6 +231,7 @@ int copy_load(struct copy *c)
 	if (r == 0 && c->slot.generation <= 1) /* its making may have failed half-way, and it was fenced as absent */
 		r = fence_file_load(c);
 	c->loaded = r == 0;
+	c->charged = copy_bytes(c); /* it is counted already */
 	if (r < 0)
 		copy_forget(c);
 	return r;

@@ -125,14 +125,19 @@ uint32_t copy_present(const struct copy *c)
 	return present;
 }
 
+uint64_t copy_bytes(const struct copy *c)
+{
+	if (!c->exists)
+		return 0;
+	if (!c->slot.sealed)
+		return (uint64_t)c->slot.header.size_blocks * BLOCK_BYTES;
+	return (uint64_t)copy_present(c) * BLOCK_BYTES + segment_footer_bytes(c->map ? c->map->count : c->slot.length);
+}
+
 void copy_charge(struct copy *c)
 {
-	uint64_t bytes = 0;
-	if (c->exists && !c->slot.sealed)
-		bytes = (uint64_t)c->slot.header.size_blocks * BLOCK_BYTES;
-	else if (c->exists)
-		bytes = (uint64_t)copy_present(c) * BLOCK_BYTES + segment_footer_bytes(c->map ? c->map->count : c->slot.length);
-	c->dir->size_used += bytes - c->charged;
+	uint64_t bytes = copy_bytes(c);
+	c->dir->size_used = c->dir->size_used + bytes - MIN(c->charged, c->dir->size_used + bytes);
 	c->charged = bytes;
 }
 

@@ -846,8 +846,10 @@ static int body_trim(struct rig *r)
 	cr_assert_eq(segment_reader_open(r->env, r->path, &reader), 0);
 	trim_check(r, r->server, true);
 	trim_check(r, reader, false);
-	uint64_t before = sim_disk_used(r->host);
+	op_trim(r, 100, 1, 1, false, &io);
+	uint64_t before = sim_disk_used(r->host), free_before = r->server->free_bytes;
 	op_trim(r, 1, 40, 1, false, &io); /* a long run goes at once */
+	cr_assert_eq(r->server->free_bytes - free_before, 40 * BLOCK_BYTES);
 	cr_assert(io.present == TRIM_LENGTH - 40 && io.trimmed == 50);
 	cr_assert_eq(before - sim_disk_used(r->host), 40 * BLOCK_BYTES);
 	op_trim(r, 200, SIZE_BLOCKS - 200, 2, false, &io); /* also beyond the end */
@@ -870,19 +872,23 @@ static int body_trim(struct rig *r)
 	trim_check(r, r->server, true);
 	op_trim(r, 42, 80, 4, true, &io); /* packed again */
 	cr_assert(io.present == TRIM_LENGTH - io.trimmed);
+	cr_assert_eq(r->server->free_bytes, r->options.size_limit - (io.present + 1) * BLOCK_BYTES, "and one block of footer");
 	trim_check(r, r->server, true);
 	return segment_server_close(reader);
 }
 
 static int body_trim_after(struct rig *r)
 {
+	struct segment_io io = op_stat(r, 7);
 	trim_check(r, r->server, true);
+	cr_assert_eq(r->server->free_bytes, r->options.size_limit - (io.present + 1) * BLOCK_BYTES);
 	return 0;
 }
 
 Test(segment_dir, what_is_free_of_a_copy_takes_no_space_and_the_rest_stays)
 {
 	struct rig r = rig_make(5, 64 << 20);
+	r.options.size_limit = 16 << 20;
 	cr_assert_eq(rig_do(&r, body_open), 0, "%s", r.report.text);
 	rig_do(&r, body_trim);
 	rig_restart(&r, END_POWER);
