@@ -9,7 +9,7 @@
 #include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
-enum { ORPHANS_MAX = 1024 };
+enum { ORPHANS_MAX = 1024, CATALOG_TRIES = 50 };
 
 struct orphans {
 	struct volume *v;
@@ -28,9 +28,14 @@ static int note(void *arg, uint64_t segment)
 /* After a backup was restored, what the catalog doesn't list may be what it has forgotten: an operator decides (R5). */
 static bool may_condemn(struct volume *v)
 {
-	struct catalog_value mark;
-	int r = catalog_get(v->catalog, STORE_RESTORED, &mark);
-	catalog_value_free(&mark);
+	int r = -ETIMEDOUT;
+	for (unsigned i = 0; i < CATALOG_TRIES && r == -ETIMEDOUT && !v->env->dead; i++) {
+		struct catalog_value mark;
+		if (i)
+			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+		r = catalog_get(v->catalog, STORE_RESTORED, &mark);
+		catalog_value_free(&mark);
+	}
 	return r == -ENOENT;
 }
 
