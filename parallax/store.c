@@ -476,7 +476,7 @@ static int fill_volume(struct store *s, const struct store_names *names, const c
 		parent_text(s, names, log, ret->parent);
 	ret->embedded = log->embedded;
 	bool alive = places_holder_alive(s->places, &owner);
-	ret->state = alive ? STORE_HELD : STORE_FREE;
+	ret->state = !alive ? STORE_FREE : owner.state == OWNER_OFFERED ? STORE_OFFERED : STORE_HELD;
 	const char *health = "good";
 	if (store_importing(s, named->volume, name))
 		health = alive ? "it is being imported" : "a part of an import that didn't end (the next import deletes it)";

@@ -21,6 +21,7 @@
 #define TRIM_NS (2 * NS_PER_S)    /* closing: what can't be trimmed and packed until then is left to the next opener */
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
+uint64_t volume_acquisition(const struct volume *v) { return v->owner.stamp; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
 
 /* ---- acquiring ---- */
@@ -104,11 +105,25 @@ static int open_place(struct volume *v, const struct volume_open *how, struct re
 	return r;
 }
 
+/* May it be taken, as far as offers are concerned? */
+static int judge_offer(const struct volume_open *how, const struct meta_owner *now, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	bool offered = now->state == OWNER_OFFERED;
+	bool ours = now->state == OWNER_HELD && now->stamp && (now->stamp == how->former || now->stamp == how->acquisition);
+	if (how->offer && !ours && !(offered && now->stamp == how->offer) && !PLANTED(handover_offer_unchecked))
+		return report_set(report, -ESTALE, "the offer is gone: %s%s", now->holder[0] ? "it is attached as " : "nobody has the volume", now->holder);
+	if (offered && !how->offer && !how->force && !(p->holder_alive && !p->holder_alive(p->arg, now)))
+		return report_set(report, -EBUSY, "it is being handed over to %s (attach with --force to take it away)", now->holder);
+	return 0;
+}
+
 /* owner := (me, held, epoch + 1), whoever held it before: who may be robbed was decided by the lock. */
 static int acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	char key[META_KEY_BYTES];
-	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = env_random(v->env) };
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid,
+				   .stamp = how->acquisition ? how->acquisition : env_random(v->env) };
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
@@ -128,8 +143,11 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
 		if (r == 0 || r == -ENOENT) {
 			if (!mine.epoch) {
+				int offer = judge_offer(how, &now, report);
+				if (offer < 0)
+					return offer;
 				mine.epoch = now.epoch + 1;
-				v->taken_over = r == 0 && now.state != OWNER_FREE;
+				v->taken_over = r == 0 && now.state == OWNER_HELD;
 			}
 			if (r == 0 && now.epoch >= mine.epoch)
 				return held(&now, report); /* somebody was faster */
@@ -323,8 +341,19 @@ static void delete_unused(struct volume *v)
 }
 bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
 
+static void offer_to(struct meta_owner *o, const struct volume_offer *to)
+{
+	o->state = OWNER_OFFERED;
+	o->epoch++;
+	o->stamp = to->id;
+	o->pid = to->pid;
+	snprintf(o->holder, sizeof o->holder, "%s", to->holder ? to->holder : "");
+	snprintf(o->control, sizeof o->control, "%s", to->control ? to->control : "");
+	snprintf(o->host, sizeof o->host, "%s", to->host ? to->host : "");
+}
+
 /* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
-static int publish_closed(struct volume *v)
+static int publish_closed(struct volume *v, const struct volume_offer *to)
 {
 	struct publication *p = malloc(sizeof *p);
 	struct meta_owner owner = v->owner;
@@ -333,6 +362,8 @@ static int publish_closed(struct volume *v)
 	owner.state = OWNER_FREE;
 	owner.holder[0] = owner.control[0] = owner.host[0] = '\0';
 	owner.pid = 0;
+	if (to)
+		offer_to(&owner, to);
 	uint8_t *bytes = p ? meta_owner_encode(&owner, &length) : NULL;
 	if (!bytes) {
 		free(p);
@@ -356,7 +387,7 @@ static int publish_closed(struct volume *v)
 	return r;
 }
 
-static int close_cleanly(struct volume *v)
+static int close_cleanly(struct volume *v, const struct volume_offer *to)
 {
 	int r = log_flush_wait(v);
 	/* one that is under way has taken what is dirty, and isn't published yet */
@@ -372,22 +403,21 @@ static int close_cleanly(struct volume *v)
 	if (r == 0)
 		r = v->failed;
 	if (r == 0) {
-		trim_finish(v, env_now_ns(v->env) + TRIM_NS);
+		if (!to) /* somebody waits */
+			trim_finish(v, env_now_ns(v->env) + TRIM_NS);
 		v->closing = true; /* nobody creates segments any more */
-		r = publish_closed(v);
+		r = publish_closed(v, to);
 	}
 	fiber_mutex_unlock(&v->checkpointing);
 	return r;
 }
 
-int volume_close(struct volume *v)
+static int close_volume(struct volume *v, const struct volume_offer *to)
 {
-	if (!v)
-		return 0;
 	int r = v->failed;
 	v->close_by_ns = env_now_ns(v->env) + CLOSE_NS;
 	if (!v->failed) {
-		r = close_cleanly(v);
+		r = close_cleanly(v, to);
 		if (r < 0)
 			volume_fail(v, r);
 	}
@@ -395,6 +425,9 @@ int volume_close(struct volume *v)
 	volume_free(v);
 	return r;
 }
+
+int volume_close(struct volume *v) { return v ? close_volume(v, NULL) : 0; }
+int volume_close_offering(struct volume *v, const struct volume_offer *to) { return close_volume(v, to); }
 
 /* What opening it again would need, should this be interrupted. */
 static bool needed_to_open(const struct volume *v, uint64_t segment)

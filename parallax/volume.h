@@ -30,6 +30,9 @@ struct volume_open {
 	const char *holder, *control, *host; /* for the owner record */
 	uint64_t pid;
 	bool force;                /* fence a holder that still lives */
+	uint64_t offer;            /* not 0: only if it is offered under this number; -ESTALE if it isn't (any more) */
+	uint64_t former;           /* with `offer`: or if it is held by this acquisition still, whose offer failed; 0: none */
+	uint64_t acquisition;      /* the number of this one (volume_acquisition); with `offer`: or if an attempt with it that failed has it. 0: random */
 	bool accept_flushed;       /* where a sync of the only copy failed: go on with what it has; all that was flushed is in it */
 	struct volume_limits limits;
 };
@@ -40,10 +43,21 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
  * takes over as after a crash. Always frees the volume. Accepts NULL. */
 int volume_close(struct volume *v);
 
+/* To whom a volume is offered; `id` is a random number that those know who may take it: the target and, to take it back,
+ * the one that offered it. One of them gets it (volume_open with `offer`); anybody, once the target is dead. */
+struct volume_offer {
+	uint64_t id;
+	const char *holder, *control, *host; /* the target's, for the owner record */
+	uint64_t pid;
+};
+/* FIBER. As volume_close(), but the volume isn't free then: it is offered. 0: so it is. */
+int volume_close_offering(struct volume *v, const struct volume_offer *to);
+
 /* FIBER. Deletes every segment from its server and frees the volume, whose keys are the caller's to remove. */
 int volume_destroy(struct volume *v);
 
 uint64_t volume_size(const struct volume *v); /* bytes */
+uint64_t volume_acquisition(const struct volume *v); /* a number of its own, in the owner record */
 
 /* ---- requests: what a frame of the block driver holds ---- */
 

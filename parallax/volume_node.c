@@ -29,9 +29,11 @@ void volume_node_init(struct volume_node *n, struct volume *v, struct volume_rea
 	n->reader = d;
 	range_lock_init(&n->lock);
 	fiber_mutex_init(&n->resizing);
+	link_init(&n->intake.waiting);
+	fiber_cond_init(&n->intake.changed);
 	n->node.info = (struct blk_info){
-		.size = v ? volume_size(v) : volume_reader_size(d), .block_size = 512, .preferred_size = BLOCK_BYTES,
-		.memory_align = BLOCK_BYTES, .max_transfer = (uint64_t)(VOLUME_IO_BLOCKS - 1) * BLOCK_BYTES, .read_only = !v,
+		.size = v ? volume_size(v) : d ? volume_reader_size(d) : 0, .block_size = 512, .preferred_size = BLOCK_BYTES,
+		.memory_align = BLOCK_BYTES, .max_transfer = (uint64_t)(VOLUME_IO_BLOCKS - 1) * BLOCK_BYTES, .read_only = d,
 		.can_discard = true, .can_zero = true, .can_map = true, .discard_zeroes = true, .multi_client = true,
 	};
 }
@@ -50,7 +52,7 @@ static struct sources *node_sources(struct volume_node *n)
 
 static bool makes_edges(const struct volume_frame *f) { return f->head || f->tail; }
 
-static void frame_finish(struct volume_frame *f, int status)
+void volume_node_finish(struct volume_frame *f, int status)
 {
 	struct blk_node *node = &f->n->node;
 	for (unsigned i = 0; i < 2; i++)
@@ -58,6 +60,14 @@ static void frame_finish(struct volume_frame *f, int status)
 	free(f->copy);
 	blk_end(f->io, status);
 	blk_frame_put(node, f);
+}
+
+static void frame_finish(struct volume_frame *f, int status)
+{
+	struct volume_node *n = f->n;
+	volume_node_finish(f, status);
+	if (--n->intake.in_flight == 0 && n->intake.held)
+		fiber_cond_wake(&n->intake.changed);
 }
 
 static void frame_end(struct job *j)
@@ -418,8 +428,21 @@ void volume_node_submit(struct blk_node *node, struct blk_io *io)
 	f->blocks = div_up(io->offset + io->length, BLOCK_BYTES) - f->first;
 	f->head = (uint32_t)(io->offset % BLOCK_BYTES);
 	f->tail = (uint32_t)((f->first + f->blocks) * BLOCK_BYTES - (io->offset + io->length));
+	link_init(&f->link);
+	if (f->n->intake.gone)
+		volume_node_finish(f, f->n->intake.gone);
+	else if (f->n->intake.held)
+		link_push(&f->n->intake.waiting, &f->link);
+	else
+		volume_node_start(f);
+}
+
+void volume_node_start(struct volume_frame *f)
+{
+	struct blk_node *node = &f->n->node;
+	f->n->intake.in_flight++;
 	job_init(&f->job, node->loop);
-	switch (io->op) {
+	switch (f->io->op) {
 	case BLK_READ:
 		job_then(&f->job, read_lookup);
 		break;
@@ -489,6 +512,8 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 {
 	struct volume_node *n = container_of(node, struct volume_node, node);
 	*ret_json = NULL;
+	if (!n->volume && !n->reader)
+		return report_set(report, -EBUSY, "it is being handed over, or was (ask who has it now)");
 	if (!n->volume)
 		return report_set(report, -EROFS, "it is attached to read only");
 	if (strcmp(verb, "snapshot") == 0 && args[0])

@@ -12,6 +12,14 @@ struct volume_node {
 	struct volume_reader *reader;   /* a snapshot */
 	struct range_lock lock;
 	struct fiber_mutex resizing;
+	struct {                        /* handing over: volume_handover.h */
+		bool held;              /* requests wait; there may be no volume */
+		uint64_t former, next;  /* acquisitions: of the volume it had; of the one it takes */
+		int gone;               /* not 0: they end with this, there is none */
+		unsigned in_flight;
+		struct link waiting;    /* frames */
+		struct fiber_cond changed;
+	} intake;
 	void *open_state;               /* the opener's own */
 };
 
@@ -21,6 +29,7 @@ enum { VOLUME_FRAME_READS = 16, VOLUME_FRAME_IOVS = 96 };
 struct volume_frame {
 	struct job job;
 	struct volume_node *n;
+	struct link link;               /* waiting */
 	struct blk_io *io;
 	struct range range;
 	uint64_t first, blocks;         /* all blocks that the request touches */
@@ -41,9 +50,11 @@ struct volume_frame {
 	struct volume_flush flush;
 };
 
-/* Sets the node up over a volume or a reader. */
+/* Sets the node up over a volume or a reader, or (both NULL) over nothing yet. */
 void volume_node_init(struct volume_node *n, struct volume *v, struct volume_reader *d);
 void volume_node_submit(struct blk_node *node, struct blk_io *io);
+void volume_node_start(struct volume_frame *f); /* a request that waited */
+void volume_node_finish(struct volume_frame *f, int status);
 void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
 /* Verbs: "snapshot NAME", "checkpoint", "resize BYTES [force]", and those of volume_group.h. FIBER; several at once. */
 int volume_node_control(struct blk_node *node, const char *verb, const char *const *args, char **ret_json, struct report *report);

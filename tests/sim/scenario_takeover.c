@@ -3,13 +3,17 @@
  * A volume on a server. An owner works, is paused (SIGSTOP) or cut off from the server at any moment, and another host
  * takes the volume by force; then the first one is let go on. Checked: the second one finds everything the first had
  * acknowledged; nothing the first does afterwards shows; a write that it acknowledges late is one the second had found;
- * its other requests fail, and all of them end. Over and over, the roles changing. */
+ * its other requests fail, and all of them end. Over and over, the roles changing.
+ *
+ * Or the volume is handed over: prepared, deactivated, activated, or taken back, or both are tried at once, while either side may be killed.
+ * Checked: one of them serves, with all that was acknowledged. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/volume_handover.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 
@@ -28,6 +32,9 @@ struct side {
 	struct sim_host *host;
 	struct owner o;
 	struct client clients[CLIENTS];
+	bool handing;       /* it is being handed over, to or from this side: no other commands */
+	unsigned commands;
+	struct scenario_task taking;
 	bool fenced;        /* somebody else has recovered the volume since */
 	bool running;
 };
@@ -40,8 +47,9 @@ struct takeover {
 	struct oracle *oracle;
 	struct volume_limits limits;
 	struct side sides[2];
-	struct side *opening;
+	struct side *opening, *owner;
 	unsigned round;
+	uint64_t offer, volume; /* of the round: its number */
 };
 
 #define FAIL(t, ...) scenario_fail((t)->run, __VA_ARGS__)
@@ -97,7 +105,13 @@ static int client_run(void *arg)
 		switch (draw(s->t, 8)) {
 		case 0: client_flush(s); break;
 		case 1: case 2: client_read(s); break;
-		case 3: volume_checkpoint(s->o.volume); break;
+		case 3:
+			if (s->handing)
+				break;
+			s->commands++;
+			volume_checkpoint(s->o.volume);
+			s->commands--;
+			break;
 		default: client_write(s); break;
 		}
 		if (draw(s->t, 4) == 0)
@@ -116,6 +130,23 @@ static bool clients_ended(const struct side *s)
 
 /* ---- taking over ---- */
 
+/* The whole disk as the new owner sees it, before anybody uses it. */
+static int found(struct takeover *t, struct side *s)
+{
+	uint8_t *b = env_alloc_aligned((size_t)BLOCKS * BLOCK_BYTES);
+	int r = blk_read_wait(s->o.node, b, (uint64_t)BLOCKS * BLOCK_BYTES, 0);
+	if (r < 0)
+		FAIL(t, "round %u: after taking over, reading: %d", t->round, r);
+	for (unsigned i = 0; i < 2; i++)
+		t->sides[i].fenced |= &t->sides[i] != s;
+	oracle_crash(t->oracle, /* power= */ false);
+	const char *why = r == 0 ? oracle_recovered(t->oracle, b) : NULL;
+	if (why)
+		FAIL(t, "round %u: after taking over: %s", t->round, why);
+	free(b);
+	return r;
+}
+
 static int open_run(void *arg)
 {
 	struct takeover *t = arg;
@@ -132,30 +163,11 @@ static int open_run(void *arg)
 		FAIL(t, "round %u: taking over: %s", t->round, report_text(&report, r));
 		return r;
 	}
-	uint8_t *b = env_alloc_aligned((size_t)BLOCKS * BLOCK_BYTES);
-	r = blk_read_wait(s->o.node, b, (uint64_t)BLOCKS * BLOCK_BYTES, 0);
-	if (r < 0)
-		FAIL(t, "round %u: after taking over, reading: %d", t->round, r);
-	for (unsigned i = 0; i < 2; i++)
-		t->sides[i].fenced |= &t->sides[i] != s;
-	oracle_crash(t->oracle, /* power= */ false);
-	const char *why = r == 0 ? oracle_recovered(t->oracle, b) : NULL;
-	if (why)
-		FAIL(t, "round %u: after taking over: %s", t->round, why);
-	free(b);
-	return r;
+	return found(t, s);
 }
 
-static void side_begin(struct takeover *t, struct side *s)
+static void clients_begin(struct takeover *t, struct side *s)
 {
-	struct scenario_task task;
-	owner_begin(&s->o, t->sim, s->host, t->catalogs, /* locks= */ false);
-	s->fenced = false;
-	s->running = true;
-	t->opening = s;
-	scenario_task_start(&task, s->o.env, open_run, t);
-	if (!scenario_step_until(t->run, t->sim, &task.ended, STEPS_MAX))
-		FAIL(t, "round %u: taking over does not end", t->round);
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		s->clients[i] = (struct client){ .side = s, .ops = 10 + (unsigned)draw(t, 60) };
 		if (!t->run->failed)
@@ -163,6 +175,88 @@ static void side_begin(struct takeover *t, struct side *s)
 		else
 			s->clients[i].task.ended = true;
 	}
+}
+
+static void side_process(struct takeover *t, struct side *s)
+{
+	owner_begin(&s->o, t->sim, s->host, t->catalogs, /* locks= */ false);
+	s->fenced = s->handing = false;
+	s->running = true;
+	s->commands = 0;
+	for (unsigned i = 0; i < CLIENTS; i++)
+		s->clients[i].task.ended = true;
+}
+
+static void side_begin(struct takeover *t, struct side *s)
+{
+	struct scenario_task task;
+	side_process(t, s);
+	t->opening = s;
+	scenario_task_start(&task, s->o.env, open_run, t);
+	if (!scenario_step_until(t->run, t->sim, &task.ended, STEPS_MAX))
+		FAIL(t, "round %u: taking over does not end", t->round);
+	clients_begin(t, s);
+}
+
+/* ---- handing over ---- */
+
+static struct volume_node *node_of(struct side *s) { return container_of(s->o.node, struct volume_node, node); }
+
+static int prepare_run(void *arg)
+{
+	struct side *s = arg;
+	struct report report = { "" };
+	int r = owner_node(&s->o, &s->o.driver, NULL, &s->o.node, &report);
+	if (r == 0)
+		volume_handover_prepare(node_of(s), (uint64_t)BLOCKS * BLOCK_BYTES);
+	return r;
+}
+
+static int deactivate_run(void *arg)
+{
+	struct side *s = arg;
+	struct report report = { "" };
+	struct volume_offer to = { .id = s->t->offer, .holder = "sim" };
+	while (s->commands > 0)
+		fiber_sleep(&s->o.env->loop, NS_PER_MS);
+	int r = volume_handover_deactivate(node_of(s), &to, &report);
+	s->o.volume = node_of(s)->volume;
+	return r;
+}
+
+/* Until it serves, or the other one does. */
+static int take_run(void *arg)
+{
+	struct side *s = arg;
+	struct takeover *t = s->t;
+	struct volume_open how = { .catalog = s->o.catalog, .places = &s->o.places.ops, .volume = t->volume, .holder = "sim", .offer = t->offer,
+				   .limits = t->limits };
+	int r = -EAGAIN;
+	for (unsigned attempt = 0; r < 0 && r != -ESTALE && attempt < 200 && !s->o.env->dead; attempt++) {
+		struct report report = { "" };
+		if (attempt)
+			fiber_sleep(&s->o.env->loop, 100 * NS_PER_MS);
+		r = volume_handover_take(node_of(s), &how, &report);
+	}
+	s->o.volume = node_of(s)->volume;
+	if (r < 0)
+		volume_handover_leave(node_of(s), -EIO);
+	return r;
+}
+
+static int found_run(void *arg)
+{
+	struct side *s = arg;
+	return found(s->t, s);
+}
+
+static void run_on(struct takeover *t, struct side *s, int (*run)(void *arg), struct scenario_task *task, uint64_t at_most)
+{
+	scenario_task_start(task, s->o.env, run, s);
+	for (uint64_t n = 0; !task->ended && n < at_most && !t->run->failed && sim_step(t->sim); n++)
+		;
+	if (!task->ended && at_most == STEPS_MAX && !t->run->failed)
+		FAIL(t, "round %u: handing over does not end", t->round);
 }
 
 static void side_end(struct takeover *t, struct side *s)
@@ -189,12 +283,84 @@ static void steps(struct takeover *t, uint64_t count)
 		;
 }
 
+static void side_kill(struct takeover *t, struct side *s)
+{
+	sim_note(t->sim, "round %u: %s is killed", t->round, s == &t->sides[0] ? "a" : "b");
+	sim_kill(s->o.env);
+	sim_drain_dead(s->o.env);
+	volume_handover_leave(node_of(s), -EIO); /* what waited */
+	sim_drain_dead(s->o.env);
+	sim_run_fiber(s->o.env, owner_close, &s->o);
+	owner_end(&s->o);
+	s->running = false;
+}
+
+/* From `old` to `taker`. Afterwards one of them serves. */
+static void hand_over(struct takeover *t, struct side *old, struct side *taker)
+{
+	struct scenario_task task, deactivating;
+	unsigned fault = (unsigned)draw(t, 4);
+	t->offer = sim_random(t->sim) | 1;
+	side_process(t, taker);
+	old->handing = taker->handing = true;
+	run_on(t, taker, prepare_run, &task, STEPS_MAX);
+	sim_note(t->sim, "round %u: is handed over", t->round);
+	run_on(t, old, deactivate_run, &deactivating, fault == 1 ? draw(t, 3000) : STEPS_MAX);
+	if (fault == 1 && !t->run->failed) { /* before the offer, or after it */
+		side_kill(t, old);
+		side_end(t, taker);
+		side_begin(t, taker);
+		return;
+	}
+	if (t->run->failed)
+		return;
+	bool kept = old->o.volume != NULL; /* it serves on */
+	bool back = !kept && (deactivating.status < 0 || fault == 2 || draw(t, 4) == 0), on = deactivating.status == 0 && !kept && (!back || draw(t, 2));
+	old->taking = taker->taking = (struct scenario_task){ .ended = true, .status = -ESTALE };
+	if (on)
+		scenario_task_start(&taker->taking, taker->o.env, take_run, taker);
+	if (back)
+		scenario_task_start(&old->taking, old->o.env, take_run, old);
+	if (fault == 2 && on) {
+		steps(t, draw(t, 2000));
+		side_kill(t, taker);
+		on = false;
+		if (!back) /* its target is gone */
+			scenario_task_start(&old->taking, old->o.env, take_run, old);
+	}
+	for (uint64_t n = 0; !(old->taking.ended && (!on || taker->taking.ended)) && n < STEPS_MAX && !t->run->failed; n++)
+		sim_step(t->sim);
+	if (t->run->failed)
+		return;
+	bool taker_serves = on && taker->taking.ended && taker->taking.status == 0, old_serves = kept || (old->taking.ended && old->taking.status == 0);
+	if (taker_serves && old_serves)
+		FAIL(t, "round %u: both have the volume", t->round);
+	old->handing = !old_serves;
+	taker->handing = !taker_serves;
+	if (taker_serves) {
+		run_on(t, taker, found_run, &task, STEPS_MAX);
+		volume_handover_leave(node_of(old), -EIO);
+		clients_begin(t, taker);
+		side_end(t, old);
+		return;
+	}
+	if (taker->running)
+		side_end(t, taker);
+	if (!old_serves && fault == 2) { /* killed after it had got it */
+		side_end(t, old);
+		side_begin(t, old);
+	} else if (!old_serves) {
+		FAIL(t, "round %u: nobody has the volume: %d %d", t->round, old->taking.status, taker->taking.status);
+	}
+}
+
 static int create_run(void *arg)
 {
 	struct takeover *t = arg;
 	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES };
 	struct report report = { "" };
-	return store_volume_create(&t->sides[0].o.store, "v", &o, &report);
+	int r = store_volume_create(&t->sides[0].o.store, "v", &o, &report);
+	return r ? r : store_find_volume(&t->sides[0].o.places, "v", &t->volume, &report);
 }
 
 static void takeover_run(struct scenario_run *run)
@@ -218,11 +384,18 @@ static void takeover_run(struct scenario_run *run)
 	owner_end(&t->sides[0].o);
 	catalog_sim_doses(t->catalogs)->timeout = draw(t, 2) ? 50000 : 0;
 	side_begin(t, &t->sides[0]);
+	t->owner = &t->sides[0];
 	unsigned rounds = 2 + (unsigned)draw(t, 5);
 	for (t->round = 1; t->round <= rounds && !run->failed; t->round++) {
-		struct side *old = &t->sides[(t->round - 1) % 2], *taker = &t->sides[t->round % 2];
+		struct side *old = t->owner, *taker = old == &t->sides[0] ? &t->sides[1] : &t->sides[0];
 		bool cut = draw(t, 3) == 0;
 		steps(t, draw(t, 6000));
+		if (draw(t, 2)) {
+			hand_over(t, old, taker);
+			t->owner = taker->running ? taker : old;
+			continue;
+		}
+		t->owner = taker;
 		sim_note(t->sim, "round %u: the owner is %s", t->round, cut ? "cut off" : "paused");
 		if (cut) {
 			sim_partition(t->sim, old->host, t->server.host, true);
@@ -253,6 +426,6 @@ static void takeover_run(struct scenario_run *run)
 
 const struct scenario scenario_takeover = {
 	.name = "takeover",
-	.summary = "two owners, one volume: the former is paused or cut off, fenced, and goes on",
+	.summary = "two owners, one volume: the former is paused or cut off, fenced, and goes on; or hands it over",
 	.run = takeover_run,
 };
