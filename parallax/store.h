@@ -128,6 +128,20 @@ int store_snapshot_delete(struct store *s, const char *name, struct report *repo
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report); /* -EBUSY while attached */
 int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report);
 
+/* ---- servers ---- */
+
+struct store_server {
+	char id[33];               /* hex */
+	char address[256], domain[64];
+	uint32_t weight;           /* GiB */
+	uint32_t share;            /* of all copies, how many thousandths belong there */
+	uint64_t incarnation;      /* how often it was started */
+	bool answers;              /* now; what follows is 0 if it doesn't */
+	uint64_t free_bytes, total_bytes;
+};
+/* Those in the map, in its order; waits up to two seconds for those that don't answer. None without a cluster. */
+int store_server_list(struct store *s, int (*entry)(void *arg, const struct store_server *server), void *arg, struct report *report);
+
 /* ---- differences ---- */
 
 struct store_extent {

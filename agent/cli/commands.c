@@ -118,6 +118,9 @@ const struct cli_command cli_commands[] = {
 	{ "diff", "VOLUME@A VOLUME[@B]", "Extents that differ between two points of a volume",
 	  "One extent per line: offset and length in bytes, and `data` or `zero`.\n", NULL, 2, 2, true, cli_diff },
 
+	{ "server list", "", "Servers of the cluster: which answer, how full they are, what part of the data belongs there",
+	  "Waits up to two seconds for those that don't answer.\n", NULL, 0, 0, true, cli_server_list },
+
 	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
 	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,
 	  cli_cluster_init },

@@ -51,6 +51,8 @@ writing() { sleep 0.7; kill -0 "$fio" 2>/dev/null || fail "the load ended before
 aquifer volume create v 128M --replicas 3 >"$dir/said" 2>&1 && fail "three replicas without servers"
 grep -q 'server' "$dir/said" || fail "it says: $(cat "$dir/said")"
 for n in 1 2 3; do serve $n; done
+[ "$(aquifer server list --json | jq -r 'map(select(.answers and .total > 0 and .share > 0.3)) | length')" = 3 ] ||
+	fail "server list: $(aquifer server list)"
 aquifer volume create v 128M >"$dir/said" || fail "volume create: $(cat "$dir/said")"
 [ "$(aquifer volume show v --json | jq -r '"\(.replicas) \(.min_replicas)"')" = "3 2" ] || fail "replicas: $(aquifer volume show v)"
 uri=$(aquifer attach v --as nbd)
@@ -80,6 +82,8 @@ writing "the loss"
 gone 1
 rm -rf "$data/1"
 finish lost
+
+[ "$(aquifer server list | grep -c "doesn't answer")" = 1 ] || fail "server list: $(aquifer server list)"
 
 # whoever takes over finds it all on the other two
 tapdisk=$(aquifer list --json | jq '.[0].pid')
