@@ -48,6 +48,7 @@ struct tapdisk {
 	uint64_t end_since_ns;       /* told to end, and nobody to wait for; 0: it isn't */
 	struct timer end_timer;
 	struct job ending;
+	uint64_t end_work_ns, end_moved_ns; /* of all requests so far; when it last changed */
 	bool end_forced, end_looks;
 };
 

@@ -76,4 +76,19 @@ kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after detach --force"
 ! qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" | grep -q 'failed' || fail "what was acknowledged, after detach --force"
 aquifer detach v || fail "detach"
+# A file system on it, and what it reads is what hangs.
+if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ] && [ -c /dev/fuse ] && command -v mkfs.ext4 >/dev/null; then
+	device=$(aquifer attach v --as loop) || fail "attach as a loop device"
+	mkfs.ext4 -q "$device" && mkdir "$dir/mnt" && mount "$device" "$dir/mnt" && sync || fail "mkfs and mount"
+	kill -STOP "$server"
+	echo something >"$dir/mnt/file"
+	(sync -f "$dir/mnt/file" || true) >/dev/null 2>&1 &
+	clients=$!
+	timeout 60 "$top/$B/aquifer" detach v --force || fail "detach --force of a mounted one"
+	ended_itself
+	umount -l "$dir/mnt"
+	wait "$clients" || true
+	clients=
+	kill -CONT "$server"
+fi
 echo "a volume taken away and a server that is away are shown; nothing hung, nothing was lost"
