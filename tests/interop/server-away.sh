@@ -81,9 +81,9 @@ if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ] && [ -c /dev/fuse ] && comma
 	device=$(aquifer attach v --as loop) || fail "attach as a loop device"
 	mkfs.ext4 -q "$device" && mkdir "$dir/mnt" && mount "$device" "$dir/mnt" && sync || fail "mkfs and mount"
 	kill -STOP "$server"
-	echo something >"$dir/mnt/file"
-	(sync -f "$dir/mnt/file" || true) >/dev/null 2>&1 &
+	dd if=/dev/zero of="$dir/mnt/file" bs=1M count=1 conv=fsync >/dev/null 2>&1 & # never in this shell, which would hang too
 	clients=$!
+	sleep 0.5
 	timeout 60 "$top/$B/aquifer" detach v --force || fail "detach --force of a mounted one"
 	ended_itself
 	umount -l "$dir/mnt"
