@@ -51,7 +51,8 @@ void catalog_txn_delete(struct catalog_txn *t, const char *key)
 /* An unknown outcome is harmless here: at worst a range of numbers is never used. */
 int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uint64_t count, uint64_t *ret_first)
 {
-	for (unsigned attempt = 0; attempt < 1000; attempt++) {
+	unsigned unknown = 0;
+	for (unsigned attempt = 0; attempt < 1000 && unknown < 10; attempt++) {
 		struct catalog_value v;
 		int r = catalog_get(c, key, &v);
 		if (r < 0 && r != -ENOENT)
@@ -75,6 +76,7 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 		}
 		if (r != -EAGAIN && r != -ETIMEDOUT)
 			return r;
+		unknown += r == -ETIMEDOUT; /* whoever asks knows how long to go on */
 		fiber_sleep(&c->env->loop, (attempt < 10 ? 1 : 20) * NS_PER_MS);
 	}
 	return -ETIMEDOUT;

@@ -2,7 +2,7 @@
  * Table kv(key, value, revision); the revision is a counter of the whole database, as etcd's is.
  *
  * What can go wrong: another process holds the write lock (busy timeout, then -EBUSY: certainly
- * not applied); the disk is full (-ENOSPC, rolled back); an I/O error at COMMIT (the outcome is
+ * not applied); the disk is full (-ENOSPC, rolled back) or became read only (-EROFS, likewise); an I/O error at COMMIT (the outcome is
  * unknown: -ETIMEDOUT); the file is damaged (-EUCLEAN) or newer than this program. */
 #include "parallax/catalog_sqlite.h"
 
@@ -133,6 +133,10 @@ static int txn_run(void *arg)
 	r = run_sql(c->db, "COMMIT");
 	if (r == 0)
 		return 0;
+	/* the log's last frame wasn't written, and no frame counts without it */
+	bool readonly = sqlite3_extended_errcode(c->db) == SQLITE_IOERR_WRITE && sqlite3_system_errno(c->db) == EROFS;
+	if (readonly)
+		r = -EROFS;
 	run_sql(c->db, "ROLLBACK");
 	return r == -EIO ? -ETIMEDOUT : r;
 }

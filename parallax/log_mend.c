@@ -177,6 +177,8 @@ static bool mend_again(const struct volume *v, int status, unsigned attempt)
 {
 	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))
 		return false;
+	if (v->meta.embedded && status == -ETIMEDOUT) /* nothing of it is away: its catalog is a file that takes nothing */
+		return attempt < MEND_ATTEMPTS_MAX;
 	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
 }
 

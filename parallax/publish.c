@@ -63,6 +63,10 @@ static int publish_settle(struct publication *p)
 	return r;
 }
 
+/* An embedded volume's catalog is a file on this machine, most often beside the data. What it doesn't commit for so long (its
+ * file system became read only, the disk is broken) isn't away: requests end, and the next opener finds what was published. */
+#define FILE_PATIENCE_NS (10 * NS_PER_S)
+
 int publish_commit(struct publication *p)
 {
 	struct volume *v = p->volume;
@@ -79,7 +83,7 @@ int publish_commit(struct publication *p)
 			catalog_txn_compare(&p->txn, log_key, v->meta_revision);
 		catalog_txn_put(&p->txn, log_key, bytes, length);
 	}
-	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS;
+	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS, began_ns = env_now_ns(v->env);
 	bool unknown = false;
 	while (r == 0) {
 		r = catalog_txn(v->catalog, &p->txn, &revision);
@@ -94,7 +98,10 @@ int publish_commit(struct publication *p)
 			publish_note(v, r);
 			fiber_sleep(&v->env->loop, pause_ns);
 			pause_ns = MIN(2 * pause_ns, NS_PER_S / 2);
-			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : 0;
+			bool broken = unknown && v->meta.embedded && env_now_ns(v->env) - began_ns > FILE_PATIENCE_NS;
+			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : broken ? -EIO : 0;
+			if (broken)
+				volume_fail(v, -EIO);
 			continue;
 		}
 		break;

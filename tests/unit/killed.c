@@ -79,3 +79,29 @@ Test(killed, a_kill_while_closing_leaves_no_segment_behind)
 	}
 	cr_assert_gt(between, 0);
 }
+
+static int body_catalog_fails(void *arg)
+{
+	struct volume_rig *g = arg;
+	uint64_t began_ns = env_now_ns(g->env);
+	catalog_sim_outage(g->catalogs, true);
+	cr_assert_lt(volume_checkpoint(g->volume), 0);
+	cr_assert_lt(env_now_ns(g->env) - began_ns, 60 * NS_PER_S);
+	cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, 0, 0), -EIO, "a volume whose catalog is broken must say so");
+	catalog_sim_outage(g->catalogs, false);
+	return 0;
+}
+
+/* Every commit of an embedded volume's catalog fails, as on a file system that became read only: nothing hangs. */
+Test(killed, a_catalog_that_takes_nothing_ends_an_embedded_volume)
+{
+	struct volume_rig *g = volume_rig_make(6, 64 * BLOCK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_write), 0);
+	cr_assert_eq(volume_rig_run(g, body_catalog_fails), 0);
+	volume_rig_kill(g);
+	volume_rig_begin(g);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_write), 0);
+	volume_rig_free(g);
+}
