@@ -14,7 +14,7 @@ declare -A server
 end() {
 	kill -CONT "${server[@]}" 2>/dev/null || true
 	cleanup
-	kill -9 "${server[@]}" 2>/dev/null || true
+	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
 	rm -rf "$data"
 }
 trap end EXIT
