@@ -17,24 +17,24 @@ used_mb() { du -sm "$store" | cut -f 1; }
 # The part that isn't live: no more than half of what is, and 3 segments of 16 MiB, the pool of 2, the log of 192 MiB.
 most_mb() { echo $(($1 * 3 / 2 + 5 * 16 + 200)); }
 load() { # SEED MIB
-	timeout 120 fio --ioengine=nbd --uri="$uri" --name=load --rw=randwrite --bs=4k --iodepth=32 --size=192m --io_size="$2m" --norandommap \
+	timeout 120 fio --ioengine=nbd --uri="$uri" --name=load --rw=randwrite --bs=4k --iodepth=32 --size=128m --io_size="$2m" --norandommap \
 		--randseed="$1" --output="$dir/fio" || fail "writing: $(cat "$dir/fio")"
 }
 
 # ---- random overwrites ----
-aquifer volume create v 288M
+aquifer volume create v 216M
 uri=$(aquifer attach v --as nbd)
-timeout 60 qemu-io -f raw -c 'write -P 7 192M 16M' "$uri" >/dev/null
-for round in 1 2 3 4; do
-	load $round 384
-	[ "$(used_mb)" -le "$(most_mb 208)" ] || fail "round $round: $(used_mb) MiB are taken for 208 live ones, $(most_mb 208) allowed"
+timeout 60 qemu-io -f raw -c 'write -P 7 128M 16M' "$uri" >/dev/null
+for round in 1 2; do
+	load $round 320
+	[ "$(used_mb)" -le "$(most_mb 144)" ] || fail "round $round: $(used_mb) MiB are taken for 144 live ones, $(most_mb 144) allowed"
 done
-timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=192m --verify=crc32c --do_verify=0 \
+timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify=crc32c --do_verify=0 \
 	--randseed=9 --output="$dir/fio" || fail "writing: $(cat "$dir/fio")"
 verify() {
-	timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=192m --verify=crc32c --verify_only \
+	timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify=crc32c --verify_only \
 		--randseed=9 --output="$dir/fio" || fail "$1: $(cat "$dir/fio")"
-	timeout 60 qemu-io -f raw -c 'read -P 7 192M 16M' "$uri" | grep -q 'read 16777216/16777216' || fail "$1: what was written once is gone"
+	timeout 60 qemu-io -f raw -c 'read -P 7 128M 16M' "$uri" | grep -q 'read 16777216/16777216' || fail "$1: what was written once is gone"
 }
 verify "after packing"
 kill -9 "$(field v pid)"
@@ -42,7 +42,6 @@ until_true 10 eval '! aquifer show v >/dev/null 2>&1 || [ "$(field v state)" != 
 aquifer detach v --force >/dev/null 2>&1 || true
 uri=$(aquifer attach v --as nbd)
 verify "after a crash"
-load 20 192
 aquifer detach v
 aquifer volume delete v
 until_true 20 eval '[ "$(used_mb)" -lt 60 ]' || fail "the volume is gone, and $(used_mb) MiB are taken"
