@@ -5,11 +5,6 @@
 #include "agent/cli/store_cli.h"
 #include "core/option.h"
 
-struct listing {
-	struct table *table;
-	json_t *json;
-};
-
 static int list_server(void *arg, const struct store_server *s)
 {
 	struct listing *l = arg;
@@ -32,26 +27,10 @@ static int list_server(void *arg, const struct store_server *s)
 int cli_server_list(struct cli *c)
 {
 	static const char *const headings[] = { "SERVER", "ADDRESS", "DOMAIN", "STATE", ">FREE", ">SIZE", ">SHARE", NULL };
-	struct listing l = { 0 };
+	struct listing l;
 	struct store *s;
-	int r = cli_store_open(c, false, &s);
-	if (r == -ENOENT) { /* no store yet: no servers */
-		if (cli_flag(c, CLI_JSON))
-			cli_print_json(json_array());
-		return 0;
-	}
+	int r = cli_list_begin(c, headings, &l, &s);
 	if (r < 0)
-		return r;
-	if (cli_flag(c, CLI_JSON))
-		l.json = json_array();
-	else
-		l.table = table_new(headings);
-	r = cli_store_close(c, s, store_server_list(s, list_server, &l, &c->report));
-	if (l.table)
-		table_print(l.table, stdout);
-	else if (r == 0)
-		cli_print_json(l.json);
-	else
-		json_decref(l.json);
-	return r;
+		return r == -ENOENT ? cli_list_empty(c) : r;
+	return cli_list_end(c, &l, s, store_server_list(s, list_server, &l, &c->report));
 }

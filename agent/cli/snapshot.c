@@ -41,29 +41,28 @@ int cli_snapshot_create(struct cli *c)
 	return cli_store_close(c, s, store_snapshot_create(s, c->arg, (unsigned)c->arg_count, &c->report));
 }
 
-struct listing {
-	struct table *table;
-	json_t *json;
-	bool frees;
+struct snapshots {
+	struct listing list;
+	bool frees; /* is told */
 };
 
 static int list_snapshot(void *arg, const struct store_snapshot *p)
 {
-	struct listing *l = arg;
+	struct snapshots *l = arg;
 	char size[24], created[32];
-	if (l->json) {
+	if (l->list.json) {
 		json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:i}", "volume", p->volume, "name", p->name, "size", (json_int_t)p->size_bytes,
 				      "created_ns", (json_int_t)p->created_ns, "clones", (int)p->clones);
 		if (l->frees)
 			json_object_set_new(o, "frees", json_integer((json_int_t)p->frees_bytes));
-		return json_array_append_new(l->json, o);
+		return json_array_append_new(l->list.json, o);
 	}
-	table_cell(l->table, "%s@%s", p->volume, p->name);
-	table_cell(l->table, "%s", format_size(p->size_bytes, size));
-	table_cell(l->table, "%s", cli_time(p->created_ns, created));
-	table_cell(l->table, "%u", p->clones);
+	table_cell(l->list.table, "%s@%s", p->volume, p->name);
+	table_cell(l->list.table, "%s", format_size(p->size_bytes, size));
+	table_cell(l->list.table, "%s", cli_time(p->created_ns, created));
+	table_cell(l->list.table, "%u", p->clones);
 	if (l->frees)
-		table_cell(l->table, "%s", format_size_human(p->frees_bytes, size));
+		table_cell(l->list.table, "%s", format_size_human(p->frees_bytes, size));
 	return 0;
 }
 
@@ -72,30 +71,14 @@ int cli_snapshot_list(struct cli *c)
 	static const char *const headings[] = { "SNAPSHOT", ">SIZE", "CREATED", ">CLONES", NULL };
 	static const char *const headings_of_one[] = { "SNAPSHOT", ">SIZE", "CREATED", ">CLONES", ">FREES", NULL };
 	const char *volume = c->arg_count ? c->arg[0] : NULL;
-	struct listing l = { .frees = volume };
+	struct snapshots l = { .frees = volume };
 	struct store *s;
 	int r = volume ? cli_name(c, "volume", volume) : 0;
 	if (r == 0)
-		r = cli_store_open(c, false, &s);
-	if (r == -ENOENT && !volume) { /* no store yet: no snapshots */
-		if (cli_flag(c, CLI_JSON))
-			cli_print_json(json_array());
-		return 0;
-	}
+		r = cli_list_begin(c, volume ? headings_of_one : headings, &l.list, &s);
 	if (r < 0)
-		return r;
-	if (cli_flag(c, CLI_JSON))
-		l.json = json_array();
-	else
-		l.table = table_new(volume ? headings_of_one : headings);
-	r = cli_store_close(c, s, store_snapshot_list(s, volume, list_snapshot, &l, &c->report));
-	if (l.table)
-		table_print(l.table, stdout);
-	else if (r == 0)
-		cli_print_json(l.json);
-	else
-		json_decref(l.json);
-	return r;
+		return r == -ENOENT && !volume ? cli_list_empty(c) : r;
+	return cli_list_end(c, &l.list, s, store_snapshot_list(s, volume, list_snapshot, &l, &c->report));
 }
 
 int cli_snapshot_delete(struct cli *c)

@@ -28,3 +28,28 @@ int cli_store_close(struct cli *c, struct store *s, int r)
 		r = report_set(&c->report, closed, "closing the store: %s", strerror(-closed));
 	return r;
 }
+
+int cli_list_begin(struct cli *c, const char *const *headings, struct listing *l, struct store **ret_store)
+{
+	int r = cli_store_open(c, false, ret_store);
+	*l = (struct listing){ 0 };
+	if (r == 0 && cli_flag(c, CLI_JSON))
+		l->json = json_array();
+	else if (r == 0)
+		l->table = table_new(headings);
+	return r;
+}
+
+int cli_list_end(struct cli *c, struct listing *l, struct store *s, int r)
+{
+	r = cli_store_close(c, s, r);
+	if (l->table)
+		table_print(l->table, stdout);
+	else if (r == 0)
+		cli_print_json(l->json);
+	else
+		json_decref(l->json);
+	return r;
+}
+
+int cli_list_empty(struct cli *c) { return cli_flag(c, CLI_JSON) ? cli_print_json(json_array()) : 0; }

@@ -8,4 +8,15 @@
 int cli_store_open(struct cli *c, bool create, struct store **ret_store);
 /* FIBER. Closes it and returns `r`, or the first error of closing. */
 int cli_store_close(struct cli *c, struct store *s, int r);
+
+/* What a command that lists things prints: a table, or with --json an array. One of them is NULL. */
+struct listing {
+	struct table *table;
+	json_t *json;
+};
+/* FIBER. Opens the store and begins the list. -ENOENT without a store: then there is nothing to list, and cli_list_empty() says so. */
+int cli_list_begin(struct cli *c, const char *const *headings, struct listing *l, struct store **ret_store);
+int cli_list_empty(struct cli *c); /* returns 0 */
+/* FIBER. Closes the store and prints the list; as JSON only if `r` is 0. Returns as cli_store_close() does. */
+int cli_list_end(struct cli *c, struct listing *l, struct store *s, int r);
 #endif

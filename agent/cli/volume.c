@@ -60,11 +60,6 @@ static json_t *volume_json(const struct store_volume *v)
 			 "embedded", v->embedded);
 }
 
-struct listing {
-	struct table *table;
-	json_t *json;
-};
-
 static int list_volume(void *arg, const struct store_volume *v)
 {
 	struct listing *l = arg;
@@ -85,28 +80,12 @@ static int list_volume(void *arg, const struct store_volume *v)
 int cli_volume_list(struct cli *c)
 {
 	static const char *const headings[] = { "NAME", ">SIZE", ">USED", ">SNAPSHOTS", "STATE", "HOLDER", "CLONE OF", "HEALTH", NULL };
-	struct listing l = { 0 };
+	struct listing l;
 	struct store *s;
-	int r = cli_store_open(c, false, &s);
-	if (r == -ENOENT) { /* no store yet: no volumes */
-		if (cli_flag(c, CLI_JSON))
-			cli_print_json(json_array());
-		return 0;
-	}
+	int r = cli_list_begin(c, headings, &l, &s);
 	if (r < 0)
-		return r;
-	if (cli_flag(c, CLI_JSON))
-		l.json = json_array();
-	else
-		l.table = table_new(headings);
-	r = cli_store_close(c, s, store_volume_list(s, list_volume, &l, &c->report));
-	if (l.table)
-		table_print(l.table, stdout);
-	else if (r == 0)
-		cli_print_json(l.json);
-	else
-		json_decref(l.json);
-	return r;
+		return r == -ENOENT ? cli_list_empty(c) : r;
+	return cli_list_end(c, &l, s, store_volume_list(s, list_volume, &l, &c->report));
 }
 
 static void print_bytes(const char *what, uint64_t bytes)
