@@ -16,7 +16,7 @@ head -c 100000 /dev/zero | tr '\0' x >"$dir/big.graph"
 # Wrong usage: 2.
 refused 2 'missing' aquifer
 refused 2 "unknown command 'frobnicate'" aquifer frobnicate
-for later in 'cluster status' 'server list' 'migrate web1 --to b' 'edit a b' 'pause a' 'resume a' top send receive; do
+for later in 'cluster status' 'server drain 1' 'migrate web1 --to b' 'edit a b' 'pause a' 'resume a' top send receive; do
 	refused 2 'unknown command' aquifer $later
 done
 refused 2 'unknown option --frob' aquifer list --frob
