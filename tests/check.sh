@@ -12,7 +12,7 @@ mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 begin=$SECONDS
 
-# name, budget in seconds, what. The sum of the budgets is 12 minutes at most; they are for two cores.
+# name, budget in seconds, what. The sum of the budgets is 13 minutes at most; they are for two cores.
 suites='
 build 100 programs, tools and unit tests, with warnings as errors
 tidy 20 house rules that a script can check
@@ -20,6 +20,7 @@ unit 40 unit tests
 interop 270 the programs against real tools
 crash 90 kill -9 of everything, under verified load
 sim 60 seeds of the simulator, every scenario
+model 40 the protocol of the store, by exhaustive search
 fuzz 130 builds the fuzzers and runs each briefly
 dirt 10 the build has written nothing but build/
 '
@@ -52,6 +53,7 @@ suite_sim() {
 	has_target sim || { echo "skipped: there is no simulator"; return 77; }
 	make -s sim SEEDS="$sim_seeds"
 }
+suite_model() { sh tests/model/check.sh $([ "${SOAK:-0}" != 1 ] || echo all); }
 suite_fuzz() {
 	make -s -j"$J" fuzz && make -s fuzz-brief FUZZ_SECONDS="$fuzz_seconds" | tee "$logs/fuzz.out"
 	local status=${PIPESTATUS[0]} good bad
