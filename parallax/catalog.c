@@ -84,9 +84,9 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 
 /* ---- leases ---- */
 
-int catalog_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease)
+int catalog_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
 {
-	return c->ops->lease ? c->ops->lease(c, ttl_s, ret_lease) : -ENOTSUP;
+	return c->ops->lease ? c->ops->lease(c, ttl_s, key, ret_lease) : -ENOTSUP;
 }
 
 uint64_t catalog_lease_id(const struct catalog_lease *l) { return l->id; }

@@ -47,7 +47,7 @@ struct catalog_ops {
 	int (*list)(struct catalog *c, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg);
 	void (*close)(struct catalog *c);
-	int (*lease)(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease); /* NULL: no leases */
+	int (*lease)(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease); /* NULL: no leases */
 	void (*lease_end)(struct catalog_lease *l);
 	int (*watch)(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch); /* NULL: by polling */
 	void (*watch_end)(struct catalog_watch *w);
@@ -107,9 +107,10 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 /* ---- leases: keys that end with who put them; for politeness only, safety never depends on them ---- */
 
 /* FIBER. A lease that lasts `ttl_s` seconds beyond its last heartbeat, which is sent in the background until catalog_lease_end().
+ * `key` (may be NULL; copied) is put with it, and again if it has run out in spite of the heartbeats, after an outage.
  * -ENOTSUP: the engine has none (SQLite: there a holder's lock tells whether it lives). */
-int catalog_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease);
-/* For catalog_change.lease; 0 once it has run out in spite of the heartbeats, with all its keys: take another. */
+int catalog_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease);
+/* For catalog_change.lease; 0 while it has run out, with all its keys. */
 uint64_t catalog_lease_id(const struct catalog_lease *l);
 void catalog_lease_end(struct catalog_lease *l); /* FIBER; accepts NULL. Its keys go now, or when it runs out. */
 /* In the last change added to `t`. */

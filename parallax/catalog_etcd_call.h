@@ -41,7 +41,7 @@ int etcd_login(struct etcd *e, unsigned which);
 /* Headers of each request. */
 void etcd_headers(const struct etcd *e, const char *ret_headers[3]);
 /* catalog_etcd_live.c */
-int etcd_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease);
+int etcd_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease);
 void etcd_lease_end(struct catalog_lease *l);
 int etcd_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch);
 void etcd_watch_end(struct catalog_watch *w);

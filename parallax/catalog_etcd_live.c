@@ -1,7 +1,7 @@
 /* Leases and watches: what goes on in the background of an etcd catalog, each a fiber of its own.
  *
  *   lease   granted ─▶ heartbeat every third of its time ─▶ … ─▶ revoked        (connections of its own)
- *                          └─▶ etcd says it is gone: id 0
+ *                          └─▶ etcd says it is gone: id 0, granted anew if there is a key to keep
  *   watch   asked ─▶ a line for each change: wake ─▶ … ─▶ the answer ends: wake, ask again in a second
  *
  * A watch needs no revision and misses nothing that matters: it wakes when it begins, and whoever waits looks for himself. */
@@ -77,6 +77,7 @@ struct etcd_lease {
 	struct catalog_lease lease; /* first */
 	struct life life;
 	unsigned ttl_s;
+	char key[CATALOG_KEY_MAX + 1]; /* "": none */
 };
 
 static int lease_call(struct etcd_lease *l, const char *path, uint64_t ttl_s, uint64_t *ret_id, uint64_t *ret_ttl_s)
@@ -90,29 +91,53 @@ static int lease_call(struct etcd_lease *l, const char *path, uint64_t ttl_s, ui
 	return r;
 }
 
+/* Granted, and its key put. */
+static int lease_take(struct etcd_lease *l)
+{
+	uint64_t ttl_s;
+	int r = lease_call(l, "/v3/lease/grant", l->ttl_s, &l->lease.id, &ttl_s);
+	struct catalog_txn *t = r == 0 && l->key[0] ? malloc(sizeof *t) : NULL;
+	if (r < 0 || !l->key[0])
+		return r == -EBADMSG ? -EPROTO : r;
+	if (!t)
+		return -ENOMEM;
+	catalog_txn_init(t);
+	catalog_txn_put(t, l->key, "", 0);
+	catalog_txn_lease(t, &l->lease);
+	r = catalog_txn(l->lease.catalog, t, NULL);
+	free(t);
+	return r;
+}
+
+static void beat_once(struct etcd_lease *l, uint64_t *ret_pause_ns)
+{
+	uint64_t id, ttl_s, every_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2);
+	int r = l->lease.id ? lease_call(l, "/v3/lease/keepalive", 0, &id, &ttl_s) : -ENOENT;
+	if ((r == 0 && ttl_s == 0) || r == -ENOENT) {
+		l->lease.id = 0;
+		r = lease_take(l);
+		if (r < 0)
+			l->lease.id = 0; /* one that was granted, and whose key wasn't put, runs out */
+	}
+	*ret_pause_ns = r == 0 ? every_ns : MIN(AGAIN_NS, every_ns);
+}
+
 static int beat(void *arg)
 {
 	struct etcd_lease *l = arg;
-	struct life *life = &l->life;
-	uint64_t every_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2), pause_ns = every_ns;
-	while (l->lease.id) {
-		life_pause(life, pause_ns);
-		if (life->stop)
-			break;
-		uint64_t id, ttl_s;
-		int r = lease_call(l, "/v3/lease/keepalive", 0, &id, &ttl_s);
-		if ((r == 0 && ttl_s == 0) || r == -ENOENT)
-			l->lease.id = 0;
-		pause_ns = r == 0 ? every_ns : MIN(AGAIN_NS, every_ns);
+	uint64_t pause_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2);
+	for (;;) {
+		life_pause(&l->life, pause_ns);
+		if (l->life.stop)
+			return life_over(&l->life);
+		beat_once(l, &pause_ns);
 	}
-	return life_over(life);
 }
 
-int etcd_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lease)
+int etcd_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
 {
 	struct etcd *e = etcd_of(c);
 	struct etcd_lease *l = calloc(1, sizeof *l);
-	uint64_t ttl = 0;
 	int r = l ? 0 : -ENOMEM;
 	if (r == 0 && !e->beat)
 		r = http_client_create(c->env, &e->tls, &e->beat);
@@ -122,14 +147,15 @@ int etcd_lease(struct catalog *c, unsigned ttl_s, struct catalog_lease **ret_lea
 	}
 	l->lease.catalog = c;
 	l->ttl_s = ttl_s;
+	snprintf(l->key, sizeof l->key, "%s", key ? key : "");
 	life_init(&l->life, e);
-	r = lease_call(l, "/v3/lease/grant", ttl_s, &l->lease.id, &ttl);
+	r = lease_take(l);
 	if (r == 0)
 		r = life_start(&l->life, beat, l);
 	if (r < 0) {
 		link_drop(&l->life.link);
 		free(l);
-		return r == -EBADMSG ? -EPROTO : r;
+		return r;
 	}
 	*ret_lease = &l->lease;
 	return 0;
@@ -139,8 +165,8 @@ void etcd_lease_end(struct catalog_lease *lease)
 {
 	struct etcd_lease *l = container_of(lease, struct etcd_lease, lease);
 	life_stop(&l->life);
-	if (l->lease.id)
-		lease_call(l, "/v3/lease/revoke", 0, NULL, NULL); /* otherwise it runs out */
+	if (l->lease.id && !lease->catalog->why[0]) /* while etcd is away that would only take time: it runs out by itself */
+		lease_call(l, "/v3/lease/revoke", 0, NULL, NULL);
 	free(l);
 }
 

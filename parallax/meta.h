@@ -105,6 +105,7 @@ void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *re
 void meta_key_clones(uint64_t volume, char *ret_prefix);                    /* of all its snapshots */
 void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
+void meta_key_alive(uint64_t stamp, char *ret_key); /* there while the holder with this stamp lives, where the engine has leases */
 void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed */
 void meta_key_group(uint64_t group, char *ret_key); /* there while the group snapshot has no outcome → when it began, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);

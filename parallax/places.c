@@ -122,7 +122,32 @@ bool places_owner_alive(struct env *env, const struct meta_owner *owner)
 	return owner->state != OWNER_FREE && is_tapdisk(env, owner->pid);
 }
 
-static bool holder_alive(void *arg, const struct meta_owner *owner) { return places_owner_alive(self(arg)->env, owner); }
+/* Where there are no leases, there is one host, whatever it was called. */
+static bool is_elsewhere(const struct places *p, const struct meta_owner *owner)
+{
+	return p->catalog->ops->lease && owner->state != OWNER_FREE && owner->host[0] && strcmp(owner->host, p->host) != 0;
+}
+
+bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
+{
+	char key[META_KEY_BYTES];
+	struct catalog_value v;
+	if (!is_elsewhere(p, owner))
+		return false;
+	if (owner->state == OWNER_OFFERED) /* the stamp is the offer's; whether who it is for lives, nobody says */
+		return true;
+	meta_key_alive(owner->stamp, key);
+	int r = catalog_get(p->catalog, key, &v);
+	catalog_value_free(&v);
+	return r != -ENOENT;
+}
+
+static bool held_elsewhere(void *arg, const struct meta_owner *owner) { return places_held_elsewhere(self(arg), owner); }
+
+static bool holder_alive(void *arg, const struct meta_owner *owner)
+{
+	return is_elsewhere(self(arg), owner) ? held_elsewhere(arg, owner) : places_owner_alive(self(arg)->env, owner);
+}
 
 bool places_holder_alive(struct places *p, const struct meta_owner *owner)
 {
@@ -273,9 +298,10 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	if (!p)
 		return -ENOMEM;
 	p->env = env;
+	gethostname(p->host, sizeof p->host - 1);
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
-					 .holder_alive = holder_alive,
+					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere,
 					 .arg = p };
 	int r = config_catalog_url(env, root, catalog_url, url, report);
 	if (r == 0)

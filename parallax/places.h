@@ -12,6 +12,7 @@ struct places {
 	struct env *env;
 	struct catalog *catalog;
 	char dir[512];
+	char host[64];
 	struct volume_places ops;
 };
 
@@ -27,5 +28,7 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file);
 /* FIBER. Is the process that an owner record names alive on this host? The first needs no store. */
 bool places_owner_alive(struct env *env, const struct meta_owner *owner);
+/* Is the holder on another host, and does its lease say that it lives, as far as is known? */
+bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
 #endif

@@ -22,6 +22,8 @@ struct volume_places {
 	int (*evict)(void *arg, const struct meta_owner *owner, struct report *report);
 	/* FIBER. Is the process that an owner record names alive on this host? NULL: nobody knows, it may be. */
 	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
+	/* FIBER. Does somebody on another host have it, as far as is known? NULL: nobody does. */
+	bool (*held_elsewhere)(void *arg, const struct meta_owner *owner);
 	void *arg;
 };
 

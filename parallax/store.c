@@ -199,6 +199,8 @@ int store_find_holder(struct store *s, const char *name, uint64_t volume, struct
 	int r = find_owner(s->places, volume, &o);
 	if (r <= 0) /* not known isn't nobody: who opens the volume then would take it away from its holder */
 		return r < 0 ? report_set(report, r, "its owner record can't be read: %s", errno_text(r)) : -ENXIO;
+	if (places_held_elsewhere(s->places, &o))
+		return report_set(report, -EBUSY, "it is attached as %s on host %s (do it there)", o.holder, o.host);
 	snprintf(ret_holder->text, sizeof ret_holder->text, "%s", o.holder);
 	snprintf(ret_holder->control, sizeof ret_holder->control, "%s", o.control);
 	snprintf(ret_holder->volume, sizeof ret_holder->volume, "%s", name);

@@ -14,6 +14,7 @@
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
 #define CATALOG_TRIES 200
+#define ALIVE_S 10 /* a holder that died is seen as such by other hosts after so long */
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 #define SEGMENTS_IN_SMALL_STORE 64
@@ -118,12 +119,21 @@ static int judge_offer(const struct volume_open *how, const struct meta_owner *n
 	return 0;
 }
 
+/* Before the owner record names us: whoever sees that finds us alive. Politeness only, so what fails is left at that. */
+static void show_life(struct volume *v, const struct volume_open *how)
+{
+	char key[META_KEY_BYTES];
+	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
+	meta_key_alive(v->stamp, key);
+	if (!how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0)
+		catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
+}
+
 /* owner := (me, held, epoch + 1), whoever held it before: who may be robbed was decided by the lock. */
 static int acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	char key[META_KEY_BYTES];
-	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid,
-				   .stamp = how->acquisition ? how->acquisition : env_random(v->env) };
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp };
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
@@ -142,6 +152,9 @@ static int acquire(struct volume *v, const struct volume_open *how, struct repor
 		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
 			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
 		if (r == 0 || r == -ENOENT) {
+			const struct volume_places *p = how->places;
+			if (r == 0 && !mine.epoch && now.state == OWNER_HELD && !how->force && !how->offer && p->held_elsewhere && p->held_elsewhere(p->arg, &now))
+				return held(&now, report);
 			if (!mine.epoch) {
 				int offer = judge_offer(how, &now, report);
 				if (offer < 0)
@@ -222,6 +235,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 
 static void volume_free(struct volume *v)
 {
+	catalog_lease_end(v->alive);
 	timer_cancel(v->env, &v->tick);
 	for (struct link *l; (l = link_pop(&v->marks));) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
@@ -267,8 +281,10 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r < 0)
 		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
 	r = open_place(v, how, report);
-	if (r == 0)
+	if (r == 0) {
+		show_life(v, how);
 		r = acquire(v, how, report);
+	}
 	if (r == 0)
 		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
 	if (r == 0)

@@ -149,6 +149,8 @@ struct volume {
 	struct meta_log meta;           /* as the catalog has it */
 	uint64_t meta_revision, owner_revision;
 	struct meta_owner owner;
+	uint64_t stamp;                 /* of our owner record */
+	struct catalog_lease *alive;    /* NULL: the engine has none */
 	struct fiber_mutex publishing;
 	struct segment_server *server;  /* an embedded volume's directory, else NULL */
 	struct copies *copies;          /* that alone, or the cluster's, which are the sources' */

@@ -86,14 +86,9 @@ static int do_fill(struct program *p)
 static int do_lease(struct program *p)
 {
 	struct catalog_lease *l;
-	struct catalog_txn t;
-	int r = catalog_lease(p->catalog, (unsigned)atoi(p->args[2]), &l);
+	int r = catalog_lease(p->catalog, (unsigned)atoi(p->args[2]), p->args[0], &l);
 	if (r < 0)
 		return said(p, r, "");
-	catalog_txn_init(&t);
-	catalog_txn_put(&t, p->args[0], "alive", 5);
-	catalog_txn_lease(&t, l);
-	r = catalog_txn(p->catalog, &t, NULL);
 	said(p, r, "held");
 	fflush(stdout);
 	fiber_sleep(&p->env->loop, (uint64_t)(atof(p->args[1]) * 1e9));
