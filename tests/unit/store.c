@@ -788,3 +788,29 @@ static int body_imports(struct rig *r)
 }
 
 Test(store, imports_appear_when_they_are_complete) { rig_test(body_imports); }
+
+/* ---- many that wait ---- */
+
+/* Deleted volumes that a clone keeps wait, by number; one that comes after all of them doesn't have to. */
+static int body_many_wait(struct rig *r)
+{
+	enum { MANY = 66 };
+	char name[32], snap[40], clone[40];
+	uint64_t id;
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof name, "p%u", i);
+		snprintf(snap, sizeof snap, "p%u@s", i);
+		snprintf(clone, sizeof clone, "c%u", i);
+		create(r, name, 1 << 20);
+		snapshot(r, snap);
+		OK(r, store_clone(r->store, snap, clone, REPORT(r)));
+		OK(r, store_volume_delete(r->store, name, true, REPORT(r)));
+	}
+	create(r, "last", 1 << 20);
+	OK(r, store_find_volume(r->store->places, "last", &id, REPORT(r)));
+	OK(r, store_volume_delete(r->store, "last", false, REPORT(r)));
+	cr_assert(!store_has_volume(r->store, id), "it waits behind %d that wait for clones", MANY);
+	return 0;
+}
+
+Test(store, one_that_can_go_does_not_wait_for_many) { rig_test(body_many_wait); }
