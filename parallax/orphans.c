@@ -48,11 +48,10 @@ void orphans_delete(struct volume *v)
 		return;
 	o->v = v;
 	o->count = 0;
-	int r = segment_dir_ids(v->server, note, o);
-	for (unsigned i = 0; r == 0 && i < o->count; i++) {
+	segment_dir_ids(v->server, note, o); /* a part of them will do */
+	for (unsigned i = 0; i < o->count && !v->env->dead; i++) {
 		struct segment_io io = { .op = SEGMENT_DELETE, .segment = o->ids[i], .epoch = v->epoch };
-		r = segment_wait(v->server, &io); /* what can't be deleted now is found again */
-		v->counters.segments_freed += r == 0;
+		v->counters.segments_freed += segment_wait(v->server, &io) == 0; /* what can't be deleted now may be found again */
 	}
 	free(o);
 }
