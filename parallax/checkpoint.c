@@ -88,18 +88,30 @@ uint64_t checkpoint_reserve(const struct volume *v)
 
 /* ---- freeze ---- */
 
+/* The segment that the next record goes to while there is no current one; NULL: it isn't listed yet. */
+static const struct log_segment *next_segment(const struct log *l)
+{
+	link_for(k, &l->segments) {
+		const struct log_segment *g = container_of(k, struct log_segment, link);
+		if (!g->finished)
+			return g;
+	}
+	return NULL;
+}
+
 static void note_from(struct checkpoint *c)
 {
 	struct volume *v = c->v;
 	const struct log *l = &v->log;
+	const struct log_segment *g = l->current ? l->current : PLANTED(checkpoint_from_last) ? NULL : next_segment(l);
 	c->from_seq = l->acked_seq + 1;
 	c->from_prev = l->acked_crc;
 	if (!link_empty(&l->flying)) {
 		const struct log_record *r = container_of(l->flying.next, struct log_record, link);
 		c->from_position = position_make(r->head.segment, r->head.block);
-	} else if (l->current) {
+	} else if (g) {
 		/* a full segment's end may be one past what 16 bits hold: begin with what follows */
-		c->from_position = position_make(l->current->meta.id, MIN(l->current->next, UINT32_C(0xffff)));
+		c->from_position = position_make(g->meta.id, MIN(g->next, UINT32_C(0xffff)));
 	} else {
 		c->from_position = position_make(v->meta.last_id, 0xffff);
 	}

@@ -115,7 +115,7 @@ static int trim_send(struct volume *v, const struct segment_io *how, struct segm
 static int trim_one(struct volume *v, uint64_t id, bool pack)
 {
 	struct space_segment *g = space_find(&v->space, id);
-	uint32_t blocks = g->blocks;
+	uint32_t blocks = g->blocks, before = space_present(g);
 	uint8_t *bits = calloc(1, div_up(blocks, 8));
 	if (!bits)
 		return -ENOMEM;
@@ -130,8 +130,8 @@ static int trim_one(struct volume *v, uint64_t id, bool pack)
 		g->present = most.present;
 	v->counters.trims += r == 0;
 	v->counters.packed += r == 0 && pack;
-	if (g) /* one that can't be made smaller isn't asked for again at once, and those that can have their turn */
-		g->stuck = r < 0 || (pack && most.present > most.length - most.trimmed);
+	if (g) /* one that wasn't made smaller isn't asked for again at once, and those that can be have their turn */
+		g->stuck = r < 0 || (pack && (!most.sealed || most.present >= before));
 	return r;
 }
 

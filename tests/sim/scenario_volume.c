@@ -427,8 +427,8 @@ struct trouble {
 	uint64_t from, to;
 };
 
-/* As many as must have a copy are left, whichever server goes. */
-static bool may_go(const struct volume_world *w) { return !w->gone && w->replicas == 3 && w->min_replicas == 2; }
+/* As many as must have a copy are left, whichever server goes; unless disks that make errors break those. */
+static bool may_go(const struct volume_world *w) { return !w->gone && !w->faults && w->replicas == 3 && w->min_replicas == 2; }
 
 /* Enough copies are on others: only when as many servers as there must be copies have lost something may it be gone. */
 static void server_lost(struct volume_world *w, unsigned server)
