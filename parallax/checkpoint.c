@@ -103,7 +103,7 @@ static void note_from(struct checkpoint *c)
 {
 	struct volume *v = c->v;
 	const struct log *l = &v->log;
-	const struct log_segment *g = l->current ? l->current : PLANTED(checkpoint_from_last) ? NULL : next_segment(l);
+	const struct log_segment *g = l->current ? l->current : next_segment(l);
 	c->from_seq = l->acked_seq + 1;
 	c->from_prev = l->acked_crc;
 	if (!link_empty(&l->flying)) {
