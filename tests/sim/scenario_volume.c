@@ -819,7 +819,7 @@ static void world_run(struct scenario_run *run, bool cluster)
 		d->sync_error = draw(w, 4) == 0 ? 15000 : 0;
 		d->sync_error_stays = 700000; /* also the mark that says so fails */
 	}
-	d->read_flip = draw(w, 4) == 0 ? 1000 : 0;
+	d->read_flip = draw(w, 4) == 0 ? cluster ? 10000 : 1000 : 0; /* where there are other copies, more often */
 	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
