@@ -78,7 +78,6 @@ struct meta_name {
 struct meta_server {
 	uint64_t incarnation;
 	char address[META_TEXT_MAX], domain[64];
-	uint32_t weight;
 };
 
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */
