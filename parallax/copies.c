@@ -224,6 +224,20 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 	return n;
 }
 
+int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_candidates(c, segment, peers);
+	int r = n ? 0 : -ENOTCONN;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = epoch };
+	peers_wait(peers, ios, n);
+	for (unsigned i = 0; i < n; i++)
+		r = r ? r : ios[i].status;
+	return r;
+}
+
 void copies_found(struct copies *c, uint64_t segment, struct peer *at)
 {
 	c->hints[segment % COPIES_HINTS].segment = segment;

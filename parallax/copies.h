@@ -54,6 +54,8 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, str
 /* All that may have a copy, the most promising first. At most PLACEMENT_CANDIDATES_MAX. */
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret);
 void copies_found(struct copies *c, uint64_t segment, struct peer *at);
+/* FIBER. Deletes every copy of it. 0, or the status of one that couldn't be deleted. */
+int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch);
 /* It was found nowhere: is the map old? */
 void copies_look(struct copies *c);
 

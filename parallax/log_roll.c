@@ -107,19 +107,7 @@ void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t k
 		log_delete_segment(v, log->segments[i].id);
 }
 
-int log_delete_segment(struct volume *v, uint64_t segment)
-{
-	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = copies_candidates(v->copies, segment, peers);
-	int r = n ? 0 : -ENOTCONN;
-	for (unsigned i = 0; i < n; i++)
-		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = v->epoch };
-	peers_wait(peers, ios, n);
-	for (unsigned i = 0; i < n; i++)
-		r = r ? r : ios[i].status;
-	return r;
-}
+int log_delete_segment(struct volume *v, uint64_t segment) { return copies_delete(v->copies, segment, v->epoch); }
 
 int log_segment_listed(struct volume *v, const struct meta_segment *meta)
 {

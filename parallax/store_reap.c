@@ -61,17 +61,6 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
-static int delete_everywhere(struct copies *c, uint64_t segment)
-{
-	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = copies_candidates(c, segment, peers);
-	for (unsigned i = 0; i < n; i++)
-		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment };
-	peers_await(peers, n, n);
-	return peers_wait(peers, ios, n) == n ? 0 : -ENOTCONN;
-}
-
 /* It can't be opened any more, because an interrupted destruction has taken away what that needs; what is left is known. */
 static int destroy_rest(struct store *s, const struct meta_log *log)
 {
@@ -79,10 +68,11 @@ static int destroy_rest(struct store *s, const struct meta_log *log)
 	int r = copies_open(s->env, s->catalog, &c, NULL);
 	if (r < 0)
 		return r;
+	peers_await(c->peers, c->count, c->count);
 	for (uint32_t i = 0; r == 0 && i <= log->segment_count; i++) {
 		uint64_t id = i < log->segment_count ? log->segments[i].id : position_segment(log->space.pointer.position);
 		if (id)
-			r = delete_everywhere(c, id);
+			r = copies_delete(c, id, 0);
 	}
 	copies_close(c);
 	return r;
