@@ -163,7 +163,8 @@ int copies_await(struct copies *c, struct report *report)
 	if (!c->catalog || peers_await(c->peers, c->count, 1))
 		return c->count ? 0 : report_set(report, -ENOENT, "the catalog has no server (start one: see aquifer-server(8))");
 	peers_missing(c->peers, c->count, who, sizeof who);
-	return report_set(report, -ENOTCONN, "the server that holds it doesn't answer: %s (start it, then try again)", who);
+	return report_set(report, -ENOTCONN, c->count == 1 ? "the server that holds it doesn't answer: %s (start it, then try again)"
+							   : "none of the servers that hold it answers: %s (start them, then try again)", who);
 }
 
 /* ---- where segments are ---- */

@@ -67,8 +67,8 @@ static int missing(const struct meta_segment *m, const struct found *f, struct r
 {
 	char who[META_TEXT_MAX];
 	peers_missing(f->peers, m->ensemble_count, who, sizeof who);
-	return report_set(report, -ENOTCONN, "the server%s that hold%s the end of its log can't be asked: %s doesn't answer (bring it back, then attach again)",
-			  m->ensemble_count > 1 ? "s" : "", m->ensemble_count > 1 ? "" : "s", who[0] ? who : "one");
+	return report_set(report, -ENOTCONN, "the end of its log can't be had: too few of its servers answer, missing: %s (bring them back, then attach again)",
+			  who[0] ? who : "one that was lost meanwhile");
 }
 
 static int fence_failed(uint64_t segment, int status, struct report *report)

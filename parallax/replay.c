@@ -85,6 +85,21 @@ static void record_unpack(struct replay *p, struct record *r)
 	r->crcs = p->crcs;
 }
 
+static int unreadable(struct replay *p, uint32_t index, int status, struct report *report)
+{
+	struct peer *holders[META_REPLICAS_MAX];
+	char who[META_TEXT_MAX];
+	unsigned n = 0;
+	uint64_t id = p->volume->meta.segments[index].id;
+	while (n < META_REPLICAS_MAX && (holders[n] = holder(p, index, n)))
+		n++;
+	peers_missing(holders, n, who, sizeof who);
+	if (!segment_away(status) || !who[0])
+		return report_set(report, status, "segment %llu can't be read: %s", (unsigned long long)id, errno_text(status));
+	return report_set(report, status, "segment %llu, a part of its log, can't be had: none of its servers answers, missing: %s (bring one back, then attach again)",
+			  (unsigned long long)id, who);
+}
+
 static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 {
 	const struct meta_segment *m = &p->volume->meta.segments[index];
@@ -108,7 +123,7 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 					  (unsigned long long)m->id, block);
 		}
 		if (r < 0)
-			return report_set(report, r, "segment %llu can't be read", (unsigned long long)m->id);
+			return unreadable(p, index, r, report);
 		first = false;
 		p->seq = rec.seq;
 		p->crc = rec.header_crc;

@@ -356,8 +356,9 @@ static int choose_replicas(struct store *s, const struct store_volume_options *o
 	unsigned most = MIN(domains, (unsigned)META_REPLICAS_MAX);
 	log->replicas = options->replicas ? options->replicas : most;
 	log->min_replicas = options->min_replicas ? options->min_replicas : log->replicas == 3 ? 2 : 1;
-	if (log->replicas > META_REPLICAS_MAX)
-		return report_set(report, -EINVAL, "a volume has at most %d replicas", META_REPLICAS_MAX);
+	_Static_assert((int)STORE_REPLICAS_MAX == (int)META_REPLICAS_MAX, "what is offered is what a segment's record holds");
+	if (log->replicas > STORE_REPLICAS_MAX)
+		return report_set(report, -EINVAL, "a volume has at most %d replicas", STORE_REPLICAS_MAX);
 	if (log->replicas > most && log->embedded)
 		return report_set(report, -EINVAL, "%u replicas need as many servers, and there is none (start some: see aquifer-server(8))", log->replicas);
 	if (log->replicas > most)

@@ -22,6 +22,7 @@ enum {
 	STORE_PARENT_BYTES = STORE_SNAPSHOT_NAME_BYTES + 16,
 	STORE_HOLDER_BYTES = 192,
 	STORE_CONTROL_BYTES = 768,        /* a path below a root of up to 512 bytes */
+	STORE_REPLICAS_MAX = 3,           /* copies of a segment */
 	STORE_GROUP_MAX = 30,             /* volumes in one `snapshot create`, R5 */
 };
 #define STORE_VOLUME_BYTES_MAX (UINT64_C(64) << 40)

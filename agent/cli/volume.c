@@ -18,8 +18,8 @@ static int number_option(struct cli *c, enum cli_option key, const char *name, u
 		return 0;
 	char *end;
 	unsigned long v = strtoul(text, &end, 10);
-	if (!text[0] || *end || text[0] == '-' || v < 1 || v > 16)
-		return cli_usage(c, "--%s=%s is not a number from 1 to 16", name, text);
+	if (!text[0] || *end || text[0] == '-' || v < 1 || v > STORE_REPLICAS_MAX)
+		return cli_usage(c, "--%s=%s is not a number from 1 to %d", name, text, STORE_REPLICAS_MAX);
 	*ret = (uint32_t)v;
 	return 0;
 }

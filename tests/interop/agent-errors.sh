@@ -63,7 +63,7 @@ for size in -1 -4096; do
 	refused 2 'no negative sizes' aquifer volume resize w $size
 	refused 2 'no negative sizes' aquifer image create raw "$dir/x" $size
 done
-for n in 0 -1 17 x 1.5; do
+for n in 0 -1 4 17 x 1.5; do
 	refused 2 'not a number from 1 to' aquifer volume create w 1M --replicas=$n
 	refused 2 'not a number from 1 to' aquifer volume create w 1M --min-replicas=$n
 done

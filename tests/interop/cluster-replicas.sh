@@ -47,10 +47,13 @@ finish() {
 }
 writing() { sleep 0.7; kill -0 "$fio" 2>/dev/null || fail "the load ended before $1"; }
 
-# replicas need failure domains, and servers
+# replicas need servers, and failure domains
 aquifer volume create v 128M --replicas 3 >"$dir/said" 2>&1 && fail "three replicas without servers"
 grep -q 'server' "$dir/said" || fail "it says: $(cat "$dir/said")"
-for n in 1 2 3; do serve $n; done
+serve 1
+refused 1 'need as many failure domains, and the servers are in 1' aquifer volume create v 128M --replicas 2
+refused 1 'min-replicas is more than replicas' aquifer volume create v 128M --min-replicas 2
+for n in 2 3; do serve $n; done
 [ "$(aquifer server list --json | jq -r 'map(select(.answers and .total > 0 and .share > 0.3)) | length')" = 3 ] ||
 	fail "server list: $(aquifer server list)"
 aquifer volume create v 128M >"$dir/said" || fail "volume create: $(cat "$dir/said")"
@@ -89,6 +92,12 @@ finish lost
 tapdisk=$(aquifer list --json | jq '.[0].pid')
 kill -9 "$tapdisk"
 until_true 10 sh -c "! kill -0 $tapdisk" || fail "the tapdisk lives"
+gone 2 # two of three are away: that is said, and nothing is given up
+refused 1 'of its servers answers?, missing: .*/s[12]' aquifer attach v --as nbd
+gone 3
+refused 1 'none of the servers that hold it answers' aquifer attach v --as nbd
+serve 2
+serve 3
 uri=$(aquifer attach v --as nbd) || fail "attaching with a server lost"
 for part in plain:0 killed:24M stopped:48M lost:72M; do
 	load "again-${part%%:*}" --offset="${part##*:}" --verify_only
