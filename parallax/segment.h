@@ -34,6 +34,8 @@ enum segment_op {
 			   blocks (R30). Fills what STAT does. Block 0 is never free. */
 };
 
+#define SEGMENT_BITMAP_BYTES ((SEGMENT_BLOCKS_MAX + 7) / 8)
+
 enum copy_state {
 	COPY_WHOLE,    /* has everything it answered */
 	COPY_DOUBTFUL, /* has at least what it synced */
@@ -55,6 +57,8 @@ struct segment_io {
 	const uint8_t *trim;          /* TRIM: bit b % 8 of byte b / 8; borrowed */
 	bool pack;                    /* TRIM */
 	bool again;                   /* READ: what was read before was wrong */
+	uint8_t *free_bits;           /* STAT: SEGMENT_BITMAP_BYTES, filled with what is known to be free; NULL: not wanted. All zero
+					 with `trimmed` above 0: the server is of a version that can't say */
 	/* results */
 	int status;
 	uint32_t length;              /* FENCE, STAT: blocks, with block 0 */

@@ -58,7 +58,7 @@ bool copy_slot_trim(const void *block, const struct copy_slot *s, uint8_t *ret_t
 
 /* ---- packed copies (segment_dir_pack.c) ---- */
 
-#define BITMAP_BYTES ((SEGMENT_BLOCKS_MAX + 7) / 8)
+#define BITMAP_BYTES SEGMENT_BITMAP_BYTES
 static inline bool bit_get(const uint8_t *bits, uint32_t i) { return bits[i / 8] >> (i % 8) & 1; }
 static inline void bit_set(uint8_t *bits, uint32_t i) { bits[i / 8] |= (uint8_t)(1u << (i % 8)); }
 

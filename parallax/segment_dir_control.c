@@ -231,11 +231,23 @@ static int control_fence(struct copy *c, struct segment_io *io)
 	return r;
 }
 
+/* As far as `trimmed` counts them. */
+static void free_bits_fill(const struct copy *c, uint8_t *bits)
+{
+	uint32_t blocks = !c->exists || !c->trim ? 0 : c->slot.sealed ? c->slot.length : c->slot.header.size_blocks;
+	memset(bits, 0, BITMAP_BYTES);
+	for (uint32_t b = 0; b < blocks; b++)
+		if (bit_get(c->trim, b))
+			bit_set(bits, b);
+}
+
 static int control_stat(struct copy *c, struct segment_io *io)
 {
 	int r = copy_scan(c);
 	if (r == 0)
 		results_fill(c, io);
+	if (r == 0 && io->free_bits)
+		free_bits_fill(c, io->free_bits);
 	return r;
 }
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/blk.h"
 #include "core/bytes.h"
@@ -189,17 +190,99 @@ static int open_then_read(void *arg)
 	return 0;
 }
 
+/* ---- what a copy's file says of itself ---- */
+
+/* The newest slot, and the newest bitmap that isn't torn. -EBADMSG: neither slot can be read, or the owner is writing them. */
+static int slots_judge(const uint8_t *slots, uint64_t segment, struct copy_slot *ret, uint8_t *ret_bits)
+{
+	uint64_t newest = 0, bits_of = 0;
+	bool torn = false;
+	memset(ret_bits, 0, BITMAP_BYTES);
+	for (unsigned i = 0; i < SLOT_COUNT; i++) {
+		struct copy_slot s;
+		int r = copy_slot_decode(slots + (size_t)i * BLOCK_BYTES, &s);
+		if (r == -EPROTONOSUPPORT)
+			return r;
+		if (r < 0 || s.header.segment != segment)
+			continue;
+		if (s.generation >= bits_of && copy_slot_trim(slots + (size_t)i * BLOCK_BYTES, &s, ret_bits))
+			bits_of = s.generation;
+		else
+			torn |= s.trimmed > 0 && s.generation > bits_of;
+		if (s.generation > newest)
+			*ret = s;
+		newest = MAX(newest, s.generation);
+	}
+	return newest == 0 || torn ? -EBADMSG : 0;
+}
+
+static void stat_fill(struct segment_io *io, const struct copy_slot *s, uint8_t *bits)
+{
+	io->sealed = s->sealed;
+	io->state = s->broken ? COPY_BROKEN : s->sealed ? COPY_WHOLE : COPY_DOUBTFUL;
+	io->length = s->sealed ? s->length : 0;
+	io->last_crc = s->sealed ? s->prev : 0;
+	io->last_seq = s->sealed ? s->last_seq : 0;
+	io->fenced_epoch = s->fenced_epoch;
+	io->trimmed = 0;
+	for (uint32_t b = s->sealed ? s->length : s->header.size_blocks; b < BITMAP_BYTES * 8; b++)
+		bits[b / 8] &= (uint8_t)~(1u << b % 8); /* what is beyond the cut doesn't count */
+	for (uint32_t i = 0; i < BITMAP_BYTES; i++)
+		io->trimmed += (uint32_t)__builtin_popcount(bits[i]);
+	if (io->free_bits)
+		memcpy(io->free_bits, bits, BITMAP_BYTES);
+}
+
+/* FIBER. */
+static int stat_run(void *arg)
+{
+	struct reader_frame *f = arg;
+	struct reader *d = f->reader;
+	struct env *env = d->server.env;
+	char path[DIR_PATH_MAX + 64];
+	struct file *file = NULL;
+	struct copy_slot slot = { 0 };
+	uint8_t bits[BITMAP_BYTES], *slots = env_alloc_aligned(SLOT_COUNT * BLOCK_BYTES);
+	snprintf(path, sizeof path, "%s/segments/%02x/%012" PRIx64 ".seg", d->path, (unsigned)(f->io->segment & 0xff), f->io->segment);
+	int r = slots ? open_file(d, path, &file) : -ENOMEM;
+	f->io->state = COPY_ABSENT;
+	if (r == 0) {
+		r = -EBADMSG;
+		for (int try = 0; try < 3 && r == -EBADMSG; try++) { /* its owner may be writing one */
+			size_t done = 0;
+			r = file_read_wait(file, slots, SLOT_COUNT * BLOCK_BYTES, 0, &done);
+			if (r == 0)
+				r = done == SLOT_COUNT * BLOCK_BYTES ? slots_judge(slots, f->io->segment, &slot, bits) : -EBADMSG;
+		}
+		file_close(env, file);
+	}
+	if (r == 0)
+		stat_fill(f->io, &slot, bits);
+	else if (r == -EBADMSG)
+		f->io->state = COPY_BROKEN;
+	free(slots);
+	frame_end(f, r == -ENOENT || r == -ENOTDIR || r == -EBADMSG ? 0 : r);
+	return 0;
+}
+
 static void reader_submit(struct segment_server *s, struct segment_io *io)
 {
 	struct reader *d = container_of(s, struct reader, server);
-	struct reader_frame *f = io->op == SEGMENT_READ ? calloc(1, sizeof *f) : NULL;
+	bool known = io->op == SEGMENT_READ || io->op == SEGMENT_STAT;
+	struct reader_frame *f = known ? calloc(1, sizeof *f) : NULL;
 	if (!f) {
-		job_put(io->parent, io->op == SEGMENT_READ ? -ENOMEM : -EROFS);
+		io->status = known ? -ENOMEM : -EROFS;
+		job_put(io->parent, io->status);
 		return;
 	}
 	f->reader = d;
 	f->io = io;
 	d->under_way++;
+	if (io->op == SEGMENT_STAT) {
+		if (fiber_start(&s->env->loop, stat_run, f, NULL) < 0)
+			frame_end(f, -ENOMEM);
+		return;
+	}
 	struct reader_file *file = find(d, io->segment);
 	if (file && io->again) {
 		file->segment = 0;

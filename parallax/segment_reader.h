@@ -1,5 +1,6 @@
 /* Reading another process' data directory: for clones and readers of an embedded volume's snapshots. Takes
- * no lock and changes nothing; the pointer's checksum decides whether what was read is right. */
+ * no lock and changes nothing; the pointer's checksum decides whether what was read is right. STAT tells what a copy's file says of
+ * itself: of one that isn't sealed no length (0), and that it is doubtful, because only its owner knows. */
 #ifndef AQ_SEGMENT_READER_H
 #define AQ_SEGMENT_READER_H
 #include "parallax/segment.h"

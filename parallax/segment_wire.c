@@ -44,6 +44,7 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 	m->crc = io->crc;
 	m->reserve = io->reserve;
 	m->pack = io->pack;
+	m->want_trim = io->op == SEGMENT_STAT && io->free_bits;
 	if (io->op == SEGMENT_TRIM) {
 		m->trim.data = (uint8_t *)(uintptr_t)io->trim;
 		m->trim.len = div_up(io->blocks, 8);
@@ -146,6 +147,12 @@ void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *re
 	ret->lost_synced = io->lost_synced;
 	ret->trimmed = io->trimmed;
 	ret->present = io->present;
+	if (io->free_bits) {
+		ret->trim.data = io->free_bits;
+		ret->trim.len = SEGMENT_BITMAP_BYTES;
+		while (ret->trim.len && !io->free_bits[ret->trim.len - 1])
+			ret->trim.len--;
+	}
 }
 
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
@@ -156,7 +163,8 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 		[AQUIFER__SEGMENT__STATE__BROKEN] = COPY_BROKEN,
 		[AQUIFER__SEGMENT__STATE__ABSENT] = COPY_ABSENT,
 	};
-	if (m->length > SEGMENT_BLOCKS_MAX || m->trimmed > SEGMENT_BLOCKS_MAX || m->present > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states))
+	if (m->length > SEGMENT_BLOCKS_MAX || m->trimmed > SEGMENT_BLOCKS_MAX || m->present > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states) ||
+	    m->trim.len > SEGMENT_BITMAP_BYTES)
 		return -EPROTO;
 	io->length = m->length;
 	io->state = states[m->state];
@@ -167,5 +175,10 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 	io->lost_synced = m->lost_synced;
 	io->trimmed = m->trimmed;
 	io->present = m->present;
+	if (io->free_bits) {
+		memset(io->free_bits, 0, SEGMENT_BITMAP_BYTES);
+		if (m->trim.len)
+			memcpy(io->free_bits, m->trim.data, m->trim.len);
+	}
 	return 0;
 }

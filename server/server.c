@@ -23,6 +23,7 @@ struct server_op {
 	struct rpc_request *request;
 	struct segment_io io;
 	struct iovec iov;
+	uint8_t *free_bits; /* STAT, if they are wanted */
 };
 
 static struct server_op *server_op_get(struct server *s)
@@ -71,12 +72,14 @@ static void server_done(struct job *j)
 {
 	struct server_op *op = container_of(j, struct server_op, job);
 	struct server *s = op->server;
+	uint8_t *free_bits = op->free_bits;
 	if (j->status < 0) {
 		s->counters.errors[op->io.op]++;
 		rpc_reply(op->request, j->status, server_text(j->status), NULL, NULL, 0);
 	} else {
 		server_reply(op);
 	}
+	free(free_bits);
 	link_push(&s->free, &op->link);
 }
 
@@ -101,6 +104,12 @@ static int server_parse(struct server_op *op, struct rpc_request *r, const char 
 	int status = segment_wire_parse(r->method, m, r->payload_bytes, r->reply_limit, &op->io, ret_why);
 	if (status < 0)
 		return status;
+	if (op->io.op == SEGMENT_STAT && m->want_trim) {
+		op->io.free_bits = op->free_bits = malloc(SEGMENT_BITMAP_BYTES);
+		*ret_why = NULL;
+		if (!op->free_bits)
+			return -ENOMEM;
+	}
 	bool reads = op->io.op == SEGMENT_READ;
 	op->iov.iov_base = reads ? r->reply_payload : r->payload;
 	op->iov.iov_len = reads ? r->reply_limit : r->payload_bytes;

@@ -38,6 +38,8 @@ static void fake_answer(struct fake *f, struct segment_io *io)
 	io->fenced_epoch = f->result.fenced_epoch;
 	io->trimmed = f->result.trimmed;
 	io->present = f->result.present;
+	for (unsigned i = 0; io->free_bits && i < SEGMENT_BITMAP_BYTES; i++)
+		io->free_bits[i] = i < 100 ? (uint8_t)i : 0;
 	job_put(io->parent, io->status);
 }
 
@@ -145,7 +147,13 @@ REMOTE_TEST(every_operation_arrives_as_it_was_asked)
 			io.blocks = 24;
 			io.pack = true;
 		}
+		uint8_t free_bits[SEGMENT_BITMAP_BYTES];
+		memset(free_bits, 0xee, sizeof free_bits);
+		io.free_bits = ops[i] == SEGMENT_STAT ? free_bits : NULL;
 		cr_assert_eq(segment_wait(w->remote, &io), 0);
+		for (unsigned k = 0; io.free_bits && k < sizeof free_bits; k++)
+			cr_assert_eq(free_bits[k], k < 100 ? k : 0);
+		cr_assert_eq(w->fake.last.free_bits != NULL, ops[i] == SEGMENT_STAT);
 		const struct segment_io *got = &w->fake.last;
 		cr_assert_eq(got->op, ops[i]);
 		cr_assert_eq(got->segment, io.segment);
