@@ -67,6 +67,19 @@ bool name_valid(const char *name)
 	return n <= 63 && name[n] == '\0';
 }
 
+bool name_valid_volume(const char *name)
+{
+	char volume[64];
+	const char *snapshot = strchr(name, '@');
+	if (!snapshot)
+		return name_valid(name);
+	if ((size_t)(snapshot - name) >= sizeof volume)
+		return false;
+	memcpy(volume, name, (size_t)(snapshot - name));
+	volume[snapshot - name] = '\0';
+	return name_valid(volume) && name_valid(snapshot + 1);
+}
+
 static int option_index(const struct option_spec *spec, const char *name)
 {
 	for (int i = 0; spec && spec[i].name; i++)
@@ -118,6 +131,8 @@ static int parse_number(const char *text, uint64_t *ret)
 
 static int parse_value(const struct option_spec *o, const char *text, uint64_t *ret, struct report *report)
 {
+	if (o->type == OPTION_STRING)
+		return !o->valid || o->valid(text) ? 0 : report_set(report, -EINVAL, "%s=%.80s is %s", o->name, text, o->form);
 	int r = o->type == OPTION_SIZE ? parse_size(text, ret)
 		: o->type == OPTION_BOOL ? parse_bool(text, ret) : parse_number(text, ret);
 	if (r == -ERANGE || (r == 0 && (*ret < o->number_min || (o->number_max && *ret > o->number_max))))
@@ -126,7 +141,7 @@ static int parse_value(const struct option_spec *o, const char *text, uint64_t *
 	if (r < 0)
 		return report_set(report, -EINVAL, "%s=%s is not a %s", o->name, text,
 				  o->type == OPTION_SIZE ? "size (give digits and K, M, G or T)"
-				  : o->type == OPTION_BOOL ? "switch (give on or off)" : "number");
+				  : o->type == OPTION_BOOL ? "switch (give on or off)" : "number (give digits)");
 	return 0;
 }
 
@@ -145,11 +160,9 @@ int option_parse(const struct option_spec *spec, const char *const *key, const c
 			return report_set(report, -EINVAL, "option '%s' is given twice", spec[i].name);
 		v.given[i] = true;
 		v.string[i] = value[a];
-		if (spec[i].type != OPTION_STRING) {
-			int r = parse_value(&spec[i], value[a], &v.number[i], report);
-			if (r < 0)
-				return r;
-		}
+		int r = parse_value(&spec[i], value[a], &v.number[i], report);
+		if (r < 0)
+			return r;
 	}
 	for (int i = 0; spec && spec[i].name; i++)
 		if (spec[i].required && !v.given[i])

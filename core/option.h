@@ -22,6 +22,8 @@ struct option_spec {
 	const char *help;   /* one line; states the default */
 	uint64_t number_default;
 	uint64_t number_min, number_max; /* max 0: none */
+	bool (*valid)(const char *text); /* strings: can this word be meant? So that a graph's check knows. NULL: any */
+	const char *form;                /* with valid: what a word is that can't, and what to write: "no time (give …)" */
 };
 
 #define OPTION_MAX 16
@@ -51,4 +53,6 @@ const char *format_size(uint64_t bytes, char *buffer);
 const char *format_size_human(uint64_t bytes, char *buffer);
 /* Names of devices, volumes, snapshots, nodes: [A-Za-z0-9][A-Za-z0-9._-]{0,62}. */
 bool name_valid(const char *name);
+/* NAME or NAME@NAME: a volume or a snapshot. */
+bool name_valid_volume(const char *name);
 #endif

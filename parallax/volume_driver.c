@@ -16,7 +16,8 @@ struct opened {
 };
 
 static const struct option_spec volume_options[] = {
-	{ .name = "name", .type = OPTION_STRING, .positional = true, .required = true, .help = "VOLUME or VOLUME@SNAPSHOT" },
+	{ .name = "name", .type = OPTION_STRING, .positional = true, .required = true, .help = "VOLUME or VOLUME@SNAPSHOT",
+	  .valid = name_valid_volume, .form = "no volume's or snapshot's name (letters, digits, '.', '_' and '-', at most 63)" },
 	{ .name = "cache", .type = OPTION_SIZE, .help = "memory for the volume's map (default 64M)", .number_default = 64 << 20,
 	  .number_min = 1 << 20, .number_max = UINT64_C(64) << 30 },
 	{ 0 },

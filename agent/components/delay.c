@@ -26,28 +26,36 @@ struct delay_frame {
 	struct timer timer;
 };
 
-/* "250us", "10ms", "1s"; ms if no unit is given. */
-static int delay_parse(const struct option_values *o, const char *name, uint64_t *ret_ns, struct report *report)
+/* "250us", "10ms", "1s"; ms if no unit is given. False: it is none, or longer than DELAY_MAX_NS. */
+static bool delay_parse(const char *text, uint64_t *ret_ns)
 {
 	static const struct {
 		const char *name;
 		uint64_t ns;
 	} units[] = { { "", NS_PER_MS }, { "ms", NS_PER_MS }, { "ns", 1 }, { "s", NS_PER_S }, { "us", 1000 } };
-	const char *text = option_string(o, name);
-	*ret_ns = 0;
-	if (!text)
-		return 0;
 	size_t digits = strspn(text, "0123456789");
 	uint64_t value = digits && digits < 12 ? strtoull(text, NULL, 10) : UINT64_MAX;
 	for (unsigned i = 0; digits && i < ARRAY_COUNT(units); i++) {
 		if (strcmp(text + digits, units[i].name) != 0)
 			continue;
-		if (value > DELAY_MAX_NS / units[i].ns)
-			return report_set(report, -EINVAL, "%s=%.40s is too long (at most 60s)", name, text);
-		*ret_ns = value * units[i].ns;
-		return 0;
+		*ret_ns = value <= DELAY_MAX_NS / units[i].ns ? value * units[i].ns : 0;
+		return value <= DELAY_MAX_NS / units[i].ns;
 	}
-	return report_set(report, -EINVAL, "%s=%.40s is not a time (give digits and us, ms or s)", name, text);
+	return false;
+}
+
+static bool delay_valid(const char *text)
+{
+	uint64_t ns;
+	return delay_parse(text, &ns);
+}
+
+/* 0 if it isn't given; else the table has seen to it that it is a time. */
+static uint64_t delay_option(const struct option_values *o, const char *name)
+{
+	uint64_t ns = 0;
+	const char *text = option_string(o, name);
+	return text && delay_parse(text, &ns) ? ns : 0;
 }
 
 static int delay_open(struct blk_node *node, const struct blk_open *how, struct report *report)
@@ -55,10 +63,11 @@ static int delay_open(struct blk_node *node, const struct blk_open *how, struct 
 	struct delay *d = container_of(node, struct delay, node);
 	static const char *const names[BLK_OP_COUNT] = { [BLK_READ] = "read", [BLK_WRITE] = "write", [BLK_FLUSH] = "flush",
 							 [BLK_DISCARD] = "write", [BLK_ZERO] = "write", [BLK_MAP] = "read" };
-	int r = delay_parse(how->options, "jitter", &d->jitter_ns, report);
-	for (unsigned op = 0; r == 0 && op < BLK_OP_COUNT; op++)
-		r = delay_parse(how->options, names[op], &d->ns[op], report);
-	return r;
+	(void)report;
+	d->jitter_ns = delay_option(how->options, "jitter");
+	for (unsigned op = 0; op < BLK_OP_COUNT; op++)
+		d->ns[op] = delay_option(how->options, names[op]);
+	return 0;
 }
 
 static void delay_finish(struct job *job)
@@ -103,11 +112,13 @@ static void delay_describe(struct blk_node *node, void (*item)(void *arg, const 
 	item(arg, "delayed_ms", d->delayed_ns / NS_PER_MS);
 }
 
+#define DELAY_TIME .valid = delay_valid, .form = "no time of at most 60s (give digits and us, ms or s)"
+
 static const struct option_spec delay_options[] = {
-	{ "flush", OPTION_STRING, .help = "time a flush waits, like 250us, 10ms or 1s (default 0)" },
-	{ "jitter", OPTION_STRING, .help = "random time, from 0 to this, that every request waits in addition (default 0)" },
-	{ "read", OPTION_STRING, .help = "time a read waits (default 0)" },
-	{ "write", OPTION_STRING, .help = "time a write, discard or write-zeroes waits (default 0)" },
+	{ "flush", OPTION_STRING, DELAY_TIME, .help = "time a flush waits, like 250us, 10ms or 1s (default 0)" },
+	{ "jitter", OPTION_STRING, DELAY_TIME, .help = "random time, from 0 to this, that every request waits in addition (default 0)" },
+	{ "read", OPTION_STRING, DELAY_TIME, .help = "time a read waits (default 0)" },
+	{ "write", OPTION_STRING, DELAY_TIME, .help = "time a write, discard or write-zeroes waits (default 0)" },
 	{ .name = NULL },
 };
 

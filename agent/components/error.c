@@ -39,19 +39,18 @@ static const struct {
 	{ "ETIMEDOUT", ETIMEDOUT },
 };
 
-static int error_parse_errno(const char *name, int *ret_status, struct report *report)
+#define ERROR_NAMES "EACCES EAGAIN EBADMSG EBUSY ECONNRESET EFBIG EINVAL EIO ENODEV ENOMEM ENOSPC ENOTSUP EPERM EROFS ESHUTDOWN ESTALE ETIMEDOUT"
+
+/* -errno; 0: no name of an error */
+static int error_parse_errno(const char *name)
 {
-	char known[256] = "";
-	for (unsigned i = 0; i < ARRAY_COUNT(error_names); i++) {
-		if (strcmp(name, error_names[i].name) == 0) {
-			*ret_status = -error_names[i].value;
-			return 0;
-		}
-		size_t used = strlen(known);
-		snprintf(known + used, sizeof known - used, "%s%s", i ? " " : "", error_names[i].name);
-	}
-	return report_set(report, -EINVAL, "errno=%.40s is not an error's name (there are %s)", name, known);
+	for (unsigned i = 0; i < ARRAY_COUNT(error_names); i++)
+		if (strcmp(name, error_names[i].name) == 0)
+			return -error_names[i].value;
+	return 0;
 }
+
+static bool error_errno_valid(const char *name) { return error_parse_errno(name) != 0; }
 
 static unsigned error_op_bit(const char *word, size_t length)
 {
@@ -61,24 +60,24 @@ static unsigned error_op_bit(const char *word, size_t length)
 	return length == 3 && memcmp(word, "all", 3) == 0 ? (1u << BLK_OP_COUNT) - 1 : 0;
 }
 
-/* "read+write" */
-static int error_parse_ops(const char *text, unsigned *ret_ops, struct report *report)
+/* "read+write"; 0: one of them is no operation */
+static unsigned error_parse_ops(const char *text)
 {
 	unsigned ops = 0;
 	for (const char *p = text;; p++) {
 		size_t n = strcspn(p, "+");
 		unsigned bit = error_op_bit(p, n);
 		if (!bit)
-			return report_set(report, -EINVAL, "op=%.60s names an unknown operation (there are read, write, flush, discard, zero, map and all, joined by +)",
-					  text);
+			return 0;
 		ops |= bit;
 		p += n;
 		if (!*p)
 			break;
 	}
-	*ret_ops = ops;
-	return 0;
+	return ops;
 }
+
+static bool error_ops_valid(const char *text) { return error_parse_ops(text) != 0; }
 
 static int error_open(struct blk_node *node, const struct blk_open *how, struct report *report)
 {
@@ -95,8 +94,9 @@ static int error_open(struct blk_node *node, const struct blk_open *how, struct 
 	e->end = length && length < UINT64_MAX - e->start ? e->start + length : UINT64_MAX;
 	if (option_given(o, "rate") && option_given(o, "every"))
 		return report_set(report, -EINVAL, "rate and every exclude each other (give one)");
-	int r = error_parse_ops(ops ? ops : "read+write", &e->ops, report);
-	return r < 0 ? r : error_parse_errno(name ? name : "EIO", &e->status, report);
+	e->ops = error_parse_ops(ops ? ops : "read+write");
+	e->status = error_parse_errno(name ? name : "EIO");
+	return 0;
 }
 
 /* ---- requests ---- */
@@ -154,12 +154,14 @@ static void error_describe(struct blk_node *node, void (*item)(void *arg, const 
 static const struct option_spec error_options[] = {
 	{ "after", OPTION_NUMBER, .help = "matching requests that pass before the first fails (default 0)" },
 	{ "count", OPTION_NUMBER, .help = "requests that fail at most (default: no limit)" },
-	{ "errno", OPTION_STRING, .help = "the error's name (default EIO)" },
+	{ "errno", OPTION_STRING, .help = "the error's name (default EIO)",
+	  .valid = error_errno_valid, .form = "no error's name (there are " ERROR_NAMES ")" },
 	{ "every", OPTION_NUMBER, .help = "fail each n-th matching request (default 1: all)", .number_default = 1, .number_min = 1 },
 	{ "late", OPTION_BOOL, .help = "carry the request out and fail it then (default off)" },
 	{ "length", OPTION_SIZE, .help = "bytes from offset on that fail (default: to the end)", .number_min = 1 },
 	{ "offset", OPTION_SIZE, .help = "where the range that fails begins (default 0)" },
-	{ "op", OPTION_STRING, .help = "operations that fail, joined by + (default read+write)" },
+	{ "op", OPTION_STRING, .help = "operations that fail, joined by + (default read+write)",
+	  .valid = error_ops_valid, .form = "no list of operations (join read, write, flush, discard, zero, map and all by +)" },
 	{ "rate", OPTION_NUMBER, .help = "of 1000 matching requests so many fail, at random", .number_min = 1, .number_max = 1000 },
 	{ .name = NULL },
 };

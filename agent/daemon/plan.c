@@ -32,26 +32,14 @@ static int put_text(char *to, size_t room, const char *prefix, const char *text,
 	return 0;
 }
 
-static bool is_port(const char *text)
-{
-	size_t digits = strspn(text, "0123456789");
-	return digits > 0 && digits <= 5 && !text[digits] && atoi(text) <= 65535;
-}
-
 int plan_check_listen(const char *listen, struct report *report)
 {
-	const char *colon = strrchr(listen, ':');
-	if (!colon && is_port(listen))
-		return 0;
-	if (!colon || colon == listen || !is_port(colon + 1) ||
-	    (memchr(listen, ':', (size_t)(colon - listen)) && listen[0] != '['))
-		return report_set(report, -EINVAL, "'%s' is not ADDR:PORT (for example 127.0.0.1:10809)", listen);
-	return 0;
+	return graph_listen_valid(listen) ? 0 : report_set(report, -EINVAL, "'%s' is no address (" GRAPH_LISTEN_FORM ")", listen);
 }
 
 static int set_listen(struct plan_device *d, const char *listen, struct report *report)
 {
-	if (strcmp(d->export->name, "nbd"))
+	if (!d->export->listens)
 		return report_set(report, -EINVAL, "the export %s listens on no port (leave out the address, or use nbd)",
 				  d->export->name);
 	int r = plan_check_listen(listen, report);

@@ -34,7 +34,7 @@ struct plan_how {
 /* 0, or -EINVAL with a report that says what is wrong and the cure. plan_free() after success. */
 int plan_make(const char *text, size_t length, const struct plan_how *how, struct plan *ret_plan, struct report *report);
 void plan_free(struct plan *p);
-/* Is it HOST:PORT, the port a number, an IPv6 host in brackets; or PORT alone, on the loopback? 0, or -EINVAL with a report. */
+/* graph_listen_valid(); -EINVAL with a report if it isn't. */
 int plan_check_listen(const char *listen, struct report *report);
 /* "loop, nbd" */
 const char *plan_export_names(char buffer[128]);

@@ -16,6 +16,7 @@ struct export_how {
 struct export_driver {
 	const char *name;
 	const char *summary;
+	bool listens; /* takes an address to listen on */
 	/* FIBER. Serves `node` (borrowed until close). Several exports may serve one node. */
 	int (*open)(struct env *env, struct blk_node *node, const struct export_how *how,
 		    struct export **ret_export, struct report *report);

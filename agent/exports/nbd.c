@@ -379,6 +379,7 @@ static void nbd_clean(const char *run_dir, const char *name)
 
 const struct export_driver export_nbd = {
 	.name = "nbd",
+	.listens = true,
 	.summary = "network block device server on a unix socket or TCP",
 	.open = nbd_open,
 	.close = nbd_close,

@@ -19,8 +19,23 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	return digits > 0 && digits <= 5 && !text[digits] && atoi(text) <= 65535;
+}
+
+bool graph_listen_valid(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	if (!colon)
+		return is_port(text);
+	return colon > text && is_port(colon + 1) && (!memchr(text, ':', (size_t)(colon - text)) || text[0] == '[');
+}
+
 const struct option_spec graph_export_options[] = {
-	{ "listen", OPTION_STRING, .help = "address to listen on, for nbd: unix:PATH or tcp:HOST:PORT (default: a socket of its own)" },
+	{ "listen", OPTION_STRING, .help = "for nbd: ADDR:PORT, or PORT on the loopback (default: a unix socket)",
+	  .valid = graph_listen_valid, .form = "no address (" GRAPH_LISTEN_FORM ")" },
 	{ "queue_depth", OPTION_NUMBER, .number_min = 1, .number_max = 4096, .help = "requests at a time (default: the export's)" },
 	{ "read_only", OPTION_BOOL, .help = "refuse writes (default: off)" },
 	{ .name = NULL },
@@ -208,7 +223,7 @@ static int check_value(struct check *c, const struct graph_node *n, const struct
 	char shown[SHOWN]; /* option_parse's own sentence quotes the word as it is: say it again, safely */
 	const char *is = strstr(why.text, " is ");
 	return node_error(c, n, a->place, "%s: %s=%s%.200s", n->driver ? n->driver : "export", one[0].name,
-			  graph_quote(a->word, shown, sizeof shown), is && !strchr(a->word, ' ') ? is : " is not valid");
+			  graph_quote(a->word, shown, sizeof shown), is && !strchr(a->word, ' ') ? is : " is not valid (see its manual page)");
 }
 
 /* Gives a->option to every key=value. */
@@ -305,18 +320,6 @@ static int check_children(struct check *c, const struct graph_node *n, unsigned 
 	return node_error(c, n, extra->place, "%s: argument %u is one too many (write %s)", n->driver, options + d->children_max + 1, text);
 }
 
-static bool volume_valid(const char *word)
-{
-	char name[2 * 64 + 1];
-	if (strlen(word) >= sizeof name)
-		return false;
-	strcpy(name, word);
-	char *snap = strchr(name, '@');
-	if (snap)
-		*snap++ = '\0';
-	return name_valid(name) && (!snap || name_valid(snap));
-}
-
 static int bad_volume(struct check *c, const struct graph_node *n, const char *word, struct graph_place place)
 {
 	char shown[SHOWN];
@@ -332,7 +335,7 @@ static int resolve_word(struct check *c, unsigned user, unsigned i)
 	int node = graph_find(g, a->word);
 	if (node < 0) {
 		bool file = strchr(a->word, '/') != NULL;
-		if (!file && !volume_valid(a->word))
+		if (!file && !name_valid_volume(a->word))
 			return bad_volume(c, &g->nodes[user], a->word, a->place);
 		node = graph_add_node(g, file ? NULL : "volume", a->place);
 		if (node == -E2BIG)
@@ -356,7 +359,7 @@ static int resolve_bare(struct check *c, struct graph_node *n)
 		return node_error(c, n, n->place, "%s is a node already (use it by that name)", word);
 	if (strchr(word, '/'))
 		return 0;
-	if (!volume_valid(word))
+	if (!name_valid_volume(word))
 		return bad_volume(c, n, word, n->place);
 	n->driver = "volume";
 	return 0;
@@ -401,13 +404,15 @@ static int check_names(struct check *c)
 
 /* ---- exports ---- */
 
-static int check_export_type(struct check *c, const struct graph_export *e)
+static int check_export_type(struct check *c, struct graph_export *e)
 {
 	struct guess g = { .word = e->type };
 	char shown[SHOWN], known[256] = "";
 	for (const struct export_driver *const *t = c->tables->exports; *t; t++) {
-		if (strcmp((*t)->name, e->type) == 0)
+		if (strcmp((*t)->name, e->type) == 0) {
+			e->listens = (*t)->listens;
 			return 0;
+		}
 		guess_try(&g, (*t)->name);
 		append(known, sizeof known, ", ", (*t)->name);
 	}
@@ -456,7 +461,11 @@ static int check_export(struct check *c, unsigned i)
 		key[k] = e->args[k].key;
 		value[k] = e->args[k].word;
 	}
-	return option_parse(graph_export_options, key, value, e->arg_count, &e->options, c->report);
+	r = option_parse(graph_export_options, key, value, e->arg_count, &e->options, c->report);
+	for (unsigned k = 0; r == 0 && k < e->arg_count; k++)
+		if (!e->listens && strcmp(e->args[k].key, "listen") == 0)
+			r = graph_error(c->report, e->args[k].place, "export: %s listens on no port (remove listen, or use nbd)", e->type);
+	return r;
 }
 
 /* ---- the shape: cycles, depth, order, what is used ---- */

@@ -64,6 +64,7 @@ struct graph_export {
 	struct graph_place place, type_place;
 	/* checked: */
 	int node;
+	bool listens; /* its type takes an address */
 	struct option_values options; /* of graph_export_options */
 };
 
@@ -89,6 +90,9 @@ extern const struct graph_tables graph_tables_built_in;
 
 /* Options of an `export` line: listen, queue_depth, read_only. */
 extern const struct option_spec graph_export_options[];
+/* HOST:PORT, the port a number, an IPv6 host in brackets; or PORT alone, on the loopback? */
+bool graph_listen_valid(const char *text);
+#define GRAPH_LISTEN_FORM "give ADDR:PORT, like 127.0.0.1:10809, or PORT"
 
 /* Parses `length` bytes. 0, -EINVAL or -ENOMEM with a report that names line, column and the cure. The
  * caller frees the graph with graph_free(). */

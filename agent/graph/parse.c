@@ -74,7 +74,7 @@ static bool skip_blanks(struct parser *p)
 static int bad_char(struct parser *p, struct graph_place place, unsigned char c)
 {
 	if (c == 0)
-		return graph_error(p->report, place, "a zero byte can't be part of a graph");
+		return graph_error(p->report, place, "a zero byte can't be part of a graph (remove it)");
 	if (c < 0x20 || c == 0x7f)
 		return graph_error(p->report, place, "character 0x%02x is not allowed here (write \\x%02x inside quotes)", c, c);
 	return graph_error(p->report, place, "unexpected '%c' (words with such characters are quoted: \"…\")", c);
@@ -89,7 +89,7 @@ static int hex_digit(char c)
 static int lex_escape(struct parser *p, struct graph_place place, char *ret_char)
 {
 	if (at_end(p))
-		return graph_error(p->report, place, "the text ends after a backslash");
+		return graph_error(p->report, place, "the text ends after a backslash (write \\\\ for a backslash)");
 	static const char names[] = "n\nt\tr\r\"\"\\\\";
 	char c = *p->at;
 	for (unsigned i = 0; names[i]; i += 2)
@@ -105,12 +105,12 @@ static int lex_escape(struct parser *p, struct graph_place place, char *ret_char
 	for (unsigned i = 0; i < 2; i++) {
 		int digit = at_end(p) ? -1 : hex_digit(*p->at);
 		if (digit < 0)
-			return graph_error(p->report, place, "\\x needs two hexadecimal digits");
+			return graph_error(p->report, place, "\\x needs two hexadecimal digits (like \\x0a)");
 		value = value * 16 + digit;
 		step(p);
 	}
 	if (value == 0)
-		return graph_error(p->report, place, "\\x00 can't be part of a word");
+		return graph_error(p->report, place, "\\x00 can't be part of a word (leave it out)");
 	*ret_char = (char)value;
 	return 0;
 }
@@ -208,8 +208,10 @@ static int advance(struct parser *p)
 	return 0;
 }
 
-/* "expected WHAT, not THIS", at the next token. */
-static int expected(struct parser *p, const char *what)
+#define EXPORT_FORM "write export NODE as TYPE [NAME] [KEY=VALUE …]"
+
+/* "expected WHAT, not THIS (CURE)", at the next token. */
+static int expected(struct parser *p, const char *what, const char *cure)
 {
 	static const char *const names[] = { [TOKEN_END] = "the end", [TOKEN_NEWLINE] = "the end of the line", [TOKEN_OPEN] = "'('",
 					     [TOKEN_CLOSE] = "')'", [TOKEN_COMMA] = "','", [TOKEN_EQUALS] = "'='", [TOKEN_BAR] = "'|'" };
@@ -217,14 +219,14 @@ static int expected(struct parser *p, const char *what)
 	const char *is = names[p->token.type];
 	if (p->token.type == TOKEN_WORD)
 		is = graph_quote(p->token.word, word, sizeof word);
-	return graph_error(p->report, p->token.place, "expected %s, not %s", what, is);
+	return graph_error(p->report, p->token.place, "expected %s, not %s (%s)", what, is, cure);
 }
 
 /* Consumes a word into *ret. */
-static int take_word(struct parser *p, const char *what, struct token *ret)
+static int take_word(struct parser *p, const char *what, const char *cure, struct token *ret)
 {
 	if (p->token.type != TOKEN_WORD)
-		return expected(p, what);
+		return expected(p, what, cure);
 	*ret = p->token;
 	return advance(p);
 }
@@ -249,11 +251,11 @@ static int take_value(struct parser *p, const struct token *key, struct graph_ar
 	int r = advance(p);
 	struct token value;
 	if (r == 0)
-		r = take_word(p, "the option's value", &value);
+		r = take_word(p, "the option's value", "write KEY=VALUE", &value);
 	if (r < 0)
 		return r;
 	if (p->token.type == TOKEN_OPEN)
-		return graph_error(p->report, value.place, "the value of option %s must be a word, not a node", shown);
+		return graph_error(p->report, value.place, "the value of option %s must be a word, not a node (quote a word that contains '(')", shown);
 	*ret = (struct graph_arg){ .key = key->word, .word = value.word, .node = -1, .option = -1, .place = key->place };
 	return 0;
 }
@@ -285,7 +287,7 @@ static int parse_call(struct parser *p, const struct token *driver, unsigned dep
 static int parse_arg(struct parser *p, int node, unsigned depth)
 {
 	struct token first;
-	int r = take_word(p, "an argument", &first);
+	int r = take_word(p, "an argument", "write one, or remove the comma", &first);
 	if (r < 0)
 		return r;
 	struct graph_arg arg = { .word = first.word, .node = -1, .option = -1, .place = first.place };
@@ -322,7 +324,7 @@ static int parse_call(struct parser *p, const struct token *driver, unsigned dep
 	if (r == 0 && p->token.type == TOKEN_END)
 		r = graph_error(p->report, open, "this parenthesis is not closed (add ')')");
 	if (r == 0 && p->token.type != TOKEN_CLOSE)
-		r = expected(p, "',' or ')'");
+		r = expected(p, "',' or ')'", "separate arguments by commas");
 	if (r == 0)
 		r = advance(p);
 	return r < 0 ? r : node;
@@ -370,7 +372,7 @@ static int parse_chain(struct parser *p, struct token first)
 	for (unsigned depth = 2; above >= 0 && p->token.type == TOKEN_BAR; depth++) {
 		int r = advance(p);
 		if (r == 0)
-			r = take_word(p, "a node after '|'", &first);
+			r = take_word(p, "a node after '|'", "write NODE | NODE", &first);
 		if (r < 0)
 			return r;
 		if (is_bare(p, &first) && depth <= GRAPH_DEPTH_MAX) {
@@ -399,12 +401,12 @@ static int parse_export_args(struct parser *p, struct graph_export *e)
 {
 	while (p->token.type == TOKEN_WORD) {
 		struct token first;
-		int r = take_word(p, "an option", &first);
+		int r = take_word(p, "an option", "write KEY=VALUE", &first);
 		if (r < 0)
 			return r;
 		if (p->token.type != TOKEN_EQUALS) {
 			if (e->name || e->arg_count)
-				return graph_error(p->report, first.place, "one word too many (write export NODE as TYPE [NAME] [KEY=VALUE …])");
+				return graph_error(p->report, first.place, "one word too many (" EXPORT_FORM ")");
 			e->name = first.word;
 			continue;
 		}
@@ -423,15 +425,15 @@ static int parse_export(struct parser *p, struct graph_place place)
 {
 	struct graph_export e = { .place = place, .node = -1 };
 	struct token node, type;
-	int r = take_word(p, "a node's name after export", &node);
+	int r = take_word(p, "a node's name after export", EXPORT_FORM, &node);
 	if (r == 0)
 		e.place = node.place;
 	if (r == 0 && !is_word(&p->token, "as"))
-		r = expected(p, "'as' (write export NODE as TYPE [NAME])");
+		r = expected(p, "'as'", EXPORT_FORM);
 	if (r == 0)
 		r = advance(p);
 	if (r == 0)
-		r = take_word(p, "the type of export after 'as' (write export NODE as TYPE [NAME])", &type);
+		r = take_word(p, "the type of export after 'as'", EXPORT_FORM, &type);
 	if (r < 0)
 		return r;
 	e.node_name = node.word;
@@ -450,7 +452,7 @@ static int parse_named(struct parser *p, const struct token *name)
 	int r = advance(p);
 	struct token first;
 	if (r == 0)
-		r = take_word(p, "a node after '='", &first);
+		r = take_word(p, "a node after '='", "write NAME = NODE", &first);
 	if (r < 0)
 		return r;
 	int node = parse_chain(p, first);
@@ -464,7 +466,7 @@ static int parse_named(struct parser *p, const struct token *name)
 static int parse_statement(struct parser *p)
 {
 	struct token first;
-	int r = take_word(p, "a node (DRIVER(…), a file or a volume), NAME = NODE, or export NODE as TYPE", &first);
+	int r = take_word(p, "a statement", "write DRIVER(…), a file, a volume, NAME = NODE, or export NODE as TYPE", &first);
 	if (r < 0)
 		return r;
 	if (p->token.type == TOKEN_EQUALS)
@@ -503,7 +505,7 @@ static int parse_text(struct parser *p)
 		if (p->token.type != TOKEN_NEWLINE) {
 			r = parse_statement(p);
 			if (r == 0 && p->token.type != TOKEN_NEWLINE && p->token.type != TOKEN_END)
-				r = expected(p, "the end of the line");
+				r = expected(p, "the end of the line", "write each statement on a line of its own");
 		} else {
 			r = advance(p);
 		}

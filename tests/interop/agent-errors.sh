@@ -40,7 +40,7 @@ refused 2 "not a size|is not" aquifer image create raw "$dir/x" 12Q
 refused 2 "too large" aquifer image create raw "$dir/x" 99999999999T
 refused 2 'no image format' aquifer image create floppy "$dir/x" 1M
 for address in nonsense 127.0.0.1 127.0.0.1: 127.0.0.1:99999 :1 127.0.0.1:1x; do
-	refused 2 'not ADDR:PORT' aquifer attach 'ram(1M)' --name x --as nbd --listen $address
+	refused 2 'is no address' aquifer attach 'ram(1M)' --name x --as nbd --listen $address
 done
 # What can't be a size or a name is wrong usage whatever is in the store; what could be one and isn't there is a failure.
 for size in 0 1 4095 1000; do

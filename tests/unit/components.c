@@ -116,9 +116,9 @@ Test(error, count_zero_fails_nothing) { opens("error(ram(1M), count=0)", error_n
 Test(error, bad_options)
 {
 	refused("error(ram(1M), errno=EWHAT)",
-		"error-1: errno=EWHAT is not an error's name (there are EACCES EAGAIN EBADMSG EBUSY ECONNRESET EFBIG EINVAL EIO ENODEV ENOMEM ENOSPC ENOTSUP EPERM EROFS ESHUTDOWN ESTALE ETIMEDOUT)");
+		"line 1, column 16: error: errno=EWHAT is no error's name (there are EACCES EAGAIN EBADMSG EBUSY ECONNRESET EFBIG EINVAL EIO ENODEV ENOMEM ENOSPC ENOTSUP EPERM EROFS ESHUTDOWN ESTALE ETIMEDOUT)");
 	refused("error(ram(1M), op=read+)",
-		"error-1: op=read+ names an unknown operation (there are read, write, flush, discard, zero, map and all, joined by +)");
+		"line 1, column 16: error: op=read+ is no list of operations (join read, write, flush, discard, zero, map and all by +)");
 	refused("error(ram(1M), rate=5, every=2)", "error-1: rate and every exclude each other (give one)");
 	refused("error(ram(1M), rate=1001)", "line 1, column 16: error: rate=1001 is out of range (1 to 1000)");
 }
@@ -185,8 +185,8 @@ Test(error, random_requests_that_pass) { opens("error(ram(1M), count=0)", delay_
 
 Test(delay, bad_options)
 {
-	refused("delay(ram(1M), read=x)", "delay-1: read=x is not a time (give digits and us, ms or s)");
-	refused("delay(ram(1M), read=1min)", "delay-1: read=1min is not a time (give digits and us, ms or s)");
-	refused("delay(ram(1M), write=61s)", "delay-1: write=61s is too long (at most 60s)");
-	refused("delay(ram(1M), jitter=99999999999999999999)", "delay-1: jitter=99999999999999999999 is too long (at most 60s)");
+	refused("delay(ram(1M), read=x)", "line 1, column 16: delay: read=x is no time of at most 60s (give digits and us, ms or s)");
+	refused("delay(ram(1M), read=1min)", "line 1, column 16: delay: read=1min is no time of at most 60s (give digits and us, ms or s)");
+	refused("delay(ram(1M), write=61s)", "line 1, column 16: delay: write=61s is no time of at most 60s (give digits and us, ms or s)");
+	refused("delay(ram(1M), jitter=99999999999999999999)", "line 1, column 16: delay: jitter=99999999999999999999 is no time of at most 60s (give digits and us, ms or s)");
 }

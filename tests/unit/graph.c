@@ -20,10 +20,12 @@ static const struct option_spec name_option[] = {
 	{ "name", OPTION_STRING, .positional = true, .required = true, .help = "the volume" },
 	{ .name = NULL },
 };
+static bool is_speed(const char *text) { return !strcmp(text, "slow") || !strcmp(text, "fast"); }
 static const struct option_spec throttle_options[] = {
 	{ "bandwidth", OPTION_SIZE, .help = "bytes per second" },
 	{ "burst", OPTION_BOOL, .help = "allow bursts" },
 	{ "iops", OPTION_NUMBER, .help = "requests per second", .number_max = 1000000 },
+	{ "speed", OPTION_STRING, .help = "a word", .valid = is_speed, .form = "no speed (give slow or fast)" },
 	{ .name = NULL },
 };
 static const struct option_spec crypt_options[] = {
@@ -45,7 +47,7 @@ DRIVER(t_trace, "trace", path_option, 1, 1);
 DRIVER(t_volume, "volume", name_option, 0, 0);
 static const struct blk_driver *const drivers[] = { &t_cache, &t_cow, &t_crypt, &t_mirror, &t_null, &t_qcow2, &t_raw,
 						    &t_ro, &t_throttle, &t_trace, &t_volume, NULL };
-static const struct export_driver t_loop = { .name = "loop" }, t_nbd = { .name = "nbd" }, t_ublk = { .name = "ublk" };
+static const struct export_driver t_loop = { .name = "loop" }, t_nbd = { .name = "nbd", .listens = true }, t_ublk = { .name = "ublk" };
 static const struct export_driver *const exports[] = { &t_loop, &t_nbd, &t_ublk, NULL };
 static const struct graph_tables tables = { drivers, exports };
 
@@ -99,6 +101,8 @@ static void refused(const char *text, const char *message)
 		r = graph_check(g, &tables, &report);
 	cr_assert_eq(r, -EINVAL, "%s was accepted", text);
 	cr_assert_str_eq(report.text, message, "%s:\n%s, not\n%s", text, report.text, message);
+	size_t length = strlen(report.text);
+	cr_assert(strchr(report.text, '(') && report.text[length - 1] == ')', "%s: %s: no cure", text, report.text);
 	graph_free(g);
 }
 
@@ -163,12 +167,12 @@ Test(graph, files)
 		  "vm1  = cow(/vms/vm1.raw, gold)   # the first\n"
 		  "vm2  =\n   cow(/vms/vm2.raw,\n       gold)\n\n"
 		  "export vm1 as ublk\n"
-		  "export vm2 as nbd second listen=\"tcp:127.0.0.1:10809\" read_only=on\n",
+		  "export vm2 as nbd second listen=\"127.0.0.1:10809\" read_only=on\n",
 		  "gold = cache(256M, ro(qcow2(/images/gold.qcow2)))\n"
 		  "vm1 = cow(/vms/vm1.raw, gold)\n"
 		  "vm2 = cow(/vms/vm2.raw, gold)\n"
 		  "export vm1 as ublk\n"
-		  "export vm2 as nbd second listen=tcp:127.0.0.1:10809 read_only=on");
+		  "export vm2 as nbd second listen=127.0.0.1:10809 read_only=on");
 	canonical("export a as nbd\na = ro(b)\nb = web1", "a = ro(b)\nb = volume(web1)\nexport a as nbd");
 	canonical("b = /x\nro(b)", "b = /x\nro(b)");
 	canonical("b = /x\na = ro(b)", "b = /x\na = ro(b)");
@@ -222,19 +226,19 @@ Test(graph, syntax_errors)
 	refused("", "line 1, column 1: there is no node (write one, like raw(/images/a.img))");
 	refused("\n # nothing\n", "line 3, column 1: there is no node (write one, like raw(/images/a.img))");
 	refused("raw(/a", "line 1, column 4: this parenthesis is not closed (add ')')");
-	refused("raw(/a))", "line 1, column 8: expected the end of the line, not ')'");
-	refused("raw(/a /b)", "line 1, column 8: expected ',' or ')', not /b");
-	refused("raw(/a,)", "line 1, column 8: expected an argument, not ')'");
-	refused("raw(,)", "line 1, column 5: expected an argument, not ','");
-	refused("(/a)", "line 1, column 1: expected a node (DRIVER(…), a file or a volume), NAME = NODE, or export NODE as TYPE, not '('");
-	refused("raw(/a) raw(/b)", "line 1, column 9: expected the end of the line, not raw");
+	refused("raw(/a))", "line 1, column 8: expected the end of the line, not ')' (write each statement on a line of its own)");
+	refused("raw(/a /b)", "line 1, column 8: expected ',' or ')', not /b (separate arguments by commas)");
+	refused("raw(/a,)", "line 1, column 8: expected an argument, not ')' (write one, or remove the comma)");
+	refused("raw(,)", "line 1, column 5: expected an argument, not ',' (write one, or remove the comma)");
+	refused("(/a)", "line 1, column 1: expected a statement, not '(' (write DRIVER(…), a file, a volume, NAME = NODE, or export NODE as TYPE)");
+	refused("raw(/a) raw(/b)", "line 1, column 9: expected the end of the line, not raw (write each statement on a line of its own)");
 	refused("raw(/a)\nraw(/b)", "line 2, column 1: a second node without a name (write NAME = in front of all but one, or export them)");
 	refused("raw(\"/a)", "line 1, column 5: the quote is not closed on this line (write \\n for a newline)");
 	refused("raw(\"/a\n\")", "line 1, column 5: the quote is not closed on this line (write \\n for a newline)");
 	refused("raw(\"\\q\")", "line 1, column 6: unknown escape after a backslash (there are \\\\ \\\" \\n \\t \\r and \\xHH)");
-	refused("raw(\"\\", "line 1, column 6: the text ends after a backslash");
-	refused("raw(\"\\x4\")", "line 1, column 6: \\x needs two hexadecimal digits");
-	refused("raw(\"\\x00\")", "line 1, column 6: \\x00 can't be part of a word");
+	refused("raw(\"\\", "line 1, column 6: the text ends after a backslash (write \\\\ for a backslash)");
+	refused("raw(\"\\x4\")", "line 1, column 6: \\x needs two hexadecimal digits (like \\x0a)");
+	refused("raw(\"\\x00\")", "line 1, column 6: \\x00 can't be part of a word (leave it out)");
 	refused("raw(/a?b)", "line 1, column 7: unexpected '?' (words with such characters are quoted: \"…\")");
 	refused("raw(/größe?)", "line 1, column 11: unexpected '?' (words with such characters are quoted: \"…\")");
 	refused("raw(\x01)", "line 1, column 5: character 0x01 is not allowed here (write \\x01 inside quotes)");
@@ -242,15 +246,15 @@ Test(graph, syntax_errors)
 	refused("raw(/\xff)", "line 1, column 6: byte 0xff is not UTF-8 (write \\xff inside quotes)");
 	refused("raw(/\xc0\xaf)", "line 1, column 6: byte 0xc0 is not UTF-8 (write \\xc0 inside quotes)");
 	refused("raw(/a=b)", "line 1, column 5: /a is not an option's name (quote a word that contains '=')");
-	refused("raw(path=)", "line 1, column 10: expected the option's value, not ')'");
-	refused("raw(path=raw(/x))", "line 1, column 10: the value of option path must be a word, not a node");
+	refused("raw(path=)", "line 1, column 10: expected the option's value, not ')' (write KEY=VALUE)");
+	refused("raw(path=raw(/x))", "line 1, column 10: the value of option path must be a word, not a node (quote a word that contains '(')");
 	refused("cow(path=/a, /b)", "line 1, column 14: /b comes after an option (key=value options are last)");
 	refused("ro(ro | raw:/x)", "line 1, column 7: a chain can't be an argument (write the nodes inside one another, or give the chain a name)");
-	refused("ro |", "line 1, column 5: expected a node after '|', not the end");
+	refused("ro |", "line 1, column 5: expected a node after '|', not the end (write NODE | NODE)");
 	refused(":x", "line 1, column 1: there is no driver before the colon (write DRIVER:WORD)");
 	refused("raw:", "line 1, column 1: there is nothing after the colon (write DRIVER:WORD)");
 	refused("a/b = raw(/x)", "line 1, column 1: a/b can't be a node's name (letters, digits, '.', '_' and '-', at most 63)");
-	refused("a =", "line 1, column 4: expected a node after '=', not the end");
+	refused("a =", "line 1, column 4: expected a node after '=', not the end (write NAME = NODE)");
 }
 
 Test(graph, zero_byte_and_length)
@@ -258,7 +262,7 @@ Test(graph, zero_byte_and_length)
 	struct graph *g;
 	struct report report = { "" };
 	cr_assert_eq(graph_parse("raw(/a\0b)", 9, &g, &report), -EINVAL);
-	cr_assert_str_eq(report.text, "line 1, column 7: a zero byte can't be part of a graph");
+	cr_assert_str_eq(report.text, "line 1, column 7: a zero byte can't be part of a graph (remove it)");
 	char *text = malloc(GRAPH_TEXT_MAX + 1);
 	memset(text, ' ', GRAPH_TEXT_MAX + 1);
 	memcpy(text, "raw(/a)", 7);
@@ -272,10 +276,10 @@ Test(graph, zero_byte_and_length)
 
 Test(graph, export_errors)
 {
-	refused("a = null()\nexport a", "line 2, column 9: expected 'as' (write export NODE as TYPE [NAME]), not the end");
-	refused("a = null()\nexport a as", "line 2, column 12: expected the type of export after 'as' (write export NODE as TYPE [NAME]), not the end");
+	refused("a = null()\nexport a", "line 2, column 9: expected 'as', not the end (write export NODE as TYPE [NAME] [KEY=VALUE …])");
+	refused("a = null()\nexport a as", "line 2, column 12: expected the type of export after 'as', not the end (write export NODE as TYPE [NAME] [KEY=VALUE …])");
 	refused("a = null()\nexport a as nbd b c", "line 2, column 19: one word too many (write export NODE as TYPE [NAME] [KEY=VALUE …])");
-	refused("a = null()\nexport a as nbd )", "line 2, column 17: expected the end of the line, not ')'");
+	refused("a = null()\nexport a as nbd )", "line 2, column 17: expected the end of the line, not ')' (write each statement on a line of its own)");
 	refused("a = null()\nexport a as ndb", "line 2, column 13: unknown export type ndb (did you mean nbd?)");
 	refused("a = null()\nexport a as floppy", "line 2, column 13: unknown export type floppy (there are loop, nbd, ublk)");
 	refused("vm1 = null()\nexport vm2 as nbd", "line 2, column 8: there is no node vm2 to export (did you mean vm1?)");
@@ -284,6 +288,8 @@ Test(graph, export_errors)
 	refused("a = null()\nexport a as nbd\nexport a as loop", "line 3, column 8: two exports are named a (name one: export a as loop NAME)");
 	refused("a = null()\nexport a as nbd readonly=on", "line 2, column 17: export has no option readonly (did you mean read_only?)");
 	refused("a = null()\nexport a as nbd read_only=maybe", "line 2, column 17: export: read_only=maybe is not a switch (give on or off)");
+	refused("a = null()\nexport a as nbd listen=tcp:1.2.3.4:5", "line 2, column 17: export: listen=tcp:1.2.3.4:5 is no address (give ADDR:PORT, like 127.0.0.1:10809, or PORT)");
+	refused("a = null()\nexport a as loop listen=10809", "line 2, column 18: export: loop listens on no port (remove listen, or use nbd)");
 	refused("a = null()\nexport a as nbd read_only=on read_only=on", "line 2, column 30: export: option read_only is given twice (remove one)");
 	refused("null()\na = null()\nexport a as nbd", "line 1, column 1: a node without a name can't be exported, and there are exports (write NAME = in front of it)");
 }
@@ -308,11 +314,12 @@ Test(graph, driver_errors)
 	refused("crypt(web1)", "line 1, column 1: crypt needs the option key (the key's file)");
 	refused("null(size=abc)", "line 1, column 6: null: size=abc is not a size (give digits and K, M, G or T)");
 	refused("null(1)", "line 1, column 6: null: size=1 is out of range (4096 to 18446744073709551615)");
-	refused("throttle(a, iops=x)", "line 1, column 13: throttle: iops=x is not a number");
-	refused("throttle(a, iops=\"1\\n is 2\")", "line 1, column 13: throttle: iops=\"1\\n is 2\" is not valid");
+	refused("throttle(a, iops=x)", "line 1, column 13: throttle: iops=x is not a number (give digits)");
+	refused("throttle(a, iops=\"1\\n is 2\")", "line 1, column 13: throttle: iops=\"1\\n is 2\" is not valid (see its manual page)");
 	refused("throttle(a, burst=2)", "line 1, column 13: throttle: burst=2 is not a switch (give on or off)");
+	refused("throttle(a, speed=warp)", "line 1, column 13: throttle: speed=warp is no speed (give slow or fast)");
 	refused("throttle(a, iop=5)", "line 1, column 13: throttle has no option iop (did you mean iops?)");
-	refused("throttle(a, colour=red)", "line 1, column 13: throttle has no option colour (it has bandwidth, burst, iops)");
+	refused("throttle(a, colour=red)", "line 1, column 13: throttle has no option colour (it has bandwidth, burst, iops, speed)");
 	refused("ro(a, x=1)", "line 1, column 7: ro has no option x (it has none)");
 	refused("throttle(a, iops=5, iops=6)", "line 1, column 21: throttle: option iops is given twice (remove one)");
 	refused("raw(/a, path=/b)", "line 1, column 5: raw: argument 1 is one too many (write raw(path=/b))");

@@ -129,7 +129,7 @@ Test(option, wrong_ones_are_named_with_the_cure)
 	fails(WORDS("/a", "1X"), "is not a size");
 	fails(WORDS("/a", "1"), "out of range (512 to 1048576)");
 	fails(WORDS("/a", "2M"), "out of range");
-	fails(WORDS("/a", "depth=-1"), "is not a number");
+	fails(WORDS("/a", "depth=-1"), "is not a number (give digits)");
 	fails(WORDS("/a", "depth=99999999999999999999"), "out of range");
 	fails(WORDS("/a", "sync=maybe"), "is not a switch (give on or off)");
 }
