@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/option.h"
 
 #define FILE_BYTES_MAX (64u << 10)
 
@@ -193,5 +195,20 @@ int config_catalog_url(struct env *env, const char *root, const char *given, cha
 		r = snprintf(ret_url, CONFIG_VALUE_BYTES, "sqlite:%s/var/lib/aquifer/catalog.db", root);
 	if (r >= CONFIG_VALUE_BYTES)
 		return report_set(report, -ENAMETOOLONG, "the catalog's URL is too long");
+	return 0;
+}
+
+int config_host(struct env *env, const char *root, char ret_host[64], struct report *report)
+{
+	char value[CONFIG_VALUE_BYTES];
+	int r = config_get(env, root, "host", value, report);
+	if (r == 0 && !name_valid(value))
+		return report_set(report, -EINVAL, "host = %.80s in aquifer.conf can't be a host's name (letters, digits, . _ -; at most 63)", value);
+	if (r == 0)
+		snprintf(ret_host, 64, "%.63s", value);
+	if (r != -ENOENT)
+		return r;
+	memset(ret_host, 0, 64);
+	gethostname(ret_host, 63);
 	return 0;
 }

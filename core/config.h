@@ -17,6 +17,9 @@ int config_set(struct env *env, const char *root, const char *key, const char *v
 int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],
 		       struct report *report);
 
+/* FIBER. What this host is called among those that share a catalog: the file's `host`, else the machine's name. */
+int config_host(struct env *env, const char *root, char ret_host[64], struct report *report);
+
 /* One line, in place; codec only. 0 and key and value (borrowed); -ENOENT: nothing in it; -EINVAL. */
 int config_parse_line(char *line, const char **ret_key, const char **ret_value);
 #endif

@@ -274,6 +274,31 @@ static int server_unpack(const Aquifer__Store__Server *from, struct meta_server 
 
 int meta_server_decode(const void *bytes, size_t length, struct meta_server *ret) { DECODE(server, server_unpack); }
 
+uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
+{
+	Aquifer__Store__Agent to = AQUIFER__STORE__AGENT__INIT;
+	to.address = (char *)(uintptr_t)m->address;
+	to.version = (char *)(uintptr_t)m->version;
+	to.token = (ProtobufCBinaryData){ META_TOKEN_BYTES, (uint8_t *)(uintptr_t)m->token };
+	to.stamp = m->stamp;
+	to.pid = m->pid;
+	to.since_ns = m->since_ns;
+	PACK(agent, &to);
+}
+
+static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *ret)
+{
+	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns };
+	copy_text(ret->address, sizeof ret->address, from->address);
+	copy_text(ret->version, sizeof ret->version, from->version);
+	if (from->token.len != META_TOKEN_BYTES)
+		return -EUCLEAN;
+	memcpy(ret->token, from->token.data, META_TOKEN_BYTES);
+	return 0;
+}
+
+int meta_agent_decode(const void *bytes, size_t length, struct meta_agent *ret) { DECODE(agent, agent_unpack); }
+
 /* ---- keys ---- */
 
 void meta_key_log(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "volume/%016" PRIx64 "/log", volume); }
@@ -305,6 +330,8 @@ void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key)
 {
 	snprintf(ret_key, META_KEY_BYTES, "snapname/%016" PRIx64 "/%s", volume, name);
 }
+
+void meta_key_agent(const char *host, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, META_AGENTS "%.63s", host); }
 
 void meta_key_server(const uuid *server, char *ret_key)
 {
@@ -348,4 +375,8 @@ int meta_get_name(struct catalog *c, const char *name, struct meta_name *ret, ui
 int meta_get_server(struct catalog *c, const uuid *server, struct meta_server *ret, uint64_t *ret_revision)
 {
 	GET(meta_key_server(server, key), meta_server_decode);
+}
+int meta_get_agent(struct catalog *c, const char *host, struct meta_agent *ret, uint64_t *ret_revision)
+{
+	GET(meta_key_agent(host, key), meta_agent_decode);
 }

@@ -80,18 +80,27 @@ struct meta_server {
 	char address[META_TEXT_MAX], domain[64];
 };
 
+enum { META_TOKEN_BYTES = 16 };
+struct meta_agent {
+	char address[META_TEXT_MAX], version[32];
+	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
+	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
+};
+
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */
 uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length);
 uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length);
 uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length);
 uint8_t *meta_name_encode(const struct meta_name *m, size_t *ret_length);
 uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length);
+uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length);
 /* 0, -EUCLEAN (damaged), -EPROTONOSUPPORT (newer). */
 int meta_log_decode(const void *bytes, size_t length, struct meta_log *ret);
 int meta_owner_decode(const void *bytes, size_t length, struct meta_owner *ret);
 int meta_snapshot_decode(const void *bytes, size_t length, struct meta_snapshot *ret);
 int meta_name_decode(const void *bytes, size_t length, struct meta_name *ret);
 int meta_server_decode(const void *bytes, size_t length, struct meta_server *ret);
+int meta_agent_decode(const void *bytes, size_t length, struct meta_agent *ret);
 
 /* Keys. Buffers of META_KEY_BYTES. Snapshots sort by mark. */
 #define META_KEY_BYTES 128
@@ -109,6 +118,8 @@ void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of 
 void meta_key_group(uint64_t group, char *ret_key); /* there while the group snapshot has no outcome → when it began, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
+#define META_AGENTS "agent/"
+void meta_key_agent(const char *host, char *ret_key);
 
 /* FIBER. Get and decode; `ret_revision` may be NULL. */
 int meta_get_log(struct catalog *c, uint64_t volume, struct meta_log *ret, uint64_t *ret_revision);
@@ -116,4 +127,5 @@ int meta_get_owner(struct catalog *c, uint64_t volume, struct meta_owner *ret, u
 int meta_get_snapshot(struct catalog *c, uint64_t volume, uint64_t mark_seq, struct meta_snapshot *ret, uint64_t *ret_revision);
 int meta_get_name(struct catalog *c, const char *name, struct meta_name *ret, uint64_t *ret_revision);
 int meta_get_server(struct catalog *c, const uuid *server, struct meta_server *ret, uint64_t *ret_revision);
+int meta_get_agent(struct catalog *c, const char *host, struct meta_agent *ret, uint64_t *ret_revision);
 #endif

@@ -298,12 +298,13 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	if (!p)
 		return -ENOMEM;
 	p->env = env;
-	gethostname(p->host, sizeof p->host - 1);
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
 					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere,
 					 .arg = p };
-	int r = config_catalog_url(env, root, catalog_url, url, report);
+	int r = config_host(env, root, p->host, report);
+	if (r == 0)
+		r = config_catalog_url(env, root, catalog_url, url, report);
 	if (r == 0)
 		r = set_dir(p, root, url, report);
 	if (r == 0)

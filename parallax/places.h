@@ -31,4 +31,9 @@ bool places_owner_alive(struct env *env, const struct meta_owner *owner);
 /* Is the holder on another host, and does its lease say that it lives, as far as is known? */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
+/* FIBER. Is that host's agent alive, as far as is known? */
+bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent);
+struct store_agent;
+/* FIBER. As store_agent_find(). */
+int places_agent_find(struct places *p, const char *host, struct store_agent *ret_agent, struct report *report);
 #endif

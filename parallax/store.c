@@ -199,14 +199,16 @@ int store_find_holder(struct store *s, const char *name, uint64_t volume, struct
 	int r = find_owner(s->places, volume, &o);
 	if (r <= 0) /* not known isn't nobody: who opens the volume then would take it away from its holder */
 		return r < 0 ? report_set(report, r, "its owner record can't be read: %s", errno_text(r)) : -ENXIO;
-	if (places_held_elsewhere(s->places, &o))
-		return report_set(report, -EBUSY, "it is attached as %s on host %s (do it there)", o.holder, o.host);
+	*ret_holder = (struct store_holder){ .elsewhere = places_held_elsewhere(s->places, &o) };
+	snprintf(ret_holder->agent.host, sizeof ret_holder->agent.host, "%s", o.host);
 	snprintf(ret_holder->text, sizeof ret_holder->text, "%s", o.holder);
 	snprintf(ret_holder->control, sizeof ret_holder->control, "%s", o.control);
 	snprintf(ret_holder->volume, sizeof ret_holder->volume, "%s", name);
 	if (!s->forward || !o.control[0])
-		return report_set(report, -EBUSY, "it is attached as %s, which can't be asked", o.holder);
-	return 0;
+		return report_set(report, -EBUSY, "it is attached as %s%s%s, which can't be asked", o.holder, ret_holder->elsewhere ? " on host " : "",
+				  ret_holder->elsewhere ? o.host : "");
+	r = ret_holder->elsewhere ? places_agent_find(s->places, o.host, &ret_holder->agent, report) : 0;
+	return r < 0 ? report_prefix(report, r, "it is attached as %s on host %s", o.holder, o.host) : 0;
 }
 
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
@@ -224,9 +226,7 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)
 {
-	char host[64] = "";
-	gethostname(host, sizeof host - 1);
-	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = host,
+	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = p->host,
 				    .pid = (uint64_t)getpid() };
 	return volume_open(p->env, &open, ret_volume, report);
 }

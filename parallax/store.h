@@ -27,11 +27,21 @@ enum {
 };
 #define STORE_VOLUME_BYTES_MAX (UINT64_C(64) << 40)
 
+/* A host's agent, where another host reaches it. */
+struct store_agent {
+	char host[64], address[256], version[32];
+	uint8_t token[16];         /* to be shown with each call */
+	uint64_t since_ns;         /* since 1970: when it started */
+	bool alive;                /* as far as is known */
+};
+
 /* Who has a volume open for writing, as the catalog says. */
 struct store_holder {
 	char text[STORE_HOLDER_BYTES];     /* for people: "device web1 (tapdisk pid 812) on host a" */
 	char control[STORE_CONTROL_BYTES]; /* its control socket: "unix:/run/…"; "" if it can't be asked */
 	char volume[STORE_NAME_BYTES];     /* the volume's name, now */
+	bool elsewhere;                    /* on another host: it is asked by way of that host's agent, */
+	struct store_agent agent;          /* this one */
 };
 
 /* Asks the holder of an attached volume to do `verb` (blk_driver.control of the volume's node). FIBER; several may be under
@@ -128,6 +138,26 @@ int store_snapshot_list(struct store *s, const char *volume,
 int store_snapshot_delete(struct store *s, const char *name, struct report *report);
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report); /* -EBUSY while attached */
 int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report);
+
+/* ---- agents ---- */
+
+/* The agent of `host`. -ENOENT: none is registered; -EHOSTDOWN: it was, and isn't alive. */
+int store_agent_find(struct store *s, const char *host, struct store_agent *ret_agent, struct report *report);
+/* In order of hosts. None without a catalog that hosts share. */
+int store_agent_list(struct store *s, int (*entry)(void *arg, const struct store_agent *agent), void *arg, struct report *report);
+/* An agent's own entry: there until it is ended, with a lease where the engine has them. -EADDRINUSE: another agent on this machine, which lives,
+ * is called as this host is. */
+struct store_registration;
+int store_agent_register(struct store *s, const char *address, const char *version, struct store_registration **ret_registration, struct report *report);
+/* Now and then: puts it there again if it got lost. -EEXIST: another agent has put its own there since. */
+int store_agent_check(struct store_registration *r, struct report *report);
+const uint8_t *store_agent_token(const struct store_registration *r); /* 16 bytes; not FIBER */
+void store_agent_leave(struct store_registration *r); /* accepts NULL */
+
+/* Who has the volume attached, with the host's name; -ENXIO: nobody has it. */
+int store_volume_holder(struct store *s, const char *name, struct store_holder *ret_holder, struct report *report);
+/* What this host is called there. Borrowed. Not FIBER. */
+const char *store_host(const struct store *s);
 
 /* ---- servers ---- */
 

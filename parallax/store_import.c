@@ -36,12 +36,6 @@ bool store_importing(struct store *s, uint64_t volume, const char *name)
 	return found;
 }
 
-static void host_name(char ret[HOST_BYTES])
-{
-	memset(ret, 0, HOST_BYTES);
-	gethostname(ret, HOST_BYTES - 1);
-}
-
 static void forget(struct store *s, uint64_t volume)
 {
 	char key[META_KEY_BYTES];
@@ -111,7 +105,7 @@ static void clean(struct store *s)
 	struct found *f = calloc(1, sizeof *f);
 	if (!f)
 		return;
-	host_name(f->host);
+	snprintf(f->host, sizeof f->host, "%s", s->places->host);
 	if (catalog_list(s->catalog, "import/", found_entry, f) == 0)
 		for (unsigned i = 0; i < f->count; i++)
 			clean_one(s, f->left[i].volume, f->left[i].pid, f->left[i].name);
@@ -124,17 +118,16 @@ int store_import_begin(struct store *s, const char *name, const struct store_vol
 		       char ret_temporary[STORE_NAME_BYTES], struct report *report)
 {
 	struct meta_name named;
-	char host[HOST_BYTES], text[TEXT_BYTES];
+	char text[TEXT_BYTES];
 	int r = meta_get_name(s->catalog, name, &named, NULL);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
 	if (r != -ENOENT)
 		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	clean(s);
-	host_name(host);
 	/* 63 characters at most */
 	snprintf(ret_temporary, STORE_NAME_BYTES, "%.47s" SUFFIX "%08" PRIx32, name, (uint32_t)env_random(s->env));
-	snprintf(text, sizeof text, "%s %d %s", host, (int)getpid(), ret_temporary);
+	snprintf(text, sizeof text, "%s %d %s", s->places->host, (int)getpid(), ret_temporary);
 	return store_create(s, ret_temporary, options, text, report);
 }
 

@@ -26,14 +26,12 @@ static const struct option_spec volume_options[] = {
 static int open_volume(struct volume_node *n, struct opened *o, const struct blk_open *how, const char *name, struct report *report)
 {
 	uint64_t id;
-	char host[64] = "";
 	struct volume *v;
-	gethostname(host, sizeof host - 1);
 	int r = store_find_volume(o->places, name, &id, report);
 	if (r < 0)
 		return r;
 	struct volume_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .holder = how->holder,
-				    .control = how->control, .host = host, .pid = (uint64_t)getpid(), .force = how->force,
+				    .control = how->control, .host = o->places->host, .pid = (uint64_t)getpid(), .force = how->force,
 				    .accept_flushed = how->accept_flushed,
 				    .limits.cache_bytes = option_number(how->options, "cache") };
 	r = volume_open(n->node.env, &open, &v, report);

@@ -1,4 +1,4 @@
-/* agent start, stop, status, restart. */
+/* agent start, stop, status, restart, list. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
+#include "agent/cli/store_cli.h"
 #include "agent/daemon/state.h"
 #include "agent/daemon/client.h"
 #include "core/fiber.h"
@@ -120,4 +121,33 @@ int cli_agent_restart(struct cli *c)
 		return r;
 	c->report.text[0] = 0;
 	return cli_agent_start(c);
+}
+
+/* ---- those of other hosts ---- */
+
+static int list_agent(void *arg, const struct store_agent *a)
+{
+	struct listing *l = arg;
+	char since[32];
+	const char *state = a->alive ? "up" : "gone";
+	if (l->json)
+		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:I}", "host", a->host, "address", a->address, "version", a->version,
+								"state", state, "since_ns", (json_int_t)a->since_ns));
+	table_cell(l->table, "%s", a->host);
+	table_cell(l->table, "%s", a->address);
+	table_cell(l->table, "%s", a->version);
+	table_cell(l->table, "%s", state);
+	table_cell(l->table, "%s", cli_time(a->since_ns, since));
+	return 0;
+}
+
+int cli_agent_list(struct cli *c)
+{
+	static const char *const headings[] = { "HOST", "ADDRESS", "VERSION", "STATE", "SINCE", NULL };
+	struct listing l;
+	struct store *s;
+	int r = cli_list_begin(c, headings, &l, &s);
+	if (r < 0)
+		return r == -ENOENT ? cli_list_empty(c) : r;
+	return cli_list_end(c, &l, s, store_agent_list(s, list_agent, &l, &c->report));
 }

@@ -124,6 +124,7 @@ int cli_agent_start(struct cli *c);
 int cli_agent_stop(struct cli *c);
 int cli_agent_status(struct cli *c);
 int cli_agent_restart(struct cli *c);
+int cli_agent_list(struct cli *c);
 int cli_graph_check(struct cli *c);
 int cli_image_create(struct cli *c);
 int cli_image_info(struct cli *c);

@@ -155,8 +155,7 @@ static int look_at_key(struct user_search *s, const struct catalog_image_key *k)
 /* FIBER. -EBUSY, naming him. */
 static int find_users(struct user_search *s, const struct catalog_image *i)
 {
-	int r = 0;
-	gethostname(s->host, sizeof s->host - 1);
+	int r = config_host(s->c->env, s->c->root, s->host, &s->c->report);
 	for (size_t n = 0; r == 0 && n < i->count; n++)
 		r = look_at_key(s, &i->keys[n]);
 	return r;

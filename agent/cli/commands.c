@@ -81,6 +81,9 @@ const struct cli_command cli_commands[] = {
 	  cli_agent_status },
 	{ "agent restart", "", "Stop and start the agent; devices aren't disturbed", NULL, NULL, 0, 0, false,
 	  cli_agent_restart },
+	{ "agent list", "", "The agents of all hosts that share this store's catalog",
+	  "STATE is `up` while an agent lives, as its lease says, `gone` when it has died without saying goodbye; SINCE is when it started.\n", NULL, 0, 0, true,
+	  cli_agent_list },
 
 	{ "image create", "FORMAT FILE SIZE", "Make an empty image", "FILE must not exist yet.\n", create_options, 3, 3, false,
 	  cli_image_create },

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/daemon/client.h"
+#include "agent/daemon/peer.h"
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
 		   uint64_t deadline_ns, char **ret_json, struct report *report)
@@ -12,7 +12,7 @@ static int forward(void *arg, const struct store_holder *holder, const char *ver
 	struct cli *c = arg;
 	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args,
 					.deadline_ns = deadline_ns };
-	return client_tapdisk_control(c->env, holder->control, &call, ret_json, report);
+	return peer_tapdisk_control(c->env, holder, &call, ret_json, report);
 }
 
 int cli_store_open(struct cli *c, bool create, struct store **ret_store)

@@ -11,6 +11,8 @@
 #include "agent/daemon/spawn.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
+#define PEERS_MAX 64
+#define PEER_POOL_BYTES (16 << 20)
 #define LOCK_ATTEMPTS 40
 #define LOCK_PAUSE_NS (50 * NS_PER_MS)
 
@@ -69,11 +71,15 @@ static int serve(struct agent *a, struct report *report)
 		return report_set(report, r, "signals: %s", strerror(-r));
 	paths_agent_socket(a->options->root, socket);
 	log_line("running as pid %d, %u devices, on %s", (int)getpid(), taps_device_count(&a->taps), socket);
+	struct rpc_server_options peers = { .service = "peer", .handle = agent_peer_handle, .arg = a, .in_fiber = true, .connections_max = PEERS_MAX,
+					    .pool_bytes = PEER_POOL_BYTES };
+	registry_start(&a->registry, a->env, a->options->root, &peers);
 	ready_good(a->options->ready_fd, "{}");
 	while (!a->ending)
 		fiber_cond_wait(&a->env->loop, &a->end);
 	rpc_server_close(a->server, DRAIN_NS);
 	a->server = NULL;
+	registry_end(&a->registry, DRAIN_NS);
 	unlink(socket);
 	process_signals_stop(&signals);
 	return 0;
@@ -101,6 +107,7 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 		close(a->directory_fd);
 	if (a->lock_fd >= 0)
 		close(a->lock_fd);
-	free(a);
+	if (!a->registry.running)
+		free(a);
 	return r;
 }

@@ -4,6 +4,7 @@
 #ifndef AQ_AGENT_H
 #define AQ_AGENT_H
 #include "agent/daemon/paths.h"
+#include "agent/daemon/registry.h"
 #include "agent/daemon/taps.h"
 #include "proto/rpc.h"
 
@@ -17,6 +18,7 @@ struct agent {
 	const struct agent_options *options;
 	struct taps taps;
 	struct rpc_server *server;
+	struct registry registry;
 	int lock_fd, directory_fd;
 	uint64_t start_ns;
 	bool ending;
@@ -28,4 +30,8 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 
 /* requests.c: rpc_server_options.handle. FIBER. */
 void agent_handle(void *arg, struct rpc_request *r);
+/* peers.c: the same for what other hosts ask. FIBER. */
+void agent_peer_handle(void *arg, struct rpc_request *r);
+/* Whose control socket is "unix:/…/control.sock"; NULL: of none of this agent's. */
+struct tap *agent_tap_of(struct agent *a, const char *control);
 #endif

@@ -85,6 +85,18 @@ int client_call(struct rpc_client *client, const struct client_call *call, char 
 	return r;
 }
 
+void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCall *q)
+{
+	aquifer__control_call__init(q);
+	q->node = (char *)(uintptr_t)(call->node ? call->node : "");
+	q->driver = (char *)(uintptr_t)(call->driver ? call->driver : "");
+	q->subject = (char *)(uintptr_t)(call->subject ? call->subject : "");
+	q->verb = (char *)(uintptr_t)call->verb;
+	q->args = (char **)(uintptr_t)call->args;
+	while (call->args && call->args[q->n_args])
+		q->n_args++;
+}
+
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report)
 {
@@ -99,14 +111,8 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 	int r = connect_within(env, directory, slash + 1, "tapdisk", call->deadline_ns, &client, report);
 	if (r < 0)
 		return report_set(report, r, "the holder doesn't answer at %s", control);
-	Aquifer__ControlCall q = AQUIFER__CONTROL_CALL__INIT;
-	q.node = (char *)(uintptr_t)(call->node ? call->node : "");
-	q.driver = (char *)(uintptr_t)(call->driver ? call->driver : "");
-	q.subject = (char *)(uintptr_t)(call->subject ? call->subject : "");
-	q.verb = (char *)(uintptr_t)call->verb;
-	q.args = (char **)(uintptr_t)call->args;
-	while (call->args && call->args[q.n_args])
-		q.n_args++;
+	Aquifer__ControlCall q;
+	client_control_call(call, &q);
 	struct client_call c = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL, .request = &q.base,
 				 .deadline_ns = CONTROL_DEADLINE_NS };
 	if (call->deadline_ns) {

@@ -27,6 +27,8 @@ struct tapdisk_control {
 	const char *const *args;  /* ends with NULL */
 	uint64_t deadline_ns;     /* for all of it; 0: a minute */
 };
+/* As a message; borrows. */
+void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCall *ret);
 /* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report);

@@ -68,6 +68,15 @@ static void fuzz_name(const uint8_t *b, size_t n)
 	free(bytes);
 }
 
+static void fuzz_agent(const uint8_t *b, size_t n)
+{
+	struct meta_agent m;
+	if (meta_agent_decode(b, n, &m) == 0) {
+		TEXT(m.address);
+		TEXT(m.version);
+	}
+}
+
 static void fuzz_server(const uint8_t *b, size_t n)
 {
 	struct meta_server m;
@@ -80,7 +89,7 @@ static void fuzz_server(const uint8_t *b, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static void (*const what[])(const uint8_t *, size_t) = { fuzz_log, fuzz_owner, fuzz_snapshot, fuzz_name, fuzz_server };
+	static void (*const what[])(const uint8_t *, size_t) = { fuzz_log, fuzz_owner, fuzz_snapshot, fuzz_name, fuzz_server, fuzz_agent };
 	if (size >= 1 && data[0] < sizeof what / sizeof what[0])
 		what[data[0]](data + 1, size - 1);
 	return 0;

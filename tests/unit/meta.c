@@ -145,6 +145,11 @@ Test(meta, the_others_round_trip)
 	b = meta_name_encode(&m, &n);
 	cr_assert(meta_name_decode(b, n, &m2) == 0 && memcmp(&m, &m2, sizeof m) == 0);
 	free(b);
+	struct meta_agent a = { .address = "tcp:h:2", .version = "1.2", .token = { 1, 2, 15 }, .stamp = 5, .pid = 6, .since_ns = 7 }, a2;
+	b = meta_agent_encode(&a, &n);
+	cr_assert(meta_agent_decode(b, n, &a2) == 0 && memcmp(&a, &a2, sizeof a) == 0);
+	free(b);
+	cr_assert_eq(meta_agent_decode("", 0, &a2), -EUCLEAN, "without a token");
 	struct meta_server v = { .incarnation = 3, .address = "tcp:h:1", .domain = "rack1" }, v2;
 	b = meta_server_encode(&v, &n);
 	cr_assert(meta_server_decode(b, n, &v2) == 0 && v2.incarnation == 3 && strcmp(v2.address, v.address) == 0 && strcmp(v2.domain, v.domain) == 0);

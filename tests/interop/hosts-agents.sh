@@ -1,0 +1,104 @@
+#!/bin/bash
+# Three hosts (roots with names of their own) share a catalog on etcd and a server. Their agents find one another; snapshots are taken, of one volume or of
+# several at one instant, wherever the volumes are attached; clones are made on any host, also while the parent is written; a second attach names the
+# holder, and fences him with --force. Who doesn't know an agent's token gets nothing.
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/hosts
+need jq od nbdcopy qemu-io
+counter=$B/tools/counter
+[ -x "$counter" ] || { echo "skipped: $counter is not built"; exit 77; }
+hosts_up a b c
+
+[ "$(on b agent list --json | jq -r '[.[].host] | sort | join(" ")')" = "a b c" ] || fail "agents: $(on b agent list)"
+on a agent list | grep -q '^b .*127.0.0.1:.* up ' || fail "the table: $(on a agent list)"
+
+# one that is killed is seen as gone, one that begins again as there; one that is stopped leaves
+kill -9 "$(agent_of c)"
+gone() { [ "$(on a agent list --json | jq -r '.[] | select(.host == "c").state')" = "$1" ]; }
+until_true 10 gone gone || fail "a dead agent: $(on a agent list)"
+on c agent start >/dev/null
+until_true 10 gone up || fail "an agent that began again: $(on a agent list)"
+on c agent stop >/dev/null
+gone '' || fail "an agent that was stopped: $(on a agent list)"
+on c agent start >/dev/null
+# a second one of the same name doesn't take its place
+mkdir -p "$dir/d/etc/aquifer"
+cp "$dir/c/etc/aquifer/aquifer.conf" "$dir/d/etc/aquifer/"
+hosts="$hosts d"
+on d agent start >/dev/null
+until_true 10 grep -q 'is called c too' "$dir/d/run/aquifer/agent.log" || fail "two agents of one name: $(cat "$dir/d/run/aquifer/agent.log")"
+on d agent stop >/dev/null
+hosts=${hosts% d}
+until_true 10 all_known || fail "agents: $(on a agent list)"
+
+for v in g0 g1 g2; do on a volume create $v 4M --replicas 1 || fail create; done
+t0=$(on a attach g0 --as nbd) && t1=$(on b attach g1 --as nbd) && t2=$(on c attach g2 --as nbd) || fail attach
+refused 1 'attached as device g1 .* on host b' on a attach g1 --as nbd
+"$counter" 0 "$t0" "$t1" "$t2" >"$dir/written" 2>"$dir/counter.err" &
+clients=$!
+number() {
+	rm -f "$dir/out.raw"
+	on "$1" volume export "$2" "$dir/out.raw" || fail "export $2 on $1"
+	od -An -tu8 -N8 "$dir/out.raw" | tr -d ' '
+}
+# consistent NAME: it shows no number without all before it
+consistent() {
+	local n i=0 most=0 seen=()
+	for v in g0 g1 g2; do
+		n=$(number b "$v@$1")
+		seen+=("$n")
+		[ "$n" -le $most ] || most=$n
+	done
+	for n in "${seen[@]}"; do
+		[ "$n" -eq $((most - (most + 3 - i) % 3)) ] || fail "$1 shows $most, but ${seen[*]}"
+		i=$((i + 1))
+	done
+	[ "$most" -ge "${last:-0}" ] || fail "$1 shows ${seen[*]}; $last had been flushed before"
+	last=$most
+}
+n=0
+for h in a b c a b; do
+	on $h snapshot create g0@s$n g1@s$n g2@s$n || fail "group $n from $h"
+	consistent s$n
+	n=$((n + 1))
+done
+[ "$last" -gt 0 ] || fail "nothing was written"
+
+# one volume's, from another host; a clone of it there, and of it on a third one, while it is being written
+on a snapshot create g1@one || fail "a snapshot of a volume attached elsewhere"
+on c clone g1@one copy || fail "clone"
+[ "$(number a copy)" -ge "$last" ] || fail "the clone shows $(number a copy), $last had been flushed"
+on b clone g1@one second || fail "a second clone"
+[ "$(number a copy)" = "$(number c second)" ] || fail "two clones of one snapshot differ"
+on c volume resize g1 8M || fail "resize from another host"
+[ "$(on b show g1 --json | jq '.nodes[0].size')" = 8388608 ] || fail "the device's size: $(on b show g1)"
+
+# a tapdisk elsewhere is stopped, its agent is dead: one line that says so, none is taken, the others go on
+pid=$(at b g1 pid)
+kill -STOP "$pid"
+refused 1 'g1' timeout 30 env AQUIFER_ROOT="$dir/a" "$B/aquifer" snapshot create g0@x g1@x g2@x
+kill -CONT "$pid"
+kill -9 "$(agent_of b)"
+refused 1 'host b' timeout 30 env AQUIFER_ROOT="$dir/a" "$B/aquifer" snapshot create g0@x g1@x g2@x
+[ "$(on a snapshot list --json | jq '[.[] | select(.name == "x")] | length')" = 0 ] || fail "some of x: $(on a snapshot list)"
+on b agent start >/dev/null
+until_true 10 all_known || fail "agents: $(on a agent list)"
+on a snapshot create g0@y g1@y g2@y || fail "a group afterwards"
+consistent y
+kill $clients
+wait $clients || fail "the writer: $(cat "$dir/counter.err")"
+clients=
+
+# by force
+there=$(on c attach g1 --as nbd --force) || fail "attach --force"
+[ "$(nbdcopy "$there" - | od -An -tu8 -N8 | tr -d ' ')" -ge "$last" ] || fail "content after --force"
+qemu-io -f raw -c 'write -P 1 0 4k' -c flush "$t1" 2>&1 | grep -qi failed || fail "who lost it still writes"
+
+# not without the token
+address=$(on a agent list --json | jq -r '.[] | select(.host == "b").address')
+exec 7<>"/dev/tcp/127.0.0.1/${address##*:}"
+head -c 4096 /dev/urandom >&7 2>/dev/null || true
+exec 7>&-
+on b list >/dev/null || fail "the agent, after nonsense on its port"
+for h in a b c; do on $h detach --all --force >/dev/null 2>&1 || true; done
+echo "agents find one another; snapshots at one instant on three hosts, clones everywhere"
