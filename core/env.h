@@ -239,10 +239,12 @@ void fd_watch_cancel(struct env *env, struct fd_watch *w); /* parent, if there i
 /* ---- the env itself ---- */
 
 struct env_ops; /* core/env_ops.h: what a world implements */
+struct identity; /* proto/identity.h */
 
 struct env {
 	const struct env_ops *ops;
 	struct loop loop;
+	struct identity *identity; /* who this process is to others; NULL: nobody */
 	bool dead; /* simulator: killed; nothing has any effect any more */
 };
 

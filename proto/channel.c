@@ -10,9 +10,37 @@
 
 static void channel_received(struct job *j);
 
-int channel_init(struct channel *c, struct env *env, struct stream *stream, const struct channel_ops *ops)
+/* ---- below: the stream, or TLS over one ---- */
+
+static void below_recv(struct channel *c, struct stream_io *io, struct job *parent)
 {
-	*c = (struct channel){ .env = env, .stream = stream, .ops = ops };
+	if (c->tls)
+		tls_recv(c->tls, io, parent);
+	else
+		stream_recv(c->stream, io, parent);
+}
+
+static void below_send(struct channel *c, struct stream_io *io, struct job *parent)
+{
+	if (c->tls)
+		tls_send(c->tls, io, parent);
+	else
+		stream_send(c->stream, io, parent);
+}
+
+static void below_shutdown(struct channel *c)
+{
+	if (c->tls)
+		tls_shutdown(c->tls);
+	else
+		stream_shutdown(c->stream);
+}
+
+/* ---- */
+
+int channel_init(struct channel *c, struct env *env, struct stream *stream, struct tls *tls, const struct channel_ops *ops)
+{
+	*c = (struct channel){ .env = env, .stream = stream, .tls = tls, .ops = ops };
 	c->rx = malloc(CHANNEL_RX_BYTES);
 	if (!c->rx)
 		return -ENOMEM;
@@ -25,8 +53,10 @@ void channel_destroy(struct channel *c)
 {
 	assert(!c->receiving && c->sending == 0);
 	stream_close(c->stream);
+	tls_close(c->tls);
 	free(c->rx);
 	c->stream = NULL;
+	c->tls = NULL;
 	c->rx = NULL;
 }
 
@@ -67,7 +97,7 @@ static void channel_receive(struct channel *c)
 		minimum = c->in_payload ? 1 : c->need - c->end;
 	c->io = (struct stream_io){ .iov = c->iov, .iov_count = count, .minimum = minimum };
 	job_init(&c->job, &c->env->loop);
-	stream_recv(c->stream, &c->io, &c->job);
+	below_recv(c, &c->io, &c->job);
 	job_then(&c->job, channel_received);
 }
 
@@ -184,7 +214,7 @@ void channel_down(struct channel *c, int status)
 	if (c->down)
 		return;
 	c->down = true;
-	stream_shutdown(c->stream);
+	below_shutdown(c);
 	if (!c->receiving)
 		channel_kick(c); /* so that idle() comes, and from a job */
 	c->ops->down(c, status);
@@ -250,10 +280,10 @@ void channel_send(struct channel *c, struct channel_send *s, uint64_t id, const 
 	s->active = true;
 	s->head_io = (struct stream_io){ .iov = &s->head, .iov_count = 1 };
 	job_init(&s->job, &c->env->loop);
-	stream_send(c->stream, &s->head_io, &s->job);
+	below_send(c, &s->head_io, &s->job);
 	if (count > 0) {
 		s->payload_io = (struct stream_io){ .iov = payload, .iov_count = count };
-		stream_send(c->stream, &s->payload_io, &s->job);
+		below_send(c, &s->payload_io, &s->job);
 	}
 	job_then(&s->job, channel_sent);
 }

@@ -13,6 +13,7 @@
 #define AQ_CHANNEL_H
 #include "core/env.h"
 #include "proto/frame.h"
+#include "proto/tls.h"
 
 enum {
 	CHANNEL_IOV = 64,          /* places that one receive fills */
@@ -34,7 +35,8 @@ struct channel_ops {
 
 struct channel {
 	struct env *env;
-	struct stream *stream;
+	struct stream *stream; /* NULL: tls */
+	struct tls *tls;       /* NULL: plain text */
 	const struct channel_ops *ops;
 	uint64_t received_ns; /* when bytes last came */
 	uint64_t sent_ns;     /* when a frame was last sent, or the first of the queue was queued */
@@ -65,8 +67,9 @@ struct channel_send {
 	uint8_t inline_bytes[CHANNEL_INLINE_BYTES];
 };
 
-/* Takes over the stream (channel_destroy closes it). 0 or -ENOMEM, then the stream is still the caller's. */
-int channel_init(struct channel *c, struct env *env, struct stream *stream, const struct channel_ops *ops);
+/* Takes over the stream, or the TLS connection (one of the two is NULL; channel_destroy closes it). 0 or -ENOMEM, then it is still
+ * the caller's. */
+int channel_init(struct channel *c, struct env *env, struct stream *stream, struct tls *tls, const struct channel_ops *ops);
 /* Begins to receive. */
 void channel_start(struct channel *c);
 /* From within header(): where the payload goes; sums to at least its bytes; borrowed until frame() or idle(). */

@@ -32,6 +32,7 @@ struct rpc_client_options {
 	uint64_t retry_min_ns, retry_max_ns; /* pause between attempts, doubling; 0: 50 ms, 2 s */
 	uint64_t silence_ns;          /* a server that says nothing for so long, although asked, is lost; 0: 10 s */
 	unsigned in_flight;           /* calls under way at a time, others wait in order; 0: 256; the server may allow fewer */
+	unsigned roles;               /* identity_role: who may answer at a "tls:" address; 0: ROLE_ANY */
 	/* FIBER, may be NULL: called at each connection before other calls are let in; may make calls that are
 	 * marked `early`. Not 0: this connection is no good (with the first one rpc_connect() fails). */
 	int (*greet)(void *arg, struct rpc_client *client, struct report *report);
@@ -72,7 +73,8 @@ void rpc_call_init(struct rpc_call *call, uint32_t method, const ProtobufCMessag
 /* Frees what the call holds, the reply too; the call has ended, or never began. */
 void rpc_call_clean(struct rpc_call *call);
 
-/* FIBER, unless lazy. "unix:/path" or "tcp:HOST:PORT". 0 or -errno with a report. */
+/* FIBER, unless lazy. "unix:/path", "tcp:HOST:PORT", or "tls:HOST:PORT": the same with certificates (env->identity is ours; without one,
+ * or when one of the two doesn't accept the other's, -EACCES or -EKEYREJECTED). 0 or -errno with a report. */
 int rpc_connect(struct env *env, const char *address, const struct rpc_client_options *options,
 		struct rpc_client **ret_client, struct report *report);
 /* FIBER. Calls under way end with -ENOTCONN. Accepts NULL. */
@@ -97,6 +99,7 @@ struct rpc_request {
 	void *reply_payload;         /* page aligned room for the reply's payload, */
 	uint32_t reply_limit;        /* as much as the caller has; not zeroed */
 	uint32_t peer_uid;           /* of a unix socket's other end, or (uint32_t)-1 */
+	const struct identity_name *who; /* whose certificate the caller has; NULL: plain text */
 	void *private;               /* the handler's */
 	void (*released)(struct rpc_request *r); /* the handler's, may be NULL: the reply is sent or given up, the
 	                                            request goes away; whatever it lent can be taken back */
@@ -124,16 +127,21 @@ struct rpc_server_options {
 	unsigned in_flight;          /* requests handled at a time per connection; 0: 256 */
 	uint64_t pool_bytes;         /* payloads of all connections together; 0: 64 MiB; one may have half */
 	uint64_t silence_ns;         /* a peer that neither speaks nor takes its replies for so long is closed; 0: 60 s */
+	/* identity_role: who may connect, by TLS, with env->identity as ours; 0: plain text. Connections whose handshake isn't over
+	 * are bounded (proto/door.h) and don't count above. */
+	unsigned roles;
 	uint32_t protocol_oldest, protocol; /* tests only; 0: ours */
 };
 
-/* FIBER. 0 or -errno with a report. */
+/* FIBER. 0 or -errno with a report. At a "tls:" address options->roles 0 means ROLE_ANY. */
 int rpc_listen(struct env *env, const char *address, const struct rpc_server_options *options,
 	       struct rpc_server **ret_server, struct report *report);
 /* The same on a socket that is bound already, which is taken over, also on failure. */
 int rpc_listen_on(struct env *env, struct listener *listener, const struct rpc_server_options *options,
 		  struct rpc_server **ret_server);
 unsigned rpc_server_connections(const struct rpc_server *server);
+/* Closes connections whose certificate counts no more (identity_revoke()). */
+void rpc_server_check_peers(struct rpc_server *server);
 /* FIBER. Takes nothing new, waits for the requests under way and their replies (at most `drain_ns`), closes.
  * Accepts NULL. */
 void rpc_server_close(struct rpc_server *server, uint64_t drain_ns);

@@ -40,12 +40,13 @@ struct slot {
 struct rpc_client {
 	struct env *env;
 	struct rpc_client_options options;
-	char *address;
+	char *address, *stream_address; /* the latter without TLS */
 	enum client_state state;
 	bool closing, keeping;
 	struct channel channel;
 	bool channel_used;          /* from channel_init until it is idle */
 	int lost_status;
+	char refused[128];          /* why the server won't have us, or we the server, "" if nobody said */
 	struct link queued, sent;   /* calls, oldest first */
 	struct slot *slots;
 	unsigned slots_used, slots_max; /* slots_max: what the server allows too */
@@ -277,6 +278,7 @@ static void client_down(struct channel *channel, int status)
 	bool was_up = c->state == CLIENT_UP;
 	c->state = CLIENT_DOWN;
 	c->lost_status = status;
+	snprintf(c->refused, sizeof c->refused, "%s", channel->tls && tls_why(channel->tls) ? tls_why(channel->tls) : "");
 	memset(c->slots, 0, c->slots_used * sizeof *c->slots);
 	c->slots_used = 0;
 	c->replied = NULL;
@@ -443,19 +445,21 @@ static void client_wait_idle(struct rpc_client *c)
 /* FIBER. One attempt. */
 static int client_attempt(struct rpc_client *c, struct report *report)
 {
-	struct stream *stream;
-	int r = stream_connect(c->env, c->address, c->options.connect_timeout_ns, &stream);
-	if (r < 0)
-		return r;
-	if (c->closing) {
-		stream_close(stream);
-		return -ENOTCONN;
+	struct stream *stream = NULL;
+	struct tls *tls = NULL;
+	int r = stream_connect(c->env, c->stream_address, c->options.connect_timeout_ns, &stream);
+	if (r == 0 && tls_address(c->address)) {
+		r = tls_connect(c->env, stream, c->options.roles, c->options.connect_timeout_ns, &tls, report);
+		stream = NULL;
 	}
-	r = channel_init(&c->channel, c->env, stream, &client_channel_ops);
+	if (r == 0)
+		r = c->closing ? -ENOTCONN : channel_init(&c->channel, c->env, stream, tls, &client_channel_ops);
 	if (r < 0) {
 		stream_close(stream);
+		tls_close(tls);
 		return r;
 	}
+	c->refused[0] = 0;
 	c->channel_used = true;
 	c->state = CLIENT_GREETING;
 	c->slots_max = 1;
@@ -469,7 +473,7 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		if (c->channel_used)
 			channel_down(&c->channel, r);
 		client_wait_idle(c);
-		return r;
+		return c->refused[0] ? report_set(report, -EACCES, "%s", c->refused) : r;
 	}
 	c->state = CLIENT_UP;
 	c->ping_ns = env_now_ns(c->env) + c->options.silence_ns / 2;
@@ -514,6 +518,7 @@ static void client_free(struct rpc_client *c)
 	arena_reset(&c->arena);
 	free(c->slots);
 	free(c->address);
+	free(c->stream_address);
 	free(c);
 }
 
@@ -540,12 +545,15 @@ static struct rpc_client *client_new(struct env *env, const char *address, const
 	timer_init(&c->pause);
 	c->next_id = 1;
 	c->ping_ns = UINT64_MAX;
+	o->roles = o->roles ? o->roles : ROLE_ANY;
 	c->address = strdup(address);
+	c->stream_address = strdup(address);
 	c->slots = calloc(o->in_flight + SLOTS_SPARE, sizeof *c->slots);
-	if (!c->address || !c->slots) {
+	if (!c->address || !c->stream_address || !c->slots) {
 		client_free(c);
 		return NULL;
 	}
+	tls_stream_address(address, c->stream_address);
 	return c;
 }
 

@@ -21,6 +21,7 @@
 #include "core/fiber.h"
 #include "core/version.h"
 #include "core/plant.h"
+#include "proto/door.h"
 #include "proto/rpc.h"
 
 #define CONNECTIONS_DEFAULT 256u
@@ -33,6 +34,7 @@ struct rpc_server {
 	struct env *env;
 	struct rpc_server_options options;
 	struct listener *listener;
+	struct door *door;          /* NULL: plain text */
 	struct link peers, waiting; /* waiting: peers paused for the pool, in order */
 	unsigned peer_count;
 	struct pool pool;
@@ -72,6 +74,7 @@ static struct rpc_request *request_get(struct rpc_peer *p)
 	arena_init(&r->arena);
 	r->peer = p;
 	r->peer_uid = p->uid;
+	r->who = p->channel.tls ? &p->channel.tls->peer : NULL;
 	return r;
 }
 
@@ -384,22 +387,23 @@ static void peer_free_maybe(struct rpc_peer *p)
 
 /* ---- listening ---- */
 
-int rpc_server_adopt(struct rpc_server *s, struct stream *stream)
+/* Takes the stream or the TLS connection over. */
+static int peer_new(struct rpc_server *s, struct stream *stream, struct tls *tls)
 {
 	struct rpc_peer *p = NULL;
 	int status = -EBUSY;
 	if (!s->closing && s->peer_count < s->options.connections_max + CONNECTIONS_SPARE) {
 		p = calloc(1, sizeof *p);
-		status = p ? channel_init(&p->channel, s->env, stream, &peer_channel_ops) : -ENOMEM;
+		status = p ? channel_init(&p->channel, s->env, stream, tls, &peer_channel_ops) : -ENOMEM;
 	}
 	if (status < 0) {
 		free(p);
-		stream_shutdown(stream);
 		stream_close(stream);
+		tls_close(tls);
 		return status;
 	}
 	p->server = s;
-	p->uid = stream_peer_uid(stream);
+	p->uid = stream_peer_uid(tls ? tls->stream : stream);
 	p->opened_ns = env_now_ns(s->env);
 	link_init(&p->waiting);
 	link_init(&p->spare);
@@ -407,6 +411,22 @@ int rpc_server_adopt(struct rpc_server *s, struct stream *stream)
 	s->peer_count++;
 	channel_start(&p->channel);
 	return 0;
+}
+
+static void server_admit(void *arg, struct tls *tls) { peer_new(arg, NULL, tls); }
+
+int rpc_server_adopt(struct rpc_server *s, struct stream *stream)
+{
+	return s->door ? door_enter(s->door, stream) : peer_new(s, stream, NULL);
+}
+
+void rpc_server_check_peers(struct rpc_server *s)
+{
+	link_for_safe(l, next, &s->peers) {
+		struct rpc_peer *p = container_of(l, struct rpc_peer, link);
+		if (p->channel.tls && s->env->identity && identity_is_revoked(s->env->identity, &p->channel.tls->peer))
+			channel_down(&p->channel, -EACCES);
+	}
 }
 
 static int server_accept(void *arg)
@@ -463,8 +483,13 @@ static void server_clock(struct job *j)
 int rpc_server_create(struct env *env, const struct rpc_server_options *options, struct rpc_server **ret_server)
 {
 	struct rpc_server *s = calloc(1, sizeof *s);
+	struct door *door = NULL;
 	if (!s)
 		return -ENOMEM;
+	if (options->roles && !(door = door_new(env, options->roles, server_admit, s))) {
+		free(s);
+		return -ENOMEM;
+	}
 	s->env = env;
 	s->options = *options;
 	struct rpc_server_options *o = &s->options;
@@ -484,6 +509,7 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	s->clock_running = true;
 	s->clock.due_ns = env_now_ns(env);
 	job_then(&s->clock_job, server_clock);
+	s->door = door;
 	*ret_server = s;
 	return 0;
 }
@@ -512,11 +538,18 @@ int rpc_listen_on(struct env *env, struct listener *listener, const struct rpc_s
 int rpc_listen(struct env *env, const char *address, const struct rpc_server_options *options,
 	       struct rpc_server **ret_server, struct report *report)
 {
+	struct rpc_server_options o = *options;
 	struct listener *listener;
-	int r = stream_listen(env, address, &listener);
+	char below[256];
+	if (strlen(address) >= sizeof below)
+		return report_set(report, -ENAMETOOLONG, "listen on %.100s...: the address is too long", address);
+	tls_stream_address(address, below);
+	if (tls_address(address))
+		o.roles = o.roles ? o.roles : ROLE_ANY;
+	int r = stream_listen(env, below, &listener);
 	if (r < 0)
 		return report_set(report, r, "listen on %s: %s", address, strerror(-r));
-	return rpc_listen_on(env, listener, options, ret_server);
+	return rpc_listen_on(env, listener, &o, ret_server);
 }
 
 unsigned rpc_server_connections(const struct rpc_server *s)
@@ -575,6 +608,7 @@ void rpc_server_close(struct rpc_server *s, uint64_t drain_ns)
 		channel_down(&container_of(l, struct rpc_peer, link)->channel, -ESHUTDOWN);
 	while (s->accepting || s->clock_running || s->peer_count > 0)
 		fiber_cond_wait(&s->env->loop, &s->changed);
+	door_close(s->door);
 	pool_destroy(&s->pool);
 	free(s);
 }

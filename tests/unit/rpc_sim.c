@@ -12,6 +12,7 @@
 #include "core/env_sim.h"
 #include "core/fiber.h"
 #include "proto/rpc.h"
+#include "tests/unit/tlstest.h"
 
 #define SEEDS 25
 #define CALLS 60
@@ -26,6 +27,8 @@ struct sim_rpc {
 	struct rpc_client *client;
 	unsigned ok, failed, slow_pending;
 	bool listening, stop;
+	bool tls;
+	struct tlstest_authority authority;
 };
 
 struct slow_reply {
@@ -76,7 +79,7 @@ static int server_up(void *arg)
 {
 	struct sim_rpc *t = arg;
 	struct rpc_server_options o = { .service = "sim", .handle = handle, .arg = t, .in_flight = 7, .pool_bytes = 1 };
-	return rpc_listen(t->server_env, "tcp:server:1", &o, &t->server, NULL);
+	return rpc_listen(t->server_env, t->tls ? "tls:server:1" : "tcp:server:1", &o, &t->server, NULL);
 }
 
 static int server_down(void *arg)
@@ -90,7 +93,7 @@ static int client_up(void *arg)
 {
 	struct sim_rpc *t = arg;
 	struct rpc_client_options o = { .service = "sim", .reconnect = true, .in_flight = 16 };
-	return rpc_connect(t->client_env, "tcp:server:1", &o, &t->client, NULL);
+	return rpc_connect(t->client_env, t->tls ? "tls:server:1" : "tcp:server:1", &o, &t->client, NULL);
 }
 
 static int client_down(void *arg)
@@ -184,13 +187,20 @@ static int one_good_call(void *arg)
 	return r;
 }
 
+static struct identity *sim_identity(struct sim_rpc *t, enum identity_role role)
+{
+	return t->tls ? tlstest_identity(&t->authority, &t->authority, role, "host", env_wall_ns(t->client_env) / NS_PER_S, 86400) : NULL;
+}
+
 static void server_kill(struct sim_rpc *t)
 {
+	struct identity *identity = t->server_env->identity;
 	sim_kill(t->server_env);
 	sim_drain_dead(t->server_env);
 	sim_run_fiber(t->server_env, server_down, t);
 	sim_process_destroy(t->server_env);
 	t->server_env = sim_process_create(t->sim, t->server_host);
+	t->server_env->identity = identity;
 	while (sim_run_fiber(t->server_env, server_up, t) < 0)
 		;
 }
@@ -222,13 +232,17 @@ static void misfortune(struct sim_rpc *t)
 	}
 }
 
-static void sim_rpc_setup(struct sim_rpc *t, uint64_t seed, const struct sim_doses *doses)
+static void sim_rpc_setup(struct sim_rpc *t, uint64_t seed, bool tls, const struct sim_doses *doses)
 {
-	*t = (struct sim_rpc){ .sim = sim_create(seed, NULL) };
+	*t = (struct sim_rpc){ .sim = sim_create(seed, NULL), .tls = tls };
 	t->client_host = sim_host_create(t->sim, "client", 1 << 20, 512);
 	t->server_host = sim_host_create(t->sim, "server", 1 << 20, 512);
 	t->client_env = sim_process_create(t->sim, t->client_host);
 	t->server_env = sim_process_create(t->sim, t->server_host);
+	if (tls)
+		tlstest_authority(&t->authority, env_wall_ns(t->client_env) / NS_PER_S);
+	t->client_env->identity = sim_identity(t, ROLE_AGENT);
+	t->server_env->identity = sim_identity(t, ROLE_SERVER);
 	cr_assert_eq(sim_run_fiber(t->server_env, server_up, t), 0);
 	cr_assert_eq(sim_run_fiber(t->client_env, client_up, t), 0);
 	*sim_doses(t->sim) = *doses;
@@ -238,20 +252,23 @@ static void sim_rpc_teardown(struct sim_rpc *t)
 {
 	sim_run_fiber(t->client_env, client_down, t);
 	sim_run_fiber(t->server_env, server_down, t);
+	identity_put(t->client_env->identity);
+	identity_put(t->server_env->identity);
+	tlstest_authority_free(&t->authority);
 	sim_process_destroy(t->client_env);
 	sim_process_destroy(t->server_env);
 	sim_destroy(t->sim);
 }
 
-Test(rpc_sim, calls_end_once_with_their_own_answers_whatever_happens, .timeout = 120)
+static void calls_whatever_happens(bool tls, unsigned seeds)
 {
 	unsigned ok = 0, failed = 0;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+	for (uint64_t seed = 1; seed <= seeds; seed++) {
 		struct sim_rpc t;
 		struct sim_doses doses = { .drop = seed % 3 ? 2000 : 0, .connect_refused = 100000, .slow = 5000,
 					   .stream_buffer = seed % 2 ? 5000 : 0 };
 		struct job worked;
-		sim_rpc_setup(&t, seed, &doses);
+		sim_rpc_setup(&t, seed, tls, &doses);
 		job_init(&worked, &t.client_env->loop);
 		job_hold(&worked);
 		cr_assert_eq(fiber_start(&t.client_env->loop, work, &t, &worked), 0);
@@ -268,8 +285,18 @@ Test(rpc_sim, calls_end_once_with_their_own_answers_whatever_happens, .timeout =
 		failed += t.failed;
 		sim_rpc_teardown(&t);
 	}
-	cr_assert_gt(ok, 100 * SEEDS / 10);
-	cr_assert_gt(failed, SEEDS);
+	cr_assert_gt(ok, 100 * seeds / 10);
+	cr_assert_gt(failed, seeds);
+}
+
+Test(rpc_sim, calls_end_once_with_their_own_answers_whatever_happens, .timeout = 120)
+{
+	calls_whatever_happens(/* tls= */ false, SEEDS);
+}
+
+Test(rpc_sim, calls_end_once_with_their_own_answers_whatever_happens_over_tls, .timeout = 120)
+{
+	calls_whatever_happens(/* tls= */ true, SEEDS / 2);
 }
 
 Test(rpc_sim, a_client_killed_amid_calls_unwinds, .timeout = 60)
@@ -278,7 +305,7 @@ Test(rpc_sim, a_client_killed_amid_calls_unwinds, .timeout = 60)
 		struct sim_rpc t;
 		struct sim_doses doses = { .drop = 500 };
 		struct job worked;
-		sim_rpc_setup(&t, seed, &doses);
+		sim_rpc_setup(&t, seed, /* tls= */ seed % 2, &doses);
 		job_init(&worked, &t.client_env->loop);
 		job_hold(&worked);
 		cr_assert_eq(fiber_start(&t.client_env->loop, work, &t, &worked), 0);
