@@ -56,28 +56,37 @@ int dir_server_decode(const void *block, struct dir_server *ret)
 	return 0;
 }
 
-/* Replaces the file: a new one, synced, renamed, directory synced. */
+static int write_new(struct segment_dir *d, const char *fresh, const void *block, bool sync)
+{
+	struct file *f = NULL;
+	int r = file_open(d->env, fresh, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
+	if (r < 0)
+		return r;
+	r = file_write_wait(f, block, BLOCK_BYTES, 0);
+	if (r == 0 && sync)
+		r = file_sync_wait(f);
+	file_close(d->env, f);
+	return r;
+}
+
+/* Replaces the file: a new one, synced, renamed, directory synced. The block of the old one becomes the next new one's at once, so
+ * that a disk that is full by then doesn't keep the directory from being opened, or from stopping in order. */
 int dir_server_write(struct segment_dir *d)
 {
 	char path[DIR_PATH_MAX], fresh[DIR_PATH_MAX];
-	struct file *f = NULL;
 	dir_path(d, path, "server");
 	dir_path(d, fresh, "server.new");
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
 	if (!block)
 		return -ENOMEM;
 	dir_server_encode(&d->state, block);
-	int r = file_open(d->env, fresh, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
-	if (r == 0) {
-		r = file_write_wait(f, block, BLOCK_BYTES, 0);
-		if (r == 0)
-			r = file_sync_wait(f);
-		file_close(d->env, f);
-	}
+	int r = write_new(d, fresh, block, true);
 	if (r == 0)
 		r = env_rename(d->env, fresh, path);
 	if (r == 0)
 		r = env_sync_dir(d->env, d->path);
+	if (r == 0)
+		write_new(d, fresh, block, false); /* if it fails, there is no reserve; that is all */
 	free(block);
 	return r;
 }

@@ -39,6 +39,7 @@ struct program {
 	bool loopback;
 	struct env *env;
 	int signal_fd;
+	int next; /* the first word of the command line that isn't parsed yet */
 };
 
 enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS };
@@ -97,7 +98,7 @@ static const char *parse_address(const char *text, char *ret_address, char *ret_
 static void __attribute__((format(printf, 1, 2), noreturn)) usage(const char *format, ...)
 {
 	va_list ap;
-	fputs("aquifer-server: ", stderr);
+	fputs("aquifer-server: start failed: ", stderr);
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);
@@ -129,6 +130,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct program *p = state->input;
 	uint64_t n;
+	p->next = state->next;
 	switch (key) {
 	case 'd': p->data = arg; break;
 	case 'l': p->listen = arg; break;
@@ -150,6 +152,18 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	default: return ARGP_ERR_UNKNOWN;
 	}
 	return 0;
+}
+
+/* Says what argp found wrong, in one line; its own message has two. */
+static void __attribute__((noreturn)) usage_unparsed(char **argv, int next)
+{
+	while (argv[next] && argv[next][0] != '-')
+		next++;
+	const char *word = argv[next] ? argv[next] : "an option";
+	for (const struct argp_option *o = options; o->name; o++)
+		if (strncmp(word, "--", 2) == 0 ? !strcmp(word + 2, o->name) : word[1] == o->key && !word[2])
+			usage("%s lacks its %s", word, o->arg);
+	usage("unknown option %s", word);
 }
 
 static const struct argp argp = {
@@ -271,8 +285,11 @@ static int run(void *arg)
 	r = stream_listen(p->env, p->address, &listener);
 	if (r < 0) {
 		char what[ADDRESS_BYTES + 32];
+		struct report why = { 0 };
 		snprintf(what, sizeof what, "listening on %s", p->address);
-		return fail(what, strerror(-r));
+		report_set(&why, r, "%s (give --listen an address of this host%s)", strerror(-r),
+			   r == -EADDRINUSE ? " with a port that is free" : "");
+		return fail(what, why.text);
 	}
 	if (!p->catalog_url)
 		make_store_directory(p); /* if that fails, so does what follows, and says it better */
@@ -295,8 +312,9 @@ int main(int argc, char **argv)
 	const char *root = getenv("AQUIFER_ROOT");
 	struct program p = { .root = root ? root : "" };
 	sigset_t set;
-	argp_err_exit_status = 2;
-	argp_parse(&argp, argc, argv, 0, NULL, &p);
+	p.next = 1;
+	if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &p) != 0)
+		usage_unparsed(argv, p.next);
 	if (!p.domain) /* a name that can't be one makes each server a domain of its own */
 		p.domain = gethostname(p.host, sizeof p.host - 1) == 0 && name_valid(p.host) ? p.host : "";
 	/* before there are threads, so that none of them takes the signal the ordinary way */

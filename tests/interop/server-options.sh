@@ -20,6 +20,11 @@ refused 2 'advertise ADDR:PORT' "$S" --data "$dir/data" --listen 0.0.0.0:7700
 refused 2 "'a b' is not a name" "$S" --data "$dir/data" --listen :0 --domain 'a b'
 refused 2 "'much' is not a size" "$S" --data "$dir/data" --listen :0 --size-limit much
 refused 2 "'0' is not a number" "$S" --data "$dir/data" --listen :0 --connections 0
+refused 2 'unknown option --bogus' "$S" --bogus
+refused 2 'unknown option --bogus' "$S" --data "$dir/data" --listen :0 --bogus=1 --domain x
+refused 2 'unknown option -x' "$S" -x
+refused 2 'data lacks its DIR' "$S" --data
+refused 2 'listen lacks its ADDR:PORT' "$S" --data "$dir/data" --listen
 refused 2 "what is 'extra'" "$S" --data "$dir/data" --listen :0 extra
 [ ! -e "$dir/data" ] || fail "wrong usage made a data directory"
 

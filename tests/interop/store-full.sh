@@ -48,7 +48,8 @@ uri=$(quick attach v --as nbd)
 io -c 'write -P 1 0 64M' -c flush "$uri" || fail "write: $(cat "$dir/io")"
 quick snapshot create v@s
 io -c 'write -P 2 0 64M' -c flush "$uri" || fail "write: $(cat "$dir/io")"
-for size in 1M 4k 512; do dd if=/dev/zero of="$store/junk$size" bs=$size 2>/dev/null || true; done
+fill() { for size in 1M 4k 512; do dd if=/dev/zero of="$store/junk$size" bs=$size 2>/dev/null || true; done; }
+fill
 [ "$(free_mb)" -eq 0 ] || fail "not full: $(df "$store")"
 n=0
 while io -c "write -P 4 $((128 + n * 16))M 16M" "$uri"; do
@@ -68,7 +69,11 @@ until_true 20 eval 'io -c "write -P 5 0 32M" -c flush "$uri"' || fail "space, an
 io -c 'read -P 5 0 32M' -c 'read -P 2 32M 32M' "$uri" || fail "$(cat "$dir/io")"
 dd if=/dev/zero of="$store/junk1M" bs=1M 2>/dev/null || true
 quick detach --all || true # it may say that not all could be written; the next attach recovers
-rm "$store/junk1M"
+fill # also what detaching gave back
+uri=$(quick attach v --as nbd) || fail "a volume that nobody had can't be attached on a full disk"
+io -r -c 'read -P 5 0 32M' -c 'read -P 2 32M 32M' "$uri" || fail "on a full disk: $(cat "$dir/io")"
+quick detach v || true
+rm "$store"/junk*
 uri=$(quick attach v --as nbd)
 io -c 'read -P 5 0 32M' -c 'read -P 2 32M 32M' "$uri" || fail "after all: $(cat "$dir/io")"
 quick detach v
