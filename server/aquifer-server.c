@@ -27,8 +27,6 @@
 #define DRAIN_NS (10 * NS_PER_S)
 #define ADDRESS_BYTES 512
 
-const char *argp_program_version = "aquifer-server " AQ_VERSION;
-
 struct program {
 	char host[64];
 	const char *data, *listen, *advertise, *catalog_url, *domain, *root;
@@ -42,7 +40,9 @@ struct program {
 	int next; /* the first word of the command line that isn't parsed yet */
 };
 
-enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS };
+enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS, KEY_HELP, KEY_VERSION };
+
+static const struct argp argp;
 
 static const struct argp_option options[] = {
 	{ "data", 'd', "DIR", 0, "The data directory; made if it isn't there", 0 },
@@ -55,6 +55,8 @@ static const struct argp_option options[] = {
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
 	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
+	{ "help", KEY_HELP, NULL, 0, "Say all this", 0 },
+	{ "version", KEY_VERSION, NULL, 0, "Print the version", 0 },
 	{ 0 },
 };
 
@@ -130,7 +132,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct program *p = state->input;
 	uint64_t n;
-	p->next = state->next;
+	if (key > 0 && key < ARGP_KEY_END)
+		p->next = state->next;
 	switch (key) {
 	case 'd': p->data = arg; break;
 	case 'l': p->listen = arg; break;
@@ -147,6 +150,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			usage("--connections: '%s' is not a number from 1 to 65536", arg);
 		p->limits.connections_max = (unsigned)n;
 		break;
+	case KEY_HELP:
+		argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(unsigned)ARGP_HELP_EXIT_OK, (char *)(uintptr_t)"aquifer-server");
+		exit(0);
+	case KEY_VERSION:
+		puts("aquifer-server " AQ_VERSION);
+		exit(0);
 	case ARGP_KEY_ARG: usage("what is '%s'? there are only options", arg);
 	case ARGP_KEY_END: check_arguments(p); break;
 	default: return ARGP_ERR_UNKNOWN;
@@ -313,7 +322,7 @@ int main(int argc, char **argv)
 	struct program p = { .root = root ? root : "" };
 	sigset_t set;
 	p.next = 1;
-	if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &p) != 0)
+	if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p) != 0) /* they would say it in two lines */
 		usage_unparsed(argv, p.next);
 	if (!p.domain) /* a name that can't be one makes each server a domain of its own */
 		p.domain = gethostname(p.host, sizeof p.host - 1) == 0 && name_valid(p.host) ? p.host : "";
