@@ -238,6 +238,27 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 	return r < 0 ? report_set(report, r, "%s can't be removed: %s", path, errno_text(r)) : 0;
 }
 
+/* ---- looking ---- */
+
+bool places_embedded_here(struct places *p, uint64_t volume)
+{
+	char path[PATH_BYTES];
+	struct file *f;
+	volume_path(p, volume, path);
+	snprintf(path + strlen(path), sizeof path - strlen(path), "/lock");
+	if (file_open(p->env, path, 0, &f) < 0)
+		return false;
+	file_close(p->env, f);
+	return true;
+}
+
+int places_embedded_ids(struct places *p, uint64_t volume, int (*entry)(void *arg, uint64_t segment), void *arg)
+{
+	char path[PATH_BYTES];
+	volume_path(p, volume, path);
+	return segment_path_ids(p->env, path, entry, arg);
+}
+
 /* ---- opening ---- */
 
 int places_make_dirs(struct env *env, const char *dir)

@@ -24,6 +24,10 @@ int places_make_dirs(struct env *env, const char *dir);
 void places_close(struct places *p); /* FIBER; accepts NULL */
 /* FIBER. Removes an embedded volume's directory; -EBUSY while somebody has it. */
 int places_remove_embedded(struct places *p, uint64_t volume, struct report *report);
+/* FIBER. Is an embedded volume's directory on this host? */
+bool places_embedded_here(struct places *p, uint64_t volume);
+/* FIBER. The ids of the segments in it, whoever has it. -ENOENT: it isn't there. */
+int places_embedded_ids(struct places *p, uint64_t volume, int (*entry)(void *arg, uint64_t segment), void *arg);
 /* FIBER. Holds a snapshot for reading until the file is closed. */
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file);
 /* FIBER. Is the process that an owner record names alive on this host? The first needs no store. */

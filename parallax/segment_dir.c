@@ -379,15 +379,15 @@ static int parent_entry(void *arg, const char *name)
 	return 0;
 }
 
-static int dir_ids(struct segment_dir *d, struct id_list *list)
+static int dir_ids(struct env *env, const char *dir, struct id_list *list)
 {
-	char path[DIR_PATH_MAX];
+	char path[DIR_PATH_MAX + 16];
 	bool there[256] = { false };
-	dir_path(d, path, "segments");
-	int r = env_list_dir(d->env, path, parent_entry, there);
+	snprintf(path, sizeof path, "%s/segments", dir);
+	int r = env_list_dir(env, path, parent_entry, there);
 	for (unsigned i = 0; i < 256 && r == 0; i++) {
-		dir_path(d, path, "segments/%02x", i);
-		r = there[i] ? env_list_dir(d->env, path, id_entry, list) : 0;
+		snprintf(path, sizeof path, "%s/segments/%02x", dir, i);
+		r = there[i] ? env_list_dir(env, path, id_entry, list) : 0;
 		if (r == -ENOENT)
 			r = 0;
 	}
@@ -417,7 +417,7 @@ int dir_space(struct segment_dir *d)
 static int dir_count_used(struct segment_dir *d)
 {
 	struct id_list list = { 0 };
-	int r = d->size_limit ? dir_ids(d, &list) : 0;
+	int r = d->size_limit ? dir_ids(d->env, d->path, &list) : 0;
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		struct copy *c = copy_hold(d, list.ids[i]);
 		if (!c) {
@@ -490,7 +490,7 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 {
 	struct segment_dir *d = dir_of(s);
 	struct id_list list = { 0 };
-	int r = dir_ids(d, &list);
+	int r = dir_ids(d->env, d->path, &list);
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		struct copy *c = copy_hold(d, list.ids[i]);
 		struct segment_io io = { .op = SEGMENT_STAT, .segment = list.ids[i] };
@@ -506,8 +506,13 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 
 int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg)
 {
+	return segment_path_ids(s->env, dir_of(s)->path, entry, arg);
+}
+
+int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, uint64_t segment), void *arg)
+{
 	struct id_list list = { 0 };
-	int r = dir_ids(dir_of(s), &list);
+	int r = dir_ids(env, path, &list);
 	for (size_t i = 0; r == 0 && i < list.count; i++)
 		r = entry(arg, list.ids[i]);
 	free(list.ids);

@@ -146,6 +146,7 @@ int cli_snapshot_rollback(struct cli *c);
 int cli_clone(struct cli *c);
 int cli_diff(struct cli *c);
 int cli_server_list(struct cli *c);
+int cli_cluster_check(struct cli *c);
 int cli_cluster_init(struct cli *c);
 int cli_cluster_move_catalog(struct cli *c);
 int cli_cluster_backup(struct cli *c);

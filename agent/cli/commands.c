@@ -127,6 +127,10 @@ const struct cli_command cli_commands[] = {
 	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
 	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,
 	  cli_cluster_init },
+	{ "cluster check", "[VOLUME]", "Recompute what is in use, and compare it with what volumes, catalog and servers say",
+	  "One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
+	  "holder died is recovered first, as attaching it would. Data is read by `aquifer cluster scrub`, not here.\n",
+	  NULL, 0, 1, true, cli_cluster_check },
 	{ "cluster move-catalog", "URL", "Move the catalog from a file to etcd, or back; no data moves",
 	  "Volumes must be detached and servers stopped meanwhile. The copy is compared with the original before it counts; the original is marked, and nobody "
 	  "opens it again. This host's etc/aquifer/aquifer.conf is changed; do the same on the others.\n",
