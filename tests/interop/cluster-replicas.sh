@@ -1,7 +1,7 @@
 #!/bin/bash
 # A volume with three copies on three servers: writes go on while one of them is killed, stopped (SIGSTOP), or lost for ever with its
 # disk; the volume is taken over with one server away; nothing is lost, all content is verified. With two servers
-# away writes wait, and go on when one is back.
+# away writes wait, and go on when one is back. Blocks that are damaged on the disk of one are read from another.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/agent
 need fio nbdinfo jq
@@ -63,6 +63,25 @@ load plain
 finish plain
 for n in 1 2 3; do
 	[ "$(find "$data/$n/segments" -name '*.seg' | wc -l)" -gt 0 ] || fail "nothing is on server $n"
+done
+
+# a damaged block is read from another copy: for each server other blocks are damaged, so one that is asked first has some of them
+retries() { aquifer show v --json | jq '[.nodes[].items.read_retries // 0] | add'; }
+before=$(retries)
+for n in 1 2 3; do
+	for f in $(find "$data/$n/segments" -name '*.seg' -size +8M); do
+		dd if="$f" of="$f.good" bs=4096 skip=$((n * 300)) count=200 status=none
+		dd if=/dev/urandom of="$f" bs=4096 seek=$((n * 300)) count=200 conv=notrunc,fsync status=none
+	done
+done
+load damaged --offset=0 --verify_only
+finish damaged
+[ "$(retries)" -gt "$before" ] || fail "damaged blocks, and nothing was read again"
+[ "$(aquifer show v --json | jq '[.nodes[].items.read_errors // 0] | add')" = 0 ] || fail "$(aquifer show v)"
+for f in "$data"/*/segments/*/*.good; do
+	n=${f#"$data/"}
+	dd if="$f" of="${f%.good}" bs=4096 seek=$((${n%%/*} * 300)) conv=notrunc,fsync status=none
+	rm "$f"
 done
 
 load killed --offset=24M --rate_iops=2500
