@@ -41,6 +41,7 @@ struct checkpoint {
 	unsigned drop_count;
 	bool drops_left;
 	struct meta_root root, space;
+	uint64_t table_last;
 };
 
 /* ---- when ---- */
@@ -365,6 +366,7 @@ static int write_table(struct checkpoint *c)
 		return -ENOMEM;
 	memset(table, 0, round_up(bytes, BLOCK_BYTES));
 	space_encode(&v->space, table);
+	c->table_last = space_last_segment(&v->space);
 	int r = blob_write(v, table, bytes, &c->space);
 	free(table);
 	return r;
@@ -550,6 +552,7 @@ int checkpoint_run(struct volume *v)
 	if (r == 0) {
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;
+		v->table_last = c->table_last;
 		delete_freed(v);
 		trim_kick(v);
 	}

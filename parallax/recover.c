@@ -284,6 +284,7 @@ static int load_space(struct volume *v, struct report *report)
 	} else {
 		v->space.mapped = v->meta.mapped_blocks; /* a clone begins with its parent's */
 	}
+	v->table_last = space_last_segment(&v->space);
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++)
 		r = space_add_segment(&v->space, v->meta.segments[i].id, v->meta.segments[i].size_blocks);
 	if (r == 0)

@@ -60,6 +60,8 @@ int space_add_segment(struct space *s, uint64_t id, uint32_t blocks)
 	return 0;
 }
 
+uint64_t space_last_segment(const struct space *s) { return s->segment_count ? s->segments[s->segment_count - 1].id : 0; }
+
 struct space_segment *space_find(struct space *s, uint64_t id)
 {
 	uint32_t low = 0, high = s->segment_count;

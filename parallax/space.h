@@ -81,6 +81,7 @@ void space_destroy(struct space *s);
 /* A new segment of this volume; ids only grow. 0 or -ENOMEM. */
 int space_add_segment(struct space *s, uint64_t id, uint32_t blocks);
 struct space_segment *space_find(struct space *s, uint64_t id); /* NULL: not this volume's */
+uint64_t space_last_segment(const struct space *s);             /* the greatest id; 0: none */
 
 /* ---- applying guest writes ---- */
 /* `count` data blocks at `position` are reachable now. */

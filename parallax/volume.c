@@ -403,13 +403,25 @@ static int publish_closed(struct volume *v, const struct volume_offer *to)
 	return r;
 }
 
+/* A segment with records that the last table doesn't know, because the log went on in it after a failure, when the table was being
+ * written: nobody would know of it once it isn't listed. */
+static bool table_lacks(const struct volume *v)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		if (g->acked > 1 && g->meta.id > v->table_last)
+			return true;
+	}
+	return false;
+}
+
 static int close_cleanly(struct volume *v, const struct volume_offer *to)
 {
 	int r = log_flush_wait(v);
 	/* one that is under way has taken what is dirty, and isn't published yet */
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	/* twice: what the first one freed can be dropped by the second */
-	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted); i++) {
+	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted || table_lacks(v)); i++) {
 		fiber_mutex_unlock(&v->checkpointing);
 		r = checkpoint_run(v);
 		fiber_mutex_lock(&v->env->loop, &v->checkpointing);

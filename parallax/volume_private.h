@@ -183,6 +183,7 @@ struct volume {
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
 	uint64_t *freed;                /* segments out of the table, to be deleted once that is published */
 	unsigned freed_count, freed_room;
+	uint64_t table_last;            /* the last checkpoint's table has the segments up to this one */
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
 	struct volume_group group;
