@@ -9,6 +9,7 @@
 
 /* Read at a time: little where payloads are long, and more and more where the next record follows. */
 enum { WINDOW_BLOCKS = 64, WINDOW_BLOCKS_MAX = 512 };
+enum { READ_TRIES = 3 };
 
 /* The `n`-th of those that have the segment; NULL: there are no more. */
 static struct peer *holder(const struct replay *p, uint32_t index, unsigned n)
@@ -63,13 +64,17 @@ static int record_decode_at(struct replay *p, const struct segment_header *in, u
 	return r == -EAGAIN || r == -ENODATA ? -EBADMSG : r;
 }
 
-/* From the first holder that has it in order. */
+/* From the first holder that has it in order. Each is asked several times: a bit may flip on the way. */
 static int record_read(struct replay *p, const struct segment_header *in, uint32_t index, uint32_t block, struct record *ret)
 {
-	int r;
-	while ((r = record_decode_at(p, in, index, block, ret)) == -EBADMSG && holder(p, index, p->window_peer + 1)) {
-		p->window_peer++;
+	int r = record_decode_at(p, in, index, block, ret);
+	for (unsigned tries = 1; r == -EBADMSG && tries < READ_TRIES;) {
 		p->window_segment = 0;
+		if (!holder(p, index, ++p->window_peer)) {
+			p->window_peer = 0;
+			tries++;
+		}
+		r = record_decode_at(p, in, index, block, ret);
 	}
 	return r;
 }
@@ -114,7 +119,8 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 		r = record_read(p, &in, index, block, &rec);
 		bool follows = r == 0 && ((rec.seq == p->seq + 1 && rec.prev == p->crc) || (first && PLANTED(log_no_chain)));
 		if ((r == 0 || r == -EBADMSG) && !follows) {
-			if (first && p->chosen[index]) { /* R17.3: not the log's continuation */
+			/* R17.3: not the log's continuation. Not if it can't be decoded: who said how long the segment is could. */
+			if (r == 0 && first && p->chosen[index]) {
 				p->length[index] = 1;
 				p->broken = true;
 				return 0;
