@@ -110,6 +110,7 @@ struct copy {
 	uint32_t last_crc;
 	uint64_t last_seq;
 	uint32_t *crcs;           /* of [0, length); NULL: not known */
+	uint32_t flushed;         /* [0, flushed) was, as the scan's records say */
 	/* the chain with what is being written */
 	uint32_t accepted, accepted_crc;
 	uint64_t accepted_seq;
@@ -233,7 +234,7 @@ int copy_pack(struct copy *c);
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
 
-/* segment_dir_rewrite.c. FIBER, the copy's mutex held. Writes [1, length) once more, as the scan found it; not synced. */
+/* segment_dir_rewrite.c. FIBER, the copy's mutex held. Writes once more what the scan found and no record says was flushed; not synced. */
 int copy_rewrite(struct copy *c);
 
 /* segment_dir_ahead.c */

@@ -159,7 +159,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 		return r;
 	c->exists = c->scanned = c->settled = true;
 	c->broken = c->damaged = c->lost_acked = c->lost_synced = c->unverified = c->rewritten = c->sealing = false;
-	c->length = c->accepted = c->synced = 1;
+	c->length = c->accepted = c->synced = c->flushed = 1;
 	c->last_crc = c->accepted_crc = 0;
 	c->last_seq = c->accepted_seq = 0;
 	copy_charge(c);

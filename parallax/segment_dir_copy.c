@@ -301,6 +301,7 @@ int copy_scan(struct copy *c)
 	c->length = c->accepted = s.length;
 	c->last_crc = c->accepted_crc = s.last_crc;
 	c->last_seq = c->accepted_seq = s.last_seq;
+	c->flushed = s.flushed;
 	c->lost_acked = s.lost_acked;
 	c->lost_synced = s.lost_synced;
 	c->scanned = true;

@@ -93,9 +93,17 @@ struct pack {
 	const uint8_t *old_crcs;
 	uint32_t *crcs;         /* of what is in the new file */
 	uint32_t packed;
-	uint8_t *in, *out;
-	uint32_t out_count;
+	uint8_t *in;
+	struct iovec kept[PACK_BLOCKS / 2 + 1]; /* runs of blocks that stay, in `in` */
 };
+
+static int pack_wait(struct segment_dir *d, struct file *f, struct file_io *io)
+{
+	struct job j;
+	job_init(&j, &d->env->loop);
+	file_submit(f, io, &j);
+	return fiber_wait(&j);
+}
 
 static int pack_footer_read(struct pack *p)
 {
@@ -117,12 +125,22 @@ static int pack_footer_read(struct pack *p)
 	return r;
 }
 
-static int pack_flush(struct pack *p)
+/* Those of the blocks [first, end) of `in` that stay, where they are. */
+static int pack_kept(struct pack *p, uint32_t first, uint32_t end, const bool *keep)
 {
-	int r = p->out_count ? file_write_wait(p->file, p->out, (size_t)p->out_count * BLOCK_BYTES, p->to) : 0;
-	p->to += (uint64_t)p->out_count * BLOCK_BYTES;
-	p->out_count = 0;
-	return r;
+	int n = 0;
+	uint64_t length = 0;
+	for (uint32_t i = first; i < end; i++) {
+		if (!keep[i])
+			continue;
+		if (i == first || !keep[i - 1])
+			p->kept[n++] = (struct iovec){ p->in + (size_t)i * BLOCK_BYTES, 0 };
+		p->kept[n - 1].iov_len += BLOCK_BYTES;
+		length += BLOCK_BYTES;
+	}
+	struct file_io io = { .op = FILE_WRITE, .offset = p->to, .length = length, .iov = p->kept, .iov_count = n };
+	p->to += length;
+	return n ? pack_wait(p->copy->dir, p->file, &io) : 0;
 }
 
 /* Blocks [place, place + count) of the old file; `keep` says which of them stay. */
@@ -145,15 +163,10 @@ static int pack_window(struct pack *p, uint32_t place, uint32_t count, const boo
 		if (r != -EBADMSG && r != -EIO)
 			break;
 	}
-	for (uint32_t i = first; r == 0 && i < end; i++) {
-		if (!keep[i])
-			continue;
-		p->crcs[p->packed++] = get_le32(p->old_crcs + (size_t)(place + i) * 4);
-		memcpy(p->out + (size_t)p->out_count++ * BLOCK_BYTES, p->in + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
-		if (p->out_count == PACK_BLOCKS)
-			r = pack_flush(p);
-	}
-	return r;
+	for (uint32_t i = first; i < end; i++)
+		if (keep[i])
+			p->crcs[p->packed++] = get_le32(p->old_crcs + (size_t)(place + i) * 4);
+	return r ? r : pack_kept(p, first, end, keep);
 }
 
 static int pack_blocks(struct pack *p)
@@ -172,9 +185,7 @@ static int pack_blocks(struct pack *p)
 			n = 0;
 		}
 	}
-	if (r == 0 && n)
-		r = pack_window(p, place, n, keep);
-	return r ? r : pack_flush(p);
+	return r == 0 && n ? pack_window(p, place, n, keep) : r;
 }
 
 static int pack_ends(struct pack *p, const struct copy_slot *slot)
@@ -194,12 +205,8 @@ static int pack_ends(struct pack *p, const struct copy_slot *slot)
 	if (r == 0)
 		r = file_write_wait(p->file, head, PACK_BASE, 0);
 	struct file_io io = { .op = FILE_TRUNCATE, .offset = p->to + bytes };
-	struct job j;
-	job_init(&j, &c->dir->env->loop);
-	if (r == 0) { /* a recycled file is longer */
-		file_submit(p->file, &io, &j);
-		r = fiber_wait(&j);
-	}
+	if (r == 0) /* a recycled file is longer */
+		r = pack_wait(c->dir, p->file, &io);
 	if (r == 0 && !PLANTED(segment_pack_no_sync))
 		r = file_sync_wait(p->file);
 	free(footer);
@@ -236,10 +243,7 @@ static int pack_switch(struct pack *p, const char *fresh, const struct copy_slot
 	r = copy_settle(c);
 	if (r == 0) { /* its space, whoever has it open */
 		struct file_io io = { .op = FILE_TRUNCATE, .offset = 0 };
-		struct job j;
-		job_init(&j, &d->env->loop);
-		file_submit(old, &io, &j);
-		fiber_wait(&j);
+		pack_wait(d, old, &io);
 	}
 	file_close(d->env, old);
 	return r;
@@ -258,10 +262,7 @@ static int pack_write(struct pack *p, const char *path)
 	int r = file_open(c->dir->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &p->file);
 	if (r == 0) { /* together on the disk */
 		struct file_io io = { .op = FILE_ALLOCATE, .length = PACK_BASE + (uint64_t)p->map->count * BLOCK_BYTES + segment_footer_bytes(p->map->count) };
-		struct job j;
-		job_init(&j, &c->dir->env->loop);
-		file_submit(p->file, &io, &j);
-		r = fiber_wait(&j);
+		r = pack_wait(c->dir, p->file, &io);
 		r = r == -EOPNOTSUPP || r == -ENOTSUP ? 0 : r;
 	}
 	if (r == 0)
@@ -282,8 +283,7 @@ static int pack_run(struct copy *c)
 	p.map = calloc(1, sizeof *p.map);
 	p.crcs = calloc(p.old_count + 1, sizeof *p.crcs);
 	p.in = env_alloc_aligned(PACK_BLOCKS * BLOCK_BYTES);
-	p.out = env_alloc_aligned(PACK_BLOCKS * BLOCK_BYTES);
-	int r = p.map && p.crcs && p.in && p.out ? pool_take(c->dir, path, &recycled) : -ENOMEM;
+	int r = p.map && p.crcs && p.in ? pool_take(c->dir, path, &recycled) : -ENOMEM;
 	if (r == 0) {
 		p.map->blocks = c->slot.length;
 		for (uint32_t b = 0; b < c->slot.length; b++)
@@ -299,7 +299,6 @@ static int pack_run(struct copy *c)
 	free(p.map);
 	free(p.crcs);
 	free(p.in);
-	free(p.out);
 	free(p.footer);
 	return r;
 }

@@ -1,6 +1,7 @@
 /* Writing again what is there, when nobody can say that it is durable: a sync failed once, or may have failed in a process
  * that could write down neither its data nor that. What a read brought is checked against what the scan saw first, or a bit
- * that flipped on the way would stay. */
+ * that flipped on the way would stay. What a record says was flushed had been synced here, too, by a sync that succeeded: the
+ * rest is at most what an owner keeps unsynced (R14). */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -34,7 +35,7 @@ int copy_rewrite(struct copy *c)
 {
 	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
 	int r = bytes && c->crcs ? 0 : -ENOMEM;
-	for (uint32_t block = 1, n; r == 0 && block < c->length; block += n) {
+	for (uint32_t block = c->flushed, n; r == 0 && block < c->length; block += n) {
 		n = MIN(c->length - block, (uint32_t)RECORD_BLOCKS_MAX);
 		r = read_scanned(c, bytes, block, n);
 		if (r == 0)

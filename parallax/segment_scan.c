@@ -26,6 +26,8 @@ struct walk {
 	uint32_t limit;
 	uint8_t *window;
 	uint32_t window_block, window_blocks; /* what the window holds */
+	uint64_t first_seq;
+	uint32_t *ends; /* of the records from first_seq on: blocks */
 };
 
 /* Makes `count` blocks (or as many as there are) from `block` on available. */
@@ -134,8 +136,16 @@ static int walk_evidence(struct walk *w, struct segment_scan *s)
 	return 0;
 }
 
+static uint32_t flushed_blocks(const struct walk *w, uint64_t synced, const struct segment_scan *s)
+{
+	if (s->last_seq == 0 || synced < w->first_seq)
+		return 1;
+	return w->ends[MIN(synced, s->last_seq) - w->first_seq];
+}
+
 static int walk_chain(struct walk *w, uint32_t *crcs, struct segment_scan *s)
 {
+	uint64_t synced = 0;
 	while (s->length < w->limit) {
 		struct record rec;
 		int r = walk_record(w, s->length, &rec);
@@ -147,10 +157,14 @@ static int walk_chain(struct walk *w, uint32_t *crcs, struct segment_scan *s)
 			break;
 		if (crcs)
 			crcs_fill(crcs, &rec);
+		w->first_seq = s->last_seq ? w->first_seq : rec.seq;
 		s->length += record_blocks(&rec);
+		w->ends[rec.seq - w->first_seq] = s->length;
+		synced = MAX(synced, PLANTED(segment_rewrites_unacked) ? rec.acked : rec.synced);
 		s->last_crc = rec.header_crc;
 		s->last_seq = rec.seq;
 	}
+	s->flushed = flushed_blocks(w, synced, s);
 	return walk_evidence(w, s);
 }
 
@@ -160,9 +174,10 @@ int segment_scan(struct env *env, struct file *file, uint64_t base, const struct
 	(void)env;
 	struct walk w = { .file = file, .base = base, .header = header, .limit = limit };
 	struct segment_scan s = { .length = 1 };
+	w.ends = malloc((size_t)limit * sizeof *w.ends); /* no record is shorter than a block */
 	w.window = env_alloc_aligned((size_t)WINDOW_BLOCKS * BLOCK_BYTES);
 	uint8_t *block0 = env_alloc_aligned(BLOCK_BYTES);
-	int r = w.window && block0 ? 0 : -ENOMEM;
+	int r = w.window && block0 && w.ends ? 0 : -ENOMEM;
 	if (r == 0 && crcs) {
 		segment_header_encode(header, block0);
 		crcs[0] = crc32c(0, block0, BLOCK_BYTES);
@@ -171,6 +186,7 @@ int segment_scan(struct env *env, struct file *file, uint64_t base, const struct
 		r = walk_chain(&w, crcs, &s);
 	free(block0);
 	free(w.window);
+	free(w.ends);
 	if (r == 0)
 		*ret = s;
 	return r;

@@ -8,6 +8,7 @@ struct segment_scan {
 	uint32_t length;   /* blocks, with block 0: where the chain of good records ends */
 	uint32_t last_crc; /* of the last record's header; 0: none */
 	uint64_t last_seq;
+	uint32_t flushed;  /* blocks, with block 0: what a record that is here says had been flushed when it was made */
 	/* A later record says that what is missing here had been acknowledged, or flushed: the copy
 	 * was damaged; its end is not just the torn end of a log. */
 	bool lost_acked, lost_synced;

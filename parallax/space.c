@@ -162,17 +162,25 @@ uint32_t space_present(const struct space_segment *g)
 	return MAX(g->present ? g->present : known, g->live + 1);
 }
 
+static uint32_t frees_all(const struct frees *f)
+{
+	return frees_count(f, FREES_PENDING) + frees_count(f, FREES_FOLDED) + frees_count(f, FREES_UNSENT);
+}
+
 struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned percent, uint64_t slack)
 {
 	struct space_segment *best = NULL;
 	uint64_t present = 0, live = 0, best_waste = 0;
-	for (uint32_t i = 0; i < s->segment_count && s->segments[i].id < before; i++) {
+	for (uint32_t i = 0; i < s->segment_count; i++) {
 		struct space_segment *g = &s->segments[i];
+		uint32_t live_now = (uint32_t)((int64_t)g->live + g->pending) + 1;
+		present += MAX(space_present(g), live_now + frees_all(g->frees));
+		live += live_now;
+		if (g->id >= before)
+			continue;
 		/* what isn't published yet can't be given back yet */
 		uint32_t takes = space_present(g), folded = frees_count(g->frees, FREES_FOLDED);
 		uint32_t waste = takes - MIN(takes, g->live + 1 + folded);
-		present += takes;
-		live += g->live + 1;
 		if (waste >= takes / 4 && waste > 0 && !g->stuck && (!best || waste * (uint64_t)space_present(best) > best_waste * takes)) {
 			best = g;
 			best_waste = waste;

@@ -133,8 +133,8 @@ void space_list_clear(struct space *s, struct space_list *l);
 
 /* The segment, wholly before `before`, that has most to be sent, and at least `least`; NULL: none. */
 struct space_segment *space_unsent(struct space *s, uint64_t before, uint32_t least);
-/* The one of which the greatest part is unused, a quarter at least. NULL: none, or all of them together take little enough:
- * no more than `percent` of what is live, and `slack` blocks. */
+/* The one before that of which the greatest part is unused, a quarter at least. NULL: none, or all segments together take little
+ * enough: no more than `percent` of what is live, and `slack` blocks. */
 struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned percent, uint64_t slack);
 /* The server has what `bits` says. */
 void space_sent(struct space *s, uint64_t id, const uint8_t *bits);

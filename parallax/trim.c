@@ -17,6 +17,7 @@ enum {
 	STEP_MS = 20,
 	SLOW_STEPS = 25,    /* a trim of few blocks comes after so many steps while the guest writes */
 	AT_ONCE = 16,       /* this part of a segment isn't few */
+	PACK_SOON = 1, PACK_BEHIND = 5, /* half segments, beside the log's length, that may be more than live */
 };
 
 /* ---- what is never live ---- */
@@ -76,8 +77,9 @@ void trim_seal(struct volume *v, uint64_t before)
 
 static uint64_t from_segment(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }
 
-/* Packing is behind when the volume takes more than half again of what is live, and some segments. Then guest data waits;
- * but not for what can't be, nor where a replica that hangs would make the guest wait for longer than R16 allows. */
+/* P6 allows half again of what is live and 512 MiB, which the log that may be replayed, recycled files (segment_dir_pool.c) and the rooms
+ * of the segments ahead have a part in. Packing begins late, because the later, the less has to be copied; it is behind some
+ * segments later, and then guest data waits; but not for what can't be, nor where a replica that hangs would make the guest wait for longer than R16 allows. */
 static void set_behind(struct volume *v, bool behind)
 {
 	bool was = v->trim_behind;
@@ -86,10 +88,14 @@ static void set_behind(struct volume *v, bool behind)
 		log_pump(v);
 }
 
+static uint64_t allowance(const struct volume *v, unsigned half_segments)
+{
+	return v->limits.replay_bytes / BLOCK_BYTES + (uint64_t)v->limits.segment_blocks * half_segments / 2;
+}
+
 static void judge_behind(struct volume *v)
 {
-	uint64_t slack = (uint64_t)v->limits.segment_blocks * 2;
-	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, from_segment(v), 150, slack));
+	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, from_segment(v), 150, allowance(v, PACK_BEHIND)));
 }
 
 /* At all that may have a copy; one that has none needs nothing. 0 if all have it. */
@@ -139,7 +145,7 @@ static int trim_one(struct volume *v, uint64_t id, bool pack)
 static uint64_t choose(struct volume *v, bool few, bool *ret_pack)
 {
 	bool full = v->log.full;
-	struct space_segment *g = space_sparsest(&v->space, from_segment(v), full ? 110 : 138, full ? 0 : v->limits.segment_blocks);
+	struct space_segment *g = space_sparsest(&v->space, from_segment(v), full ? 110 : 150, full ? 0 : allowance(v, PACK_SOON));
 	*ret_pack = g != NULL;
 	if (!g)
 		g = space_unsent(&v->space, from_segment(v), few ? 1 : v->limits.segment_blocks / AT_ONCE);

@@ -454,7 +454,7 @@ Test(space, the_sparsest_is_packed_when_all_take_too_much)
 	cr_assert(!space_sparsest(&s, 11, 138, 0));
 	cr_assert_eq(space_sparsest(&s, 11, 137, 0)->id, 10);
 	cr_assert(!space_sparsest(&s, 11, 137, 100));
-	cr_assert_eq(space_sparsest(&s, 10, 120, 0)->id, 9);
+	cr_assert_eq(space_sparsest(&s, 10, 137, 0)->id, 9);
 	s.segments[9].present = 500;
 	cr_assert_eq(space_sparsest(&s, 11, 110, 0)->id, 9);
 	s.segments[8].stuck = true;
