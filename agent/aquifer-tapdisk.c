@@ -28,7 +28,7 @@ struct arguments {
 };
 
 enum { KEY_ROOT = 0x100, KEY_READY, KEY_RUN_DIR, KEY_EXPORT, KEY_NAME, KEY_LISTEN, KEY_GRAPH, KEY_READ_ONLY, KEY_FORCE,
-       KEY_ACCEPT_FLUSHED,        KEY_HELP, KEY_VERSION };
+       KEY_ACCEPT_FLUSHED, KEY_INCOMING, KEY_HELP, KEY_VERSION };
 
 static const struct argp_option options[] = {
 	{ "export", KEY_EXPORT, "KIND[:ADDRESS]", 0,
@@ -38,6 +38,7 @@ static const struct argp_option options[] = {
 	{ "read-only", KEY_READ_ONLY, NULL, 0, "Nothing can be written", 0 },
 	{ "force", KEY_FORCE, NULL, 0, "Fence another holder", 0 },
 	{ "accept-flushed", KEY_ACCEPT_FLUSHED, NULL, 0, "Go on with what was flushed where later writes are lost", 0 },
+	{ "incoming", KEY_INCOMING, "MS", OPTION_ARG_OPTIONAL, "The devices are there at once; requests wait until the volume's holder lets it go, at most for so long", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "Put what lives under /etc, /run and /var/lib below DIR (default: $AQUIFER_ROOT)", 0 },
 	{ "listen", KEY_LISTEN, "HOST:PORT", OPTION_HIDDEN, "nbd's TCP port", 0 },
 	{ "run-dir", KEY_RUN_DIR, "DIR", OPTION_HIDDEN, "The agent's directory for this tapdisk", 0 },
@@ -75,6 +76,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_ACCEPT_FLUSHED:
 		a->options.accept_flushed = true;
+		return 0;
+	case KEY_INCOMING:
+		a->options.incoming = true;
+		a->options.incoming_ms = arg ? strtoull(arg, NULL, 10) : 0;
 		return 0;
 	case KEY_ROOT:
 		a->root = arg;

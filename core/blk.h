@@ -97,6 +97,8 @@ struct blk_open {                     /* what open() is given */
 	bool read_only;               /* nothing above will write */
 	bool force;                   /* take over from another holder where that can be done safely */
 	bool accept_flushed;          /* go on with what was flushed where later writes are lost */
+	bool incoming;                /* somebody else has it: open over nothing, and let requests wait until he lets go, */
+	uint64_t incoming_ms;         /* … for so long at most; 0: for ever */
 };
 
 struct blk_driver {
@@ -119,6 +121,9 @@ struct blk_driver {
 	/* Adds driver counters as "key" and number. Some keys are looked at by the tapdisk: "failed", the errno with which all
 	 * requests fail from now on; "away", not 0 while requests wait for a server; "read_errors". May be NULL. */
 	void (*describe)(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
+	/* Is it in another state than serving (a volume that comes from another host, or has gone to one)? A word for it, and the rest for
+	 * people. NULL: never. */
+	bool (*condition)(struct blk_node *node, char ret_state[16], char *ret_why, size_t bytes);
 	/* FIBER. Does something of the driver's own to a running node ("snapshot-create NAME"), as the operator or
 	 * another process asked through the tapdisk's control socket. `args` ends with NULL. 0 or -errno with a report;
 	 * *ret_json is NULL or a malloc'd JSON text, the caller's. -EOPNOTSUPP: no such verb. NULL: has none. */

@@ -134,9 +134,7 @@ bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
 	struct catalog_value v;
 	if (!is_elsewhere(p, owner))
 		return false;
-	if (owner->state == OWNER_OFFERED) /* the stamp is the offer's; whether who it is for lives, nobody says */
-		return true;
-	meta_key_alive(owner->stamp, key);
+	meta_key_alive(owner->stamp, key); /* of an offer: its target's, see volume_move.c */
 	int r = catalog_get(p->catalog, key, &v);
 	catalog_value_free(&v);
 	return r != -ENOENT;

@@ -193,7 +193,7 @@ static int find_owner(struct places *p, uint64_t volume, struct meta_owner *ret_
 
 bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner) { return find_owner(p, volume, ret_owner) > 0; }
 
-int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
+int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
 {
 	struct meta_owner o;
 	int r = find_owner(s->places, volume, &o);
@@ -204,11 +204,17 @@ int store_find_holder(struct store *s, const char *name, uint64_t volume, struct
 	snprintf(ret_holder->text, sizeof ret_holder->text, "%s", o.holder);
 	snprintf(ret_holder->control, sizeof ret_holder->control, "%s", o.control);
 	snprintf(ret_holder->volume, sizeof ret_holder->volume, "%s", name);
-	if (!s->forward || !o.control[0])
+	if (!o.control[0])
 		return report_set(report, -EBUSY, "it is attached as %s%s%s, which can't be asked", o.holder, ret_holder->elsewhere ? " on host " : "",
 				  ret_holder->elsewhere ? o.host : "");
 	r = ret_holder->elsewhere ? places_agent_find(s->places, o.host, &ret_holder->agent, report) : 0;
 	return r < 0 ? report_prefix(report, r, "it is attached as %s on host %s", o.holder, o.host) : 0;
+}
+
+int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
+{
+	int r = store_look_for_holder(s, name, volume, ret_holder, report);
+	return r == 0 && !s->forward ? report_set(report, -EBUSY, "it is attached as %s, which can't be asked", ret_holder->text) : r;
 }
 
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,

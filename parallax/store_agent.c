@@ -89,7 +89,7 @@ int store_volume_holder(struct store *s, const char *name, struct store_holder *
 {
 	uint64_t id;
 	int r = store_find_volume(s->places, name, &id, report);
-	return r < 0 ? r : store_find_holder(s, name, id, ret_holder, report);
+	return r < 0 ? r : store_look_for_holder(s, name, id, ret_holder, report);
 }
 
 /* ---- an agent's own ---- */

@@ -34,7 +34,8 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 
 /* Who has the volume attached: true, and its record. A command that has it for maintenance is waited for, up to VOLUME_MAINTENANCE_MS. */
 bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner);
-/* Who has the volume attached and can be asked; -ENXIO: nobody has it. */
+/* Who has the volume attached, and could be asked; and can be asked by this store; -ENXIO: nobody has it. */
+int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
 int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,

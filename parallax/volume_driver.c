@@ -8,11 +8,12 @@
 #include "parallax/places.h"
 #include "parallax/store.h"
 #include "parallax/store_private.h"
-#include "parallax/volume_node.h"
+#include "parallax/volume_move.h"
 
 struct opened {
 	struct places *places;
-	struct file *hold; /* a snapshot's */
+	struct file *hold;       /* a snapshot's */
+	struct volume_move move; /* a volume's */
 };
 
 static const struct option_spec volume_options[] = {
@@ -34,9 +35,13 @@ static int open_volume(struct volume_node *n, struct opened *o, const struct blk
 				    .control = how->control, .host = o->places->host, .pid = (uint64_t)getpid(), .force = how->force,
 				    .accept_flushed = how->accept_flushed,
 				    .limits.cache_bytes = option_number(how->options, "cache") };
-	r = volume_open(n->node.env, &open, &v, report);
-	if (r == 0)
-		volume_node_init(n, v, NULL);
+	r = how->incoming ? 0 : volume_open(n->node.env, &open, &v, report);
+	if (r < 0)
+		return r;
+	volume_node_init(n, how->incoming ? NULL : v, NULL);
+	volume_move_init(&o->move, n, o->places, &open);
+	if (how->incoming && (r = volume_move_begin(&o->move, how->incoming_ms * NS_PER_MS, report)) < 0)
+		volume_move_end(&o->move);
 	return r;
 }
 
@@ -93,12 +98,29 @@ static int driver_volume_open(struct blk_node *node, const struct blk_open *how,
 static int driver_volume_close(struct blk_node *node)
 {
 	struct volume_node *n = container_of(node, struct volume_node, node);
+	struct opened *o = n->open_state;
+	if (!n->reader)
+		volume_move_end(&o->move);
 	int r = volume_close(n->volume);
 	if (r == -ENOSPC || r == -ETIMEDOUT) /* the flush was good, only the last checkpoint isn't: the next opener replays, nothing is lost */
 		r = 0;
 	volume_reader_close(n->reader);
-	opened_free(node->env, n->open_state);
+	opened_free(node->env, o);
 	return r;
+}
+
+static int driver_volume_control(struct blk_node *node, const char *verb, const char *const *args, char **ret_json, struct report *report)
+{
+	struct volume_node *n = container_of(node, struct volume_node, node);
+	struct opened *o = n->open_state;
+	return n->reader ? volume_node_control(node, verb, args, ret_json, report) : volume_move_control(&o->move, verb, args, ret_json, report);
+}
+
+static bool driver_volume_condition(struct blk_node *node, char ret_state[16], char *ret_why, size_t bytes)
+{
+	struct volume_node *n = container_of(node, struct volume_node, node);
+	struct opened *o = n->open_state;
+	return !n->reader && volume_move_condition(&o->move, ret_state, ret_why, bytes);
 }
 
 const struct blk_driver driver_volume = {
@@ -111,5 +133,6 @@ const struct blk_driver driver_volume = {
 	.close = driver_volume_close,
 	.submit = volume_node_submit,
 	.describe = volume_node_describe,
-	.control = volume_node_control,
+	.condition = driver_volume_condition,
+	.control = driver_volume_control,
 };

@@ -440,6 +440,10 @@ void volume_node_submit(struct blk_node *node, struct blk_io *io)
 void volume_node_start(struct volume_frame *f)
 {
 	struct blk_node *node = &f->n->node;
+	if (f->io->offset + f->io->length > node->info.size) { /* it waited, and what it waited for has become smaller meanwhile */
+		volume_node_finish(f, -EIO);
+		return;
+	}
 	f->n->intake.in_flight++;
 	job_init(&f->job, node->loop);
 	switch (f->io->op) {

@@ -45,6 +45,8 @@ static int check_options(struct cli *c)
 	struct report why = { 0 };
 	if (cli_flag(c, CLI_LISTEN) && plan_check_listen(cli_option(c, CLI_LISTEN), &why) < 0)
 		return cli_usage(c, "%s", why.text);
+	if (cli_flag(c, CLI_INCOMING) && (cli_flag(c, CLI_FORCE) || cli_flag(c, CLI_READ_ONLY) || cli_flag(c, CLI_ACCEPT_FLUSHED)))
+		return cli_usage(c, "--incoming waits until the volume is let go, for writing: it goes with neither --force, --read-only nor --accept-flushed");
 	if (cli_flag(c, CLI_NAME))
 		return cli_name(c, "device", cli_option(c, CLI_NAME));
 	return 0;
@@ -66,6 +68,7 @@ int cli_attach(struct cli *c)
 	q.read_only = cli_flag(c, CLI_READ_ONLY);
 	q.force = cli_flag(c, CLI_FORCE);
 	q.accept_flushed = cli_flag(c, CLI_ACCEPT_FLUSHED);
+	q.incoming = cli_flag(c, CLI_INCOMING);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_ATTACH, .request = &q.base, .text = graph };
 	r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r == 0) {

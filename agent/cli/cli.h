@@ -31,6 +31,7 @@ enum cli_option {
 	CLI_READ_ONLY,
 	CLI_FORCE,
 	CLI_ACCEPT_FLUSHED,
+	CLI_INCOMING,
 	CLI_LISTEN,
 	CLI_GRAPH,
 	CLI_ALL,
@@ -118,6 +119,7 @@ const char *cli_time(uint64_t ns, char buffer[32]); /* since 1970 → local time
 /* ---- the commands ---- */
 int cli_attach(struct cli *c);
 int cli_detach(struct cli *c);
+int cli_migrate(struct cli *c);
 int cli_list(struct cli *c);
 int cli_show(struct cli *c);
 int cli_agent_start(struct cli *c);

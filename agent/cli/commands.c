@@ -11,6 +11,12 @@ static const struct argp_option attach_options[] = {
 	{ "force", CLI_FORCE, NULL, 0, "Take the volume or image from another holder", 0 },
 	{ "accept-flushed", CLI_ACCEPT_FLUSHED, NULL, 0,
 	  "Where a disk write failed: go on with what was flushed, without the writes that came after", 0 },
+	{ "incoming", CLI_INCOMING, NULL, 0, "A volume that another host has: make the device now, and let requests wait until it comes", 0 },
+	{ 0 },
+};
+static const struct argp_option migrate_options[] = {
+	{ "to", CLI_TO, "HOST", 0, "Where it goes, as in `aquifer agent list`", 0 },
+	{ "name", CLI_NAME, "NAME", 0, "The device's name there; default: as here", 0 },
 	{ 0 },
 };
 static const struct argp_option detach_options[] = {
@@ -72,6 +78,10 @@ const struct cli_command cli_commands[] = {
 	  "Refused while the device is mounted or open, naming the user; --force lets go now, and the kernel frees the "
 	  "device at its last close.\n",
 	  detach_options, 0, 1, true, cli_detach },
+	{ "migrate", "VOLUME", "Hand an attached volume over to another host, while it is in use",
+	  "A device of the same kind and name is made there, requests wait for some milliseconds, and are served there. No data is copied. The device here answers "
+	  "nothing but errors afterwards, until it is detached, or the volume is moved back. If it can't be done, all is as before.\n",
+	  migrate_options, 1, 1, true, cli_migrate },
 	{ "list", "", "The devices on this host", NULL, NULL, 0, 0, true, cli_list },
 	{ "show", "NAME|DEVICE", "A device's graph, with live counters for each node", NULL, show_options, 1, 1, true, cli_show },
 

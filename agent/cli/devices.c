@@ -120,8 +120,10 @@ static void print_show(const json_t *j)
 		       text_at(e, "node"), number_at(e, "clients"));
 	printf("nodes:\n");
 	json_array_foreach(json_object_get(j, "nodes"), i, e) {
-		printf("  %s: %s(%s), %s%s\n", text_at(e, "name"), text_at(e, "driver"), text_at(e, "args"),
-		       format_size(number_at(e, "size"), size), json_is_true(json_object_get(e, "read_only")) ? ", read only" : "");
+		const json_t *condition = json_object_get(e, "condition");
+		printf("  %s: %s(%s), %s%s%s%s%s%s\n", text_at(e, "name"), text_at(e, "driver"), text_at(e, "args"),
+		       format_size(number_at(e, "size"), size), json_is_true(json_object_get(e, "read_only")) ? ", read only" : "", condition ? ", " : "",
+		       text_at(condition, "state"), condition ? ": " : "", text_at(condition, "reason"));
 		print_counters(e);
 	}
 }

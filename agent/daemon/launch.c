@@ -1,6 +1,7 @@
 #include "agent/daemon/launch.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -40,12 +41,14 @@ int launch_agent(struct env *env, const char *root, struct report *report)
 int launch_tapdisk(const struct launch_tapdisk *how, pid_t *ret_pid, int *ret_ready, struct report *report)
 {
 	char program[PATHS_MAX], log[PATHS_MAX];
-	char *argv[24];
+	char *argv[24], incoming[40] = "--incoming";
 	int n = 0, r = paths_program("aquifer-tapdisk", program, report);
 	if (r < 0)
 		return r;
 	if ((size_t)snprintf(log, sizeof log, "%s/log", how->directory) >= sizeof log)
 		return -ENAMETOOLONG;
+	if (how->incoming_ms)
+		snprintf(incoming, sizeof incoming, "--incoming=%" PRIu64, how->incoming_ms);
 	argv[n++] = program;
 	argv[n++] = "--ready-fd";
 	argv[n++] = "3";
@@ -71,6 +74,8 @@ int launch_tapdisk(const struct launch_tapdisk *how, pid_t *ret_pid, int *ret_re
 		argv[n++] = "--force";
 	if (how->accept_flushed)
 		argv[n++] = "--accept-flushed";
+	if (how->incoming)
+		argv[n++] = incoming;
 	argv[n++] = "--";
 	argv[n++] = (char *)(uintptr_t)how->graph;
 	argv[n] = NULL;

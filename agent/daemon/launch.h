@@ -14,7 +14,8 @@ struct launch_tapdisk {
 	const char *name, *graph;
 	const char *export;           /* NULL: the graph's own */
 	const char *listen;           /* NULL: none */
-	bool read_only, force, accept_flushed;
+	bool read_only, force, accept_flushed, incoming;
+	uint64_t incoming_ms;         /* 0: for ever */
 };
 /* 0 with the process and the pipe for spawn_wait(). */
 int launch_tapdisk(const struct launch_tapdisk *how, pid_t *ret_pid, int *ret_ready, struct report *report);

@@ -49,20 +49,45 @@ static void *body_of(struct agent *a, struct rpc_request *r, const ProtobufCMess
 
 static const ProtobufCBinaryData *control_token(const void *body) { return &((const Aquifer__PeerControlCall *)body)->token; }
 
+static const ProtobufCBinaryData *migrate_token(const void *body) { return &((const Aquifer__PeerMigrateCall *)body)->token; }
+static const ProtobufCBinaryData *incoming_token(const void *body) { return &((const Aquifer__PeerIncomingCall *)body)->token; }
+static const ProtobufCBinaryData *offer_token(const void *body) { return &((const Aquifer__PeerOfferCall *)body)->token; }
+
+static int dispatch(struct agent *a, struct rpc_request *r, json_t **ret_json, char **ret_text, struct report *report)
+{
+	void *body;
+	int status = 0;
+	switch (r->method) {
+	case AQUIFER__PEER_METHOD__PEER_CONTROL:
+		body = body_of(a, r, &aquifer__peer_control_call__descriptor, control_token, &status, report);
+		return body ? control(a, body, ret_text, report) : status;
+	case AQUIFER__PEER_METHOD__PEER_MIGRATE:
+		body = body_of(a, r, &aquifer__peer_migrate_call__descriptor, migrate_token, &status, report);
+		return !body ? status : ((Aquifer__PeerMigrateCall *)body)->call ? agent_migrate(a, ((Aquifer__PeerMigrateCall *)body)->call, ret_json, report) : -EBADMSG;
+	case AQUIFER__PEER_METHOD__PEER_INCOMING:
+		body = body_of(a, r, &aquifer__peer_incoming_call__descriptor, incoming_token, &status, report);
+		return body ? agent_incoming(a, body, r->payload, r->payload_bytes, ret_json, report) : status;
+	case AQUIFER__PEER_METHOD__PEER_ACTIVATE:
+		body = body_of(a, r, &aquifer__peer_offer_call__descriptor, offer_token, &status, report);
+		return body ? agent_activate(a, body, report) : status;
+	case AQUIFER__PEER_METHOD__PEER_CANCEL:
+		body = body_of(a, r, &aquifer__peer_offer_call__descriptor, offer_token, &status, report);
+		return body ? agent_cancel(a, body, report) : status;
+	default:
+		return report_set(report, -EOPNOTSUPP, "this agent doesn't know method %u (is it older than who asks?)", r->method);
+	}
+}
+
 void agent_peer_handle(void *arg, struct rpc_request *r)
 {
 	struct agent *a = arg;
 	struct report report = { 0 };
 	char *text = NULL;
-	void *body;
-	int status = 0;
-	if (a->ending)
-		status = report_set(&report, -ESHUTDOWN, "the agent is ending (try again)");
-	else if (r->method == AQUIFER__PEER_METHOD__PEER_CONTROL) {
-		if ((body = body_of(a, r, &aquifer__peer_control_call__descriptor, control_token, &status, &report)))
-			status = control(a, body, &text, &report);
-	} else
-		status = report_set(&report, -EOPNOTSUPP, "this agent doesn't know method %u (is it older than who asks?)", r->method);
+	json_t *j = NULL;
+	int status = a->ending ? report_set(&report, -ESHUTDOWN, "the agent is ending (try again)") : dispatch(a, r, &j, &text, &report);
+	if (j && !text)
+		text = json_dumps(j, JSON_COMPACT);
+	json_decref(j);
 	control_answer(r, status, text, &report);
 	free(text);
 }

@@ -69,6 +69,13 @@ static int parse_export(const char *text, struct plan_device *d, struct report *
 	return put_text(d->address, sizeof d->address, "unix:", strncmp(address, "unix:", 5) ? address : address + 5, report);
 }
 
+const char *plan_volume(const struct graph *g)
+{
+	const struct graph_node *n = g->node_count == 1 && g->export_count == 0 ? &g->nodes[0] : NULL;
+	const char *subject = n && n->blk && strcmp(n->blk->name, "volume") == 0 ? graph_node_subject(n) : NULL;
+	return subject && !strchr(subject, '@') ? subject : NULL;
+}
+
 /* A snapshot can't be written: attaching it is attaching it read-only. */
 static bool is_snapshot(const struct graph *g)
 {

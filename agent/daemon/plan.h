@@ -34,6 +34,8 @@ struct plan_how {
 /* 0, or -EINVAL with a report that says what is wrong and the cure. plan_free() after success. */
 int plan_make(const char *text, size_t length, const struct plan_how *how, struct plan *ret_plan, struct report *report);
 void plan_free(struct plan *p);
+/* The volume's name, if the checked graph is a volume and nothing else, without exports; else NULL. Borrowed. */
+const char *plan_volume(const struct graph *g);
 /* graph_listen_valid(); -EINVAL with a report if it isn't. */
 int plan_check_listen(const char *listen, struct report *report);
 /* "loop, nbd" */

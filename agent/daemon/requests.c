@@ -9,16 +9,11 @@
 #include "agent/daemon/agent.h"
 #include "agent/daemon/answer.h"
 #include "agent/daemon/client.h"
-#include "agent/daemon/launch.h"
 #include "agent/daemon/log.h"
-#include "agent/daemon/memory.h"
-#include "agent/daemon/spawn.h"
 #include "agent/exports/loop_device.h"
 #include "core/option.h"
 #include "core/version.h"
 
-/* A graph opens in well under a second, but a volume may have 256 MiB of log to replay, from a slow disk. */
-#define START_NS (120 * NS_PER_S)
 #define START_FORCED_NS (3 * NS_PER_S)
 #define CLOSE_NS (120 * NS_PER_S)
 #define CLOSE_FORCED_NS (10 * NS_PER_S)
@@ -28,68 +23,6 @@
 
 /* ---- attach ---- */
 
-/* Nothing of a tapdisk that failed stays: process, directory, names. */
-static void undo_start(struct tap *tap)
-{
-	if (tap_wait_end(tap, NS_PER_S) < 0) {
-		tap_kill(tap);
-		tap_wait_end(tap, END_NS);
-	}
-	tap_forget(tap);
-}
-
-static int start_failed(struct tap *tap, int r, struct report *report)
-{
-	bool silent = r == -ECHILD;
-	if (r == -ETIMEDOUT)
-		tap_kill(tap);
-	if (silent && tap_wait_end(tap, NS_PER_S) == 0) {
-		report_set(report, r, "the tapdisk %s", tap->died[0] ? tap->died : "ended without a word");
-	} else if (silent) {
-		report_set(report, r, "the tapdisk said nothing that makes sense (is it another version?)");
-		tap_kill(tap);
-	}
-	undo_start(tap);
-	return silent ? -EIO : r;
-}
-
-/* FIBER. Runs the tapdisk of a reserved tap until it is up. */
-static int start_tapdisk(struct agent *a, struct tap *tap, const struct launch_tapdisk *how, struct report *report)
-{
-	char *text = NULL;
-	pid_t pid;
-	int ready, r = launch_tapdisk(how, &pid, &ready, report);
-	if (r < 0) {
-		tap_forget(tap);
-		return r;
-	}
-	if ((r = tap_watch(tap, pid)) < 0) {
-		close(ready);
-		tap_forget(tap);
-		return report_set(report, r, "the tapdisk can't be watched: %s", strerror(-r));
-	}
-	r = spawn_wait(a->env, ready, START_NS, &text, report);
-	close(ready);
-	struct tap_state s = { 0 };
-	if (r == 0)
-		r = tap_state_decode(text, strlen(text), &s, report);
-	free(text);
-	if (r == 0 && (s.device_count != tap->state.device_count || s.pid != pid)) {
-		tap_state_free(&s);
-		r = report_set(report, -EPROTO, "the tapdisk says something else than it was asked for");
-	}
-	if (r < 0)
-		return start_failed(tap, r, report);
-	tap->state = s;
-	if (tap->pidfd < 0) { /* ready, and dead right after it */
-		tap_forget(tap);
-		return report_set(report, -EIO, "the tapdisk %s", tap->died);
-	}
-	tap->phase = TAP_RUNNING;
-	log_line("tapdisk %s (pid %d) serves %s", s.name, (int)s.pid, s.graph);
-	return 0;
-}
-
 static json_t *tap_json(const struct tap *tap)
 {
 	json_t *j = json_array();
@@ -98,71 +31,24 @@ static json_t *tap_json(const struct tap *tap)
 	return j;
 }
 
-/* FIBER. A tapdisk that was killed a moment ago may still be ending: its names are free when it has. */
-static void await_killed(struct agent *a, const struct plan *plan)
-{
-	for (unsigned i = 0; i < plan->device_count; i++) {
-		struct tap *tap = taps_find(&a->taps, plan->device[i].name, NULL);
-		if (!tap || tap->pidfd < 0 || !process_is_ending(tap->state.pid))
-			continue;
-		tap_use(tap);
-		tap_wait_end(tap, END_NS);
-		tap_unuse(tap);
-	}
-}
-
-/* One tapdisk too many would make the kernel kill one that serves. Those that are just starting have not taken theirs yet. */
-static int check_memory(struct agent *a, const struct graph *g, struct report *report)
-{
-	uint64_t need = memory_need(g), room = memory_room("/proc", "/sys/fs/cgroup"), starting = 0;
-	char need_text[24], room_text[24];
-	link_for(l, &a->taps.list)
-		starting += container_of(l, struct tap, link)->phase == TAP_STARTING;
-	if (room / (starting + 1) >= need)
-		return 0;
-	return report_set(report, -ENOMEM, "there is no memory for one more tapdisk: it may need %s, and %s are left%s (detach something, or allow more)",
-			  format_size_human(need, need_text), format_size_human(room, room_text), starting ? ", for others too that are starting" : "");
-}
-
 static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__AttachCall *q = (void *)rpc_request_body(r, &aquifer__attach_call__descriptor);
+	struct tap *tap;
 	if (!q)
 		return -EBADMSG;
-	const char *export = q->export;
-	struct plan_how how = { .name = q->name, .exports = &export, .export_count = export[0] ? 1 : 0, .listen = q->listen,
-				.read_only = q->read_only };
-	struct plan plan;
-	struct tap *tap;
-	int status = plan_make(r->payload, r->payload_bytes, &how, &plan, report);
-	if (status < 0)
-		return status;
-	char *text = graph_print(plan.graph);
-	await_killed(a, &plan);
-	status = text ? check_memory(a, plan.graph, report) : -ENOMEM;
-	if (status == 0)
-		status = taps_reserve(&a->taps, &plan, &tap, report);
+	int status = agent_attach(a, q, r->payload, r->payload_bytes, &tap, report);
 	if (status == 0) {
-		struct launch_tapdisk l = { .root = a->options->root, .directory = tap->directory, .name = plan.device[0].name,
-					    .graph = text, .read_only = q->read_only, .force = q->force,
-					    .accept_flushed = q->accept_flushed };
-		l.export = plan.graph->export_count ? NULL : plan.device[0].export->name;
-		l.listen = q->listen[0] ? q->listen : NULL;
-		status = start_tapdisk(a, tap, &l, report);
-		if (status == 0)
-			*ret = tap_json(tap);
+		*ret = tap_json(tap);
 		tap_unuse(tap);
 	}
-	free(text);
-	plan_free(&plan);
 	return status;
 }
 
 /* ---- detach ---- */
 
 /* FIBER. One call to a tapdisk. */
-static int ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text,
-		       struct report *report)
+int agent_ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text, struct report *report)
 {
 	struct rpc_client *client;
 	int r = client_connect(a->env, tap->directory, "control.sock", "tapdisk", &client, report);
@@ -219,7 +105,7 @@ static int after_close(struct agent *a, struct tap *tap, const char *name, const
  * it. With force, one that takes long is killed, and who waits for it is told. */
 static int await_start(struct agent *a, struct tap *tap, bool force, struct report *report)
 {
-	uint64_t until = env_now_ns(a->env) + (force ? START_FORCED_NS : START_NS);
+	uint64_t until = env_now_ns(a->env) + (force ? START_FORCED_NS : AGENT_START_NS);
 	tap_use(tap);
 	while (tap->listed && tap->phase == TAP_STARTING && env_now_ns(a->env) < until)
 		fiber_sleep(&a->env->loop, 10 * NS_PER_MS);
@@ -233,7 +119,7 @@ static int await_start(struct agent *a, struct tap *tap, bool force, struct repo
 }
 
 /* FIBER. `name` is gone afterwards, or the report says why not. */
-static int detach_one(struct agent *a, const char *name, bool force, struct report *report)
+int agent_detach(struct agent *a, const char *name, bool force, struct report *report)
 {
 	unsigned index;
 	struct tap *tap = taps_find(&a->taps, name, &index);
@@ -261,7 +147,7 @@ static int detach_one(struct agent *a, const char *name, bool force, struct repo
 	bool last = tap->state.device_count == 1;
 	if (last)
 		tap->phase = TAP_STOPPING;
-	int r = ask_tapdisk(a, tap, &call, &text, report);
+	int r = agent_ask_tapdisk(a, tap, &call, &text, report);
 	if (r == 0) {
 		r = after_close(a, tap, device, text, force, report);
 	} else if (tap->pidfd < 0 || (r == -ENOTCONN && tap_wait_end(tap, NS_PER_S) == 0)) {
@@ -330,7 +216,7 @@ static int detach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 	json_t *gone = json_array();
 	for (size_t i = 0; status == 0 && i < count; i++) {
 		struct report why = { 0 };
-		int one = detach_one(a, names[i], q->force, &why);
+		int one = agent_detach(a, names[i], q->force, &why);
 		if (one == 0) {
 			json_array_append_new(gone, json_string(names[i]));
 			continue;
@@ -384,9 +270,15 @@ static int show(struct agent *a, struct rpc_request *r, char **ret_text, struct 
 		return report_set(report, -ESRCH, "its tapdisk died: %s (attach it again)", tap->died);
 	struct client_call call = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW, .deadline_ns = SHOW_NS };
 	tap_use(tap);
-	int status = ask_tapdisk(a, tap, &call, ret_text, report);
+	int status = agent_ask_tapdisk(a, tap, &call, ret_text, report);
 	tap_unuse(tap);
 	return status;
+}
+
+static int migrate(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
+{
+	Aquifer__MigrateCall *q = (void *)rpc_request_body(r, &aquifer__migrate_call__descriptor);
+	return q ? agent_migrate(a, q, ret, report) : -EBADMSG;
 }
 
 /* ---- dispatch ---- */
@@ -413,6 +305,8 @@ void agent_handle(void *arg, struct rpc_request *r)
 		j = status_json(a);
 	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_SHOW)
 		status = show(a, r, &text, &report);
+	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_MIGRATE)
+		status = migrate(a, r, &j, &report);
 	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_STOP)
 		j = list_json(a), end = true;
 	else

@@ -7,6 +7,7 @@
  *                                   /status     this, written when the devices are up
  *                                   /control.sock, /log
  *                                   /trouble    what is wrong with its graph, while it is
+ *                                   /condition  the state it is in instead of serving, while it is
  *                                   /died       why it ended, written by the agent that saw it */
 #ifndef AQ_STATE_H
 #define AQ_STATE_H

@@ -35,7 +35,8 @@ static int open_graph(struct tapdisk *t, struct report *report)
 	for (unsigned i = 0; i < o->plan->device_count; i++)
 		writes |= !o->plan->device[i].read_only;
 	struct graph_how how = { .holder = holder, .pid = (uint64_t)getpid(), .control = o->run_dir ? control : NULL, .root = o->root,
-				 .read_only = o->read_only || !writes, .force = o->force, .accept_flushed = o->accept_flushed };
+				 .read_only = o->read_only || !writes, .force = o->force, .accept_flushed = o->accept_flushed,
+				 .incoming = o->incoming, .incoming_ms = o->incoming_ms };
 	int r = graph_open(t->env, o->plan->graph, &how, &t->graph, report);
 	if (r == 0)
 		o->plan->graph = NULL; /* the instance's now */
@@ -51,6 +52,7 @@ static int open_export(struct tapdisk *t, unsigned index, const char *run_dir, s
 {
 	const struct plan_device *d = &t->options->plan->device[index];
 	struct blk_node *node = node_of(t, index);
+	uint64_t size = node->info.size;
 	struct export_how how = { .name = d->name, .address = d->address[0] ? d->address : NULL, .run_dir = run_dir,
 				  .read_only = d->read_only || node->info.read_only, .queue_depth = d->queue_depth };
 	int r = d->export->open(t->env, node, &how, &t->export[index], report);
@@ -61,6 +63,7 @@ static int open_export(struct tapdisk *t, unsigned index, const char *run_dir, s
 	snprintf(s->export, sizeof s->export, "%s", d->export->name);
 	snprintf(s->device, sizeof s->device, "%s", t->export[index]->device);
 	snprintf(s->node, sizeof s->node, "%s", node->name);
+	t->size[index] = size;
 	return 0;
 }
 
@@ -126,6 +129,8 @@ static int start(struct tapdisk *t, struct report *report)
 		r = open_export(t, i, exports, report);
 	if (r == 0 && t->options->run_dir)
 		r = listen_on(t, report);
+	if (r == 0)
+		tapdisk_condition_look(t);
 	return r == 0 ? publish(t, report) : r;
 }
 
@@ -145,7 +150,7 @@ static int flush_graph(struct tapdisk *t)
 	int status = 0;
 	for (unsigned i = 0; i < t->state.device_count; i++) {
 		struct blk_node *node = node_of(t, i);
-		int r = node->info.read_only ? 0 : blk_op_wait(node, BLK_FLUSH, 0, 0, 0);
+		int r = node->info.read_only || !tapdisk_serves(node) ? 0 : blk_op_wait(node, BLK_FLUSH, 0, 0, 0);
 		if (status == 0)
 			status = r;
 	}
@@ -192,6 +197,7 @@ static int close_locked(struct tapdisk *t, unsigned index, bool force, struct re
 	struct export *e = t->export[index];
 	if (!e)
 		return 0;
+	tapdisk_condition_let_go(t);
 	int r = e->driver->close(e, force, report);
 	if (r < 0)
 		return r;
@@ -273,6 +279,7 @@ static void serve(struct tapdisk *t)
 /* Also after a start that failed half-way. */
 static void finish(struct tapdisk *t, struct report *report)
 {
+	tapdisk_condition_let_go(t);
 	static const char *const files[] = { "status", "control.sock", "lock" };
 	char path[PATHS_MAX];
 	for (unsigned i = 0; i < t->state.device_count; i++)

@@ -16,7 +16,8 @@ struct tapdisk_options {
 	struct plan *plan;       /* taken over */
 	const char *root;        /* absolute, "" if none */
 	const char *run_dir;     /* its own, exists; NULL: run by hand, no control socket */
-	bool read_only, force, accept_flushed;
+	bool read_only, force, accept_flushed, incoming;
+	uint64_t incoming_ms;    /* so long it waits for its volume; 0: for ever */
 	int ready_fd;            /* see spawn.h; -1: none */
 	void (*up)(void *arg, const struct tap_state *state); /* may be NULL: the devices are there */
 	void *arg;
@@ -39,6 +40,9 @@ struct tapdisk {
 	bool over;                   /* nothing is served any more */
 	int closed_status;           /* what closing the graph said */
 	bool flushed;                /* what was written to its graph, which is being closed, is durable */
+	uint64_t size[STATE_DEVICES_MAX]; /* that the devices show */
+	/* tapdisk_condition.c */
+	char condition[256];         /* the graph's state and why, "" while it serves */
 	/* tapdisk_trouble.c */
 	char trouble[256];           /* what is wrong with the graph, "" if nothing */
 	struct timer look_timer;
@@ -64,6 +68,15 @@ unsigned tapdisk_open_count(const struct tapdisk *t);
 void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes);
 void tapdisk_trouble_watch(struct tapdisk *t);
 void tapdisk_trouble_end(struct tapdisk *t);
+
+/* tapdisk_condition.c: is it as a volume is that serves; looking for the graph's condition, and its end; who waits for a volume that comes waits no
+ * more (FIBER); devices get their nodes' sizes (FIBER), also when nobody asked for it. */
+bool tapdisk_serves(const struct blk_node *node);
+void tapdisk_condition_look(struct tapdisk *t);
+void tapdisk_condition_end(struct tapdisk *t);
+void tapdisk_condition_let_go(struct tapdisk *t);
+int tapdisk_follow_sizes(struct tapdisk *t, struct report *report);
+void tapdisk_sizes_look(struct tapdisk *t);
 
 /* tapdisk_end.c: it has begun to end, and _exits after a while if it hasn't ended by then; it goes on after all; no more of that (FIBER). */
 void tapdisk_end_begin(struct tapdisk *t, bool forced);

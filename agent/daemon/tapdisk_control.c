@@ -37,10 +37,16 @@ static void add_node(void *arg, struct blk_node *n, const char *args)
 		json_array_append_new(children, json_string(n->child[i]->name));
 	if (n->driver->describe)
 		n->driver->describe(n, add_item, items);
-	json_array_append_new(arg, json_pack("{s:s, s:s, s:s, s:I, s:i, s:b, s:o, s:o, s:o}", "name", n->name, "driver",
+	char state[16] = "", why[256] = "";
+	if (n->driver->condition)
+		n->driver->condition(n, state, why, sizeof why);
+	json_t *node = json_pack("{s:s, s:s, s:s, s:I, s:i, s:b, s:o, s:o, s:o}", "name", n->name, "driver",
 					     n->driver->name, "args", args, "size", (json_int_t)n->info.size, "block_size",
 					     (int)n->info.block_size, "read_only", n->info.read_only, "children", children,
-					     "counters", counters_json(&n->counters), "items", items));
+					     "counters", counters_json(&n->counters), "items", items);
+	if (state[0])
+		json_object_set_new(node, "condition", json_pack("{s:s, s:s}", "state", state, "reason", why));
+	json_array_append_new(arg, node);
 }
 
 static json_t *devices_json(const struct tapdisk *t)
@@ -157,25 +163,6 @@ static void match(void *arg, struct blk_node *n, const char *args)
 		s->found = n;
 }
 
-/* FIBER. Devices whose node has another size than before follow it. */
-static int resize_exports(struct tapdisk *t, const uint64_t *before, struct report *report)
-{
-	int status = 0;
-	fiber_mutex_lock(&t->env->loop, &t->resizing);
-	for (unsigned i = 0; i < t->state.device_count; i++) {
-		struct export *e = t->export[i];
-		if (!e || e->node->info.size == before[i] || !e->driver->resized)
-			continue;
-		struct report why = { 0 };
-		int r = e->driver->resized(e, &why);
-		if (r < 0)
-			status = report_set(report, r, "done, but the device %s has not followed: %s (detach and attach it again)",
-					    t->state.device[i].name, report_text(&why, r));
-	}
-	fiber_mutex_unlock(&t->resizing);
-	return status;
-}
-
 static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, struct report *report)
 {
 	Aquifer__ControlCall *q = (void *)rpc_request_body(r, &aquifer__control_call__descriptor);
@@ -201,12 +188,10 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 	fiber_mutex_lock(&t->env->loop, &t->closing);
 	t->controls++;
 	fiber_mutex_unlock(&t->closing);
-	uint64_t before[STATE_DEVICES_MAX];
-	for (unsigned i = 0; i < t->state.device_count; i++)
-		before[i] = t->export[i] ? t->export[i]->node->info.size : 0;
 	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
 	if (status == 0)
-		status = resize_exports(t, before, report);
+		status = tapdisk_follow_sizes(t, report);
+	tapdisk_condition_look(t);
 	t->controls--;
 	fiber_cond_wake(&t->controlled);
 	if (status == -EOPNOTSUPP)

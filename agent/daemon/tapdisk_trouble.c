@@ -78,6 +78,8 @@ static void look(struct job *j)
 		fiber_cond_wake(&t->end);
 		return;
 	}
+	tapdisk_condition_look(t);
+	tapdisk_sizes_look(t);
 	tapdisk_trouble(t, text, sizeof text);
 	if (t->graph && strcmp(text, t->trouble) != 0) {
 		log_line("%s", text[0] ? text : "all is well again");
@@ -104,6 +106,7 @@ void tapdisk_trouble_end(struct tapdisk *t)
 	timer_cancel(t->env, &t->look_timer);
 	while (t->looks)
 		fiber_cond_wait(&t->env->loop, &t->end);
+	tapdisk_condition_end(t);
 	if (t->options->run_dir)
 		write_down(t, "");
 }

@@ -66,7 +66,7 @@ void tap_unuse(struct tap *tap)
 
 static void remove_directory(const char *directory)
 {
-	static const char *const files[] = { "status", "status.new", "control.sock", "died", "died.new", "trouble", "trouble.new", "log", "lock" };
+	static const char *const files[] = { "status", "status.new", "control.sock", "died", "died.new", "trouble", "trouble.new", "condition", "condition.new", "log", "lock" };
 	char path[PATHS_MAX];
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, files[i]) < sizeof path)
@@ -454,15 +454,26 @@ int taps_scan(struct taps *t, struct report *report)
 
 /* ---- for people ---- */
 
-/* What the tapdisk says is wrong with its graph; see tapdisk_trouble.c. */
-static void read_trouble(const struct tap *tap, char *ret, size_t bytes)
+/* What the tapdisk says is wrong with its graph, or what state it is in; see tapdisk_trouble.c, tapdisk_condition.c. */
+static void read_word(const struct tap *tap, const char *file, char *ret, size_t bytes)
 {
 	char path[PATHS_MAX], *text;
 	size_t length;
-	if ((size_t)snprintf(path, sizeof path, "%s/trouble", tap->directory) >= sizeof path || state_file_read(path, bytes - 1, &text, &length) < 0)
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", tap->directory, file) >= sizeof path || state_file_read(path, bytes - 1, &text, &length) < 0)
 		return;
 	snprintf(ret, bytes, "%s", text);
 	free(text);
+}
+
+bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, size_t bytes)
+{
+	char text[256] = "";
+	if (tap->phase == TAP_RUNNING)
+		read_word(tap, "condition", text, sizeof text);
+	size_t n = strcspn(text, " ");
+	snprintf(ret_state, 16, "%.*s", (int)n, text);
+	snprintf(ret_why, bytes, "%s", text[n] ? text + n + 1 : "");
+	return text[0];
 }
 
 json_t *tap_device_json(const struct tap *tap, unsigned index)
@@ -471,9 +482,11 @@ json_t *tap_device_json(const struct tap *tap, unsigned index)
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i}", "name", d->name, "device", d->device, "export", d->export, "graph",
 			      tap->state.graph ? tap->state.graph : "", "state", phase_names[tap->phase], "pid",
 			      (int)tap->state.pid);
-	char trouble[256] = "";
-	if (tap->phase == TAP_RUNNING || tap->phase == TAP_STOPPING)
-		read_trouble(tap, trouble, sizeof trouble);
+	char trouble[256] = "", state[16];
+	if (tap_condition(tap, state, trouble, sizeof trouble))
+		json_object_set_new(j, "state", json_string(state));
+	else if (tap->phase == TAP_RUNNING || tap->phase == TAP_STOPPING)
+		read_word(tap, "trouble", trouble, sizeof trouble);
 	if (tap->phase == TAP_DIED || trouble[0])
 		json_object_set_new(j, "reason", json_string(tap->phase == TAP_DIED ? tap->died : trouble));
 	return j;

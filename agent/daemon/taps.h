@@ -72,6 +72,8 @@ void tap_forget(struct tap *tap);
 static inline void tap_use(struct tap *tap) { tap->users++; }
 void tap_unuse(struct tap *tap);
 
+/* Running, but its graph isn't serving (incoming, moved …)? A word for that, and the rest for people. */
+bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, size_t bytes);
 /* One device, as `list --json` has it. */
 json_t *tap_device_json(const struct tap *tap, unsigned index);
 #endif

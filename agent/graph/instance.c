@@ -214,7 +214,7 @@ static int open_node(struct graph_instance *g, unsigned index, const struct grap
 	struct blk_open open = { .options = &o->options, .node_name = o->label, .holder = how->holder ? how->holder : "", .pid = how->pid,
 				 .control = how->control,
 				 .root = how->root ? how->root : "", .read_only = !o->writable, .force = how->force,
-				 .accept_flushed = how->accept_flushed };
+				 .accept_flushed = how->accept_flushed, .incoming = how->incoming, .incoming_ms = how->incoming_ms };
 	int r = blk_open(g->env, o->driver, &open, children, count, &o->blk, report);
 	return r < 0 ? name_node(report, r, o->label) : 0;
 }

@@ -14,6 +14,8 @@ struct graph_how {
 	bool read_only;     /* of all devices, whatever their exports say */
 	bool force;         /* take over from another holder where that can be done safely */
 	bool accept_flushed; /* go on with what was flushed where later writes are lost */
+	bool incoming;      /* see blk_open */
+	uint64_t incoming_ms;
 };
 
 /* FIBER. Opens every node of a checked graph, children first, each once. A node is opened for writing only if something

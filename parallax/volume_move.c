@@ -1,0 +1,431 @@
+#include "parallax/volume_move.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fiber.h"
+
+#define OFFER_NS (5 * NS_PER_S)     /* an offer that isn't taken in so long is taken back */
+#define TICK_NS (20 * NS_PER_MS)
+#define LOOK_NS NS_PER_S            /* INCOMING: beside the watch */
+#define LOOK_SOON_NS (40 * NS_PER_MS) /* … while an offer is about to come and the catalog's engine has no watches; and OFFERED */
+enum { ALIVE_S = 10 };
+
+static struct catalog *catalog_of(const struct volume_move *m) { return m->places->catalog; }
+static uint64_t now_ns(const struct volume_move *m) { return env_now_ns(m->node->node.env); }
+static struct loop *loop_of(const struct volume_move *m) { return m->node->node.loop; }
+
+static void set_state(struct volume_move *m, enum move_state state)
+{
+	m->state = state;
+	fiber_cond_wake(&m->changed);
+}
+
+/* ---- the target ---- */
+
+/* The offer's stamp is in the owner record while it is offered: others ask by that whether its target lives. Politeness only. */
+static void show_life(struct volume_move *m, uint64_t offer)
+{
+	char key[META_KEY_BYTES];
+	catalog_lease_end(m->alive);
+	m->alive = NULL;
+	m->offer = offer;
+	meta_key_alive(offer, key);
+	if (offer)
+		catalog_lease(catalog_of(m), ALIVE_S, key, &m->alive);
+}
+
+/* Is there something to be had? Never from a holder whose lease has run out: it may only have lost the catalog, and serve its guest still. To
+ * rob it is for somebody to decide (attach). */
+static bool may_take(const struct volume_move *m, const struct meta_owner *o, bool *ret_offered)
+{
+	bool ours = o->state == OWNER_HELD && o->stamp && o->stamp == m->node->intake.next; /* an attempt that failed half-way */
+	*ret_offered = o->state == OWNER_OFFERED && m->offer && o->stamp == m->offer;
+	return *ret_offered || ours || o->state == OWNER_FREE;
+}
+
+static void look_for_it(struct volume_move *m)
+{
+	struct meta_owner o = { 0 };
+	struct report report = { "" };
+	bool offered;
+	int r = meta_get_owner(catalog_of(m), m->open.volume, &o, NULL);
+	if (r < 0 && r != -ENOENT) {
+		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
+		return;
+	}
+	m->why[0] = '\0';
+	if (m->state != MOVE_INCOMING || m->cancel)
+		return;
+	if (!may_take(m, &o, &offered)) {
+		snprintf(m->whom, sizeof m->whom, "%s", o.host);
+		return;
+	}
+	struct volume_open how = m->open;
+	how.offer = offered ? m->offer : 0;
+	m->taking = true;
+	r = volume_handover_take(m->node, &how, &report);
+	m->taking = false;
+	if (r < 0 && r != -EBUSY && r != -ESTALE)
+		snprintf(m->why, sizeof m->why, "%.200s", report_text(&report, r));
+	if (r == 0)
+		set_state(m, MOVE_SERVES);
+}
+
+static void give_up(struct volume_move *m)
+{
+	m->cancel = false;
+	m->due_ns = 0;
+	show_life(m, 0);
+	if (m->stays && !m->closing)
+		return;
+	volume_handover_leave(m->node, -EIO);
+	set_state(m, m->returns ? MOVE_MOVED : MOVE_GIVEN_UP);
+}
+
+/* ---- the source ---- */
+
+/* What the catalog says of an offer: 0: it stands; 1: another has the volume; -errno: not known. */
+static int look_at_offer(struct volume_move *m)
+{
+	struct meta_owner o;
+	int r = meta_get_owner(catalog_of(m), m->open.volume, &o, NULL);
+	if (r < 0)
+		return r;
+	bool stands = (o.state == OWNER_OFFERED && o.stamp == m->offer) ||
+		      (o.state == OWNER_HELD && o.stamp && (o.stamp == m->node->intake.former || o.stamp == m->node->intake.next));
+	return stands ? 0 : 1;
+}
+
+static void take_back(struct volume_move *m)
+{
+	struct report report = { "" };
+	struct volume_open how = m->open;
+	how.offer = m->offer;
+	m->taking = true;
+	int r = volume_handover_take(m->node, &how, &report);
+	m->taking = false;
+	if (r < 0 && r != -ESTALE)
+		snprintf(m->why, sizeof m->why, "%.200s", report_text(&report, r));
+	if (r == 0)
+		set_state(m, MOVE_SERVES);
+}
+
+static void see_to_offer(struct volume_move *m)
+{
+	int r = look_at_offer(m);
+	if (r == 1) {
+		volume_handover_leave(m->node, -EIO);
+		set_state(m, MOVE_MOVED);
+	} else if (r == 0 && (m->back || now_ns(m) >= m->due_ns)) {
+		take_back(m);
+	}
+}
+
+/* ---- both ---- */
+
+static bool is_waiting(const struct volume_move *m) { return m->state == MOVE_INCOMING || m->state == MOVE_OFFERED; }
+
+static int tick(void *arg)
+{
+	struct volume_move *m = arg;
+	while (m->running) {
+		fiber_sleep(loop_of(m), TICK_NS);
+		m->tick = true;
+		fiber_cond_wake(&m->changed);
+	}
+	m->ticking = false;
+	fiber_cond_wake(&m->changed);
+	return 0;
+}
+
+/* Until something may have changed, or it is time to look. */
+static void wait_turn(struct volume_move *m)
+{
+	bool soon = m->state == MOVE_OFFERED || (m->offer && !catalog_of(m)->ops->watch);
+	while (!m->hurry && !m->cancel && !m->back && !m->closing && is_waiting(m)) {
+		m->tick = false;
+		fiber_cond_wait(loop_of(m), &m->changed);
+		if (!m->tick || now_ns(m) - m->looked_ns >= (soon ? LOOK_SOON_NS : LOOK_NS))
+			break;
+	}
+	m->hurry = false;
+}
+
+static int run(void *arg)
+{
+	struct volume_move *m = arg;
+	char key[META_KEY_BYTES];
+	meta_key_owner(m->open.volume, key);
+	if (m->state == MOVE_INCOMING)
+		catalog_watch(catalog_of(m), key, &m->changed, &m->watch); /* without it, by looking */
+	while (is_waiting(m)) {
+		m->looked_ns = now_ns(m);
+		if (m->state == MOVE_OFFERED)
+			see_to_offer(m);
+		else if (m->cancel || m->closing || (m->due_ns && now_ns(m) >= m->due_ns))
+			give_up(m);
+		else
+			look_for_it(m);
+		if (m->back && is_waiting(m))
+			fiber_sleep(loop_of(m), TICK_NS); /* as often as that */
+		else if (is_waiting(m))
+			wait_turn(m);
+	}
+	catalog_watch_end(m->watch);
+	m->watch = NULL;
+	m->back = m->cancel = false;
+	if (m->state == MOVE_SERVES) {
+		show_life(m, 0);
+		m->returns = m->stays = false;
+	}
+	m->running = false;
+	fiber_cond_wake(&m->changed);
+	return 0;
+}
+
+static int start(struct volume_move *m)
+{
+	while (m->running || m->ticking)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	m->running = m->ticking = true;
+	int r = fiber_start(loop_of(m), tick, m, NULL);
+	m->ticking = r == 0;
+	if (r == 0)
+		r = fiber_start(loop_of(m), run, m, NULL);
+	m->running = r == 0; /* the ticker ends with it */
+	return r;
+}
+
+void volume_move_init(struct volume_move *m, struct volume_node *n, struct places *p, const struct volume_open *how)
+{
+	*m = (struct volume_move){ .node = n, .places = p, .open = *how };
+	snprintf(m->holder, sizeof m->holder, "%s", how->holder ? how->holder : "");
+	snprintf(m->control, sizeof m->control, "%s", how->control ? how->control : "");
+	m->open.holder = m->holder;
+	m->open.control = m->control;
+	m->open.host = p->host;
+	m->open.force = m->open.accept_flushed = false; /* that was for the first time */
+	fiber_cond_init(&m->changed);
+}
+
+/* As large as its record says now. */
+static int prepare(struct volume_move *m, struct report *report)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? meta_get_log(catalog_of(m), m->open.volume, log, NULL) : -ENOMEM;
+	if (r == 0)
+		volume_handover_prepare(m->node, log->size_bytes);
+	free(log);
+	return r < 0 ? report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(catalog_of(m), r)) : 0;
+}
+
+int volume_move_begin(struct volume_move *m, uint64_t lasts_ns, struct report *report)
+{
+	int r = prepare(m, report);
+	m->state = MOVE_INCOMING;
+	m->stays = lasts_ns == 0;
+	m->due_ns = lasts_ns ? now_ns(m) + lasts_ns : 0;
+	return r < 0 ? r : start(m);
+}
+
+/* ---- verbs ---- */
+
+static int words(const char *const *args)
+{
+	int n = 0;
+	while (args[n])
+		n++;
+	return n;
+}
+
+static int answer(char **ret_json, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int answer(char **ret_json, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = vasprintf(ret_json, format, ap);
+	va_end(ap);
+	if (n < 0)
+		*ret_json = NULL;
+	return n < 0 ? -ENOMEM : 0;
+}
+
+/* Waits while it is in `state`, at most so long. */
+static int await(struct volume_move *m, enum move_state state, uint64_t timeout_ns)
+{
+	uint64_t until_ns = now_ns(m) + timeout_ns;
+	while (m->state == state && !m->closing && now_ns(m) < until_ns)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	return m->state == state ? -ETIMEDOUT : 0;
+}
+
+static int expect(struct volume_move *m, uint64_t offer, uint64_t lasts_ns, const char *from, char **ret_json, struct report *report)
+{
+	if (m->state != MOVE_INCOMING && m->state != MOVE_MOVED)
+		return report_set(report, -EBUSY, m->state == MOVE_SERVES ? "it is served here already" : "it is being handed over already (try again)");
+	if (m->offer && m->offer != offer && m->state == MOVE_INCOMING)
+		return report_set(report, -EBUSY, "it waits for another hand-over, for some seconds at most (try again)");
+	if (m->state == MOVE_MOVED) {
+		while (m->running || m->ticking) /* which end with the state */
+			fiber_cond_wait(loop_of(m), &m->changed);
+		int r = m->state == MOVE_MOVED ? prepare(m, report) : -EBUSY;
+		if (r < 0)
+			return r;
+		m->node->intake.gone = 0;
+		m->node->intake.former = m->node->intake.next = 0;
+		m->returns = true;
+		m->stays = false;
+		m->state = MOVE_INCOMING;
+		if ((r = start(m)) < 0) {
+			give_up(m);
+			return r;
+		}
+	}
+	snprintf(m->whom, sizeof m->whom, "%.63s", from);
+	show_life(m, offer);
+	m->due_ns = now_ns(m) + lasts_ns;
+	m->hurry = true;
+	fiber_cond_wake(&m->changed);
+	return answer(ret_json, "{\"pid\":%" PRIu64 "}", m->open.pid);
+}
+
+static int activate(struct volume_move *m, uint64_t offer, uint64_t timeout_ns, struct report *report)
+{
+	if (m->state == MOVE_INCOMING && m->offer != offer)
+		return report_set(report, -ESTALE, "it waits for another offer");
+	m->hurry = true;
+	fiber_cond_wake(&m->changed);
+	int r = await(m, MOVE_INCOMING, timeout_ns);
+	if (r < 0)
+		return report_set(report, r, "it isn't there in time%s%s", m->why[0] ? ": " : "", m->why);
+	return m->state == MOVE_SERVES ? 0 : report_set(report, -ESTALE, "it was given up");
+}
+
+static int cancel(struct volume_move *m, uint64_t offer, char **ret_json, struct report *report)
+{
+	if (m->state == MOVE_INCOMING && offer && m->offer != offer)
+		return report_set(report, -ESTALE, "it waits for another offer");
+	m->cancel = m->state == MOVE_INCOMING;
+	m->stays &= offer != 0;
+	fiber_cond_wake(&m->changed);
+	while (m->cancel && m->state == MOVE_INCOMING)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	if (m->state == MOVE_SERVES && offer)
+		return report_set(report, -EALREADY, "it serves already");
+	return answer(ret_json, "{\"over\":%s}", m->state == MOVE_GIVEN_UP ? "true" : "false");
+}
+
+static int offer_it(struct volume_move *m, uint64_t offer, const char *const *args, char **ret_json, struct report *report)
+{
+	struct volume_offer to = { .id = offer, .host = args[1], .holder = args[2], .control = args[3], .pid = strtoull(args[4], NULL, 10) };
+	if (m->state != MOVE_SERVES)
+		return report_set(report, -EBUSY, "it doesn't serve its volume, which %s", m->state == MOVE_MOVED ? "has moved away" : "is being handed over");
+	while (m->running || m->ticking)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	m->offer = offer;
+	m->back = false;
+	m->state = MOVE_LEAVING;
+	snprintf(m->whom, sizeof m->whom, "%.63s", args[1]);
+	/* most of it while requests go on, however long that takes */
+	int r = volume_checkpoint(m->node->volume);
+	while (r == 0 && m->commands > 0 && !m->back)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	if (r == 0 && m->back)
+		r = report_set(report, -ECANCELED, "it was called back");
+	uint64_t began_ns = now_ns(m);
+	if (r == 0)
+		r = volume_handover_deactivate(m->node, &to, report);
+	uint64_t waited_ns = now_ns(m) - began_ns;
+	if (m->node->volume) {
+		m->back = false;
+		set_state(m, MOVE_SERVES);
+		return report_set(report, r, "what was written can't be published: %s", errno_text(r));
+	}
+	m->due_ns = now_ns(m) + OFFER_NS;
+	m->back |= r < 0; /* not offered, or nobody knows: it is taken back */
+	set_state(m, MOVE_OFFERED);
+	int started = start(m);
+	if (started < 0) { /* no memory for a fiber: the target may have it, this side is over */
+		volume_handover_leave(m->node, -EIO);
+		set_state(m, MOVE_MOVED);
+	}
+	return r < 0 ? r : answer(ret_json, "{\"waited_ns\":%" PRIu64 "}", waited_ns);
+}
+
+/* Who has it in the end. */
+static int settled(struct volume_move *m, uint64_t timeout_ns, char **ret_json, struct report *report)
+{
+	uint64_t until_ns = now_ns(m) + timeout_ns;
+	fiber_cond_wake(&m->changed);
+	while ((m->state == MOVE_OFFERED || m->state == MOVE_LEAVING) && now_ns(m) < until_ns)
+		fiber_sleep(loop_of(m), NS_PER_MS);
+	if (m->state == MOVE_OFFERED || m->state == MOVE_LEAVING)
+		return report_set(report, -ETIMEDOUT, "it isn't known yet who has it%s%s (it goes on by itself when it is)", m->why[0] ? ": " : "", m->why);
+	return answer(ret_json, "{\"serves\":%s}", m->state == MOVE_SERVES ? "true" : "false");
+}
+
+static int move_verb(struct volume_move *m, const char *what, const char *const *args, char **ret_json, struct report *report)
+{
+	int n = words(args);
+	uint64_t offer = n ? strtoull(args[0], NULL, 16) : 0, ns = n > 1 ? strtoull(args[1], NULL, 10) * NS_PER_MS : 0;
+	if (strcmp(what, "expect") == 0 && n == 3 && offer)
+		return expect(m, offer, ns, args[2], ret_json, report);
+	if (strcmp(what, "activate") == 0 && n == 2)
+		return activate(m, offer, ns, report);
+	if (strcmp(what, "cancel") == 0 && n == 1)
+		return cancel(m, offer, ret_json, report);
+	if (strcmp(what, "offer") == 0 && n == 5 && offer)
+		return offer_it(m, offer, args, ret_json, report);
+	if ((strcmp(what, "back") == 0 || strcmp(what, "moved") == 0) && n == 2) {
+		bool pending = m->offer == offer && (m->state == MOVE_OFFERED || m->state == MOVE_LEAVING);
+		m->hurry = true;
+		m->back |= pending && what[0] == 'b';
+		return settled(m, pending ? ns : 0, ret_json, report);
+	}
+	return -EOPNOTSUPP;
+}
+
+int volume_move_control(struct volume_move *m, const char *verb, const char *const *args, char **ret_json, struct report *report)
+{
+	*ret_json = NULL;
+	if (strncmp(verb, "handover-", 9) == 0)
+		return move_verb(m, verb + 9, args, ret_json, report);
+	if (m->state != MOVE_SERVES)
+		return report_set(report, -EBUSY, m->state == MOVE_MOVED ? "its volume has moved to host %s (ask there)" : "its volume is being handed over (try again)",
+				  m->whom);
+	m->commands++;
+	int r = volume_node_control(&m->node->node, verb, args, ret_json, report);
+	m->commands--;
+	fiber_cond_wake(&m->changed);
+	return r;
+}
+
+/* ---- the end ---- */
+
+void volume_move_end(struct volume_move *m)
+{
+	m->closing = true;
+	m->back = m->state == MOVE_OFFERED;
+	while (m->running || m->ticking) {
+		fiber_cond_wake(&m->changed);
+		fiber_sleep(loop_of(m), NS_PER_MS);
+	}
+	if (m->state == MOVE_INCOMING)
+		give_up(m);
+	show_life(m, 0);
+}
+
+bool volume_move_condition(const struct volume_move *m, char ret_state[16], char *ret_why, size_t bytes)
+{
+	static const char *const names[] = { "", "leaving", "leaving", "moved", "incoming", "given-up" };
+	static const char *const texts[] = { "", "to host ", "to host ", "to host ", "waiting for host ", "its volume didn't come from host " };
+	snprintf(ret_state, 16, "%s", names[m->state]);
+	snprintf(ret_why, bytes, "%s%s%s%s", texts[m->state], m->whom[0] ? m->whom : "?", m->why[0] && m->state == MOVE_INCOMING ? ": " : "",
+		 m->state == MOVE_INCOMING ? m->why : "");
+	return m->state != MOVE_SERVES;
+}
