@@ -493,7 +493,8 @@ static int fill_volume(struct store *s, const struct store_names *names, const c
 		health = "its holder died; the next attach recovers it";
 	snprintf(ret->health, sizeof ret->health, "%s", health);
 	if (alive) {
-		snprintf(ret->holder.text, sizeof ret->holder.text, "%s", owner.holder);
+		bool hosts = s->cluster && owner.host[0];
+		snprintf(ret->holder.text, sizeof ret->holder.text, "%.115s%s%.63s", owner.holder, hosts ? " on host " : "", hosts ? owner.host : "");
 		snprintf(ret->holder.control, sizeof ret->holder.control, "%s", owner.control);
 		snprintf(ret->holder.volume, sizeof ret->holder.volume, "%s", name);
 	}

@@ -255,6 +255,30 @@ void taps_close(struct taps *t)
 	fiber_sleep(&t->env->loop, 0);
 }
 
+/* ---- what tapdisks say of themselves ---- */
+
+/* What the tapdisk says is wrong with its graph, or what state it is in; see tapdisk_trouble.c, tapdisk_condition.c. */
+static void read_word(const struct tap *tap, const char *file, char *ret, size_t bytes)
+{
+	char path[PATHS_MAX], *text;
+	size_t length;
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", tap->directory, file) >= sizeof path || state_file_read(path, bytes - 1, &text, &length) < 0)
+		return;
+	snprintf(ret, bytes, "%s", text);
+	free(text);
+}
+
+bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, size_t bytes)
+{
+	char text[256] = "";
+	if (tap->phase == TAP_RUNNING)
+		read_word(tap, "condition", text, sizeof text);
+	size_t n = strcspn(text, " ");
+	snprintf(ret_state, 16, "%.*s", (int)n, text);
+	snprintf(ret_why, bytes, "%s", text[n] ? text + n + 1 : "");
+	return text[0];
+}
+
 /* ---- names ---- */
 
 static struct tap *find_among(struct taps *t, const char *device, bool dead, unsigned *ret_index)
@@ -297,6 +321,9 @@ static int take_names(struct taps *t, const struct plan *plan, struct report *re
 	for (unsigned i = 0; i < plan->device_count; i++) {
 		const char *name = plan->device[i].name;
 		struct tap *tap = taps_find(t, name, NULL);
+		char state[16], why[128];
+		if (tap && tap->phase != TAP_DIED && tap_condition(tap, state, why, sizeof why))
+			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s %s (detach it first, or choose another name)", name, state, why);
 		if (tap && tap->phase != TAP_DIED)
 			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s (detach it first, or choose another name)",
 					  name, phase_names[tap->phase]);
@@ -453,28 +480,6 @@ int taps_scan(struct taps *t, struct report *report)
 }
 
 /* ---- for people ---- */
-
-/* What the tapdisk says is wrong with its graph, or what state it is in; see tapdisk_trouble.c, tapdisk_condition.c. */
-static void read_word(const struct tap *tap, const char *file, char *ret, size_t bytes)
-{
-	char path[PATHS_MAX], *text;
-	size_t length;
-	if ((size_t)snprintf(path, sizeof path, "%s/%s", tap->directory, file) >= sizeof path || state_file_read(path, bytes - 1, &text, &length) < 0)
-		return;
-	snprintf(ret, bytes, "%s", text);
-	free(text);
-}
-
-bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, size_t bytes)
-{
-	char text[256] = "";
-	if (tap->phase == TAP_RUNNING)
-		read_word(tap, "condition", text, sizeof text);
-	size_t n = strcspn(text, " ");
-	snprintf(ret_state, 16, "%.*s", (int)n, text);
-	snprintf(ret_why, bytes, "%s", text[n] ? text + n + 1 : "");
-	return text[0];
-}
 
 json_t *tap_device_json(const struct tap *tap, unsigned index)
 {

@@ -39,6 +39,7 @@ _aquifer_snapshots() {
 	json=$(_aquifer_ask snapshot list)
 	paste -d@ <(_aquifer_values volume <<<"$json") <(_aquifer_values name <<<"$json") | grep -vE '^@|@$'
 }
+_aquifer_hosts() { _aquifer_ask agent list | _aquifer_values host; }
 _aquifer_formats() { printf 'raw\n'; }
 
 # What may stand for an argument that the help calls $1, in command $2.
@@ -70,7 +71,7 @@ _aquifer_value() {
 	case $1 in
 	--as) printf '%s\n' loop nbd ;;
 	--export) printf '%s\n' loop: nbd: ;;
-	--to) _aquifer_formats ;;
+	--to) [[ $command == migrate ]] && _aquifer_hosts || _aquifer_formats ;;
 	--catalog) printf '%s\n' sqlite: etcd:http: etcd:https: ;;
 	--root | --data) compgen -d -- "$2" ;;
 	--graph | --backing) compgen -f -- "$2" ;;

@@ -7,28 +7,24 @@ cd "$(dirname "$0")/../.."
 need jq od nbdcopy qemu-io
 counter=$B/tools/counter
 [ -x "$counter" ] || { echo "skipped: $counter is not built"; exit 77; }
-hosts_up a b c
+hosts_up a b c d
 
-[ "$(on b agent list --json | jq -r '[.[].host] | sort | join(" ")')" = "a b c" ] || fail "agents: $(on b agent list)"
+[ "$(on b agent list --json | jq -r '[.[].host] | sort | join(" ")')" = "a b c d" ] || fail "agents: $(on b agent list)"
 on a agent list | grep -q '^b .*127.0.0.1:.* up ' || fail "the table: $(on a agent list)"
 
-# one that is killed is seen as gone, one that begins again as there; one that is stopped leaves
-kill -9 "$(agent_of c)"
-gone() { [ "$(on a agent list --json | jq -r '.[] | select(.host == "c").state')" = "$1" ]; }
-until_true 10 gone gone || fail "a dead agent: $(on a agent list)"
-on c agent start >/dev/null
-until_true 10 gone up || fail "an agent that began again: $(on a agent list)"
+# one that is killed is seen as gone (later: its lease lasts for a while); one that is stopped leaves, and comes back
+kill -9 "$(agent_of d)"
+hosts='a b c'
+gone() { [ "$(on a agent list --json | jq -r '.[] | select(.host == "'"$1"'").state')" = "$2" ]; }
 on c agent stop >/dev/null
-gone '' || fail "an agent that was stopped: $(on a agent list)"
+gone c '' || fail "an agent that was stopped: $(on a agent list)"
 on c agent start >/dev/null
 # a second one of the same name doesn't take its place
-mkdir -p "$dir/d/etc/aquifer"
-cp "$dir/c/etc/aquifer/aquifer.conf" "$dir/d/etc/aquifer/"
-hosts="$hosts d"
-on d agent start >/dev/null
-until_true 10 grep -q 'is called c too' "$dir/d/run/aquifer/agent.log" || fail "two agents of one name: $(cat "$dir/d/run/aquifer/agent.log")"
-on d agent stop >/dev/null
-hosts=${hosts% d}
+mkdir -p "$dir/e/etc/aquifer"
+cp "$dir/c/etc/aquifer/aquifer.conf" "$dir/e/etc/aquifer/"
+on e agent start >/dev/null
+until_true 10 grep -q 'is called c too' "$dir/e/run/aquifer/agent.log" || fail "two agents of one name: $(cat "$dir/e/run/aquifer/agent.log")"
+on e agent stop >/dev/null
 until_true 10 all_known || fail "agents: $(on a agent list)"
 
 for v in g0 g1 g2; do on a volume create $v 4M --replicas 1 || fail create; done
@@ -101,4 +97,9 @@ head -c 4096 /dev/urandom >&7 2>/dev/null || true
 exec 7>&-
 on b list >/dev/null || fail "the agent, after nonsense on its port"
 for h in a b c; do on $h detach --all --force >/dev/null 2>&1 || true; done
+until_true 20 gone d gone || fail "a dead agent: $(on a agent list)"
+on a agent list | grep -q '^d .* gone ' || fail "a dead agent: $(on a agent list)"
+on d agent start >/dev/null
+until_true 10 gone d up || fail "an agent that began again: $(on a agent list)"
+on d agent stop >/dev/null
 echo "agents find one another; snapshots at one instant on three hosts, clones everywhere"
