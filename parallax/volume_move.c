@@ -226,7 +226,10 @@ static int prepare(struct volume_move *m, struct report *report)
 
 int volume_move_begin(struct volume_move *m, uint64_t lasts_ns, struct report *report)
 {
+	struct meta_owner o = { 0 };
 	int r = prepare(m, report);
+	if (r == 0 && meta_get_owner(catalog_of(m), m->open.volume, &o, NULL) == 0)
+		snprintf(m->whom, sizeof m->whom, "%s", o.host);
 	m->state = MOVE_INCOMING;
 	m->stays = lasts_ns == 0;
 	m->due_ns = lasts_ns ? now_ns(m) + lasts_ns : 0;

@@ -17,7 +17,7 @@ suites='
 build 100 programs, tools and unit tests, with warnings as errors
 tidy 20 house rules that a script can check
 unit 40 unit tests
-interop 370 the programs against real tools
+interop 400 the programs against real tools
 crash 90 kill -9 of everything, under verified load
 sim 60 seeds of the simulator, every scenario
 model 40 the protocol of the store, by exhaustive search

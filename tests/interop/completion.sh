@@ -48,7 +48,7 @@ check() {
 check 'aquifer ' attach detach list show agent image graph …
 check 'aquifer at' attach
 check 'aquifer nonsense ' ''
-check 'aquifer agent ' start stop status restart
+check 'aquifer agent ' start stop status restart list
 check 'aquifer agent st' start stop status
 check 'aquifer image con' convert
 check 'aquifer volume ' create show …
