@@ -22,9 +22,11 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
+unsigned placement_group_number(uint64_t segment) { return (unsigned)(mix(segment) % PLACEMENT_GROUPS); }
+
 const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment)
 {
-	return &p->groups[mix(segment) % PLACEMENT_GROUPS];
+	return &p->groups[placement_group_number(segment)];
 }
 
 static bool same_domain(const struct placed_server *a, const struct placed_server *b)

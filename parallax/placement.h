@@ -33,6 +33,7 @@ struct placement {
 	struct placement_group groups[PLACEMENT_GROUPS];
 };
 
+unsigned placement_group_number(uint64_t segment);
 const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment);
 /* How many different domains there are: replicas can't be more. */
 unsigned placement_domains(const struct placement *p);

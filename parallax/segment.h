@@ -32,6 +32,14 @@ enum segment_op {
 			   United with what the copy knows, durable when answered, from any sender, in any order; takes
 			   effect when the copy is sealed. With `pack` a sealed copy is rewritten without its free
 			   blocks (R30). Fills what STAT does. Block 0 is never free. */
+	/* what servers ask one another, see segment_share.h: */
+	SEGMENT_LIST,   /* entries of copies with ids above `segment` in `groups` into iov: `filled` bytes; `next`: ids up to
+			   which it looked, 0: all there are */
+	SEGMENT_FETCH,  /* sealed: a page with its blocks from `block` on that aren't free, at most `blocks`, and their footer's
+			   CRCs into iov; `next`: the first block that was not looked at */
+	SEGMENT_HOLDS,  /* 0: under revision `map` of the map it has [0, block), sealed with `crc`, whole and durably, and
+			   that isn't about to go; else -ESTALE or -ENOENT */
+	SEGMENT_OPS,
 };
 
 #define SEGMENT_BITMAP_BYTES ((SEGMENT_BLOCKS_MAX + 7) / 8)
@@ -59,6 +67,8 @@ struct segment_io {
 	bool again;                   /* READ: what was read before was wrong */
 	uint8_t *free_bits;           /* STAT: SEGMENT_BITMAP_BYTES, filled with what is known to be free; NULL: not wanted. All zero
 					 with `trimmed` above 0: the server is of a version that can't say */
+	const uint8_t *groups;        /* LIST: a bit for each placement group, PLACEMENT_GROUPS / 8 bytes, borrowed; NULL: all */
+	uint64_t map;                 /* HOLDS */
 	/* results */
 	int status;
 	uint32_t length;              /* FENCE, STAT: blocks, with block 0 */
@@ -69,6 +79,8 @@ struct segment_io {
 	uint64_t fenced_epoch;
 	bool lost_synced;             /* broken, and not even what was synced is there */
 	uint32_t trimmed, present;    /* FENCE, STAT, TRIM: blocks known to be free; blocks that take space */
+	uint32_t filled;              /* LIST, FETCH: bytes of iov */
+	uint64_t next;                /* LIST, FETCH */
 	/* the implementation's until completion */
 	struct job *parent;
 	struct link link;
@@ -108,6 +120,12 @@ static inline void segment_submit(struct segment_server *s, struct segment_io *i
 int segment_wait(struct segment_server *s, struct segment_io *io);  /* FIBER */
 static inline bool segment_up(const struct segment_server *s) { return !s->ops->up || s->ops->up(s); }
 int segment_server_close(struct segment_server *s);                 /* FIBER; accepts NULL */
+
+/* Answered with as many bytes of iov as there are to tell. */
+static inline bool segment_fills(enum segment_op op)
+{
+	return op == SEGMENT_LIST || op == SEGMENT_FETCH;
+}
 
 struct catalog;
 /* FIBER. Opens (makes, if `create`) a data directory: takes its OFD lock (-EBUSY: another process has it),

@@ -8,6 +8,8 @@
  *   segment_dir_control.c  create, fence, stat, seal, repair, delete: fibers
  *   segment_dir_trim.c     what is free of a copy, and holes for it
  *   segment_dir_pack.c     sparse copies get smaller files
+ *   segment_dir_share.c    what other servers are told of copies
+ *   segment_dir_install.c  copies made from theirs
  *   segment_dir_rewrite.c  writing again what may not be durable
  *   segment_dir_pool.c     recycled files
  *   segment_scan.c         how long an unsealed copy is
@@ -227,6 +229,7 @@ static void frame_wait(struct dir_frame *f)
 }
 
 static int control_fiber(void *arg) { return dir_control(arg); }
+static int list_fiber(void *arg) { return dir_list(arg); }
 
 static void dir_submit(struct segment_server *s, struct segment_io *io)
 {
@@ -235,6 +238,11 @@ static void dir_submit(struct segment_server *s, struct segment_io *io)
 	if (!f) {
 		io->status = d->closing ? -ESHUTDOWN : -ENOMEM;
 		job_put(io->parent, io->status);
+		return;
+	}
+	if (io->op == SEGMENT_LIST) {
+		if (fiber_start(&d->env->loop, list_fiber, f, NULL) < 0)
+			dir_frame_end(f, -ENOMEM);
 		return;
 	}
 	bool sound = io->segment && io->segment >> 48 == 0;
@@ -270,6 +278,7 @@ static void dir_free(struct segment_dir *d)
 		free(container_of(l, struct dir_frame, link));
 	if (d->lock)
 		file_close(d->env, d->lock);
+	index_free(d->index);
 	free(d->zeroes);
 	free(d);
 }

@@ -157,6 +157,7 @@ struct segment_dir {
 	uint64_t pool_next;
 	uint32_t pool[POOL_FILES_MAX];
 	struct fiber_mutex pool_mutex;
+	struct dir_index *index; /* segment_dir_share.c; NULL: nobody has asked */
 	bool closing;
 };
 
@@ -231,8 +232,21 @@ enum { PUNCH_BLOCKS = 16 }; /* shorter runs of free blocks wait for packing: hol
 /* segment_dir_pack.c. FIBER, the copy's mutex held. Gives a sealed copy a file without its free blocks. */
 int copy_pack(struct copy *c);
 
+void map_rank(struct copy_map *m); /* counts, for copy_map_find(); not FIBER */
+
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
+/* Is there room for `blocks` more (R32)? 0 or -ENOSPC. */
+int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve);
+int copy_directory(const struct copy *c); /* the directory segments/XX, durably there */
+
+/* segment_dir_share.c */
+int dir_list(struct dir_frame *f); /* FIBER; runs a whole operation */
+void index_note(struct copy *c);   /* not FIBER: it is loaded, or gone; what others are told of it may have changed */
+void index_free(struct dir_index *x);
+/* FIBER, the copy's mutex held. */
+int control_fetch(struct copy *c, struct segment_io *io);
+int control_holds(struct copy *c, const struct segment_io *io);
 
 /* segment_dir_rewrite.c. FIBER, the copy's mutex held. Writes once more what the scan found and no record says was flushed; not synced. */
 int copy_rewrite(struct copy *c);

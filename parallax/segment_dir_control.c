@@ -32,8 +32,7 @@ static void results_fill(const struct copy *c, struct segment_io *io)
 
 /* ---- create ---- */
 
-/* The directory segments/XX, durably there. */
-static int copy_directory(const struct copy *c)
+int copy_directory(const struct copy *c)
 {
 	char path[DIR_PATH_MAX], parent[DIR_PATH_MAX];
 	dir_path(c->dir, path, "segments/%02x", (unsigned)(c->id & 0xff));
@@ -43,15 +42,15 @@ static int copy_directory(const struct copy *c)
 }
 
 /* R32: below the reserve no data segments; what is left is for checkpoints, which free space. */
-static int space_check_once(struct segment_dir *d, const struct segment_io *io)
+static int room_once(struct segment_dir *d, uint32_t blocks, bool may_use_reserve)
 {
-	uint64_t segment = (uint64_t)io->header.size_blocks * BLOCK_BYTES;
+	uint64_t segment = (uint64_t)blocks * BLOCK_BYTES;
 	int r = dir_space(d);
 	if (r < 0)
 		return r;
 	uint64_t free_bytes = d->server.free_bytes, total = d->server.total_bytes;
 	uint64_t reserve = MIN(MAX(total / 50, 8 * segment), total / 4);
-	if (free_bytes < segment || (!io->reserve && free_bytes - segment < reserve))
+	if (free_bytes < segment || (!may_use_reserve && free_bytes - segment < reserve))
 		return -ENOSPC;
 	return 0;
 }
@@ -65,13 +64,13 @@ static int file_wait(struct copy *c, struct file_io *io)
 }
 
 /* Files kept to be recycled are space, too. */
-static int space_check(struct segment_dir *d, const struct segment_io *io)
+int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve)
 {
-	int r = space_check_once(d, io);
+	int r = room_once(d, blocks, reserve);
 	if (r != -ENOSPC || d->pool_count == 0)
 		return r;
 	pool_drain(d);
-	return space_check_once(d, io);
+	return room_once(d, blocks, reserve);
 }
 
 /* Slots and block 0, in one write, and room for the first appends. */
@@ -152,7 +151,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 		return headers_equal(&c->slot.header, h) && copy_state(c) == COPY_WHOLE ? copy_settle(c) : -EEXIST;
 	if (c->fenced_epoch > MAX(io->epoch, h->epoch))
 		return -EPERM;
-	int r = space_check(c->dir, io);
+	int r = dir_room(c->dir, h->size_blocks, io->reserve);
 	if (r == 0)
 		r = create_file(c, h);
 	if (r < 0)
@@ -473,6 +472,8 @@ static int control_run(struct copy *c, struct segment_io *io)
 	case SEGMENT_REPAIR: return control_repair(c, io);
 	case SEGMENT_DELETE: return control_delete(c);
 	case SEGMENT_APPEND: return control_repeated(c, io);
+	case SEGMENT_HOLDS: return control_holds(c, io);
+	case SEGMENT_FETCH: return control_fetch(c, io);
 	case SEGMENT_TRIM: {
 		int r = control_trim(c, io);
 		if (r == 0)
@@ -489,8 +490,10 @@ int dir_control(struct dir_frame *f)
 	dir_evict(c->dir);
 	fiber_mutex_lock(&c->dir->env->loop, &c->mutex);
 	int r = dir_load(c);
-	if (r == 0)
+	if (r == 0) {
 		r = control_run(c, f->io);
+		index_note(c);
+	}
 	fiber_mutex_unlock(&c->mutex);
 	dir_frame_end(f, r);
 	return 0;

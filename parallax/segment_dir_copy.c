@@ -378,6 +378,7 @@ void copy_break(struct copy *c)
 	bool sync_failed;
 	c->broken = true;
 	c->rewritten = false;
+	index_note(c);
 	if (c->slot.broken || c->breaking || !c->file || c->dir->env->dead)
 		return;
 	c->breaking = true;

@@ -36,8 +36,7 @@ void copy_map_encode(const struct copy_map *m, uint64_t segment, void *block)
 	put_le32(b + BLOCK_BYTES - 4, crc32c(0, b, BLOCK_BYTES - 4));
 }
 
-/* Counts, for copy_map_find(). */
-static void map_rank(struct copy_map *m)
+void map_rank(struct copy_map *m)
 {
 	m->count = 0;
 	for (uint32_t i = 0; i < BITMAP_BYTES; i++) {

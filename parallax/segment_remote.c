@@ -18,7 +18,9 @@
 #include "parallax/segment_wire.h"
 #include "proto/rpc.h"
 
-enum { TRIM_DEADLINES = 15 }; /* packing is copying, and nobody waits for it */
+enum { PATIENT_DEADLINES = 15 }; /* packing and rebuilding are copying, and nobody waits for it */
+
+static bool is_patient(enum segment_op op) { return op == SEGMENT_TRIM || op == SEGMENT_HOLDS || segment_fills(op); }
 
 struct segment_remote {
 	struct segment_server base;
@@ -71,6 +73,7 @@ static int remote_result(struct remote_op *op)
 		op->remote->base.free_bytes = m->free_bytes;
 		op->remote->base.total_bytes = m->total_bytes;
 	}
+	io->filled = segment_fills(io->op) ? (uint32_t)op->call.reply_payload_bytes : 0;
 	if (io->op == SEGMENT_READ && op->call.reply_payload_bytes != (uint64_t)io->blocks * BLOCK_BYTES)
 		return -EIO;
 	return 0;
@@ -105,11 +108,11 @@ static void remote_submit(struct segment_server *base, struct segment_io *io)
 	segment_wire_request(io, &op->request);
 	rpc_call_init(&op->call, segment_wire_method(io->op), &op->request.message.base,
 		      &aquifer__segment__reply__descriptor);
-	op->call.deadline_ns = s->deadline_ns * (io->op == SEGMENT_TRIM ? TRIM_DEADLINES : 1);
+	op->call.deadline_ns = s->deadline_ns * (is_patient(io->op) ? PATIENT_DEADLINES : 1);
 	if (sends) {
 		op->call.payload = io->iov;
 		op->call.payload_count = io->iov_count;
-	} else if (io->op == SEGMENT_READ) {
+	} else if (io->op == SEGMENT_READ || segment_fills(io->op)) {
 		op->call.reply_payload = io->iov;
 		op->call.reply_payload_count = io->iov_count;
 	}

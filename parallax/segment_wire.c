@@ -5,6 +5,8 @@
 
 #include "core/bytes.h"
 #include "core/plant.h"
+#include "parallax/placement.h"
+#include "parallax/segment_share.h"
 
 #define METHOD(name) AQUIFER__SEGMENT__METHOD__##name
 #define SEGMENT_ID_MAX ((UINT64_C(1) << 48) - 1)
@@ -13,7 +15,8 @@ static const Aquifer__Segment__Method methods[] = {
 	[SEGMENT_CREATE] = METHOD(CREATE), [SEGMENT_APPEND] = METHOD(APPEND), [SEGMENT_READ] = METHOD(READ),
 	[SEGMENT_SYNC] = METHOD(SYNC),	   [SEGMENT_FENCE] = METHOD(FENCE),   [SEGMENT_SEAL] = METHOD(SEAL),
 	[SEGMENT_REPAIR] = METHOD(REPAIR), [SEGMENT_DELETE] = METHOD(DELETE), [SEGMENT_STAT] = METHOD(STAT),
-	[SEGMENT_TRIM] = METHOD(TRIM),
+	[SEGMENT_TRIM] = METHOD(TRIM),	   [SEGMENT_LIST] = METHOD(LIST),     [SEGMENT_FETCH] = METHOD(FETCH),
+	[SEGMENT_HOLDS] = METHOD(HOLDS),
 };
 
 Aquifer__Segment__Method segment_wire_method(enum segment_op op)
@@ -49,6 +52,11 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 		m->trim.data = (uint8_t *)(uintptr_t)io->trim;
 		m->trim.len = div_up(io->blocks, 8);
 	}
+	if (io->op == SEGMENT_LIST && io->groups) {
+		m->groups.data = (uint8_t *)(uintptr_t)io->groups;
+		m->groups.len = PLACEMENT_GROUPS / 8;
+	}
+	m->map = io->map;
 	if (io->op != SEGMENT_CREATE)
 		return;
 	aquifer__segment__header__init(&ret->header);
@@ -86,12 +94,22 @@ static const char *parse_blocks(const struct segment_io *io, uint64_t payload_by
 		return "the range is beyond any segment, or longer than a record";
 	if (!PLANTED(wire_no_length) && payload_bytes != (sends ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
 		return "the payload isn't as long as it should be";
-	if (reply_limit != (reads ? (uint64_t)io->blocks * BLOCK_BYTES : 0))
+	if (reply_limit != (reads ? (uint64_t)io->blocks * BLOCK_BYTES : share_room(io)))
 		return "the room for the reply isn't what was asked for";
+	if (io->op == SEGMENT_FETCH && (io->blocks == 0 || io->blocks > SHARE_FETCH_MAX || io->block >= SEGMENT_BLOCKS_MAX))
+		return "the blocks are beyond any segment, or more than a page has";
 	return NULL;
 }
 
 /* The bits stay in the message. */
+static const char *parse_groups(const Aquifer__Segment__Request *m, struct segment_io *io)
+{
+	if (m->groups.len != 0 && m->groups.len != PLACEMENT_GROUPS / 8)
+		return "the groups' bitmap isn't as long as it should be";
+	io->groups = m->groups.len ? m->groups.data : NULL;
+	return NULL;
+}
+
 static const char *parse_trim(const Aquifer__Segment__Request *m, struct segment_io *io)
 {
 	if (io->blocks == 0 || io->blocks > SEGMENT_BLOCKS_MAX || m->trim.len != div_up(io->blocks, 8))
@@ -115,13 +133,16 @@ int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint
 	io.blocks = m->blocks;
 	io.crc = m->crc;
 	io.reserve = m->reserve;
-	const char *why = io.segment == 0 || io.segment > SEGMENT_ID_MAX ? "that is no segment id" : NULL;
+	io.map = m->map;
+	const char *why = (io.segment == 0 && io.op != SEGMENT_LIST) || io.segment > SEGMENT_ID_MAX ? "that is no segment id" : NULL;
 	if (!why)
 		why = parse_blocks(&io, payload_bytes, reply_limit);
 	if (!why && io.op == SEGMENT_CREATE)
 		why = parse_header(m, &io);
 	if (!why && io.op == SEGMENT_TRIM)
 		why = parse_trim(m, &io);
+	if (!why && io.op == SEGMENT_LIST)
+		why = parse_groups(m, &io);
 	*ret_why = why;
 	if (why)
 		return -EINVAL;
@@ -153,6 +174,7 @@ void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *re
 		while (ret->trim.len && !io->free_bits[ret->trim.len - 1])
 			ret->trim.len--;
 	}
+	ret->next = io->next;
 }
 
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
@@ -180,5 +202,6 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 		if (m->trim.len)
 			memcpy(io->free_bits, m->trim.data, m->trim.len);
 	}
+	io->next = m->next;
 	return 0;
 }

@@ -58,7 +58,7 @@ static void server_reply(struct server_op *op)
 	struct server *s = op->server;
 	struct segment_io *io = &op->io;
 	Aquifer__Segment__Reply m;
-	uint32_t bytes = io->op == SEGMENT_READ ? op->request->reply_limit : 0;
+	uint32_t bytes = io->op == SEGMENT_READ ? op->request->reply_limit : segment_fills(io->op) ? io->filled : 0;
 	segment_wire_reply(io, &m);
 	if (io->op != SEGMENT_APPEND && io->op != SEGMENT_READ) {
 		m.free_bytes = s->segments->free_bytes;
@@ -110,7 +110,7 @@ static int server_parse(struct server_op *op, struct rpc_request *r, const char 
 		if (!op->free_bits)
 			return -ENOMEM;
 	}
-	bool reads = op->io.op == SEGMENT_READ;
+	bool reads = op->io.op == SEGMENT_READ || segment_fills(op->io.op);
 	op->iov.iov_base = reads ? r->reply_payload : r->payload;
 	op->iov.iov_len = reads ? r->reply_limit : r->payload_bytes;
 	if (op->iov.iov_len > 0) {

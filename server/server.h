@@ -27,7 +27,7 @@ int server_create(struct env *env, struct segment_server *segments, const struct
 struct rpc_server *server_rpc(struct server *s);
 
 struct server_counters {
-	uint64_t requests[SEGMENT_TRIM + 1], errors[SEGMENT_TRIM + 1], refused; /* refused: not a request at all */
+	uint64_t requests[SEGMENT_OPS], errors[SEGMENT_OPS], refused; /* refused: not a request at all */
 	uint64_t bytes_in, bytes_out;
 };
 const struct server_counters *server_counters(const struct server *s);

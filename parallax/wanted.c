@@ -1,0 +1,188 @@
+#include "parallax/wanted.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "parallax/blob.h"
+#include "parallax/catalog_copy.h"
+#include "parallax/space.h"
+
+enum { LOAD_TRIES = 4, CATALOG_TRIES = 50 };
+
+/* ---- the volumes ---- */
+
+static int note_volume(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct wanted *w = arg;
+	const char *end = strrchr(key, '/');
+	if (!end || strcmp(end, "/log") != 0)
+		return 0;
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? meta_log_decode(value->bytes, value->length, log) : -ENOMEM;
+	if (r == 0 && w->count == w->room) {
+		size_t room = w->room ? 2 * w->room : 64;
+		struct wanted_volume *more = realloc(w->volumes, room * sizeof *more);
+		r = more ? 0 : -ENOMEM;
+		w->volumes = more ? more : w->volumes;
+		w->room = more ? room : w->room;
+	}
+	if (r == 0)
+		w->volumes[w->count++] = (struct wanted_volume){ .volume = log->volume, .id = strtoull(key + strlen("volume/"), NULL, 16),
+								 .replicas = log->replicas, .embedded = log->embedded };
+	free(log);
+	return r; /* a record that can't be read: nothing is known of what it lists */
+}
+
+static int by_uuid(const void *a, const void *b)
+{
+	return memcmp(&((const struct wanted_volume *)a)->volume, &((const struct wanted_volume *)b)->volume, sizeof(uuid));
+}
+
+int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret)
+{
+	struct wanted *w = calloc(1, sizeof *w);
+	int r = w ? -ETIMEDOUT : -ENOMEM;
+	for (unsigned i = 0; i < CATALOG_TRIES && r == -ETIMEDOUT; i++) {
+		if (i && fiber_sleep(&catalog->env->loop, 20 * NS_PER_MS) < 0)
+			r = -ESHUTDOWN;
+		w->count = 0;
+		if (r == -ETIMEDOUT)
+			r = catalog_list(catalog, "volume/", note_volume, w);
+	}
+	if (r < 0) {
+		wanted_close(w);
+		return r;
+	}
+	w->catalog = catalog;
+	w->copies = copies;
+	if (w->count)
+		qsort(w->volumes, w->count, sizeof *w->volumes, by_uuid);
+	*ret = w;
+	return 0;
+}
+
+void wanted_close(struct wanted *w)
+{
+	for (size_t i = 0; w && i < w->count; i++)
+		free(w->volumes[i].segments);
+	if (w)
+		free(w->volumes);
+	free(w);
+}
+
+struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume)
+{
+	struct wanted_volume key = { .volume = *volume };
+	return w->count ? bsearch(&key, w->volumes, w->count, sizeof *w->volumes, by_uuid) : NULL;
+}
+
+/* ---- what one lists ---- */
+
+static int by_id(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static int fill(struct wanted_volume *v, const struct meta_log *log, const struct space *space)
+{
+	v->segments = malloc((log->segment_count + (size_t)space->segment_count + 1) * sizeof *v->segments);
+	if (!v->segments)
+		return -ENOMEM;
+	v->count = 0;
+	v->cut_count = 0;
+	for (uint32_t i = 0; i < space->segment_count; i++)
+		v->segments[v->count++] = space->segments[i].id;
+	for (uint32_t i = 0; i < log->segment_count; i++) {
+		const struct meta_segment *m = &log->segments[i];
+		v->segments[v->count++] = m->id;
+		if (m->cut)
+			v->cuts[v->cut_count++] = (struct wanted_cut){ m->id, m->length, m->prev };
+	}
+	if (log->space.pointer.position) /* the table's own: it is listed, or may be one that a destruction has left for the last */
+		v->segments[v->count++] = position_segment(log->space.pointer.position);
+	qsort(v->segments, v->count, sizeof *v->segments, by_id);
+	v->last_id = log->last_id;
+	v->loaded = true;
+	return 0;
+}
+
+static int load_once(struct wanted *w, struct wanted_volume *v)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	struct source source = { .copies = w->copies };
+	struct sources sources = { .env = w->catalog->env, .source = &source, .count = 1 };
+	struct space space;
+	uint8_t *bytes = NULL;
+	int r = log ? meta_get_log(w->catalog, v->id, log, NULL) : -ENOMEM;
+	space_init(&space);
+	if (r == 0 && memcmp(&log->volume, &v->volume, sizeof v->volume) != 0)
+		r = -ENOENT;
+	if (r == 0 && log->space.pointer.position && !log->embedded) {
+		r = blob_read(&sources, &log->space, &bytes);
+		r = r == -ENOENT ? -EIO : r;
+		if (r == 0)
+			r = space_decode(&space, bytes, log->space.length);
+	}
+	if (r == 0)
+		r = fill(v, log, &space);
+	free(bytes);
+	space_destroy(&space);
+	free(log);
+	return r;
+}
+
+/* Its table may be another one by the time it is read, and the one that was to be read deleted. */
+int wanted_load(struct wanted *w, struct wanted_volume *v)
+{
+	struct env *env = w->catalog->env;
+	if (v->loaded || v->status)
+		return v->status;
+	for (unsigned i = 0; i < LOAD_TRIES; i++) {
+		v->status = i && fiber_sleep(&env->loop, 20 * NS_PER_MS) < 0 ? -ESHUTDOWN : load_once(w, v);
+		if (v->status == 0 || v->status == -ENOENT || v->status == -ENOMEM || v->status == -ESHUTDOWN || env->dead)
+			break;
+	}
+	return v->status;
+}
+
+enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
+{
+	struct wanted_volume *v = wanted_find(w, &h->volume);
+	int r = v ? wanted_load(w, v) : -ENOENT;
+	if (r < 0)
+		return r == -ENOENT ? WANTED_NO : WANTED_UNKNOWN;
+	if (v->embedded || h->segment > v->last_id)
+		return WANTED_UNKNOWN;
+	return bsearch(&h->segment, v->segments, v->count, sizeof *v->segments, by_id) ? WANTED_YES : WANTED_NO;
+}
+
+const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment)
+{
+	for (unsigned i = 0; i < v->cut_count; i++)
+		if (v->cuts[i].segment == segment)
+			return &v->cuts[i];
+	return NULL;
+}
+
+int wanted_may_condemn(struct catalog *catalog)
+{
+	static const char *const marks[] = { STORE_RESTORED, STORE_MOVED, STORE_INCOMING };
+	int r = 0;
+	for (unsigned i = 0; i < ARRAY_COUNT(marks); i++) {
+		r = -ETIMEDOUT;
+		for (unsigned n = 0; n < CATALOG_TRIES && r == -ETIMEDOUT && !catalog->env->dead; n++) {
+			struct catalog_value mark;
+			if (n)
+				fiber_sleep(&catalog->env->loop, 20 * NS_PER_MS);
+			r = catalog_get(catalog, marks[i], &mark);
+			catalog_value_free(&mark);
+		}
+		if (r != -ENOENT)
+			return r == 0 ? -EPERM : r;
+	}
+	return 0;
+}

@@ -1,0 +1,51 @@
+/* Is a copy of a segment wanted? R31's question, asked by whoever condemns or rebuilds copies: a segment is wanted while its
+ * volume's log or space table, as published, lists it. It isn't when the volume's key is gone, or when its id is not above last_id (so that
+ * it can't be listed any more, R1) and neither of the two has it. Until that is known it is.
+ *
+ * What is condemned must have been there before wanted_open(): what is made later may belong to a volume that is made later. */
+#ifndef AQ_WANTED_H
+#define AQ_WANTED_H
+#include "parallax/copies.h"
+
+struct wanted_cut {
+	uint64_t segment;
+	uint32_t length, prev;
+};
+
+struct wanted_volume {
+	uuid volume;
+	uint64_t id;
+	uint32_t replicas;
+	bool embedded;
+	/* once wanted_load() has succeeded */
+	bool loaded;
+	int status;              /* of the last attempt */
+	uint64_t last_id;
+	uint64_t *segments;      /* by id */
+	size_t count;
+	struct wanted_cut cuts[META_SEGMENTS_MAX];
+	unsigned cut_count;
+};
+
+struct wanted {
+	struct catalog *catalog;
+	struct copies *copies;
+	struct wanted_volume *volumes; /* by uuid */
+	size_t count, room;
+};
+
+enum wanted_answer { WANTED_NO, WANTED_YES, WANTED_UNKNOWN };
+
+/* FIBER. All volumes, as the catalog has them now. `copies` (borrowed) is where their tables are read. 0 or -errno. */
+int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret);
+void wanted_close(struct wanted *w); /* accepts NULL */
+struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL: its key is gone */
+/* FIBER. Reads its log and its table, unless that was done. 0; -ENOENT: its key is gone by now; other: not known. */
+int wanted_load(struct wanted *w, struct wanted_volume *v);
+/* FIBER. */
+enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
+/* The cut that the log lists, if it does. */
+const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment);
+/* FIBER. 0: what isn't wanted may go. -EPERM: this catalog was restored, or moved, and may have forgotten things (R5). */
+int wanted_may_condemn(struct catalog *catalog);
+#endif

@@ -1,0 +1,246 @@
+/* Copies made from copies (R33): what a directory lists, what is fetched from one and installed in another, what is refused. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/env_sim.h"
+#include "core/fiber.h"
+#include "parallax/placement.h"
+#include "parallax/segment_share.h"
+#include "tests/sim/catalog_sim.h"
+
+enum { SIZE_BLOCKS = 256, PAYLOAD = 9, RECORDS = 24, LENGTH = 1 + RECORDS * (PAYLOAD + 1) };
+
+struct world {
+	struct sim *sim;
+	struct env *env;
+	struct catalog *catalog;
+	struct segment_server *a, *b;
+	uint8_t *page;
+	uint32_t crc;
+};
+
+static int ask(struct segment_server *s, struct segment_io *io, void *bytes, size_t room)
+{
+	struct iovec v = { bytes, room };
+	io->iov = &v;
+	io->iov_count = 1;
+	return segment_wait(s, io);
+}
+
+static void make_copy(struct world *w, struct segment_server *s, uint64_t id, bool seal)
+{
+	struct segment_header h = { .segment = id, .volume = { "volume" }, .epoch = 5, .salt = id * 77, .size_blocks = SIZE_BLOCKS };
+	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = 5, .header = h };
+	cr_assert_eq(segment_wait(s, &io), 0);
+	uint32_t block = 1;
+	w->crc = 0;
+	for (unsigned n = 0; n < RECORDS; n++) {
+		uint32_t crcs[PAYLOAD];
+		struct record_entry e = { .first = n * 100, .count = PAYLOAD };
+		for (uint32_t i = 0; i < PAYLOAD; i++) {
+			memset(w->page + (size_t)(1 + i) * BLOCK_BYTES, (int)(n + i + id), BLOCK_BYTES);
+			crcs[i] = crc32c(0, w->page + (size_t)(1 + i) * BLOCK_BYTES, BLOCK_BYTES);
+		}
+		struct record r = { .kind = RECORD_DATA, .segment = id, .block = block, .epoch = 5, .seq = n + 1, .salt = h.salt, .prev = w->crc,
+				    .payload_blocks = PAYLOAD, .entry_count = 1, .entries = &e, .crcs = crcs };
+		record_encode(&r, w->page);
+		io = (struct segment_io){ .op = SEGMENT_APPEND, .segment = id, .epoch = 5, .incarnation = s->incarnation, .block = block,
+					  .blocks = PAYLOAD + 1 };
+		cr_assert_eq(ask(s, &io, w->page, (PAYLOAD + 1) * BLOCK_BYTES), 0);
+		block += PAYLOAD + 1;
+		w->crc = r.header_crc;
+	}
+	io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = id, .epoch = 5, .block = LENGTH, .crc = w->crc };
+	cr_assert(!seal || segment_wait(s, &io) == 0);
+}
+
+static void trim(struct segment_server *s, uint64_t id, uint32_t from, uint32_t count, bool pack)
+{
+	uint8_t bits[SIZE_BLOCKS / 8] = { 0 };
+	for (uint32_t b = from; b < from + count; b++)
+		bits[b / 8] |= (uint8_t)(1u << b % 8);
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = id, .blocks = SIZE_BLOCKS, .trim = bits, .pack = pack };
+	cr_assert_eq(segment_wait(s, &io), 0);
+}
+
+static struct share_entry entry_of(struct world *w, struct segment_server *s, uint64_t id)
+{
+	struct segment_io io = { .op = SEGMENT_LIST, .segment = id - 1 };
+	struct share_entry e = { 0 };
+	cr_assert_eq(ask(s, &io, w->page, SHARE_LIST_BYTES), 0);
+	if (io.filled)
+		cr_assert_eq(share_entry_decode(w->page, &e), 0);
+	return e;
+}
+
+/* Reads of a block are the same here and there, or free. */
+static void compare(struct world *w, uint64_t id)
+{
+	for (uint32_t b = 0; b < LENGTH; b++) {
+		struct segment_io io = { .op = SEGMENT_READ, .segment = id, .block = b, .blocks = 1 };
+		int there = ask(w->a, &io, w->page, BLOCK_BYTES), here = ask(w->b, &io, w->page + BLOCK_BYTES, BLOCK_BYTES);
+		cr_assert_eq(there, here, "block %u: %d, %d", b, there, here);
+		cr_assert(there == -ENODATA || (there == 0 && memcmp(w->page, w->page + BLOCK_BYTES, BLOCK_BYTES) == 0), "block %u", b);
+	}
+	struct share_entry a = entry_of(w, w->a, id), c = entry_of(w, w->b, id);
+	cr_assert(c.sealed && c.whole && c.length == LENGTH && c.prev == a.prev && c.last_seq == a.last_seq && c.trimmed == a.trimmed && c.trim_crc == a.trim_crc);
+}
+
+static int install(struct world *w, uint64_t id, uint32_t at_once)
+{
+	struct share_entry e = entry_of(w, w->a, id);
+	struct segment_install *i;
+	uint8_t frees[SEGMENT_BITMAP_BYTES];
+	int r = segment_dir_install_begin(w->b, &e, &i);
+	while (r == 0 && segment_dir_install_next(i) < e.length) {
+		struct segment_io io = { .op = SEGMENT_FETCH, .segment = id, .block = segment_dir_install_next(i), .blocks = at_once };
+		cr_assert_eq(ask(w->a, &io, w->page, share_room(&io)), 0);
+		r = segment_dir_install_page(i, w->page, io.filled, io.next);
+	}
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = id, .free_bits = frees };
+	cr_assert_eq(segment_wait(w->a, &io), 0);
+	return r ? r : segment_dir_install_end(i, frees);
+}
+
+static void run(int (*body)(void *arg))
+{
+	struct world w = { .sim = sim_create(3, NULL) };
+	struct sim_host *host = sim_host_create(w.sim, "h", 64 << 20, 4096);
+	struct catalog_sim *catalogs = catalog_sim_create(w.sim);
+	w.env = sim_process_create(w.sim, host);
+	w.catalog = catalog_sim_open(catalogs, w.env);
+	w.page = env_alloc_aligned(RECORD_BYTES_MAX);
+	cr_assert_eq(sim_run_fiber(w.env, body, &w), 0);
+	catalog_close(w.catalog);
+	sim_process_destroy(w.env);
+	catalog_sim_destroy(catalogs);
+	sim_destroy(w.sim);
+	free(w.page);
+}
+
+static void begin(struct world *w)
+{
+	struct segment_dir_options o = { .create = true };
+	cr_assert_eq(segment_dir_open(w->env, "/a", w->catalog, &o, &w->a, NULL), 0);
+	cr_assert_eq(segment_dir_open(w->env, "/b", w->catalog, &o, &w->b, NULL), 0);
+}
+
+static int end(struct world *w)
+{
+	int r = segment_server_close(w->b);
+	return segment_server_close(w->a) ?: r;
+}
+
+static int body_copies(void *arg)
+{
+	struct world *w = arg;
+	begin(w);
+	make_copy(w, w->a, 7, true);
+	cr_assert_eq(install(w, 7, SHARE_FETCH_MAX), 0);
+	compare(w, 7);
+	cr_assert_eq(install(w, 7, 50), -EEXIST, "never over a sealed, whole one");
+	make_copy(w, w->a, 8, true);
+	trim(w->a, 8, 20, 60, false); /* a hole */
+	trim(w->a, 8, 101, 1, false);
+	cr_assert_eq(install(w, 8, 50), 0);
+	compare(w, 8);
+	make_copy(w, w->a, 9, true);
+	trim(w->a, 9, 20, 60, true);  /* packed there … */
+	trim(w->a, 9, 120, 3, false); /* … and not again yet */
+	make_copy(w, w->b, 9, false); /* here it was never sealed */
+	cr_assert_eq(install(w, 9, 7), 0);
+	compare(w, 9);
+	trim(w->a, 9, 200, 3, true);
+	trim(w->b, 9, 200, 3, true);
+	compare(w, 9);
+	segment_server_close(w->b); /* all of it is on the disk */
+	struct segment_dir_options o = { 0 };
+	cr_assert_eq(segment_dir_open(w->env, "/b", w->catalog, &o, &w->b, NULL), 0);
+	for (uint64_t id = 7; id <= 9; id++)
+		compare(w, id);
+	return end(w);
+}
+
+Test(segment_share, a_copy_is_as_its_source) { run(body_copies); }
+
+static int body_refuses(void *arg)
+{
+	struct world *w = arg;
+	begin(w);
+	make_copy(w, w->a, 7, true);
+	struct share_entry e = entry_of(w, w->a, 7), other = e;
+	struct segment_install *i;
+	uint8_t frees[SEGMENT_BITMAP_BYTES] = { 0 };
+	struct segment_io io = { .op = SEGMENT_FETCH, .segment = 7, .blocks = 100 };
+	cr_assert_eq(ask(w->a, &io, w->page, share_room(&io)), 0);
+	cr_assert(io.filled == SHARE_HEAD_BYTES + 100 * BLOCK_BYTES && io.next == 100);
+	cr_assert_eq(segment_dir_install_begin(w->b, &e, &i), 0);
+	w->page[SHARE_HEAD_BYTES + 5000] ^= 1; /* damaged on the way */
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), -EBADMSG);
+	w->page[SHARE_HEAD_BYTES + 5000] ^= 1;
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled - 1, io.next), -EBADMSG);
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, LENGTH + 1), -EBADMSG);
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, 99), -EBADMSG, "a block beyond what was looked at");
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), 0);
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), -EBADMSG, "not again");
+	cr_assert_eq(segment_dir_install_end(i, frees), -EINVAL, "half of it");
+	other.header.salt++;
+	cr_assert_eq(segment_dir_install_begin(w->b, &other, &i), 0);
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), -EBADMSG, "another segment's");
+	segment_dir_install_abort(i);
+	cr_assert_eq(segment_dir_install_begin(w->b, &e, &i), 0);
+	cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), 0);
+	share_head_end(w->page, 0); /* the source says that nothing else is there, though nothing is free */
+	cr_assert_eq(segment_dir_install_page(i, w->page, SHARE_HEAD_BYTES, LENGTH), 0);
+	cr_assert_eq(segment_dir_install_end(i, frees), -EBADMSG);
+	cr_assert_eq(entry_of(w, w->b, 7).length, 0, "nothing came of it");
+	make_copy(w, w->a, 8, false);
+	io = (struct segment_io){ .op = SEGMENT_FETCH, .segment = 8, .blocks = 100 };
+	cr_assert_eq(ask(w->a, &io, w->page, share_room(&io)), -ESTALE, "an open one is no source");
+	return end(w);
+}
+
+Test(segment_share, what_a_peer_says_is_checked) { run(body_refuses); }
+
+static int body_lists(void *arg)
+{
+	struct world *w = arg;
+	begin(w);
+	enum { COUNT = 1000 };
+	unsigned seen = 0;
+	for (uint64_t id = 1; id <= COUNT; id++) {
+		struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = 5, .header = { id, { "v" }, 5, 1, 2 } };
+		cr_assert_eq(segment_wait(w->a, &io), 0);
+		if (id == 500) {
+			struct segment_io first = { .op = SEGMENT_LIST };
+			cr_assert_eq(ask(w->a, &first, w->page, SHARE_LIST_BYTES), 0);
+		}
+	}
+	struct segment_io gone = { .op = SEGMENT_DELETE, .segment = 77 };
+	cr_assert_eq(segment_wait(w->a, &gone), 0);
+	uint8_t groups[PLACEMENT_GROUPS / 8];
+	for (unsigned half = 0; half < 2; half++) {
+		memset(groups, half ? 0xaa : 0x55, sizeof groups);
+		uint64_t after = 0;
+		do {
+			struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .groups = groups };
+			cr_assert_eq(ask(w->a, &io, w->page, SHARE_LIST_BYTES), 0);
+			for (uint32_t at = 0; at < io.filled; at += SHARE_ENTRY_BYTES, seen++) {
+				struct share_entry e;
+				cr_assert_eq(share_entry_decode(w->page + at, &e), 0);
+				cr_assert(e.header.segment > after && e.header.segment != 77);
+				cr_assert_eq(placement_group_number(e.header.segment) % 2, half);
+				after = e.header.segment;
+			}
+			cr_assert(io.next == 0 || io.next >= after);
+			after = io.next;
+		} while (after);
+	}
+	cr_assert_eq(seen, COUNT - 1);
+	return end(w);
+}
+
+Test(segment_share, a_list_has_every_copy_once) { run(body_lists); }
