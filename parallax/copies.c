@@ -272,8 +272,7 @@ static void look_up(struct copies *c, struct peer *p)
 	segment_server_close(old);
 }
 
-/* FIBER. */
-static int read_map(struct copies *c)
+int copies_read_map(struct copies *c)
 {
 	struct placement *map = malloc(sizeof *map);
 	int r = map ? placement_read(c->catalog, map, NULL) : -ENOMEM;
@@ -294,7 +293,7 @@ static int keep(void *arg)
 			continue;
 		}
 		c->stale = false;
-		read_map(c);
+		copies_read_map(c);
 		for (unsigned i = 0; i < c->count && !c->closing; i++)
 			if (!c->peers[i]->server || !segment_up(c->peers[i]->server))
 				look_up(c, c->peers[i]);
@@ -324,7 +323,7 @@ int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, s
 	if (!c)
 		return -ENOMEM;
 	c->catalog = catalog;
-	int r = read_map(c);
+	int r = copies_read_map(c);
 	if (r < 0) {
 		report_set(report, r, "the catalog's map of servers can't be read: %s", errno_text(r));
 	} else {
@@ -351,6 +350,17 @@ struct copies *copies_embedded(struct env *env, struct segment_server *dir)
 	}
 	p->server = dir;
 	return c;
+}
+
+void copies_cut(struct copies *c)
+{
+	c->closing = true;
+	fiber_cond_wake(&c->changed);
+	for (unsigned i = 0; i < c->count && c->catalog; i++) {
+		struct segment_server *s = c->peers[i]->server;
+		c->peers[i]->server = NULL;
+		segment_server_close(s);
+	}
 }
 
 static bool probing(const struct copies *c)

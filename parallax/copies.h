@@ -59,6 +59,11 @@ int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch);
 /* It was found nowhere: is the map old? */
 void copies_look(struct copies *c);
 
+/* FIBER. Reads the map now. 0 or -errno. */
+int copies_read_map(struct copies *c);
+/* FIBER. What is under way ends with -ENOTCONN, and so does what follows; copies_close() is next. Where there is a catalog. */
+void copies_cut(struct copies *c);
+
 /* The size in bytes of the smallest server that is usable; 0: none says. */
 uint64_t copies_smallest(struct copies *c);
 

@@ -105,7 +105,7 @@ void index_note(struct copy *c)
 		return;
 	}
 	struct dir_index_entry e = { .known = true, .entry = { .header = c->slot.header, .sealed = c->slot.sealed,
-		.whole = copy_state(c) == COPY_WHOLE, .length = c->slot.sealed ? c->slot.length : 0, .prev = c->slot.prev,
+		.whole = copy_state(c) == COPY_WHOLE && (c->slot.sealed || !copy_unsure(c)), .length = c->slot.sealed ? c->slot.length : 0, .prev = c->slot.prev,
 		.last_seq = c->slot.last_seq, .present = copy_present(c) } };
 	e.entry.header.segment = c->id;
 	if (c->slot.sealed && (c->trim || c->map)) {

@@ -18,7 +18,8 @@ enum {
 
 struct share_entry {
 	struct segment_header header;
-	bool sealed, whole;      /* whole: as its server knows; only sealed and whole copies are sources */
+	bool sealed, whole;      /* whole: as its server knows, and no process may have died with a failed sync of it; only sealed and
+				    whole copies are sources */
 	uint32_t length, prev;   /* sealed: the cut */
 	uint64_t last_seq;       /* sealed */
 	uint32_t trimmed, trim_crc; /* what is free of it: how many blocks, and a checksum of which */

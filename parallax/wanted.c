@@ -99,8 +99,11 @@ static int fill(struct wanted_volume *v, const struct meta_log *log, const struc
 	for (uint32_t i = 0; i < log->segment_count; i++) {
 		const struct meta_segment *m = &log->segments[i];
 		v->segments[v->count++] = m->id;
-		if (m->cut)
-			v->cuts[v->cut_count++] = (struct wanted_cut){ m->id, m->length, m->prev };
+		if (!m->cut)
+			continue;
+		struct wanted_cut *c = &v->cuts[v->cut_count++];
+		*c = (struct wanted_cut){ .segment = m->id, .length = m->length, .prev = m->prev, .holder_count = m->ensemble_count };
+		memcpy(c->holders, m->ensemble, sizeof c->holders);
 	}
 	if (log->space.pointer.position) /* the table's own: it is listed, or may be one that a destruction has left for the last */
 		v->segments[v->count++] = position_segment(log->space.pointer.position);
@@ -153,6 +156,7 @@ enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
 {
 	struct wanted_volume *v = wanted_find(w, &h->volume);
 	int r = v ? wanted_load(w, v) : -ENOENT;
+	w->failed |= r < 0 && r != -ENOENT;
 	if (r < 0)
 		return r == -ENOENT ? WANTED_NO : WANTED_UNKNOWN;
 	if (v->embedded || h->segment > v->last_id)
@@ -166,6 +170,14 @@ const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segm
 		if (v->cuts[i].segment == segment)
 			return &v->cuts[i];
 	return NULL;
+}
+
+bool wanted_holds(const struct wanted_cut *c, const uuid *server)
+{
+	for (uint32_t i = 0; i < c->holder_count; i++)
+		if (memcmp(&c->holders[i].server, server, sizeof *server) == 0)
+			return true;
+	return false;
 }
 
 int wanted_may_condemn(struct catalog *catalog)

@@ -10,6 +10,8 @@
 struct wanted_cut {
 	uint64_t segment;
 	uint32_t length, prev;
+	struct meta_replica holders[META_REPLICAS_MAX];
+	uint32_t holder_count;
 };
 
 struct wanted_volume {
@@ -32,6 +34,7 @@ struct wanted {
 	struct copies *copies;
 	struct wanted_volume *volumes; /* by uuid */
 	size_t count, room;
+	bool failed;                   /* a table couldn't be read; it may be later */
 };
 
 enum wanted_answer { WANTED_NO, WANTED_YES, WANTED_UNKNOWN };
@@ -46,6 +49,7 @@ int wanted_load(struct wanted *w, struct wanted_volume *v);
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
 /* The cut that the log lists, if it does. */
 const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment);
+bool wanted_holds(const struct wanted_cut *c, const uuid *server); /* it is among those that had it when that was recorded */
 /* FIBER. 0: what isn't wanted may go. -EPERM: this catalog was restored, or moved, and may have forgotten things (R5). */
 int wanted_may_condemn(struct catalog *catalog);
 #endif

@@ -22,16 +22,19 @@
 #include "parallax/catalog.h"
 #include "parallax/catalog_access.h"
 #include "parallax/placement.h"
-#include "server/server.h"
+#include "server/keeper.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
 #define ADDRESS_BYTES 512
+#define SECONDS_MAX 1000000u
+#define REBUILD_RATE (UINT64_C(200) << 20)
 
 struct program {
 	char host[64];
 	const char *data, *listen, *advertise, *catalog_url, *domain, *root;
 	uint64_t size_limit;
 	struct server_limits limits;
+	struct keeper_options keeps;
 	char address[ADDRESS_BYTES];      /* to bind: "tcp:HOST:PORT" or "unix:/path" */
 	char registered[ADDRESS_BYTES];   /* "" : as bound */
 	bool loopback;
@@ -40,7 +43,8 @@ struct program {
 	int next; /* the first word of the command line that isn't parsed yet */
 };
 
-enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS, KEY_HELP, KEY_VERSION };
+enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS,
+       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_HELP, KEY_VERSION };
 
 static const struct argp argp;
 
@@ -54,6 +58,10 @@ static const struct argp_option options[] = {
 	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a host, a rack (default: this host's name)", 0 },
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
 	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
+	{ "rebuild-rate", KEY_REBUILD_RATE, "SIZE", 0,
+	  "Read at most SIZE a second from other servers to make copies that are missing here (default 200M; 0: no limit)", 0 },
+	{ "rebuild-interval", KEY_REBUILD_EVERY, "SECONDS", 0, "Look for missing copies every so often (default 5)", 0 },
+	{ "gc-interval", KEY_GC_EVERY, "SECONDS", 0, "Look for copies that nobody needs any more every so often (default 3600)", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
 	{ "help", KEY_HELP, NULL, 0, "Say all this", 0 },
 	{ "version", KEY_VERSION, NULL, 0, "Print the version", 0 },
@@ -128,6 +136,14 @@ static void check_arguments(struct program *p)
 		usage("--domain: '%s' is not a name (letters, digits, dots, dashes, at most 63)", p->domain);
 }
 
+static uint64_t parse_seconds(const char *option, const char *arg)
+{
+	uint64_t n;
+	if (parse_size(arg, &n) < 0 || n == 0 || n > SECONDS_MAX)
+		usage("%s: '%s' is not a number of seconds, from 1 to %u", option, arg, SECONDS_MAX);
+	return n * NS_PER_S;
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct program *p = state->input;
@@ -156,6 +172,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_VERSION:
 		puts("aquifer-server " AQ_VERSION);
 		exit(0);
+	case KEY_REBUILD_RATE:
+		if (parse_size(arg, &p->keeps.bytes_per_s) < 0)
+			usage("--rebuild-rate: '%s' is not a size (for example 100M; 0: no limit)", arg);
+		break;
+	case KEY_REBUILD_EVERY: p->keeps.round_ns = parse_seconds("--rebuild-interval", arg); break;
+	case KEY_GC_EVERY: p->keeps.gc_ns = parse_seconds("--gc-interval", arg); break;
 	case ARGP_KEY_ARG: usage("what is '%s'? there are only options", arg);
 	case ARGP_KEY_END: check_arguments(p); break;
 	default: return ARGP_ERR_UNKNOWN;
@@ -257,9 +279,17 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		segment_server_close(segments);
 		return fail("joining the cluster", report_text(&report, r));
 	}
+	struct keeper *keeper;
+	r = keeper_start(p->env, catalog, segments, server, &p->keeps, &keeper, &report);
+	if (r < 0) {
+		server_stop(server, DRAIN_NS);
+		segment_server_close(segments);
+		return fail("reading the map of servers", report_text(&report, r));
+	}
 	say_ready(p, segments, p->registered);
 	const char *why = wait_for_signal(p);
 	printf("aquifer-server: %s: stopping\n", why);
+	keeper_stop(keeper);
 	server_stop(server, DRAIN_NS);
 	r = segment_server_close(segments);
 	if (r < 0)
@@ -319,7 +349,7 @@ static int run(void *arg)
 int main(int argc, char **argv)
 {
 	const char *root = getenv("AQUIFER_ROOT");
-	struct program p = { .root = root ? root : "" };
+	struct program p = { .root = root ? root : "", .keeps.bytes_per_s = REBUILD_RATE };
 	sigset_t set;
 	p.next = 1;
 	if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p) != 0) /* they would say it in two lines */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/segment_wire.h"
 
 struct server {
@@ -12,6 +13,7 @@ struct server {
 	struct segment_server *segments;
 	struct rpc_server *rpc;
 	struct server_counters counters;
+	const struct server_rules *rules;
 	struct link free; /* server_op.link */
 };
 
@@ -94,6 +96,35 @@ static void server_info(struct server *s, struct rpc_request *r)
 	rpc_reply_bytes(r, &m.base, 0);
 }
 
+/* How the keeper's work goes. */
+static void server_status(struct server *s, struct rpc_request *r)
+{
+	Aquifer__Segment__Status m = AQUIFER__SEGMENT__STATUS__INIT;
+	if (!s->rules) {
+		rpc_reply(r, -EAGAIN, "the server has just begun, or is about to end", NULL, NULL, 0);
+		return;
+	}
+	uint64_t round = r->method == AQUIFER__SEGMENT__METHOD__GC ? s->rules->gc(s->rules) : 0;
+	s->rules->status(s->rules, &m);
+	m.gc_rounds = round ? round : m.gc_rounds;
+	rpc_reply_bytes(r, &m.base, 0);
+}
+
+/* A copy is made where its segment belongs, and said to be there only under one and the same map (R33). */
+static int server_allows(const struct server *s, const struct segment_io *io, const char **ret_why)
+{
+	const struct server_rules *k = s->rules;
+	if (io->op == SEGMENT_CREATE && k && !k->belongs(k, io->segment) && !PLANTED(server_creates_anywhere)) {
+		*ret_why = "by the map of servers the segment doesn't belong here";
+		return -ESTALE;
+	}
+	if (io->op == SEGMENT_HOLDS && !PLANTED(server_holds_any_map) && (!k || k->map(k) != io->map || k->going == io->segment)) {
+		*ret_why = "that is not the map of servers that is known here";
+		return -ESTALE;
+	}
+	return 0;
+}
+
 static int server_parse(struct server_op *op, struct rpc_request *r, const char **ret_why)
 {
 	const Aquifer__Segment__Request *m =
@@ -102,6 +133,8 @@ static int server_parse(struct server_op *op, struct rpc_request *r, const char 
 	if (!m)
 		return -EBADMSG;
 	int status = segment_wire_parse(r->method, m, r->payload_bytes, r->reply_limit, &op->io, ret_why);
+	if (status == 0)
+		status = server_allows(op->server, &op->io, ret_why);
 	if (status < 0)
 		return status;
 	if (op->io.op == SEGMENT_STAT && m->want_trim) {
@@ -125,6 +158,10 @@ static void server_handle(void *arg, struct rpc_request *r)
 	struct server *s = arg;
 	if (r->method == AQUIFER__SEGMENT__METHOD__INFO) {
 		server_info(s, r);
+		return;
+	}
+	if (r->method == AQUIFER__SEGMENT__METHOD__STATUS || r->method == AQUIFER__SEGMENT__METHOD__GC) {
+		server_status(s, r);
 		return;
 	}
 	struct server_op *op = server_op_get(s);
@@ -201,6 +238,8 @@ int server_create(struct env *env, struct segment_server *segments, const struct
 	*ret_server = s;
 	return 0;
 }
+
+void server_rules(struct server *s, const struct server_rules *rules) { s->rules = rules; }
 
 struct rpc_server *server_rpc(struct server *s)
 {

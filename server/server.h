@@ -4,6 +4,7 @@
 #ifndef AQ_SERVER_H
 #define AQ_SERVER_H
 #include "parallax/segment.h"
+#include "proto/segment.pb-c.h"
 #include "proto/rpc.h"
 
 struct server;
@@ -20,6 +21,17 @@ int server_start(struct env *env, struct listener *listener, struct segment_serv
 		 const struct server_limits *limits, struct server **ret_server);
 /* FIBER. Takes nothing new, answers what is under way (at most `drain_ns`), closes. Accepts NULL. */
 void server_stop(struct server *s, uint64_t drain_ns);
+
+/* What a server that belongs to a cluster knows (keeper.h); without, it knows no map: all are welcome to create copies, and
+ * nobody hears from it that it holds one. */
+struct server_rules {
+	uint64_t (*map)(const struct server_rules *r);        /* revision of the map it goes by */
+	bool (*belongs)(const struct server_rules *r, uint64_t segment);
+	void (*status)(const struct server_rules *r, Aquifer__Segment__Status *ret);
+	uint64_t (*gc)(const struct server_rules *r);
+	uint64_t going;                                       /* the segment of which it is deleting its copy; 0: none */
+};
+void server_rules(struct server *s, const struct server_rules *rules); /* borrowed; NULL: none any more */
 
 /* For what has no socket (fuzzing): the server without listening, and its RPC side. */
 int server_create(struct env *env, struct segment_server *segments, const struct server_limits *limits,

@@ -136,12 +136,18 @@ static int server_run(void *arg)
 		return r;
 	struct placed_server placed = { .id = s->dir->id, .weight = 1 };
 	snprintf(placed.domain, sizeof placed.domain, "%s", s->domain);
-	return placement_join(s->catalog, &placed, &report);
+	r = placement_join(s->catalog, &placed, &report);
+	while (r == 0 && s->keeps && !s->keeper && !s->env->dead)
+		if (keeper_start(s->env, s->catalog, s->dir, s->server, s->keeps, &s->keeper, &report) < 0)
+			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
+	return r;
 }
 
 static int server_close(void *arg)
 {
 	struct block_server *s = arg;
+	keeper_stop(s->keeper);
+	s->keeper = NULL;
 	server_stop(s->server, NS_PER_S);
 	int r = segment_server_close(s->dir);
 	s->server = NULL;

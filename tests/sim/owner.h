@@ -4,7 +4,7 @@
 #define AQ_OWNER_H
 #include "parallax/store_private.h"
 #include "parallax/volume_node.h"
-#include "server/server.h"
+#include "server/keeper.h"
 #include "tests/sim/catalog_sim.h"
 #include "tests/sim/scenario.h"
 
@@ -42,6 +42,8 @@ struct block_server {
 	struct catalog *catalog;
 	struct segment_server *dir;
 	struct server *server;
+	const struct keeper_options *keeps; /* NULL: it doesn't rebuild, nor collect garbage */
+	struct keeper *keeper;
 };
 
 /* Its host, with a disk of that size; nothing runs yet. */

@@ -14,6 +14,7 @@
 #include "core/fiber.h"
 #include "core/plant.h"
 #include "parallax/verify.h"
+#include "tests/sim/heal.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
@@ -62,6 +63,7 @@ struct volume_world {
 	uint64_t size_bytes;
 	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults, cluster;
+	struct keeper_options keeps; /* scenario rebuild: what servers do by themselves */
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
 	struct owner o;
@@ -322,6 +324,11 @@ static void check_space(struct volume_world *w)
 {
 	struct report report = { "" };
 	int r = volume_verify_space(w->o.volume, &report);
+	/* a copy that was made while a trim was on its way takes it from a peer soon after */
+	for (unsigned i = 0; r == -EUCLEAN && w->keeps.round_ns && i < 20 && !w->o.env->dead; i++) {
+		fiber_sleep(&w->o.env->loop, NS_PER_S);
+		r = volume_verify_space(w->o.volume, &report);
+	}
 	if (r == -EUCLEAN)
 		FAIL(w, "life %u: space: %s", LIFE(w), report.text);
 }
@@ -533,7 +540,8 @@ static void life(struct volume_world *w)
 	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
 	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
-	w->o.accept_flushed = w->faults;
+	/* when all of a segment's servers but one that lost power are lost, that one has what was flushed; and the oracle knows */
+	w->o.accept_flushed = w->faults || (unsigned)__builtin_popcount(w->lost_power | w->gone) >= w->min_replicas;
 	scenario_task_start(&task, w->o.env, life_begin, w);
 	/* now and then it dies while it recovers */
 	uint64_t steps = draw(w, 6) == 0 && how != LIFE_CLEAN && w->life > 1 ? draw(w, 3000) : STEPS_MAX;
@@ -803,7 +811,7 @@ static void draw_servers(struct volume_world *w)
 	w->min_replicas = w->cluster || draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
 }
 
-static void world_run(struct scenario_run *run, bool cluster)
+static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 {
 	struct volume_world *w = calloc(1, sizeof *w);
 	w->run = run;
@@ -834,8 +842,12 @@ static void world_run(struct scenario_run *run, bool cluster)
 		.window = 1 + (uint32_t)draw(w, 4) };
 	w->size_bytes = (300 + draw(w, 3000)) * ORACLE_SECTOR;
 	w->oracle = oracle_create((uint32_t)(w->size_bytes / ORACLE_SECTOR));
+	if (keeps)
+		w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 40)) * 50 * NS_PER_MS, .gc_ns = (1 + draw(w, 10)) * NS_PER_S,
+						    .gc_first_ns = draw(w, 2000) * NS_PER_MS, .bytes_per_s = draw(w, 3) ? 0 : 4 << 20 };
 	for (unsigned i = 0; i < w->server_count; i++) {
 		block_server_init(&w->servers[i], w->sim, i, (uint64_t)512 << 20);
+		w->servers[i].keeps = keeps ? &w->keeps : NULL;
 		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	}
 	unsigned lives = 3 + (unsigned)draw(w, 6);
@@ -844,6 +856,8 @@ static void world_run(struct scenario_run *run, bool cluster)
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
 			commands(w);
 	}
+	if (keeps && !run->failed)
+		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->gone);
 	if (!run->failed && !w->faults && !w->gone && draw(w, 2))
 		delete_all(w);
 	for (unsigned i = 0; i < w->server_count; i++)
@@ -859,8 +873,9 @@ static void world_run(struct scenario_run *run, bool cluster)
 	free(w);
 }
 
-static void volume_run(struct scenario_run *run) { world_run(run, /* cluster= */ false); }
-static void cluster_run(struct scenario_run *run) { world_run(run, /* cluster= */ true); }
+static void volume_run(struct scenario_run *run) { world_run(run, /* cluster= */ false, /* keeps= */ false); }
+static void cluster_run(struct scenario_run *run) { world_run(run, /* cluster= */ true, /* keeps= */ false); }
+static void rebuild_run(struct scenario_run *run) { world_run(run, /* cluster= */ true, /* keeps= */ true); }
 
 const struct scenario scenario_volume = {
 	.name = "volume",
@@ -872,4 +887,10 @@ const struct scenario scenario_cluster = {
 	.name = "cluster",
 	.summary = "the same with three copies on three or four servers, of which one or the other is always in trouble",
 	.run = cluster_run,
+};
+
+const struct scenario scenario_rebuild = {
+	.name = "rebuild",
+	.summary = "cluster, with servers that rebuild, trim and collect garbage by themselves; in the end all copies are where they belong",
+	.run = rebuild_run,
 };

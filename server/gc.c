@@ -1,0 +1,84 @@
+/* gc: R31's question for each copy in the directory; what is certainly nobody's is deleted. A copy that was never sealed, though
+ * its volume's log says where it was cut, is sealed there: whoever recorded the cut may have died before he could tell. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "server/keeper_private.h"
+
+#define AGAIN_NS (60 * NS_PER_S)
+
+static bool is_known(const struct share_entry *e)
+{
+	static const uuid none;
+	return memcmp(&e->header.volume, &none, sizeof none) != 0; /* else its slots can't be read */
+}
+
+static void take_cut(struct keeper *k, struct wanted *w, const struct share_entry *e)
+{
+	const struct wanted_volume *v = wanted_find(w, &e->header.volume);
+	const struct wanted_cut *cut = v ? wanted_cut(v, e->header.segment) : NULL;
+	if (!cut || (!e->whole && !wanted_holds(cut, &k->dir->id)))
+		return;
+	struct segment_io io = { .op = SEGMENT_SEAL, .segment = cut->segment, .epoch = UINT64_MAX, .block = cut->length, .crc = cut->prev };
+	k->status.sealed += keeper_own(k, &io) == 0;
+}
+
+static int ask(struct keeper *k, struct wanted *w, const struct share_entry *e, uint64_t *unanswered)
+{
+	enum wanted_answer a = is_known(e) ? wanted_ask(w, &e->header) : WANTED_UNKNOWN;
+	*unanswered += a == WANTED_UNKNOWN;
+	if (a == WANTED_YES && !e->sealed)
+		take_cut(k, w, e);
+	if (a != WANTED_NO)
+		return 0;
+	struct segment_io io = { .op = SEGMENT_DELETE, .segment = e->header.segment };
+	int r = keeper_own(k, &io);
+	k->status.gc_freed += r == 0;
+	k->status.gc_freed_bytes += r == 0 ? (uint64_t)e->present * BLOCK_BYTES : 0;
+	return r;
+}
+
+/* The list comes first: see wanted.h. */
+static int gc_once(struct keeper *k)
+{
+	struct found_list list = { 0 };
+	struct wanted *w = NULL;
+	uint64_t unanswered = 0;
+	int r = keeper_list(k, NULL, NULL, &list);
+	if (r == 0)
+		r = wanted_may_condemn(k->catalog);
+	k->status.gc_refused = r == -EPERM;
+	if (r == 0)
+		r = copies_read_map(k->copies);
+	if (r == 0)
+		r = wanted_open(k->catalog, k->copies, &w);
+	for (size_t i = 0; r == 0 && i < list.count; i++)
+		r = keeper_ends(k) ? -ESHUTDOWN : ask(k, w, &list.entries[i].e, &unanswered);
+	if (r == 0)
+		k->status.gc_unanswered = unanswered;
+	if (r == 0 && w->failed)
+		r = -EAGAIN;
+	wanted_close(w);
+	free(list.entries);
+	return r;
+}
+
+int gc_fiber(void *arg)
+{
+	struct keeper *k = arg;
+	keeper_nap(k, &k->gc_nap, k->options.gc_first_ns);
+	while (!keeper_ends(k)) {
+		k->gc_runs = true;
+		k->status.gc_failed = gc_once(k) < 0; /* that is for the next round, which then comes sooner */
+		k->gc_runs = false;
+		k->status.gc_rounds++;
+		if (k->status.gc_rounds >= k->status.gc_asked)
+			keeper_nap(k, &k->gc_nap, k->status.gc_failed ? MIN(k->options.gc_ns, (uint64_t)AGAIN_NS) : k->options.gc_ns);
+	}
+	k->fibers--;
+	fiber_cond_wake(&k->ended);
+	return 0;
+}

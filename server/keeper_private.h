@@ -1,0 +1,64 @@
+/* A keeper from inside: what keeper.c, rebuild.c, pull.c and gc.c share. */
+#ifndef AQ_KEEPER_PRIVATE_H
+#define AQ_KEEPER_PRIVATE_H
+#include "parallax/segment_share.h"
+#include "parallax/wanted.h"
+#include "server/keeper.h"
+
+struct nap { /* a fiber's sleep that can be cut short */
+	struct timer timer;
+	struct job job;
+	bool hurry;
+};
+
+struct known_volume {
+	uuid volume;
+	uint32_t replicas;
+};
+enum { KNOWN_VOLUMES = 1024 };
+
+struct keeper {
+	struct env *env;
+	struct catalog *catalog;
+	struct segment_server *dir;
+	struct server *server;
+	struct server_rules rules;
+	struct keeper_options options;
+	struct copies *copies;   /* of all servers, this one too; its map is the keeper's */
+	struct keeper_status status;
+	uint64_t due_ns;         /* the limit: no more is read before that */
+	uint64_t window_ns, window_bytes; /* for bytes_per_s: since when, how much */
+	struct known_volume known[KNOWN_VOLUMES]; /* by hash; rebuild.c's */
+	bool gc_runs;
+	struct nap rebuild_nap, gc_nap;
+	unsigned fibers;
+	bool closing;
+	struct fiber_cond ended;
+};
+
+/* Copies as they were listed. */
+struct found {
+	struct share_entry e;
+	struct peer *peer; /* NULL: ours */
+};
+struct found_list {
+	struct found *entries;
+	size_t count, room;
+};
+
+static inline bool keeper_ends(const struct keeper *k) { return k->closing || k->env->dead; }
+/* FIBER. */
+void keeper_nap(struct keeper *k, struct nap *nap, uint64_t ns);
+/* FIBER. Appends what `peer` (NULL: this directory) has in `groups` (NULL: all). */
+int keeper_list(struct keeper *k, struct peer *peer, const uint8_t *groups, struct found_list *list);
+/* FIBER. One operation on this directory. */
+int keeper_own(struct keeper *k, struct segment_io *io);
+
+/* pull.c: FIBER. Makes a copy from those of `sources`, all sealed alike. */
+int pull_copy(struct keeper *k, const struct found *sources, size_t count);
+/* FIBER. Takes what is free of a sealed copy, as its peers know; those that don't answer are passed over. */
+int pull_frees(struct keeper *k, const struct found *sources, size_t count);
+
+int rebuild_fiber(void *keeper); /* rebuild.c: the fiber */
+int gc_fiber(void *keeper);    /* gc.c: likewise */
+#endif

@@ -1,0 +1,357 @@
+/* Rebuilding, in rounds. A round looks at some placement groups at a time: what is here, what the peers have, and for each segment
+ *
+ *     a peer has it sealed, and here is     and it
+ *       nothing                             belongs here    ─▶ a copy is made from theirs, unless R31 says that nobody wants it
+ *       one that isn't sealed               belongs here    ─▶ it takes the seal, or is replaced if it can't
+ *       a broken one                        belongs here    ─▶ it is replaced
+ *       a sealed one                                        ─▶ trims that it missed are taken
+ *       any                                 doesn't         ─▶ it is deleted when all where it belongs say, under this map, that they have it
+ *
+ * First all is looked at, so that there is an estimate; then, if there is anything to do, again, and that is done. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "server/keeper_private.h"
+
+enum { CHUNK_GROUPS = 32 };
+#define FIRST_NS (500 * NS_PER_MS)
+
+struct round {
+	struct keeper *k;
+	bool acts;
+	uint64_t revision;
+	struct wanted *wanted;      /* once it was needed */
+	int wanted_status;
+	struct found_list list;
+	bool incomplete, left;      /* somebody wasn't asked; something is left to do */
+	uint64_t silent;
+	uint8_t held[PLACEMENT_GROUPS / 8];
+	uint64_t copies, unsealed, misplaced, missing, missing_bytes;
+};
+
+static bool group_bit(const uint8_t *bits, unsigned g) { return bits[g / 8] >> g % 8 & 1; }
+static void group_set(uint8_t *bits, unsigned g) { bits[g / 8] |= (uint8_t)(1u << g % 8); }
+
+/* ---- what is where ---- */
+
+static const uuid *target_id(const struct keeper *k, const struct placement_group *g, unsigned i) { return &k->copies->map.servers[g->target[i]].id; }
+
+/* Which of a group's targets we are; META_REPLICAS_MAX: none. */
+static unsigned my_place(const struct keeper *k, const struct placement_group *g)
+{
+	for (unsigned i = 0; i < g->target_count; i++)
+		if (memcmp(target_id(k, g, i), &k->dir->id, sizeof(uuid)) == 0)
+			return i;
+	return META_REPLICAS_MAX;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+	if (x->e.header.segment != y->e.header.segment)
+		return x->e.header.segment < y->e.header.segment ? -1 : 1;
+	if (!x->peer != !y->peer)
+		return x->peer ? 1 : -1; /* ours first */
+	return x->peer ? memcmp(&x->peer->id, &y->peer->id, sizeof(uuid)) : 0;
+}
+
+static int list_peers(struct round *r, const uint8_t *groups)
+{
+	struct copies *c = r->k->copies;
+	int status = 0;
+	uint64_t silent = 0;
+	for (uint32_t i = 0; status == 0 && i < c->map.server_count && c->map.revision == r->revision; i++) {
+		struct peer *p = copies_peer(c, &c->map.servers[i].id);
+		if (!p || memcmp(&p->id, &r->k->dir->id, sizeof p->id) == 0)
+			continue;
+		size_t before = r->list.count;
+		int s = peer_usable(p) ? keeper_list(r->k, p, groups, &r->list) : -ENOTCONN;
+		if (s == -ENOMEM || s == -ESHUTDOWN)
+			status = s;
+		if (s < 0) {
+			r->list.count = before;
+			r->incomplete = true;
+			silent++;
+		}
+	}
+	r->silent = MAX(r->silent, silent);
+	return status;
+}
+
+/* Fills the list with all copies in groups from `first` on that concern us: those that belong here, or of which we have any. */
+static int look(struct round *r, unsigned first)
+{
+	uint8_t all[PLACEMENT_GROUPS / 8] = { 0 }, mine[PLACEMENT_GROUPS / 8] = { 0 };
+	bool any = false;
+	for (unsigned g = first; g < first + CHUNK_GROUPS; g++)
+		group_set(all, g);
+	r->list.count = 0;
+	int s = keeper_list(r->k, NULL, all, &r->list);
+	for (size_t i = 0; i < r->list.count; i++) {
+		group_set(mine, placement_group_number(r->list.entries[i].e.header.segment));
+		r->copies++;
+		r->unsealed += !r->list.entries[i].e.sealed;
+	}
+	for (unsigned i = 0; i < sizeof mine; i++)
+		r->held[i] |= mine[i];
+	for (unsigned g = first; g < first + CHUNK_GROUPS; g++) {
+		if (my_place(r->k, &r->k->copies->map.groups[g]) < META_REPLICAS_MAX)
+			group_set(mine, g);
+		any |= group_bit(mine, g);
+	}
+	if (s == 0 && any)
+		s = list_peers(r, mine);
+	if (s == 0 && r->list.count)
+		qsort(r->list.entries, r->list.count, sizeof *r->list.entries, by_id);
+	return s;
+}
+
+/* ---- one segment ---- */
+
+struct segment_look {
+	const struct found *own;     /* NULL: nothing is here */
+	struct found *sources;       /* sealed, whole, all alike */
+	size_t count;
+	unsigned place;              /* ours in its group */
+	const struct placement_group *group;
+};
+
+static bool alike(const struct share_entry *a, const struct share_entry *b)
+{
+	return a->length == b->length && a->prev == b->prev && a->header.epoch == b->header.epoch && a->header.salt == b->header.salt &&
+	       memcmp(&a->header.volume, &b->header.volume, sizeof(uuid)) == 0;
+}
+
+static int need_wanted(struct round *r)
+{
+	if (!r->wanted && r->wanted_status == 0)
+		r->wanted_status = wanted_open(r->k->catalog, r->k->copies, &r->wanted);
+	return r->wanted_status;
+}
+
+/* How many copies its volume has; 0: it is gone, or not known. It never changes, so most rounds need not ask the catalog. */
+static uint32_t replicas_of(struct round *r, const struct share_entry *e)
+{
+	const uint8_t *id = e->header.volume.bytes;
+	struct known_volume *at = &r->k->known[(id[0] ^ id[8] * 7u ^ id[9] * 256u) % KNOWN_VOLUMES];
+	if (at->replicas && memcmp(&at->volume, &e->header.volume, sizeof(uuid)) == 0)
+		return at->replicas;
+	struct wanted_volume *v = need_wanted(r) == 0 ? wanted_find(r->wanted, &e->header.volume) : NULL;
+	if (!v || v->embedded)
+		return 0;
+	*at = (struct known_volume){ v->volume, v->replicas };
+	return v->replicas;
+}
+
+/* Under one map: asked, answered, and begun to be deleted. */
+static int remove_misplaced(struct round *r, const struct segment_look *l, unsigned replicas)
+{
+	struct keeper *k = r->k;
+	const struct share_entry *e = &l->sources[0].e;
+	struct peer *peers[META_REPLICAS_MAX] = { NULL };
+	struct segment_io ios[META_REPLICAS_MAX];
+	unsigned n = MIN((unsigned)l->group->target_count, replicas);
+	if (k->copies->map.revision != r->revision)
+		return -ESTALE;
+	for (unsigned i = 0; i < n; i++) {
+		peers[i] = copies_peer(k->copies, target_id(k, l->group, i));
+		if (!peers[i] || !peer_usable(peers[i]))
+			return -ENOTCONN;
+		ios[i] = (struct segment_io){ .op = SEGMENT_HOLDS, .segment = e->header.segment, .map = r->revision, .block = e->length, .crc = e->prev };
+	}
+	unsigned good = peers_wait(peers, ios, n);
+	if (n == 0 || (good < n && !PLANTED(rebuild_removes_early)) || good == 0 || k->copies->map.revision != r->revision)
+		return -EAGAIN;
+	k->rules.going = e->header.segment;
+	struct segment_io io = { .op = SEGMENT_DELETE, .segment = e->header.segment };
+	int s = keeper_own(k, &io);
+	k->rules.going = 0;
+	k->status.removed += s == 0;
+	return s;
+}
+
+static int take_seal(struct round *r, const struct segment_look *l)
+{
+	const struct share_entry *e = &l->sources[0].e;
+	struct segment_io io = { .op = SEGMENT_SEAL, .segment = e->header.segment, .epoch = UINT64_MAX, .block = e->length, .crc = e->prev };
+	int s = keeper_own(r->k, &io);
+	r->k->status.sealed += s == 0;
+	return s ? s : pull_frees(r->k, l->sources, l->count);
+}
+
+static int make_copy(struct round *r, const struct segment_look *l)
+{
+	struct keeper *k = r->k;
+	if (need_wanted(r) < 0)
+		return r->wanted_status;
+	if (wanted_ask(r->wanted, &l->sources[0].e.header) == WANTED_NO)
+		return 0;
+	int s = pull_copy(k, l->sources, l->count);
+	k->status.rebuilt += s == 0;
+	k->status.failures += s < 0 && s != -ESHUTDOWN && s != -EEXIST;
+	return s == -EEXIST ? 0 : s;
+}
+
+static size_t differing(const struct segment_look *l)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < l->count; i++)
+		n += l->sources[i].e.trimmed && l->sources[i].e.trim_crc != l->own->e.trim_crc;
+	return n;
+}
+
+/* It isn't ours to have. */
+static int act_misplaced(struct round *r, const struct segment_look *l, unsigned replicas)
+{
+	r->misplaced++;
+	return r->acts ? remove_misplaced(r, l, replicas) : -EAGAIN;
+}
+
+static int act_missing(struct round *r, const struct segment_look *l)
+{
+	uint32_t blocks = l->sources[0].e.length - l->sources[0].e.trimmed;
+	if (!r->acts) {
+		r->missing++;
+		r->missing_bytes += (uint64_t)blocks * BLOCK_BYTES;
+		return -EAGAIN;
+	}
+	int s = -EINVAL;
+	if (l->own && l->own->e.whole)
+		s = take_seal(r, l);
+	if (s < 0)
+		s = make_copy(r, l);
+	if (s == 0)
+		r->k->status.missing -= r->k->status.missing > 0;
+	return s;
+}
+
+/* 0: it is as it should be. */
+static int act(struct round *r, const struct segment_look *l)
+{
+	if (l->count == 0)
+		return 0;
+	bool sealed = l->own && l->own->e.sealed && l->own->e.whole;
+	if (sealed && !alike(&l->own->e, &l->sources[0].e))
+		return -EUCLEAN; /* I2 is broken; nothing is done about it here */
+	int united = 0;
+	if (sealed && differing(l)) {
+		united = r->acts ? pull_frees(r->k, l->sources, l->count) : -EAGAIN;
+		r->k->status.united += r->acts && united == 0;
+	}
+	if (l->place == META_REPLICAS_MAX && !l->own)
+		return 0;
+	if (sealed && l->place == 0)
+		return united;
+	if (l->place == 0)
+		return act_missing(r, l);
+	uint32_t replicas = replicas_of(r, &l->sources[0].e);
+	if (replicas == 0)
+		return r->wanted_status ? r->wanted_status : united; /* gc's */
+	if (l->place >= replicas)
+		return l->own ? act_misplaced(r, l, replicas) : united;
+	return sealed ? united : act_missing(r, l);
+}
+
+/* The sources come first of what the peers have. */
+static void pick_sources(struct segment_look *l, struct found *entries, size_t count)
+{
+	l->sources = entries;
+	for (size_t i = 0; i < count; i++) {
+		struct found f = entries[i];
+		if (!f.e.sealed || !f.e.whole || (l->count && !alike(&f.e, &l->sources[0].e)))
+			continue;
+		entries[i] = entries[l->count];
+		entries[l->count++] = f;
+	}
+}
+
+static int act_on_list(struct round *r)
+{
+	for (size_t i = 0, end; i < r->list.count && r->k->copies->map.revision == r->revision; i = end) {
+		struct found *f = &r->list.entries[i];
+		uint64_t id = f->e.header.segment;
+		for (end = i; end < r->list.count && r->list.entries[end].e.header.segment == id;)
+			end++;
+		struct segment_look l = { .own = f->peer ? NULL : f, .group = placement_group_of(&r->k->copies->map, id) };
+		l.place = my_place(r->k, l.group);
+		size_t first = i + (l.own != NULL);
+		pick_sources(&l, r->list.entries + first, end - first);
+		int s = act(r, &l);
+		r->left |= s != 0;
+		if (keeper_ends(r->k))
+			return -ESHUTDOWN;
+		if (s == -ENOSPC)
+			return s; /* it won't be better with the next */
+	}
+	return 0;
+}
+
+/* ---- rounds ---- */
+
+static int go_round(struct round *r)
+{
+	int s = 0;
+	for (unsigned g = 0; s == 0 && g < PLACEMENT_GROUPS; g += CHUNK_GROUPS) {
+		s = look(r, g);
+		if (s == 0)
+			s = act_on_list(r);
+	}
+	if (s == 0 && r->k->copies->map.revision != r->revision)
+		s = -ESTALE;
+	free(r->list.entries);
+	r->list = (struct found_list){ 0 };
+	wanted_close(r->wanted);
+	r->wanted = NULL;
+	return s;
+}
+
+static void publish(struct keeper *k, const struct round *r)
+{
+	struct keeper_status *s = &k->status;
+	bool same = s->map == r->revision && memcmp(s->held, r->held, sizeof r->held) == 0;
+	s->held_rounds = same ? s->held_rounds + 1 : 1;
+	memcpy(s->held, r->held, sizeof r->held);
+	s->map = r->revision;
+	s->copies = r->copies;
+	s->unsealed = r->unsealed;
+	s->silent = r->silent;
+	s->misplaced = r->misplaced;
+	s->missing = r->missing;
+	s->missing_bytes = r->missing_bytes;
+	s->idle = !r->left;
+	s->settled = s->idle && !r->incomplete;
+}
+
+static void round_once(struct keeper *k)
+{
+	int r = copies_read_map(k->copies);
+	if (r < 0 || k->copies->map.revision == 0)
+		return;
+	if (k->status.rounds == 0) /* they are being connected to */
+		fiber_sleep(&k->env->loop, FIRST_NS);
+	struct round plan = { .k = k, .revision = k->copies->map.revision };
+	if (go_round(&plan) < 0)
+		return;
+	publish(k, &plan);
+	struct round doing = { .k = k, .acts = true, .revision = plan.revision };
+	if (plan.left && k->copies->map.revision == plan.revision) {
+		k->status.idle = go_round(&doing) == 0 && !doing.left;
+		k->status.settled = k->status.idle && !doing.incomplete;
+	}
+	k->status.rounds++;
+}
+
+int rebuild_fiber(void *arg)
+{
+	struct keeper *k = arg;
+	while (!keeper_ends(k)) {
+		round_once(k);
+		keeper_nap(k, &k->rebuild_nap, k->options.round_ns);
+	}
+	k->fibers--;
+	fiber_cond_wake(&k->ended);
+	return 0;
+}

@@ -1,0 +1,11 @@
+/* I14: when everything is well again and the servers have had time, every sealed segment that a volume lists has its replicas
+ * where the map says and nowhere else, copies know the same blocks to be free, and no copy is left that nobody lists. */
+#ifndef AQ_HEAL_H
+#define AQ_HEAL_H
+#include "tests/sim/owner.h"
+
+/* The servers run, with keepers, but for those in `gone` (bits), and nothing else does: lets them settle, and checks. `who` begins and ends in
+ * it. */
+void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
+		unsigned count, unsigned gone);
+#endif
