@@ -34,6 +34,31 @@ int report_prefix(struct report *r, int status, const char *format, ...)
 	return status;
 }
 
+int report_path(struct report *r, int status, const char *doing, const char *path)
+{
+	static const struct {
+		int error;
+		const char *text; /* NULL: strerror() */
+		const char *cure;
+	} known[] = {
+		{ EACCES, NULL, "check its permissions" },
+		{ EEXIST, "it exists already", "choose another name, or remove it" },
+		{ EINVAL, "it is neither a file nor a block device", "give one" },
+		{ EISDIR, NULL, "give a file or a block device" },
+		{ ELOOP, NULL, "check its symbolic links" },
+		{ ENOENT, NULL, "check the name" },
+		{ ENOSPC, NULL, "free some space" },
+		{ ENOTDIR, NULL, "check the name" },
+		{ EPERM, NULL, "check its permissions" },
+		{ EROFS, NULL, "its file system is mounted read-only" },
+	};
+	for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
+		if (known[i].error == -status)
+			return report_set(r, status, "%s %s: %s (%s)", doing, path, known[i].text ? known[i].text : strerror(-status),
+					  known[i].cure);
+	return report_set(r, status, "%s %s: %s", doing, path, strerror(-status));
+}
+
 const char *errno_text(int status)
 {
 	switch (-status) {

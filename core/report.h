@@ -15,6 +15,8 @@ int report_set(struct report *r, int status, const char *format, ...)
 /* Puts "format: " in front of what is there; returns `status`. `r` may be NULL. */
 int report_prefix(struct report *r, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* "DOING PATH: WHY (WHAT TO DO)" of a file that somebody named: an image, a target. Returns `status`. */
+int report_path(struct report *r, int status, const char *doing, const char *path);
 /* What a -errno means, for people: strerror(), but in our words where an errno stands for something of ours. */
 const char *errno_text(int status);
 /* The sentence, or errno_text(status) when nothing was said. */

@@ -446,7 +446,7 @@ static int raw_open_file(struct raw *r, const char *path, bool direct, bool read
 		return report_set(report, status, "open %s: %s%s", path, strerror(-status),
 				  read_only ? "" : " (check its permissions, or open it read-only)");
 	if (status < 0)
-		return report_set(report, status, "open %s: %s", path, strerror(-status));
+		return report_path(report, status, "open", path);
 	status = file_stat(r->file, &r->info);
 	if (status < 0) {
 		report_set(report, status, "%s: %s", path, strerror(-status));

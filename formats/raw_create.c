@@ -37,10 +37,8 @@ int raw_create(struct env *env, const char *path, uint64_t size, const char *bac
 	if (backing)
 		return report_set(report, -EINVAL, "a raw image has no backing file (leave out --backing)");
 	int r = file_open(env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
-	if (r == -EEXIST)
-		return report_set(report, r, "%s exists already", path);
 	if (r < 0)
-		return report_set(report, r, "%s: %s", path, strerror(-r));
+		return report_path(report, r, "make", path);
 	r = set_size(env, f, size);
 	int closed = file_close(env, f);
 	if (r == 0)
@@ -49,7 +47,8 @@ int raw_create(struct env *env, const char *path, uint64_t size, const char *bac
 		r = sync_parent(env, path);
 	if (r < 0) {
 		env_unlink(env, path);
-		return report_set(report, r, "%s: %s", path, r == -EFBIG ? "the file system takes no file of that size" : strerror(-r));
+		return r == -EFBIG ? report_set(report, r, "make %s: the file system takes no file of that size (give a smaller one)", path)
+				   : report_path(report, r, "make", path);
 	}
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
+#include "agent/cli/transfer.h"
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/option.h"
@@ -320,12 +321,11 @@ static int write_backup(struct cli *c, const char *path, const char *text, size_
 	snprintf(dir, sizeof dir, "%.*s", slash ? (int)MAX(slash - path, 1) : 1, slash ? path : ".");
 	if ((size_t)snprintf(part, sizeof part, "%s.part", path) >= sizeof part)
 		return report_set(&c->report, -ENAMETOOLONG, "%s: the name is too long", path);
-	if (!cli_flag(c, CLI_FORCE) && file_open(c->env, path, 0, &f) == 0) {
-		file_close(c->env, f);
-		return report_set(&c->report, -EEXIST, "%s exists (choose another name, or give --force)", path);
-	}
+	int r = transfer_target(c, path, "choose another name, or give --force");
+	if (r < 0)
+		return r;
 	env_unlink(c->env, part);
-	int r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
+	r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
 	if (r == 0) {
 		r = file_write_wait(f, text, length, 0);
 		if (r == 0)
@@ -338,7 +338,7 @@ static int write_backup(struct cli *c, const char *path, const char *text, size_
 		else
 			r = env_sync_dir(c->env, dir);
 	}
-	return r < 0 ? report_set(&c->report, r, "%s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? report_path(&c->report, r, "write", path) : 0;
 }
 
 int cli_cluster_backup(struct cli *c)

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/cli/copy.h"
@@ -166,6 +167,16 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 	return r < 0 ? r : sync_directory_of(c, target);
 }
 
+int transfer_target(struct cli *c, const char *path, const char *cure)
+{
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return 0;
+	if (!S_ISREG(st.st_mode)) /* it would be replaced, not written to */
+		return report_set(&c->report, -EINVAL, "%s is there and isn't an ordinary file (give the name of a new one)", path);
+	return cli_flag(c, CLI_FORCE) ? 0 : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
+}
+
 int transfer_to_file(struct cli *c, const char *source, const char *target)
 {
 	const char *format = cli_option(c, CLI_TO);
@@ -175,8 +186,8 @@ int transfer_to_file(struct cli *c, const char *source, const char *target)
 	int r = transfer_format(c, format ? format : "raw", &driver);
 	if (r < 0)
 		return r;
-	if (access(target, F_OK) == 0 && !cli_flag(c, CLI_FORCE))
-		return report_set(&c->report, -EEXIST, "%s exists (--force replaces it)", target);
+	if ((r = transfer_target(c, target, "--force replaces it")) < 0)
+		return r;
 	if ((r = transfer_open(c, source, &graph, &from)) < 0)
 		return r;
 	r = copy_to_file(c, driver, target, from);

@@ -148,7 +148,7 @@ static int grow(struct env *env, const char *path, uint64_t size, struct report 
 		return report_set(report, -EINVAL, "size=%" PRIu64 " is not a multiple of 512 up to 64T", size);
 	int r = file_open(env, path, FILE_OPEN_WRITE, &f);
 	if (r < 0)
-		return report_set(report, r, "open %s: %s", path, strerror(-r));
+		return report_path(report, r, "open", path);
 	r = file_lock(f, /* exclusive= */ true);
 	if (r == 0)
 		r = grow_file(env, f, size, report);
@@ -162,7 +162,7 @@ int cow_file_prepare(struct env *env, const char *path, uint64_t size, uint64_t 
 {
 	int r = has_content(env, path);
 	if (r < 0)
-		return report_set(report, r, "open %s: %s", path, strerror(-r));
+		return report_path(report, r, "open", path);
 	if (r == 0)
 		return create(env, path, size, parent_size, report);
 	/* Who made it may have died before its name was durable. */

@@ -66,7 +66,7 @@ int graph_probe(struct env *env, const struct blk_driver *const *drivers, const 
 	size_t length;
 	int r = probe_read(env, path, &head, &length);
 	if (r < 0)
-		return report_set(report, r, "open %s: %s", path, strerror(-r));
+		return report_path(report, r, "open", path);
 	const struct blk_driver *found = NULL, *raw = NULL;
 	for (const struct blk_driver *const *d = drivers; *d; d++) {
 		if (strcmp((*d)->name, "raw") == 0)

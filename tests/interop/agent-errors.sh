@@ -142,7 +142,13 @@ refused 1 'no device' aquifer detach nobody
 refused 1 'no device' aquifer detach /dev/loop9999
 refused 1 'no device' aquifer show nobody
 refused 1 'exists' aquifer image create raw "$dir/good" 1M
-refused 1 '' aquifer image create raw "$dir/none/x" 1M
+refused 1 'No such file or directory .check the name' aquifer image create raw "$dir/none/x" 1M
+mkfifo "$dir/pipe"
+refused 1 "isn't an ordinary file" aquifer image convert "$dir/good" "$dir/pipe" --force # what it replaces is a file, never /dev/null
+refused 1 "isn't an ordinary file" aquifer volume export v "$dir" --force
+[ -p "$dir/pipe" ] || fail "a pipe was replaced"
+refused 1 'neither a file nor a block device' aquifer attach "$dir/pipe" --name pipe
+refused 1 'Is a directory .give a file' aquifer attach "$dir" --name directory
 refused 1 '' aquifer image create raw "$dir/x" 1M --backing "$dir/good"
 refused 1 'No such file' aquifer image info "$dir/none"
 refused 1 'exists' aquifer image convert "$dir/good" "$dir/half"

@@ -83,6 +83,7 @@ for n in e v w; do content $n; done
 aquifer cluster backup "$dir/backup" | grep -q "keys" || fail "backup"
 refused 1 "exists" aquifer cluster backup "$dir/backup"
 aquifer cluster backup "$dir/backup" --force >/dev/null || fail "backup --force"
+refused 1 "isn't an ordinary file" aquifer cluster backup "$dir" --force
 before=$(aquifer volume show v --json | jq .epoch)
 aquifer volume create later 32M && uri=$(aquifer attach later --as nbd) && nbdcopy --flush "$dir/data" "$uri" && aquifer detach later || fail "what the backup doesn't know"
 unserve

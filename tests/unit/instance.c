@@ -287,7 +287,7 @@ Test(instance, probing)
 	struct probing p = probed("AAB", drivers, -EINVAL);
 	cr_assert_str_eq(p.report.text, "/image could be aaa or aab (name the format: aaa(/image))");
 	p = probed(NULL, drivers, -ENOENT);
-	cr_assert_str_eq(p.report.text, "open /image: No such file or directory");
+	cr_assert_str_eq(p.report.text, "open /image: No such file or directory (check the name)");
 	static const struct blk_driver *const none[] = { NULL };
 	p = probed("x", none, -EINVAL);
 	cr_assert_str_eq(p.report.text, "/image: no driver knows this format");
