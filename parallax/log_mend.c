@@ -213,6 +213,8 @@ static int mender(void *arg)
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
 		if (r == 0 || !mend_again(v, r, attempt))
 			break;
+		if (segment_away(r) && !v->catalog_away && !v->away)
+			v->waits_ns = env_wall_ns(v->env);
 		v->away = segment_away(r) && !v->catalog_away;
 		log_refuse(v);
 		fiber_sleep(&v->env->loop, MEND_WAIT_MS * NS_PER_MS);

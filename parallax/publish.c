@@ -11,6 +11,8 @@
 
 bool publish_note(struct volume *v, int status)
 {
+	if (catalog_away(status) && !v->catalog_away)
+		v->waits_ns = env_wall_ns(v->env);
 	v->catalog_away = catalog_away(status);
 	if (v->catalog_away)
 		snprintf(v->catalog_why, sizeof v->catalog_why, "%s", catalog_text(v->catalog, status));

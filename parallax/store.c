@@ -15,9 +15,13 @@
 #include "core/option.h"
 #include "parallax/placement.h"
 #include "parallax/store_private.h"
+#include "parallax/volume_status.h"
 
 /* How long a command goes on with a transaction whose outcome is unknown. */
 #define STORE_PATIENCE_NS (60 * NS_PER_S)
+/* … and waits for a holder that only has to say how it is. */
+#define HOLDER_PATIENCE_NS (2 * NS_PER_S)
+#define HOLDER_CHECKPOINT_NS (5 * NS_PER_S)
 
 int store_open(struct env *env, const struct store_options *options, struct store **ret_store, struct report *report)
 {
@@ -27,8 +31,9 @@ int store_open(struct env *env, const struct store_options *options, struct stor
 	s->env = env;
 	s->forward = options->forward;
 	s->forward_arg = options->forward_arg;
-	char url[CONFIG_VALUE_BYTES];
-	int r = config_catalog_url(env, options->root, options->catalog_url, url, report);
+	char *url = s->url;
+	snprintf(s->root, sizeof s->root, "%s", options->root ? options->root : "");
+	int r = config_catalog_url(env, options->root, options->catalog_url, s->url, report);
 	if (r == 0)
 		r = places_open(env, options->root, url, options->create, &s->places, report);
 	if (r < 0) {
@@ -465,6 +470,17 @@ static void parent_text(struct store *s, const struct store_names *names, const 
 	free(parent);
 }
 
+/* What it was before a rollback is there for its snapshots alone. */
+static int add_history(struct store *s, uint64_t volume, struct meta_log *log, struct store_volume *ret)
+{
+	int r = meta_get_log(s->catalog, volume, log, NULL);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	ret->exclusive_bytes += log->live_blocks * BLOCK_BYTES;
+	ret->snapshot_bytes += log->live_blocks * BLOCK_BYTES;
+	return store_each_snapshot(s->catalog, volume, count_snapshot, &ret->snapshot_count);
+}
+
 static int fill_volume(struct store *s, const struct store_names *names, const char *name, const struct meta_name *named,
 		       struct store_volume *ret)
 {
@@ -488,7 +504,7 @@ static int fill_volume(struct store *s, const struct store_names *names, const c
 	ret->state = !alive ? STORE_FREE : owner.state == OWNER_OFFERED ? STORE_OFFERED : STORE_HELD;
 	const char *health = "good";
 	if (store_importing(s, named->volume, name))
-		health = alive ? "it is being imported" : "a part of an import that didn't end (the next import deletes it)";
+		health = alive ? STORE_IMPORTING : "a part of an import that didn't end (the next import deletes it)";
 	else if (owner.state == OWNER_HELD && !alive)
 		health = "its holder died; the next attach recovers it";
 	snprintf(ret->health, sizeof ret->health, "%s", health);
@@ -500,23 +516,43 @@ static int fill_volume(struct store *s, const struct store_names *names, const c
 	}
 	r = store_each_snapshot(s->catalog, named->volume, count_snapshot, &ret->snapshot_count);
 	for (uint32_t i = 0; r == 0 && i < named->history_count; i++)
-		r = store_each_snapshot(s->catalog, named->history[i], count_snapshot, &ret->snapshot_count);
+		r = add_history(s, named->history[i], log, ret);
 	free(log);
+	return r;
+}
+
+int store_holder_fresh(struct store *s, const char *name, uint64_t volume, struct volume_status *ret)
+{
+	static const char *const none[] = { NULL };
+	struct store_holder holder;
+	char *json = NULL;
+	int r = store_find_holder(s, name, volume, &holder, NULL);
+	if (r == 0)
+		r = s->forward(s->forward_arg, &holder, "status", none, HOLDER_PATIENCE_NS, &json, NULL);
+	if (r == 0)
+		r = volume_status_decode(json ? json : "", ret);
+	free(json);
+	if (r == 0 && !ret->failed && !ret->waits_for[0]) { /* else it would wait, too; as it will if that just begins */
+		json = NULL;
+		s->forward(s->forward_arg, &holder, "checkpoint", none, HOLDER_CHECKPOINT_NS, &json, NULL);
+		free(json);
+	}
 	return r;
 }
 
 int store_volume_show(struct store *s, const char *name, struct store_volume *ret_volume, struct report *report)
 {
 	struct meta_name named;
-	static const char *const none[] = { NULL };
+	struct volume_status status;
 	int r = find_name(s->catalog, name, &named, NULL, report);
 	struct store_names names = { 0 };
-	if (r == 0)
-		store_ask_holder(s, name, named.volume, "checkpoint", none, NULL); /* so that the numbers are of now */
+	bool asked = r == 0 && store_holder_fresh(s, name, named.volume, &status) == 0; /* so that the numbers are of now */
 	if (r == 0)
 		r = names_read(s, &names, report);
 	if (r == 0 && (r = fill_volume(s, &names, name, &named, ret_volume)) < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
+	if (r == 0 && asked && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
+		volume_status_text(&status, ret_volume->replicas, ret_volume->health, sizeof ret_volume->health);
 	free(names.entries);
 	return r;
 }

@@ -77,7 +77,7 @@ struct store_volume {
 	uint64_t size_bytes;
 	uint64_t used_bytes;       /* reachable from its head, shared or not */
 	uint64_t exclusive_bytes;  /* freed if it and its snapshots were deleted */
-	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones */
+	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones; of what it was before a rollback, all */
 	uint64_t epoch;
 	uint32_t replicas, min_replicas;
 	uint32_t snapshot_count;
@@ -85,7 +85,7 @@ struct store_volume {
 	bool embedded;             /* its data is in a directory of this host, beside the catalog; else on a server */
 	enum store_state state;
 	struct store_holder holder;
-	char health[96];           /* "good", or one clause about what is wrong */
+	char health[320];          /* "good", or one clause about what is wrong */
 };
 
 struct store_volume_options {

@@ -12,6 +12,7 @@
 #include "parallax/blob.h"
 #include "parallax/store_check_private.h"
 #include "parallax/verify.h"
+#include "parallax/volume_status.h"
 
 enum { ATTEMPTS = 4 };
 #define AGAIN_NS (200 * NS_PER_MS)
@@ -269,7 +270,7 @@ static int recover_first(struct check *c)
 /* 1: that was all that can be done. */
 static int prepare(struct check *c, const char *name)
 {
-	static const char *const none[] = { NULL };
+	struct volume_status status;
 	struct meta_owner owner = { 0 };
 	struct catalog *catalog = c->store->catalog;
 	int r = meta_get_log(catalog, c->now.id, &c->log, NULL);
@@ -287,7 +288,7 @@ static int prepare(struct check *c, const char *name)
 	}
 	c->now.attached = places_holder_alive(c->store->places, &owner);
 	if (c->now.attached)
-		store_ask_holder(c->store, name, c->now.id, "checkpoint", none, NULL); /* what was written up to now is in it, if it can be asked */
+		store_holder_fresh(c->store, name, c->now.id, &status); /* what was written up to now is in it, if it can be asked */
 	else if (owner.state != OWNER_FREE || c->log.segment_count)
 		r = recover_first(c);
 	return r ? r : meta_get_log(catalog, c->now.id, &c->log, NULL) < 0 ? -EAGAIN : 0;

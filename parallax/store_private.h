@@ -1,6 +1,7 @@
 /* What the store's operations share with the volume driver. */
 #ifndef AQ_STORE_PRIVATE_H
 #define AQ_STORE_PRIVATE_H
+#include "core/config.h"
 #include "parallax/places.h"
 #include "parallax/store.h"
 #include "parallax/volume.h"
@@ -11,8 +12,13 @@ struct store {
 	struct catalog *catalog;
 	store_forward *forward;
 	void *forward_arg;
+	char url[CONFIG_VALUE_BYTES]; /* the catalog's */
+	char root[512];
 	bool cluster; /* the catalog is one that several hosts share: what is kept on this one alone is no use to the others */
 };
+
+/* What is said of the health of a volume that is just being made. */
+#define STORE_IMPORTING "it is being imported"
 
 /* All names, and what has them. */
 struct store_names {
@@ -37,6 +43,10 @@ bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owne
 /* Who has the volume attached, and could be asked; and can be asked by this store; -ENXIO: nobody has it. */
 int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
 int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
+struct volume_status;
+/* What the live holder of a volume says of itself; if it waits for nothing, it has published what was written up to now. -ENXIO: nobody
+ * has it; other: it can't be asked. */
+int store_holder_fresh(struct store *s, const char *name, uint64_t volume, struct volume_status *ret);
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report);

@@ -16,6 +16,7 @@
 #include "core/fiber.h"
 #include "core/plant.h"
 #include "parallax/volume_group.h"
+#include "parallax/volume_status.h"
 
 enum { CLEAR_BLOCKS = 65536 };
 
@@ -524,6 +525,12 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		return volume_snapshot(n->volume, args[0], report);
 	if (strcmp(verb, "checkpoint") == 0)
 		return volume_checkpoint(n->volume);
+	if (strcmp(verb, "status") == 0) {
+		struct volume_status status;
+		volume_status(n->volume, &status);
+		*ret_json = volume_status_encode(&status);
+		return *ret_json ? 0 : -ENOMEM;
+	}
 	if (strcmp(verb, "resize") == 0 && args[0])
 		return node_resize(n, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);
 	return volume_group_control(n->volume, verb, args, ret_json, report);

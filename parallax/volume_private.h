@@ -190,6 +190,7 @@ struct volume {
 	bool away;                      /* the mender found that its servers can't be reached now */
 	bool catalog_away;              /* a transaction waits for the catalog; because: */
 	char catalog_why[192];
+	uint64_t waits_ns;              /* since when it is one or the other; wall clock */
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */

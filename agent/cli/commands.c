@@ -137,6 +137,9 @@ const struct cli_command cli_commands[] = {
 	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
 	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,
 	  cli_cluster_init },
+	{ "cluster status", "", "Whether all is well, and if not, what isn't",
+	  "Exit status 0 if all is well, else 1. Servers and holders that don't answer are waited for up to two seconds. It looks, it doesn't verify: `aquifer cluster "
+	  "check` and `aquifer cluster scrub` do, and when they did last is said.\n", NULL, 0, 0, true, cli_cluster_status },
 	{ "cluster check", "[VOLUME]", "Recompute what is in use, and compare it with what volumes, catalog and servers say",
 	  "One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
 	  "holder died is recovered first, as attaching it would. Data is read by `aquifer cluster scrub`, not here.\n",

@@ -79,6 +79,10 @@ life() {
 	good v
 	good
 	aquifer detach v --force >/dev/null 2>&1
+	good
+	# what volume show says is what there is: of v and k, what v was before the rollback included; kk has nothing of its own
+	[ "$(for n in v k kk; do aquifer volume show $n --json; done | jq -s '[.[].exclusive] | add')" = "$(jq '[.volumes[].live] | add' "$dir/check")" ] ||
+		fail "exclusive: $(aquifer volume show v; aquifer volume show k; cat "$dir/check")"
 	aquifer volume delete kk && aquifer volume delete k --with-snapshots && good
 }
 

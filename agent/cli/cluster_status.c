@@ -1,0 +1,202 @@
+/* cluster status. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "agent/cli/cli.h"
+#include "agent/cli/store_cli.h"
+#include "core/bytes.h"
+#include "core/option.h"
+#include "core/version.h"
+#include "parallax/format.h"
+#include "parallax/store_status.h"
+#include "proto/rpc.h"
+
+enum { HELD_LINES = 12 }; /* one screen; the rest is counted, and --json has all */
+
+/* ---- JSON ---- */
+
+static json_t *health_json(const struct store_health *h)
+{
+	return h->when_ns ? json_pack("{s:I, s:I, s:I}", "when_ns", (json_int_t)h->when_ns, "faults", (json_int_t)h->faults, "incomplete", (json_int_t)h->incomplete)
+			  : json_null();
+}
+
+static json_t *servers_json(const struct store_status *t)
+{
+	json_t *a = json_array();
+	for (size_t i = 0; i < t->server_count; i++) {
+		const struct store_status_server *e = &t->servers[i];
+		const struct store_server *s = &e->server;
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:i, s:i, s:I}", "id", s->id, "address", s->address, "domain", s->domain, "answers",
+						   s->answers, "away_since_ns", (json_int_t)e->away_since_ns, "free", (json_int_t)s->free_bytes, "total",
+						   (json_int_t)s->total_bytes, "reserve", (json_int_t)e->reserve_bytes, "used_percent", (int)e->used_percent,
+						   "warnings", (int)e->level, "incarnation", (json_int_t)s->incarnation));
+	}
+	return a;
+}
+
+static json_t *volumes_json(const struct store_status *t)
+{
+	json_t *a = json_array();
+	for (size_t i = 0; i < t->volume_count; i++) {
+		const struct store_status_volume *v = &t->volumes[i];
+		json_t *j = json_pack("{s:s, s:s, s:s, s:I, s:s, s:i, s:i}", "name", v->volume.name, "state", store_state_name(v->volume.state), "holder",
+				      v->volume.state == STORE_FREE ? "" : v->volume.holder.text, "epoch", (json_int_t)v->volume.epoch, "health", v->volume.health,
+				      "replicas", (int)v->volume.replicas, "min_replicas", (int)v->volume.min_replicas);
+		if (v->asked)
+			json_object_update_new(j, json_pack("{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", v->status.failed, "waits_for", v->status.waits_for, "waits_since_ns",
+							    (json_int_t)v->status.waits_since_ns, "segments", (int)v->status.segments, "segments_below",
+							    (int)v->status.below, "full", v->status.full));
+		json_array_append_new(a, j);
+	}
+	return a;
+}
+
+static json_t *hosts_json(const struct store_status *t)
+{
+	json_t *a = json_array();
+	for (size_t i = 0; i < t->agent_count; i++)
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:b, s:I}", "host", t->agents[i].host, "address", t->agents[i].address, "version", t->agents[i].version,
+						   "alive", t->agents[i].alive, "since_ns", (json_int_t)t->agents[i].since_ns));
+	return a;
+}
+
+static int print_json(const struct store_status *t)
+{
+	json_t *problems = json_array();
+	for (size_t i = 0; i < t->problem_count; i++)
+		json_array_append_new(problems, json_string(t->problems[i]));
+	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i}}",
+					"healthy", t->problem_count == 0, "problems", problems, "catalog", "url", t->catalog_url, "answer_ns", (json_int_t)t->catalog_ns,
+					"restored", t->restored, "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
+					"groups", "all", (int)t->groups, "complete", (int)t->complete, "degraded", (int)t->degraded, "lost", (int)t->lost, "short",
+					(int)t->short_of, "moving", (int)t->moving, "map", (json_int_t)t->map_revision, "volumes", volumes_json(t), "hosts",
+					hosts_json(t), "directory", "path", t->directory, "free", (json_int_t)t->free_bytes, "total", (json_int_t)t->total_bytes,
+					"warn_full", json_integer(t->warn.count ? t->warn.percent[0] : 0), "versions", "aquifer", AQ_VERSION, "store_format",
+					(int)FORMAT_VERSION, "protocol", RPC_PROTOCOL));
+}
+
+/* ---- text ---- */
+
+static void print_health(const char *what, const struct store_health *h)
+{
+	char when[32];
+	if (!h->when_ns) {
+		printf("%-10s never\n", what);
+		return;
+	}
+	printf("%-10s %s: ", what, cli_time(h->when_ns, when));
+	if (h->faults)
+		printf("%" PRIu64 " fault%s", h->faults, h->faults == 1 ? "" : "s");
+	else
+		printf("all was right");
+	if (h->incomplete)
+		printf(", and %" PRIu64 " could not be looked at", h->incomplete);
+	printf("\n");
+}
+
+static void print_servers(const struct store_status *t)
+{
+	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", NULL };
+	uint64_t free_bytes = 0, total = 0;
+	unsigned up = 0;
+	char a[24], b[24], when[32];
+	for (size_t i = 0; i < t->server_count; i++) {
+		up += t->servers[i].server.answers;
+		free_bytes += t->servers[i].server.free_bytes;
+		total += t->servers[i].server.total_bytes;
+	}
+	if (t->server_count == 0)
+		return;
+	printf("%-10s %zu, %u answer%s; %s of %s free\n", "servers", t->server_count, up, up == 1 ? "s" : "", format_size_human(free_bytes, a),
+	       format_size_human(total, b));
+	struct table *table = table_new(headings);
+	for (size_t i = 0; i < t->server_count; i++) {
+		const struct store_status_server *e = &t->servers[i];
+		const struct store_server *s = &e->server;
+		table_cell(table, "  %s", s->address[0] ? s->address : s->id);
+		table_cell(table, "%s", s->domain[0] ? s->domain : "-");
+		if (s->answers)
+			table_cell(table, "answers");
+		else
+			table_cell(table, "away since %s", cli_time(e->away_since_ns, when));
+		table_cell(table, "%s", s->answers ? format_size_human(s->free_bytes, a) : "-");
+		table_cell(table, "%s", s->answers ? format_size_human(s->total_bytes, a) : "-");
+		if (s->answers)
+			table_cell(table, "%u %%%s", e->used_percent, e->level ? " !" : "");
+		else
+			table_cell(table, "-");
+		table_cell(table, "%" PRIu64, s->incarnation);
+	}
+	table_print(table, stdout);
+	printf("%-10s %u: %u complete, %u degraded, %u lost, %u short of servers; %u are moving\n", "groups", t->groups, t->complete, t->degraded, t->lost, t->short_of,
+	       t->moving);
+}
+
+static void print_held(const struct store_status *t)
+{
+	static const char *const headings[] = { "  VOLUME", "HOLDER", ">EPOCH", "STATE", NULL };
+	struct table *table = table_new(headings);
+	char when[32];
+	size_t held = 0;
+	for (size_t i = 0; i < t->volume_count; i++) {
+		const struct store_status_volume *v = &t->volumes[i];
+		if (v->volume.state == STORE_FREE || held++ >= HELD_LINES)
+			continue;
+		table_cell(table, "  %s", v->volume.name);
+		table_cell(table, "%s", v->volume.holder.text);
+		table_cell(table, "%" PRIu64, v->volume.epoch);
+		if (v->asked && v->status.waits_for[0])
+			table_cell(table, "waits since %s", cli_time(v->status.waits_since_ns, when));
+		else
+			table_cell(table, "%s", !v->asked ? "can't be asked" : v->status.failed ? "fails" : v->status.full ? "no space" : v->status.below ? "short of copies" : "good");
+	}
+	table_print(table, stdout);
+	if (held > HELD_LINES)
+		printf("  and %zu more\n", held - HELD_LINES);
+}
+
+static void print_text(const struct store_status *t)
+{
+	size_t held = 0, alive = 0;
+	char a[24], b[24];
+	for (size_t i = 0; i < t->volume_count; i++)
+		held += t->volumes[i].volume.state != STORE_FREE;
+	for (size_t i = 0; i < t->agent_count; i++)
+		alive += t->agents[i].alive;
+	if (t->problem_count == 0)
+		printf("%-10s good\n", "health");
+	for (size_t i = 0; i < t->problem_count; i++)
+		printf("%-10s %s\n", i ? "" : "problems", t->problems[i]);
+	printf("%-10s %s, answers in %.1f ms\n", "catalog", t->catalog_url, (double)t->catalog_ns / NS_PER_MS);
+	print_health("checked", &t->check);
+	print_health("scrubbed", &t->scrub);
+	print_servers(t);
+	if (t->total_bytes)
+		printf("%-10s %s: %s of %s free\n", "directory", t->directory, format_size_human(t->free_bytes, a), format_size_human(t->total_bytes, b));
+	if (t->agent_count)
+		printf("%-10s %zu, %zu with an agent that lives\n", "hosts", t->agent_count, alive);
+	printf("%-10s %zu, %zu attached\n", "volumes", t->volume_count, held);
+	if (held)
+		print_held(t);
+	printf("%-10s aquifer %s, protocol %d, format of the store %u\n", "versions", AQ_VERSION, RPC_PROTOCOL, FORMAT_VERSION);
+}
+
+int cli_cluster_status(struct cli *c)
+{
+	struct store_status *t = NULL;
+	struct store *s;
+	int r = cli_store_open(c, false, &s);
+	if (r < 0)
+		return r;
+	r = store_status(s, &t, &c->report);
+	r = cli_store_close(c, s, r);
+	if (r == 0 && cli_flag(c, CLI_JSON))
+		print_json(t);
+	else if (r == 0)
+		print_text(t);
+	if (r == 0 && t->problem_count)
+		r = report_set(&c->report, -EUCLEAN, "not all is well: %zu problem%s (see what is printed)", t->problem_count, t->problem_count == 1 ? "" : "s");
+	store_status_free(t);
+	return r;
+}
