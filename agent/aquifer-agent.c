@@ -10,6 +10,7 @@
 #include "agent/daemon/args.h"
 #include "agent/daemon/process.h"
 #include "core/version.h"
+#include "proto/identity.h"
 
 struct arguments {
 	const char *root;
@@ -82,6 +83,7 @@ int main(int argc, char **argv)
 		r = env_linux_create(0, &a.env);
 	if (r == 0) {
 		r = env_linux_run_fiber(a.env, run, &a);
+		identity_put(a.env->identity);
 		env_linux_destroy(a.env);
 	}
 	if (r < 0)

@@ -16,6 +16,7 @@
 #include "agent/daemon/tapdisk.h"
 #include "agent/guard.h"
 #include "core/version.h"
+#include "proto/identity.h"
 
 struct arguments {
 	const char *root, *graph_file, *graph;
@@ -201,6 +202,7 @@ int main(int argc, char **argv)
 		if (note.text[0] && a.options.ready_fd >= 0)
 			log_line("note: %s", note.text);
 		r = env_linux_run_fiber(a.env, run, &a);
+		identity_put(a.env->identity);
 		env_linux_destroy(a.env);
 	} else {
 		ready_bad(a.options.ready_fd, r, strerror(-r));

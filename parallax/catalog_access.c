@@ -95,3 +95,16 @@ void catalog_access_free(struct catalog_access *a)
 	wipe(a->password);
 	*a = (struct catalog_access){ 0 };
 }
+
+int catalog_open_configured(struct env *env, const char *root, const char *given, struct catalog **ret_catalog, struct report *report)
+{
+	char url[CONFIG_VALUE_BYTES];
+	struct catalog_access access = { 0 };
+	int r = config_catalog_url(env, root, given, url, report);
+	if (r == 0)
+		r = catalog_access_load(env, root, url, &access, report);
+	if (r == 0)
+		r = catalog_open(env, url, &access, /* create= */ false, ret_catalog, report);
+	catalog_access_free(&access);
+	return r;
+}

@@ -6,5 +6,7 @@
 
 /* FIBER. Reads what the catalog of `url` needs, nothing for a file. 0 or -errno with a report; catalog_access_free() in any case. */
 int catalog_access_load(struct env *env, const char *root, const char *url, struct catalog_access *ret, struct report *report);
+/* FIBER. Opens the catalog of `given`, NULL: the configured one. -ENOENT: there is none. */
+int catalog_open_configured(struct env *env, const char *root, const char *given, struct catalog **ret_catalog, struct report *report);
 void catalog_access_free(struct catalog_access *a);
 #endif

@@ -152,9 +152,11 @@ void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, si
 	size_t n = 0;
 	*ret_text = '\0';
 	for (unsigned i = 0; i < count && n < bytes; i++)
-		if (!peer_usable(peers[i]))
-			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s", n ? ", " : "",
-					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog");
+		if (!peer_usable(peers[i])) {
+			const char *why = peers[i]->server ? segment_why(peers[i]->server) : "";
+			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s%s%s%s", n ? ", " : "",
+					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog", *why ? " (" : "", why, *why ? ")" : "");
+		}
 }
 
 int copies_await(struct copies *c, struct report *report)

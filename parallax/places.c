@@ -12,6 +12,7 @@
 
 #include "core/config.h"
 #include "core/fiber.h"
+#include "parallax/access.h"
 #include "parallax/catalog_access.h"
 #include "parallax/segment_reader.h"
 
@@ -339,7 +340,10 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	if (r == 0)
 		r = catalog_open(env, url, &access, create && catalog_is_file(url), &p->catalog, report);
 	catalog_access_free(&access);
+	if (r == 0 && !(p->keeper = access_keeper_start(p->catalog, root, ROLE_AGENT, NULL, NULL)))
+		r = -ENOMEM;
 	if (r < 0) {
+		catalog_close(p->catalog);
 		free(p);
 		return r;
 	}
@@ -351,6 +355,7 @@ void places_close(struct places *p)
 {
 	if (!p)
 		return;
+	access_keeper_stop(p->keeper);
 	catalog_close(p->catalog);
 	free(p);
 }

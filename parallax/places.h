@@ -14,6 +14,7 @@ struct places {
 	char dir[512];
 	char host[64];
 	struct volume_places ops;
+	struct access_keeper *keeper; /* of env->identity */
 };
 
 /* FIBER. `catalog_url` NULL: as configured. `create`: make the store if there is none; otherwise -ENOENT. */

@@ -101,6 +101,7 @@ struct segment_server_ops {
 	void (*submit)(struct segment_server *s, struct segment_io *io);
 	int (*close)(struct segment_server *s); /* FIBER; clean stop: later copies are whole */
 	bool (*up)(const struct segment_server *s); /* connected now; NULL: always is */
+	const char *(*why)(const struct segment_server *s); /* not up: one clause for people, "" if it isn't known; may be NULL */
 };
 struct segment_server {
 	const struct segment_server_ops *ops;
@@ -119,6 +120,7 @@ static inline void segment_submit(struct segment_server *s, struct segment_io *i
 }
 int segment_wait(struct segment_server *s, struct segment_io *io);  /* FIBER */
 static inline bool segment_up(const struct segment_server *s) { return !s->ops->up || s->ops->up(s); }
+static inline const char *segment_why(const struct segment_server *s) { return s->ops->why ? s->ops->why(s) : ""; }
 int segment_server_close(struct segment_server *s);                 /* FIBER; accepts NULL */
 
 /* Answered with as many bytes of iov as there are to tell. */

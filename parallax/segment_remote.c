@@ -163,7 +163,12 @@ static bool remote_up(const struct segment_server *base)
 	return rpc_connected(container_of(base, const struct segment_remote, base)->client);
 }
 
-static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up };
+static const char *remote_why(const struct segment_server *base)
+{
+	return rpc_refused(container_of(base, const struct segment_remote, base)->client);
+}
+
+static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why };
 
 static int remote_open(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
 		       struct segment_server **ret_server, struct report *report)
@@ -184,6 +189,7 @@ static int remote_open(struct env *env, const char *address, const uuid *id, uin
 		.reconnect = true,
 		.lazy = id != NULL,
 		.connect_timeout_ns = deadline_ns,
+		.roles = ROLE_SERVER,
 		.greet = remote_greet,
 		.arg = s,
 	};

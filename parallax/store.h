@@ -167,6 +167,7 @@ struct store_server {
 	uint32_t weight;           /* GiB */
 	uint32_t share;            /* of all copies, how many thousandths belong there */
 	uint64_t incarnation;      /* how often it was started */
+	char why[128];             /* it doesn't: one clause, "" if that isn't known */
 	bool answers;              /* now; what follows is 0 if it doesn't */
 	uint64_t free_bytes, total_bytes;
 };

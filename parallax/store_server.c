@@ -30,6 +30,8 @@ static void fill(const struct copies *c, uint32_t index, struct peer *p, struct 
 	snprintf(ret->domain, sizeof ret->domain, "%s", placed->domain);
 	if (meta_get_server(c->catalog, &p->id, &m, NULL) == 0)
 		ret->incarnation = m.incarnation;
+	if (p->server && !ret->answers)
+		snprintf(ret->why, sizeof ret->why, "%s", segment_why(p->server));
 	if (ret->answers) {
 		ret->free_bytes = p->server->free_bytes;
 		ret->total_bytes = p->server->total_bytes;

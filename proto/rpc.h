@@ -84,6 +84,8 @@ void rpc_submit(struct rpc_client *client, struct rpc_call *call, struct job *pa
 /* FIBER. The same, waited for; returns call->status and adds the server's sentence to the report (may be NULL). */
 int rpc_call_wait(struct rpc_client *client, struct rpc_call *call, struct report *report);
 bool rpc_connected(const struct rpc_client *client);
+/* Why there is no connection, if it is for the certificate of one of the two: one clause, else "". */
+const char *rpc_refused(const struct rpc_client *client);
 /* Waits until connected, at most so long. FIBER. 0 or -ETIMEDOUT. */
 int rpc_wait_connected(struct rpc_client *client, uint64_t timeout_ns);
 

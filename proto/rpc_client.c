@@ -278,7 +278,8 @@ static void client_down(struct channel *channel, int status)
 	bool was_up = c->state == CLIENT_UP;
 	c->state = CLIENT_DOWN;
 	c->lost_status = status;
-	snprintf(c->refused, sizeof c->refused, "%s", channel->tls && tls_why(channel->tls) ? tls_why(channel->tls) : "");
+	if (channel->tls && tls_why(channel->tls))
+		snprintf(c->refused, sizeof c->refused, "%s", tls_why(channel->tls));
 	memset(c->slots, 0, c->slots_used * sizeof *c->slots);
 	c->slots_used = 0;
 	c->replied = NULL;
@@ -449,8 +450,13 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 	struct tls *tls = NULL;
 	int r = stream_connect(c->env, c->stream_address, c->options.connect_timeout_ns, &stream);
 	if (r == 0 && tls_address(c->address)) {
-		r = tls_connect(c->env, stream, c->options.roles, c->options.connect_timeout_ns, &tls, report);
+		struct report why = { "" };
+		r = tls_connect(c->env, stream, c->options.roles, c->options.connect_timeout_ns, &tls, &why);
 		stream = NULL;
+		if (r == -EACCES || r == -EKEYREJECTED)
+			snprintf(c->refused, sizeof c->refused, "%s", why.text);
+		if (r < 0)
+			report_set(report, r, "%s", report_text(&why, r));
 	}
 	if (r == 0)
 		r = c->closing ? -ENOTCONN : channel_init(&c->channel, c->env, stream, tls, &client_channel_ops);
@@ -459,7 +465,6 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		tls_close(tls);
 		return r;
 	}
-	c->refused[0] = 0;
 	c->channel_used = true;
 	c->state = CLIENT_GREETING;
 	c->slots_max = 1;
@@ -475,6 +480,7 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		client_wait_idle(c);
 		return c->refused[0] ? report_set(report, -EACCES, "%s", c->refused) : r;
 	}
+	c->refused[0] = 0;
 	c->state = CLIENT_UP;
 	c->ping_ns = env_now_ns(c->env) + c->options.silence_ns / 2;
 	client_clock_hurry(c, c->ping_ns);
@@ -593,6 +599,8 @@ void rpc_close(struct rpc_client *c)
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	client_free(c);
 }
+
+const char *rpc_refused(const struct rpc_client *c) { return c->state == CLIENT_UP ? "" : c->refused; }
 
 bool rpc_connected(const struct rpc_client *c)
 {

@@ -19,6 +19,8 @@
 #include "core/fiber.h"
 #include "core/option.h"
 #include "core/version.h"
+#include "proto/identity.h"
+#include "parallax/access.h"
 #include "parallax/catalog.h"
 #include "parallax/catalog_access.h"
 #include "parallax/placement.h"
@@ -31,20 +33,21 @@
 
 struct program {
 	char host[64];
-	const char *data, *listen, *advertise, *catalog_url, *domain, *root;
+	const char *data, *listen, *advertise, *catalog_url, *domain, *root, *token;
 	uint64_t size_limit;
 	struct server_limits limits;
 	struct keeper_options keeps;
 	char address[ADDRESS_BYTES];      /* to bind: "tcp:HOST:PORT" or "unix:/path" */
 	char registered[ADDRESS_BYTES];   /* "" : as bound */
-	bool loopback;
+	bool loopback, plain_text;
+	bool secure;                      /* TLS, with this host's certificate as a server */
 	struct env *env;
 	int signal_fd;
 	int next; /* the first word of the command line that isn't parsed yet */
 };
 
 enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS,
-       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_HELP, KEY_VERSION };
+       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_HELP, KEY_VERSION };
 
 static const struct argp argp;
 
@@ -62,6 +65,8 @@ static const struct argp_option options[] = {
 	  "Read at most SIZE a second from other servers to make copies that are missing here (default 200M; 0: no limit)", 0 },
 	{ "rebuild-interval", KEY_REBUILD_EVERY, "SECONDS", 0, "Look for missing copies every so often (default 5)", 0 },
 	{ "gc-interval", KEY_GC_EVERY, "SECONDS", 0, "Look for copies that nobody needs any more every so often (default 3600)", 0 },
+	{ "token", KEY_TOKEN, "TOKEN", 0, "Enrol this host as a server first, unless it is (aquifer cluster token prints one)", 0 },
+	{ "plain-text", KEY_PLAIN_TEXT, NULL, 0, "Ask for no certificates and encrypt nothing: whoever can connect can read and change segments", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
 	{ "help", KEY_HELP, NULL, 0, "Say all this", 0 },
 	{ "version", KEY_VERSION, NULL, 0, "Print the version", 0 },
@@ -157,6 +162,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_CATALOG: p->catalog_url = arg; break;
 	case KEY_DOMAIN: p->domain = arg; break;
 	case KEY_ROOT: p->root = arg; break;
+	case KEY_TOKEN: p->token = arg; break;
+	case KEY_PLAIN_TEXT: p->plain_text = true; break;
 	case KEY_SIZE_LIMIT:
 		if (parse_size(arg, &p->size_limit) < 0 || p->size_limit == 0)
 			usage("--size-limit: '%s' is not a size (for example 500G)", arg);
@@ -201,7 +208,8 @@ static const struct argp argp = {
 	.options = options,
 	.parser = parse_option,
 	.doc = "Serves segments of the store from a data directory to the hosts of the cluster."
-	       "\vSIGTERM ends it cleanly. The protocol is plain text: on networks that others share, tunnel it.",
+	       "\vSIGTERM ends it cleanly. Where the host is enrolled (aquifer cluster join, or --token) only who has a certificate of the "
+	       "cluster can connect. Plain text is for loopback and unix sockets, elsewhere only with --plain-text.",
 };
 
 /* ---- serving ---- */
@@ -235,9 +243,13 @@ static void say_ready(const struct program *p, const struct segment_server *segm
 		snprintf(id + 2 * i, 3, "%02x", segments->id.bytes[i]);
 	printf("aquifer-server: ready: %s at %s, server %s, incarnation %" PRIu64 ", %s free\n", p->data, address, id,
 	       segments->incarnation, format_size_human(segments->free_bytes, space));
-	if (!p->loopback)
+	if (!p->loopback && !p->secure)
 		printf("aquifer-server: warning: %s is not loopback, and the protocol is plain text: "
 		       "anybody who can connect can read and change segments\n", address);
+	uint64_t now_s = env_wall_ns(p->env) / NS_PER_S;
+	if (p->secure && p->env->identity->name.expires_s < now_s + ACCESS_WARN_S)
+		printf("aquifer-server: warning: this host's certificate runs out in %" PRIu64 " days (the agent renews it; or: aquifer cluster renew)\n",
+		       (p->env->identity->name.expires_s - MIN(now_s, p->env->identity->name.expires_s)) / 86400);
 }
 
 /* FIBER. It is in the map from now on: segments are placed here. */
@@ -248,6 +260,8 @@ static int join(struct catalog *catalog, const struct segment_server *segments, 
 	snprintf(s.domain, sizeof s.domain, "%s", domain);
 	return placement_join(catalog, &s, report);
 }
+
+static void revoked_changed(void *arg) { rpc_server_check_peers(server_rpc(arg)); }
 
 /* FIBER. The directory and the server over it, until a signal. Takes the listener over. */
 static int run_server(struct program *p, struct catalog *catalog, struct listener *listener)
@@ -263,6 +277,8 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	};
 	if (!*p->registered)
 		snprintf(p->registered, sizeof p->registered, "%s", listener_address(listener));
+	if (p->secure)
+		memcpy(p->registered, "tls:", 4); /* of as many letters as "tcp:" */
 	int r = segment_dir_open(p->env, p->data, catalog, &o, &segments, &report);
 	if (r < 0) {
 		listener_close(listener);
@@ -286,9 +302,17 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		segment_server_close(segments);
 		return fail("reading the map of servers", report_text(&report, r));
 	}
+	struct access_keeper *access = access_keeper_start(catalog, p->root, ROLE_SERVER, p->secure ? revoked_changed : NULL, server);
+	if (!access) {
+		keeper_stop(keeper);
+		server_stop(server, DRAIN_NS);
+		segment_server_close(segments);
+		return fail("starting", strerror(ENOMEM));
+	}
 	say_ready(p, segments, p->registered);
 	const char *why = wait_for_signal(p);
 	printf("aquifer-server: %s: stopping\n", why);
+	access_keeper_stop(access);
 	keeper_stop(keeper);
 	server_stop(server, DRAIN_NS);
 	r = segment_server_close(segments);
@@ -310,6 +334,46 @@ static void make_store_directory(struct program *p)
 	}
 }
 
+/* FIBER. With the token, unless this host has a certificate. */
+static int enrol(struct program *p)
+{
+	struct report report = { 0 };
+	struct catalog *catalog;
+	char *there;
+	int r = access_read(p->env, p->root, access_file(ROLE_SERVER), &there, &report);
+	if (r == 0) {
+		certificate_wipe(there);
+		return 0;
+	}
+	if (r == -ENOENT)
+		r = catalog_open_configured(p->env, p->root, p->catalog_url, &catalog, &report);
+	if (r == 0) {
+		r = access_join(catalog, p->root, p->token, ROLE_SERVER, &report);
+		catalog_close(catalog);
+	}
+	return r < 0 ? fail("enrolling", report_text(&report, r)) : 0;
+}
+
+/* FIBER. TLS or plain text? */
+static int decide_access(struct program *p)
+{
+	struct report report = { 0 };
+	bool tcp = strncmp(p->address, "tcp:", 4) == 0;
+	int r = p->token ? enrol(p) : 0;
+	if (r != 0)
+		return r;
+	r = access_load(p->env, p->root, ROLE_SERVER, &report); /* in any case: other servers may ask for it */
+	if (r < 0 && r != -ENOENT)
+		return fail("reading this host's certificate", report_text(&report, r));
+	p->secure = r == 0 && tcp && !p->plain_text;
+	p->limits.roles = p->secure ? ROLE_ANY : 0;
+	if (p->secure || !tcp || p->loopback || p->plain_text)
+		return 0;
+	char what[ADDRESS_BYTES + 32];
+	snprintf(what, sizeof what, "listening on %s", p->address);
+	return fail(what, "it isn't loopback, and this host isn't enrolled as a server (aquifer cluster join, or --token TOKEN; --plain-text lets anybody in)");
+}
+
 /* FIBER. */
 static int run(void *arg)
 {
@@ -321,6 +385,9 @@ static int run(void *arg)
 	int r = config_catalog_url(p->env, p->root, p->catalog_url, url, &report);
 	if (r < 0)
 		return fail("reading the configuration", report_text(&report, r));
+	r = decide_access(p);
+	if (r != 0)
+		return r;
 	r = stream_listen(p->env, p->address, &listener);
 	if (r < 0) {
 		char what[ADDRESS_BYTES + 32];
@@ -370,6 +437,7 @@ int main(int argc, char **argv)
 	if (r < 0)
 		return fail("starting", strerror(-r));
 	r = env_linux_run_fiber(p.env, run, &p);
+	identity_put(p.env->identity);
 	env_linux_destroy(p.env);
 	close(p.signal_fd);
 	return r == 0 ? 0 : 1;

@@ -202,6 +202,7 @@ static struct rpc_server_options server_options(struct server *s, const struct s
 		.connections_max = limits->connections_max,
 		.in_flight = limits->in_flight,
 		.pool_bytes = limits->pool_bytes,
+		.roles = limits->roles,
 	};
 }
 

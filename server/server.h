@@ -13,6 +13,7 @@ struct server_limits { /* 0: the RPC layer's defaults */
 	unsigned connections_max;
 	unsigned in_flight;   /* per connection */
 	uint64_t pool_bytes;  /* payloads under way */
+	unsigned roles;       /* identity_role: who may connect, by TLS; 0: anybody, in plain text */
 };
 
 /* FIBER. Serves `segments` (borrowed until server_stop) to who connects to `listener` (taken over, also on

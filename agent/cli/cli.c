@@ -12,6 +12,7 @@
 #include "core/bytes.h"
 #include "core/option.h"
 #include "core/version.h"
+#include "proto/identity.h"
 
 static const struct argp_option common_options[] = {
 	{ "root", CLI_ROOT, "DIR", 0, "Put what lives under /etc, /run and /var/lib below DIR (default: $AQUIFER_ROOT)", 90 },
@@ -315,6 +316,7 @@ int cli_main(int argc, char **argv)
 		if ((r = pick_root(&c)) < 0 || (r = env_linux_create(0, &c.env)) < 0)
 			return fail(&c, r);
 		r = env_linux_run_fiber(c.env, run_fiber, &c);
+		identity_put(c.env->identity);
 		env_linux_destroy(c.env);
 		if (r < 0)
 			return fail(&c, r);

@@ -44,6 +44,10 @@ enum cli_option {
 	CLI_WITH_SNAPSHOTS,
 	CLI_CATALOG,
 	CLI_CONFIRM,
+	CLI_FOR,
+	CLI_TTL,
+	CLI_HOST,
+	CLI_AUTHORITY_ONLY,
 	CLI_OPTION_END,
 };
 #define CLI_OPTION_COUNT (CLI_OPTION_END - CLI_ROOT)
@@ -154,4 +158,8 @@ int cli_cluster_status(struct cli *c);
 int cli_cluster_move_catalog(struct cli *c);
 int cli_cluster_backup(struct cli *c);
 int cli_cluster_restore(struct cli *c);
+int cli_cluster_token(struct cli *c);
+int cli_cluster_join(struct cli *c);
+int cli_cluster_renew(struct cli *c);
+int cli_cluster_revoke(struct cli *c);
 #endif

@@ -9,9 +9,11 @@
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/option.h"
+#include "parallax/access.h"
 #include "parallax/catalog_access.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/places.h"
+#include "proto/tls.h"
 
 #define PROBE_NS NS_PER_S
 #define BACKUP_BYTES_MAX ((uint64_t)512 << 20)
@@ -95,13 +97,16 @@ int cli_cluster_init(struct cli *c)
 	if (r == 0)
 		r = config_catalog_url(c->env, c->root, given, url, &c->report);
 	if (r == 0)
-		r = make_catalog(c, url, &catalog);
+		r = cli_flag(c, CLI_AUTHORITY_ONLY) ? catalog_open_configured(c->env, c->root, given, &catalog, &c->report) : make_catalog(c, url, &catalog);
 	if (r < 0)
 		return r;
+	r = access_authority_make(catalog, c->root, &c->report);
 	catalog_close(catalog);
+	if (r < 0)
+		return r;
 	if (given)
 		r = config_set(c->env, c->root, "catalog", url, &c->report);
-	snprintf(line, sizeof line, "the store's catalog is %s", url);
+	snprintf(line, sizeof line, cli_flag(c, CLI_AUTHORITY_ONLY) ? "the authority of the store in %s is on this host" : "the store's catalog is %s", url);
 	return r < 0 ? r : say(c, url, 0, line);
 }
 
@@ -129,7 +134,11 @@ static int look_at_server(struct user_search *s, const struct catalog_value *val
 {
 	struct meta_server m;
 	struct stream *stream;
-	if (meta_server_decode(value->bytes, value->length, &m) < 0 || !m.address[0] || stream_connect(s->c->env, m.address, PROBE_NS, &stream) < 0)
+	char below[META_TEXT_MAX];
+	if (meta_server_decode(value->bytes, value->length, &m) < 0 || !m.address[0])
+		return 0;
+	tls_stream_address(m.address, below);
+	if (stream_connect(s->c->env, below, PROBE_NS, &stream) < 0)
 		return 0;
 	stream_close(stream);
 	return report_set(&s->c->report, -EBUSY, "the server at %s runs (stop it first)", m.address);

@@ -54,6 +54,18 @@ static const struct argp_option volume_delete_options[] = {
 
 static const struct argp_option cluster_init_options[] = {
 	{ "catalog", CLI_CATALOG, "URL", 0, "sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...]; noted in etc/aquifer/aquifer.conf", 0 },
+	{ "authority-only", CLI_AUTHORITY_ONLY, NULL, 0, "For a store that is there: only make its authority, which signs certificates", 0 },
+	{ 0 },
+};
+static const struct argp_option cluster_token_options[] = {
+	{ "for", CLI_FOR, "ROLE", 0, "server or agent; default: both, each once", 0 },
+	{ "host", CLI_HOST, "NAME", 0, "Only the host of that name may use it", 0 },
+	{ "ttl", CLI_TTL, "TIME", 0, "How long it is good for: 30m, 1h, 2d; default: 1h", 0 },
+	{ 0 },
+};
+static const struct argp_option cluster_join_options[] = {
+	{ "for", CLI_FOR, "ROLE", 0, "server or agent; default: all that the token is for", 0 },
+	{ "catalog", CLI_CATALOG, "URL", 0, "The cluster's catalog; noted in etc/aquifer/aquifer.conf", 0 },
 	{ 0 },
 };
 static const struct argp_option cluster_backup_options[] = {
@@ -154,5 +166,15 @@ const struct cli_command cli_commands[] = {
 	  "All servers must be stopped and all volumes detached. Volumes are as of the backup, with what their data has lost since. Nothing is deleted for "
 	  "being unknown to the catalog until `aquifer cluster restore --confirm`.\n",
 	  cluster_restore_options, 0, 1, true, cli_cluster_restore },
+	{ "cluster token", "", "Print a token that lets a host take part",
+	  "On the host of the cluster's authority, where `cluster init` was done; its agent answers who comes with the token, and is started if it isn't "
+	  "running.\n", cluster_token_options, 0, 0, true, cli_cluster_token },
+	{ "cluster join", "[TOKEN]", "Enrol this host: get its certificates",
+	  "Servers of an enrolled host let in only who has a certificate of the cluster. Where the authority is, no token is needed. Start servers and the agent "
+	  "again afterwards.\n", cluster_join_options, 0, 1, false, cli_cluster_join },
+	{ "cluster renew", "", "Renew this host's certificates now", "The agent does so by itself, 60 days before they run out.\n", NULL, 0, 0, false,
+	  cli_cluster_renew },
+	{ "cluster revoke", "HOST", "From now on a host's certificates count no more",
+	  "Its connections to servers end within seconds. It can be enrolled again, with a new token.\n", NULL, 1, 1, false, cli_cluster_revoke },
 	{ 0 },
 };

@@ -17,7 +17,7 @@ static int list_server(void *arg, const struct store_server *s)
 	table_cell(l->table, "%s", s->id);
 	table_cell(l->table, "%s", s->address[0] ? s->address : "-");
 	table_cell(l->table, "%s", s->domain[0] ? s->domain : "-");
-	table_cell(l->table, "%s", s->answers ? "answers" : "doesn't answer");
+	table_cell(l->table, "%s", s->answers ? "answers" : s->why[0] ? s->why : "doesn't answer");
 	table_cell(l->table, "%s", s->answers ? format_size_human(s->free_bytes, size) : "-");
 	table_cell(l->table, "%s", s->answers ? format_size_human(s->total_bytes, size) : "-");
 	table_cell(l->table, "%u.%u %%", s->share / 10, s->share % 10);

@@ -73,6 +73,7 @@ static int serve(struct agent *a, struct report *report)
 	log_line("running as pid %d, %u devices, on %s", (int)getpid(), taps_device_count(&a->taps), socket);
 	struct rpc_server_options peers = { .service = "peer", .handle = agent_peer_handle, .arg = a, .in_fiber = true, .connections_max = PEERS_MAX,
 					    .pool_bytes = PEER_POOL_BYTES };
+	authority_start(&a->authority, a->env, a->options->root);
 	registry_start(&a->registry, a->env, a->options->root, &peers);
 	ready_good(a->options->ready_fd, "{}");
 	while (!a->ending)
@@ -80,6 +81,7 @@ static int serve(struct agent *a, struct report *report)
 	rpc_server_close(a->server, DRAIN_NS);
 	a->server = NULL;
 	registry_end(&a->registry, DRAIN_NS);
+	authority_end(&a->authority);
 	unlink(socket);
 	process_signals_stop(&signals);
 	return 0;
@@ -107,7 +109,7 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 		close(a->directory_fd);
 	if (a->lock_fd >= 0)
 		close(a->lock_fd);
-	if (!a->registry.running)
+	if (!a->registry.running && !a->authority.running)
 		free(a);
 	return r;
 }

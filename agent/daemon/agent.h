@@ -3,6 +3,7 @@
  * own: what it knows is in the run directory, so that it can be killed at any time. */
 #ifndef AQ_AGENT_H
 #define AQ_AGENT_H
+#include "agent/daemon/authority.h"
 #include "agent/daemon/paths.h"
 #include "agent/daemon/registry.h"
 #include "agent/daemon/taps.h"
@@ -23,6 +24,7 @@ struct agent {
 	struct taps taps;
 	struct rpc_server *server;
 	struct registry registry;
+	struct authority_service authority;
 	int lock_fd, directory_fd;
 	uint64_t start_ns;
 	bool ending;

@@ -38,6 +38,21 @@ static bool is_wildcard(const char *address)
 	return strncmp(address, "tcp:0.0.0.0:", 12) == 0 || strncmp(address, "tcp:[::]:", 9) == 0;
 }
 
+/* With certificates if this host has them; without, others on the network only when the configuration says so by name. */
+static int secure(struct registry *g, struct listener *l, struct report *report)
+{
+	char plain[CONFIG_VALUE_BYTES];
+	if (strncmp(listener_address(l), "tcp:127.", 8) == 0 || strncmp(listener_address(l), "tcp:[::1]:", 10) == 0)
+		strcpy(plain, "yes");
+	else if (config_get(g->env, g->root, "agent.plain-text", plain, NULL) < 0)
+		strcpy(plain, "no");
+	g->service.roles = g->env->identity ? ROLE_AGENT : 0;
+	return g->service.roles || strcmp(plain, "yes") == 0
+		       ? 0
+		       : report_set(report, -EACCES, "agent.listen isn't loopback, and this host isn't enrolled (aquifer cluster join, then aquifer agent restart; "
+						     "or agent.plain-text = yes, which lets in anybody who reads the network)");
+}
+
 static int listen_there(struct registry *g, struct report *report)
 {
 	char where[CONFIG_VALUE_BYTES], address[CONFIG_VALUE_BYTES + 16], told[CONFIG_VALUE_BYTES];
@@ -48,6 +63,10 @@ static int listen_there(struct registry *g, struct report *report)
 	snprintf(address, sizeof address, strchr(where, ':') ? "tcp:%s" : "tcp:127.0.0.1:%s", where);
 	if ((r = stream_listen(g->env, address, &l)) < 0)
 		return report_set(report, r, "other hosts' agents can't be listened for on %s: %s (see agent.listen in etc/aquifer/aquifer.conf)", where, errno_text(r));
+	if ((r = secure(g, l, report)) < 0) {
+		listener_close(l);
+		return r;
+	}
 	r = config_get(g->env, g->root, "agent.advertise", told, report);
 	if (r == 0)
 		snprintf(g->address, sizeof g->address, "tcp:%.250s", told);
@@ -59,6 +78,8 @@ static int listen_there(struct registry *g, struct report *report)
 		listener_close(l);
 		return r;
 	}
+	if (g->service.roles)
+		memcpy(g->address, "tls:", 4);
 	r = rpc_listen_on(g->env, l, &g->service, &g->server);
 	return r < 0 ? report_set(report, r, "listening on %s: %s", where, errno_text(r)) : 0;
 }
