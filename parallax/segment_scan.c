@@ -160,7 +160,7 @@ static int walk_chain(struct walk *w, uint32_t *crcs, struct segment_scan *s)
 		w->first_seq = s->last_seq ? w->first_seq : rec.seq;
 		s->length += record_blocks(&rec);
 		w->ends[rec.seq - w->first_seq] = s->length;
-		synced = MAX(synced, PLANTED(segment_rewrites_unacked) ? rec.acked : rec.synced);
+		synced = MAX(synced, rec.synced);
 		s->last_crc = rec.header_crc;
 		s->last_seq = rec.seq;
 	}
