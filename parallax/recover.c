@@ -30,6 +30,8 @@ struct recovery {
 
 /* ---- what the first walk saw ---- */
 
+enum { AHEAD_ENTRIES = 256 }; /* whose leaves are loaded together */
+
 /* Within the cache's budget, of which the replay's dirty nodes take a half at most. */
 static size_t kept_limit(const struct volume *v) { return v->limits.cache_bytes / 4; }
 
@@ -340,17 +342,49 @@ static int replay_record(struct replay *p, struct record *r)
 	}
 }
 
+static size_t kept_at(const struct recovery *c, size_t at, struct kept_record *ret)
+{
+	memcpy(ret, c->kept + at, sizeof *ret);
+	ret->record.bytes = NULL;
+	ret->record.entries = (const void *)(c->kept + at + sizeof *ret);
+	ret->record.crcs = (const void *)(ret->record.entries + ret->record.entry_count);
+	return at + ret->bytes;
+}
+
+/* Loads together what the records from `at` on need: one record after the other would take a disk's latency for each. A round for each
+ * level of the tree. Returns where the next ones begin; what fails is loaded again by who needs it. */
+static size_t load_ahead(struct recovery *c, size_t at)
+{
+	struct volume *v = c->v;
+	size_t end = at;
+	for (uint64_t before = v->tree.misses - 1, rounds = 0; v->tree.misses != before && rounds < 4; rounds++) {
+		struct job j;
+		job_init(&j, &v->env->loop);
+		before = v->tree.misses;
+		end = at;
+		for (uint32_t entries = 0; end < c->kept_bytes && entries < AHEAD_ENTRIES;) {
+			struct kept_record k;
+			struct apply_cursor start = { 0 };
+			end = kept_at(c, end, &k);
+			entries += k.record.entry_count;
+			if (k.record.kind == RECORD_DATA || k.record.kind == RECORD_DISCARD)
+				apply_prefetch(v, &k.record, &start, &j);
+		}
+		fiber_wait(&j);
+	}
+	return end;
+}
+
 static int replay_kept(struct recovery *c, struct report *report)
 {
 	int r = 0;
-	for (size_t at = 0; r == 0 && at < c->kept_bytes;) {
+	for (size_t at = 0, ahead = 0; r == 0 && at < c->kept_bytes;) {
 		struct kept_record k;
-		memcpy(&k, c->kept + at, sizeof k);
-		k.record.bytes = NULL;
-		k.record.entries = (const void *)(c->kept + at + sizeof k);
-		k.record.crcs = (const void *)(k.record.entries + k.record.entry_count);
+		if (at == ahead)
+			ahead = load_ahead(c, at);
+		size_t next = kept_at(c, at, &k);
 		r = replay_record(&c->walk, &k.record);
-		at += k.bytes;
+		at = next;
 		if (r < 0)
 			report_set(report, r, "record %llu can't be replayed: %s", (unsigned long long)k.record.seq, strerror(-r));
 	}
