@@ -19,7 +19,7 @@ static struct volume_frame *next_waiting(struct volume_node *n)
 
 static void resume(struct volume_node *n)
 {
-	n->intake.held = false;
+	n->intake.held = n->intake.clean = false;
 	for (struct volume_frame *f; (f = next_waiting(n));)
 		volume_node_start(f);
 }
@@ -27,7 +27,7 @@ static void resume(struct volume_node *n)
 void volume_handover_prepare(struct volume_node *n, uint64_t size_bytes)
 {
 	n->node.info.size = size_bytes;
-	n->intake.held = true;
+	n->intake.held = n->intake.clean = true;
 }
 
 int volume_handover_take(struct volume_node *n, const struct volume_open *how, struct report *report)
@@ -65,7 +65,7 @@ int volume_handover_deactivate(struct volume_node *n, const struct volume_offer 
 void volume_handover_leave(struct volume_node *n, int status)
 {
 	n->intake.gone = status;
-	n->intake.held = false;
+	n->intake.held = n->intake.clean = false;
 	for (struct volume_frame *f; (f = next_waiting(n));)
 		volume_node_finish(f, status);
 }

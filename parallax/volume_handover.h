@@ -20,6 +20,6 @@ int volume_handover_take(struct volume_node *n, const struct volume_open *how, s
 /* Source. 0: it is offered. Otherwise it isn't, or that isn't known. If it has its volume still, it serves as before; else, and when it is
  * offered, requests wait: for take, which also gets back what never was offered, or for leave. */
 int volume_handover_deactivate(struct volume_node *n, const struct volume_offer *to, struct report *report);
-/* It won't serve any more: what waits, and all that comes, ends with `status`. */
+/* It won't serve any more: what waits, and all that comes, ends with `status`; but flushes succeed, for what was acknowledged is durable. */
 void volume_handover_leave(struct volume_node *n, int status);
 #endif

@@ -430,7 +430,10 @@ void volume_node_submit(struct blk_node *node, struct blk_io *io)
 	f->head = (uint32_t)(io->offset % BLOCK_BYTES);
 	f->tail = (uint32_t)((f->first + f->blocks) * BLOCK_BYTES - (io->offset + io->length));
 	link_init(&f->link);
-	if (f->n->intake.gone)
+	/* what was acknowledged here is durable, or nothing ever was: making a loop device flushes, and so does taking it away */
+	if (io->op == BLK_FLUSH && (f->n->intake.gone || f->n->intake.clean))
+		volume_node_finish(f, 0);
+	else if (f->n->intake.gone)
 		volume_node_finish(f, f->n->intake.gone);
 	else if (f->n->intake.held)
 		link_push(&f->n->intake.waiting, &f->link);

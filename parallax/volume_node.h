@@ -14,6 +14,7 @@ struct volume_node {
 	struct fiber_mutex resizing;
 	struct {                        /* handing over: volume_handover.h */
 		bool held;              /* requests wait; there may be no volume */
+		bool clean;             /* held, and nothing was written here before: flushes don't wait */
 		uint64_t former, next;  /* acquisitions: of the volume it had; of the one it takes */
 		int gone;               /* not 0: they end with this, there is none */
 		unsigned in_flight;
