@@ -431,7 +431,7 @@ static int list_own(struct recovery *c, struct report *report)
 		if (before->segment_count) /* they are to be in the space table, also if there is nothing to replay in them */
 			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
-		r = log_create_segments(v, &p->log, 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
+		r = log_create_segments(v, &p->log, v->handed ? 1 : 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
 		if (r == -ENOSPC)
 			r = 0; /* it can be read, and written when there is space again */
 		if (r < 0) {

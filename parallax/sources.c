@@ -45,6 +45,8 @@ static int source_add(struct sources *s, struct catalog *catalog, const struct v
 		return report_set(report, -EMLINK, "it is a clone of a clone … more than %d deep", SOURCES_MAX);
 	struct source new = { .above = position_segment(log->origin), .copies = own, .embedded = log->embedded };
 	int r = source_room(s);
+	if (!log->embedded && !s->cluster && own)
+		s->cluster = own;
 	if (r == 0 && !log->embedded && !s->cluster)
 		r = copies_open(s->env, catalog, &s->cluster, report);
 	if (r == 0 && !log->embedded)

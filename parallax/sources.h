@@ -51,7 +51,7 @@ struct sources {
 };
 
 /* FIBER. The volume's own segments first, then its ancestors'. `own`: an embedded volume's, which it has open for writing, and
- * which stay the caller's; NULL: opened as a reader's. 0 or -errno with a report. */
+ * which stay the caller's; of another volume, the cluster's, open already, which are taken over; NULL: opened as a reader's. 0 or -errno with a report. */
 int sources_open(struct sources *s, struct env *env, struct catalog *catalog, const struct volume_places *places,
 		 uint64_t volume, const struct meta_log *log, struct copies *own, struct report *report);
 void sources_close(struct sources *s); /* FIBER */

@@ -19,6 +19,7 @@
 #define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
+#define CLEAR_OUT_NS (50 * NS_PER_MS)
 #define TRIM_NS (2 * NS_PER_S)    /* closing: what can't be trimmed and packed until then is left to the next opener */
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
@@ -125,6 +126,8 @@ static void show_life(struct volume *v, const struct volume_open *how)
 	char key[META_KEY_BYTES];
 	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
 	meta_key_alive(v->stamp, key);
+	if (how->warm && how->warm->alive)
+		return;
 	if (!how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0)
 		catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
 }
@@ -275,12 +278,44 @@ static int open_tree(struct volume *v)
 	return tree_grow(&v->tree, div_up(v->meta.size_bytes, BLOCK_BYTES));
 }
 
+static struct copies *warm_copies(struct volume_warm *w)
+{
+	struct copies *c = w->copies;
+	w->copies = NULL;
+	return c;
+}
+
+void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret)
+{
+	char key[META_KEY_BYTES];
+	struct meta_log *log = malloc(sizeof *log);
+	*ret = (struct volume_warm){ 0 };
+	meta_key_alive(acquisition, key);
+	catalog_lease(catalog, ALIVE_S, key, &ret->alive);
+	if (log && meta_get_log(catalog, volume, log, NULL) == 0) {
+		if (!log->embedded)
+			copies_open(env, catalog, &ret->copies, NULL);
+		catalog_counter_take(catalog, "counter/segment", log->last_id, 1, &ret->segment);
+	}
+	free(log);
+}
+
+void volume_warm_end(struct volume_warm *w)
+{
+	catalog_lease_end(w->alive);
+	copies_close(w->copies);
+	*w = (struct volume_warm){ 0 };
+}
+
 static int open_steps(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	int r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
 	if (r < 0)
 		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
 	r = open_place(v, how, report);
+	v->handed = how->offer != 0;
+	if (how->warm)
+		v->log.spare_id = how->warm->segment;
 	if (r == 0) {
 		show_life(v, how);
 		r = acquire(v, how, report);
@@ -288,7 +323,7 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 	if (r == 0)
 		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
 	if (r == 0)
-		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->copies, report);
+		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server || !how->warm ? v->copies : warm_copies(how->warm), report);
 	if (r == 0 && !v->server)
 		v->copies = v->sources.cluster;
 	if (r == 0)
@@ -336,6 +371,10 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 		stop_fibers(v);
 		volume_free(v);
 		return r;
+	}
+	if (how->warm && how->warm->alive) {
+		v->alive = how->warm->alive;
+		how->warm->alive = NULL;
 	}
 	v->sources.patient = true;
 	v->sources.unsettled = log_unsettled;
@@ -394,6 +433,8 @@ static int publish_closed(struct volume *v, const struct volume_offer *to)
 	meta_key_owner(v->id, owner_key);
 	catalog_txn_put(&p->txn, owner_key, bytes, length);
 	int r = publish_commit(p);
+	if (r == 0 && to) /* who takes it has the servers to himself */
+		fiber_sleep(&v->env->loop, CLEAR_OUT_NS);
 	if (r == 0 && g && g->acked > 1)
 		log_seal(g);
 	if (r == 0)

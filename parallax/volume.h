@@ -23,6 +23,17 @@ struct volume_limits {             /* 0 means the default */
 #define VOLUME_MAINTENANCE "maintenance"
 enum { VOLUME_MAINTENANCE_MS = 10000 }; /* for so long others wait for one */
 
+/* What can be had before a volume is to be opened, so that opening it is quick. All may be 0. An opening that succeeds takes it over, and one that
+ * fails may have taken some: what is left is not NULL. */
+struct volume_warm {
+	struct catalog_lease *alive; /* of meta_key_alive(acquisition) */
+	struct copies *copies;       /* of the cluster */
+	uint64_t segment;            /* a segment's number of its own, taken lately */
+};
+/* FIBER. For a volume that will be acquired with that number. What can't be had is left out. */
+void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret);
+void volume_warm_end(struct volume_warm *w); /* FIBER */
+
 struct volume_open {
 	struct catalog *catalog;
 	const struct volume_places *places;
@@ -33,6 +44,7 @@ struct volume_open {
 	uint64_t offer;            /* not 0: only if it is offered under this number; -ESTALE if it isn't (any more) */
 	uint64_t former;           /* with `offer`: or if it is held by this acquisition still, whose offer failed; 0: none */
 	uint64_t acquisition;      /* the number of this one (volume_acquisition); with `offer`: or if an attempt with it that failed has it. 0: random */
+	struct volume_warm *warm;  /* NULL: nothing */
 	bool accept_flushed;       /* where a sync of the only copy failed: go on with what it has; all that was flushed is in it */
 	struct volume_limits limits;
 };

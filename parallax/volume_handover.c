@@ -7,6 +7,7 @@
 static void hold(struct volume_node *n)
 {
 	n->intake.held = true;
+	n->intake.since_ns = env_now_ns(n->node.env);
 	while (n->intake.in_flight > 0 && !PLANTED(handover_no_drain))
 		fiber_cond_wait(n->node.loop, &n->intake.changed);
 }

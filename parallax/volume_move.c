@@ -10,33 +10,39 @@
 #include "core/fiber.h"
 
 #define OFFER_NS (5 * NS_PER_S)     /* an offer that isn't taken in so long is taken back */
-#define TICK_NS (20 * NS_PER_MS)
+#define TICK_NS (100 * NS_PER_MS)
+#define TICK_SOON_NS (5 * NS_PER_MS)
 #define LOOK_NS NS_PER_S            /* INCOMING: beside the watch */
-#define LOOK_SOON_NS (40 * NS_PER_MS) /* … while an offer is about to come and the catalog's engine has no watches; and OFFERED */
-enum { ALIVE_S = 10 };
-
+#define LOOK_SOON_NS (10 * NS_PER_MS) /* … while an offer is about to come and the catalog's engine has no watches; and the source */
 static struct catalog *catalog_of(const struct volume_move *m) { return m->places->catalog; }
 static uint64_t now_ns(const struct volume_move *m) { return env_now_ns(m->node->node.env); }
 static struct loop *loop_of(const struct volume_move *m) { return m->node->node.loop; }
 
 static void set_state(struct volume_move *m, enum move_state state)
 {
+	if (state == MOVE_SERVES)
+		m->served_ns = now_ns(m);
 	m->state = state;
 	fiber_cond_wake(&m->changed);
 }
 
 /* ---- the target ---- */
 
-/* The offer's stamp is in the owner record while it is offered: others ask by that whether its target lives. Politeness only. */
-static void show_life(struct volume_move *m, uint64_t offer)
+/* The offer's stamp is in the owner record while it is offered: others ask by that whether its target lives. The same number is that of the
+ * acquisition, so that what is had for the one serves the other; not if an attempt with another number has failed half-way. */
+static void expect_offer(struct volume_move *m, uint64_t offer)
 {
-	char key[META_KEY_BYTES];
-	catalog_lease_end(m->alive);
-	m->alive = NULL;
+	if (offer == m->offer)
+		return;
+	volume_warm_end(&m->warm);
 	m->offer = offer;
-	meta_key_alive(offer, key);
-	if (offer)
-		catalog_lease(catalog_of(m), ALIVE_S, key, &m->alive);
+	if (!offer)
+		return;
+	if (!m->failed)
+		m->node->intake.next = offer;
+	m->warming = true; /* nobody takes it meanwhile, or gives it up */
+	volume_warm_up(m->node->node.env, catalog_of(m), m->open.volume, offer, &m->warm);
+	m->warming = false;
 }
 
 /* Is there something to be had? Never from a holder whose lease has run out: it may only have lost the catalog, and serve its guest still. To
@@ -67,9 +73,11 @@ static void look_for_it(struct volume_move *m)
 	}
 	struct volume_open how = m->open;
 	how.offer = offered ? m->offer : 0;
+	how.warm = m->node->intake.next == m->offer ? &m->warm : NULL;
 	m->taking = true;
 	r = volume_handover_take(m->node, &how, &report);
 	m->taking = false;
+	m->failed = r < 0 && r != -ESTALE && r != -EBUSY;
 	if (r < 0 && r != -EBUSY && r != -ESTALE)
 		snprintf(m->why, sizeof m->why, "%.200s", report_text(&report, r));
 	if (r == 0)
@@ -80,7 +88,7 @@ static void give_up(struct volume_move *m)
 {
 	m->cancel = false;
 	m->due_ns = 0;
-	show_life(m, 0);
+	expect_offer(m, 0);
 	if (m->stays && !m->closing)
 		return;
 	volume_handover_leave(m->node, -EIO);
@@ -115,12 +123,24 @@ static void take_back(struct volume_move *m)
 		set_state(m, MOVE_SERVES);
 }
 
+static void gone(struct volume_move *m)
+{
+	volume_handover_leave(m->node, -EIO);
+	set_state(m, MOVE_MOVED);
+}
+
+/* The offer may be made, and taken, while this side is still clearing out: who waits here hears of it at once. */
+static void see_to_closing(struct volume_move *m)
+{
+	if (m->state == MOVE_LEAVING && !m->node->volume && m->node->intake.former && look_at_offer(m) == 1)
+		gone(m);
+}
+
 static void see_to_offer(struct volume_move *m)
 {
 	int r = look_at_offer(m);
 	if (r == 1) {
-		volume_handover_leave(m->node, -EIO);
-		set_state(m, MOVE_MOVED);
+		gone(m);
 	} else if (r == 0 && (m->back || now_ns(m) >= m->due_ns)) {
 		take_back(m);
 	}
@@ -128,13 +148,16 @@ static void see_to_offer(struct volume_move *m)
 
 /* ---- both ---- */
 
-static bool is_waiting(const struct volume_move *m) { return m->state == MOVE_INCOMING || m->state == MOVE_OFFERED; }
+static bool is_waiting(const struct volume_move *m) { return m->state == MOVE_INCOMING || m->state == MOVE_OFFERED || m->deactivating; }
+
+/* Something is about to happen. */
+static bool is_urgent(const struct volume_move *m) { return m->state != MOVE_INCOMING || (m->offer && !catalog_of(m)->ops->watch); }
 
 static int tick(void *arg)
 {
 	struct volume_move *m = arg;
 	while (m->running) {
-		fiber_sleep(loop_of(m), TICK_NS);
+		fiber_sleep(loop_of(m), is_urgent(m) ? TICK_SOON_NS : TICK_NS);
 		m->tick = true;
 		fiber_cond_wake(&m->changed);
 	}
@@ -146,11 +169,10 @@ static int tick(void *arg)
 /* Until something may have changed, or it is time to look. */
 static void wait_turn(struct volume_move *m)
 {
-	bool soon = m->state == MOVE_OFFERED || (m->offer && !catalog_of(m)->ops->watch);
 	while (!m->hurry && !m->cancel && !m->back && !m->closing && is_waiting(m)) {
 		m->tick = false;
 		fiber_cond_wait(loop_of(m), &m->changed);
-		if (!m->tick || now_ns(m) - m->looked_ns >= (soon ? LOOK_SOON_NS : LOOK_NS))
+		if (!m->tick || now_ns(m) - m->looked_ns >= (is_urgent(m) ? LOOK_SOON_NS : LOOK_NS))
 			break;
 	}
 	m->hurry = false;
@@ -164,15 +186,21 @@ static int run(void *arg)
 	if (m->state == MOVE_INCOMING)
 		catalog_watch(catalog_of(m), key, &m->changed, &m->watch); /* without it, by looking */
 	while (is_waiting(m)) {
+		if (m->warming) {
+			fiber_sleep(loop_of(m), TICK_SOON_NS);
+			continue;
+		}
 		m->looked_ns = now_ns(m);
-		if (m->state == MOVE_OFFERED)
+		if (m->deactivating)
+			see_to_closing(m);
+		else if (m->state == MOVE_OFFERED)
 			see_to_offer(m);
 		else if (m->cancel || m->closing || (m->due_ns && now_ns(m) >= m->due_ns))
 			give_up(m);
 		else
 			look_for_it(m);
 		if (m->back && is_waiting(m))
-			fiber_sleep(loop_of(m), TICK_NS); /* as often as that */
+			fiber_sleep(loop_of(m), LOOK_SOON_NS); /* as often as that */
 		else if (is_waiting(m))
 			wait_turn(m);
 	}
@@ -180,7 +208,7 @@ static int run(void *arg)
 	m->watch = NULL;
 	m->back = m->cancel = false;
 	if (m->state == MOVE_SERVES) {
-		show_life(m, 0);
+		expect_offer(m, 0);
 		m->returns = m->stays = false;
 	}
 	m->running = false;
@@ -289,15 +317,19 @@ static int expect(struct volume_move *m, uint64_t offer, uint64_t lasts_ns, cons
 			return r;
 		}
 	}
+	while (m->taking || m->warming)
+		fiber_cond_wait(loop_of(m), &m->changed);
+	if (m->state != MOVE_INCOMING)
+		return report_set(report, -EBUSY, m->state == MOVE_SERVES ? "it is served here already" : "it was given up");
 	snprintf(m->whom, sizeof m->whom, "%.63s", from);
-	show_life(m, offer);
+	expect_offer(m, offer);
 	m->due_ns = now_ns(m) + lasts_ns;
 	m->hurry = true;
 	fiber_cond_wake(&m->changed);
 	return answer(ret_json, "{\"pid\":%" PRIu64 "}", m->open.pid);
 }
 
-static int activate(struct volume_move *m, uint64_t offer, uint64_t timeout_ns, struct report *report)
+static int activate(struct volume_move *m, uint64_t offer, uint64_t timeout_ns, char **ret_json, struct report *report)
 {
 	if (m->state == MOVE_INCOMING && m->offer != offer)
 		return report_set(report, -ESTALE, "it waits for another offer");
@@ -306,7 +338,7 @@ static int activate(struct volume_move *m, uint64_t offer, uint64_t timeout_ns, 
 	int r = await(m, MOVE_INCOMING, timeout_ns);
 	if (r < 0)
 		return report_set(report, r, "it isn't there in time%s%s", m->why[0] ? ": " : "", m->why);
-	return m->state == MOVE_SERVES ? 0 : report_set(report, -ESTALE, "it was given up");
+	return m->state == MOVE_SERVES ? answer(ret_json, "{\"serves_ns\":%" PRIu64 "}", now_ns(m) - m->served_ns) : report_set(report, -ESTALE, "it was given up");
 }
 
 static int cancel(struct volume_move *m, uint64_t offer, char **ret_json, struct report *report)
@@ -328,11 +360,11 @@ static int offer_it(struct volume_move *m, uint64_t offer, const char *const *ar
 	struct volume_offer to = { .id = offer, .host = args[1], .holder = args[2], .control = args[3], .pid = strtoull(args[4], NULL, 10) };
 	if (m->state != MOVE_SERVES)
 		return report_set(report, -EBUSY, "it doesn't serve its volume, which %s", m->state == MOVE_MOVED ? "has moved away" : "is being handed over");
-	while (m->running || m->ticking)
+	m->state = MOVE_LEAVING;
+	while (m->running || m->ticking) /* of the move before */
 		fiber_cond_wait(loop_of(m), &m->changed);
 	m->offer = offer;
 	m->back = false;
-	m->state = MOVE_LEAVING;
 	snprintf(m->whom, sizeof m->whom, "%.63s", args[1]);
 	/* most of it while requests go on, however long that takes */
 	int r = volume_checkpoint(m->node->volume);
@@ -340,22 +372,23 @@ static int offer_it(struct volume_move *m, uint64_t offer, const char *const *ar
 		fiber_cond_wait(loop_of(m), &m->changed);
 	if (r == 0 && m->back)
 		r = report_set(report, -ECANCELED, "it was called back");
-	uint64_t began_ns = now_ns(m);
+	m->node->intake.former = 0;
+	m->deactivating = r == 0;
+	if (r == 0 && (r = start(m)) < 0)
+		m->deactivating = false;
 	if (r == 0)
 		r = volume_handover_deactivate(m->node, &to, report);
-	uint64_t waited_ns = now_ns(m) - began_ns;
+	uint64_t waited_ns = now_ns(m) - m->node->intake.since_ns;
+	m->due_ns = now_ns(m) + OFFER_NS;
+	m->deactivating = false;
 	if (m->node->volume) {
 		m->back = false;
 		set_state(m, MOVE_SERVES);
 		return report_set(report, r, "what was written can't be published: %s", errno_text(r));
 	}
-	m->due_ns = now_ns(m) + OFFER_NS;
-	m->back |= r < 0; /* not offered, or nobody knows: it is taken back */
-	set_state(m, MOVE_OFFERED);
-	int started = start(m);
-	if (started < 0) { /* no memory for a fiber: the target may have it, this side is over */
-		volume_handover_leave(m->node, -EIO);
-		set_state(m, MOVE_MOVED);
+	if (m->state == MOVE_LEAVING) {
+		m->back |= r < 0; /* not offered, or nobody knows: it is taken back */
+		set_state(m, MOVE_OFFERED);
 	}
 	return r < 0 ? r : answer(ret_json, "{\"waited_ns\":%" PRIu64 "}", waited_ns);
 }
@@ -379,7 +412,7 @@ static int move_verb(struct volume_move *m, const char *what, const char *const 
 	if (strcmp(what, "expect") == 0 && n == 3 && offer)
 		return expect(m, offer, ns, args[2], ret_json, report);
 	if (strcmp(what, "activate") == 0 && n == 2)
-		return activate(m, offer, ns, report);
+		return activate(m, offer, ns, ret_json, report);
 	if (strcmp(what, "cancel") == 0 && n == 1)
 		return cancel(m, offer, ret_json, report);
 	if (strcmp(what, "offer") == 0 && n == 5 && offer)
@@ -420,7 +453,7 @@ void volume_move_end(struct volume_move *m)
 	}
 	if (m->state == MOVE_INCOMING)
 		give_up(m);
-	show_life(m, 0);
+	expect_offer(m, 0);
 }
 
 bool volume_move_condition(const struct volume_move *m, char ret_state[16], char *ret_why, size_t bytes)

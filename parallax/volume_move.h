@@ -12,7 +12,7 @@
  *
  *   handover-expect OFFER MS FROM       target: will be offered by host FROM, within so long. Answers who it is, for the offer
  *   handover-offer OFFER HOST HOLDER CONTROL PID    source: answers how long requests have waited, in ns
- *   handover-activate OFFER MS          target: until it serves, at most so long
+ *   handover-activate OFFER MS          target: until it serves, at most so long. Answers for how many ns it does
  *   handover-back OFFER MS              source: takes it back if that can be; answers which of them has it, when that is known
  *   handover-moved OFFER MS             source: looks now, until it knows
  *   handover-cancel OFFER               target: isn't to be had any more. OFFER 0: whatever it was waiting for */
@@ -34,12 +34,14 @@ struct volume_move {
 	uint64_t due_ns;               /* OFFERED: then it is taken back; INCOMING with an offer: then it is given up. 0: never */
 	char whom[64];                 /* the other host */
 	char why[256];                 /* INCOMING: why it couldn't be opened */
-	bool back, cancel, hurry, tick, closing, taking, running, ticking;
+	bool failed;                   /* INCOMING: an attempt did, perhaps half-way */
+	bool back, cancel, hurry, tick, closing, taking, warming, deactivating, running, ticking;
 	unsigned commands;             /* of the node, under way */
 	uint64_t looked_ns;
 	struct fiber_cond changed;
 	struct catalog_watch *watch;
-	struct catalog_lease *alive;   /* alive/OFFER: the offer's target lives */
+	struct volume_warm warm;       /* for the offer, by whose number it will be acquired: alive/OFFER tells that its target lives */
+	uint64_t served_ns;            /* since when it serves */
 };
 
 /* Over a node that has its volume, or (to be followed by volume_move_begin()) one over nothing. `how`: its texts are copied, its places are not. */

@@ -17,6 +17,7 @@ struct volume_node {
 		bool clean;             /* held, and nothing was written here before: flushes don't wait */
 		uint64_t former, next;  /* acquisitions: of the volume it had; of the one it takes */
 		int gone;               /* not 0: they end with this, there is none */
+		uint64_t since_ns;      /* held since then */
 		unsigned in_flight;
 		struct link waiting;    /* frames */
 		struct fiber_cond changed;

@@ -161,6 +161,7 @@ struct volume {
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
 	bool closing;
+	bool handed;                    /* it was offered to us: somebody waits */
 	bool taken_over;                /* whoever had it before hadn't closed it */
 	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
 	/* applying */

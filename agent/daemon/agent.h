@@ -49,7 +49,7 @@ int agent_ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call
 int agent_migrate(struct agent *a, const Aquifer__MigrateCall *q, json_t **ret, struct report *report);
 /* … and the other side of it, asked by the agent of the host where it is. FIBER. */
 int agent_incoming(struct agent *a, const Aquifer__PeerIncomingCall *q, const char *graph, size_t length, json_t **ret, struct report *report);
-int agent_activate(struct agent *a, const Aquifer__PeerOfferCall *q, struct report *report);
+int agent_activate(struct agent *a, const Aquifer__PeerOfferCall *q, json_t **ret, struct report *report);
 int agent_cancel(struct agent *a, const Aquifer__PeerOfferCall *q, struct report *report);
 /* Whose control socket is "unix:/…/control.sock"; NULL: of none of this agent's. */
 struct tap *agent_tap_of(struct agent *a, const char *control);

@@ -69,7 +69,7 @@ static int dispatch(struct agent *a, struct rpc_request *r, json_t **ret_json, c
 		return body ? agent_incoming(a, body, r->payload, r->payload_bytes, ret_json, report) : status;
 	case AQUIFER__PEER_METHOD__PEER_ACTIVATE:
 		body = body_of(a, r, &aquifer__peer_offer_call__descriptor, offer_token, &status, report);
-		return body ? agent_activate(a, body, report) : status;
+		return body ? agent_activate(a, body, ret_json, report) : status;
 	case AQUIFER__PEER_METHOD__PEER_CANCEL:
 		body = body_of(a, r, &aquifer__peer_offer_call__descriptor, offer_token, &status, report);
 		return body ? agent_cancel(a, body, report) : status;
