@@ -239,6 +239,11 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 
 /* ---- looking ---- */
 
+void places_embedded_path(const struct places *p, uint64_t volume, char *ret_path, size_t bytes)
+{
+	snprintf(ret_path, bytes, "%s/volumes/%016" PRIx64, p->dir, volume);
+}
+
 bool places_embedded_here(struct places *p, uint64_t volume)
 {
 	char path[PATH_BYTES];

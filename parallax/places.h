@@ -27,6 +27,8 @@ void places_close(struct places *p); /* FIBER; accepts NULL */
 int places_remove_embedded(struct places *p, uint64_t volume, struct report *report);
 /* FIBER. Is an embedded volume's directory on this host? */
 bool places_embedded_here(struct places *p, uint64_t volume);
+/* Where that is. */
+void places_embedded_path(const struct places *p, uint64_t volume, char *ret_path, size_t bytes);
 /* FIBER. The ids of the segments in it, whoever has it. -ENOENT: it isn't there. */
 int places_embedded_ids(struct places *p, uint64_t volume, int (*entry)(void *arg, uint64_t segment), void *arg);
 /* FIBER. Holds a snapshot for reading until the file is closed. */

@@ -143,6 +143,8 @@ struct segment_dir_options {
 int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		     const struct segment_dir_options *options, struct segment_server **ret_server,
 		     struct report *report);
+/* FIBER. Looks how much space there is now: its free_bytes and total_bytes. 0 or -errno. */
+int segment_dir_space(struct segment_server *s);
 /* FIBER. Calls `entry` for each copy in the directory, by id. */
 int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
 		     const struct segment_io *stat), void *arg);

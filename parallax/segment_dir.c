@@ -422,6 +422,8 @@ int dir_space(struct segment_dir *d)
 	return 0;
 }
 
+int segment_dir_space(struct segment_server *s) { return dir_space(dir_of(s)); }
+
 /* With a limit, what is there counts from the start. */
 static int dir_count_used(struct segment_dir *d)
 {

@@ -15,6 +15,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
+#include "parallax/segment_remote.h"
 #include "parallax/segment_wire.h"
 #include "proto/rpc.h"
 
@@ -144,6 +145,19 @@ static int remote_greet(void *arg, struct rpc_client *client, struct report *rep
 	}
 	rpc_call_clean(&call);
 	return r;
+}
+
+int segment_remote_call(struct segment_server *base, Aquifer__Segment__Method method, const ProtobufCMessage *request,
+			const ProtobufCMessageDescriptor *reply, struct rpc_call *ret_call, struct report *report)
+{
+	struct segment_remote *s = container_of(base, struct segment_remote, base);
+	rpc_call_init(ret_call, method, request, reply);
+	ret_call->deadline_ns = s->deadline_ns;
+	s->busy++; /* it isn't closed meanwhile */
+	int r = rpc_call_wait(s->client, ret_call, report);
+	if (--s->busy == 0)
+		fiber_cond_wake(&s->idle);
+	return r < 0 ? r : ret_call->reply ? 0 : -EPROTO;
 }
 
 static int remote_close(struct segment_server *base)

@@ -407,7 +407,7 @@ static int check_owned(struct check *c)
 static void health_key(const char *what, char ret_key[META_KEY_BYTES]) { snprintf(ret_key, META_KEY_BYTES, "health/%s", what); }
 
 /* Nobody waits for it, and a store that can't be written can still be checked. */
-static void health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete)
+void store_health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete)
 {
 	char key[META_KEY_BYTES], text[80];
 	struct catalog_txn *t = malloc(sizeof *t);
@@ -452,7 +452,7 @@ int store_check(struct store *s, struct store_check *how, struct report *report)
 	if (r == 0)
 		r = check_owned(c);
 	if (r == 0 && !how->volume)
-		health_write(s, "check", how->faults, how->incomplete);
+		store_health_write(s, "check", how->faults, how->incomplete);
 	free(c->owned);
 	free(c->volumes);
 	free(c);

@@ -12,6 +12,7 @@
 #include "core/fiber.h"
 #include "core/option.h"
 #include "parallax/catalog_copy.h"
+#include "parallax/copies.h"
 #include "parallax/placement.h"
 #include "parallax/store_private.h"
 
@@ -171,6 +172,15 @@ static int judge_server(struct work *w, struct store_status_server *e)
 	e->reserve_bytes = store_reserve_bytes(s->total_bytes);
 	e->used_percent = store_used_percent(s->free_bytes, s->total_bytes);
 	e->level = store_warn_level(&t->warn, e->used_percent);
+	int r = 0;
+	if (e->work.missing)
+		r = problem(t, "server %s lacks %" PRIu64 " cop%s, which %s being made from others", who, e->work.missing, e->work.missing == 1 ? "y" : "ies",
+			    e->work.missing == 1 ? "is" : "are");
+	if (r == 0 && e->work.scrub_unrepaired)
+		r = problem(t, "server %s has %" PRIu64 " damaged block%s that no other copy could repair", who, e->work.scrub_unrepaired,
+			    e->work.scrub_unrepaired == 1 ? "" : "s");
+	if (r < 0)
+		return r;
 	if (s->free_bytes < e->reserve_bytes)
 		return problem(t, "server %s is full: what is left is kept for checkpoints and for freeing space", who);
 	return e->level >= 2 ? problem(t, "server %s is %u %% full", who, e->used_percent) : 0;
@@ -228,9 +238,26 @@ static int look_at_groups(struct work *w)
 	return r;
 }
 
+static unsigned answering(const struct store_status *t)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < t->server_count; i++)
+		n += t->servers[i].server.answers;
+	return n;
+}
+
 static int look_at_servers(struct work *w)
 {
+	struct copies *c = NULL;
 	int r = store_server_list(w->store, add_server, w, w->report);
+	if (r == 0 && w->t->server_count)
+		r = copies_open(w->store->env, w->store->catalog, &c, w->report);
+	if (c)
+		peers_await(c->peers, c->count, answering(w->t));
+	for (size_t i = 0; c && i < w->t->server_count; i++)
+		if (w->t->servers[i].server.answers)
+			store_server_ask(c, w->t->servers[i].server.id, &w->t->servers[i].work);
+	copies_close(c);
 	for (size_t i = 0; r == 0 && i < w->t->server_count; i++)
 		r = judge_server(w, &w->t->servers[i]);
 	if (r == 0 && w->store->cluster && w->t->server_count == 0)

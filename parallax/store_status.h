@@ -2,6 +2,7 @@
 #ifndef AQ_STORE_STATUS_H
 #define AQ_STORE_STATUS_H
 #include "parallax/store_check.h"
+#include "parallax/store_scrub.h"
 #include "parallax/volume_status.h"
 
 /* At these parts of a server's space being used somebody should know; from the second on it is a problem. In aquifer.conf:
@@ -27,6 +28,7 @@ struct store_status_server {
 	uint64_t away_since_ns;    /* doesn't answer: since then as far as is known, since 1970 */
 	uint64_t reserve_bytes;
 	unsigned used_percent, level; /* thresholds reached */
+	struct store_server_work work;
 };
 
 struct store_status_volume {

@@ -25,10 +25,12 @@
 #include "parallax/catalog_access.h"
 #include "parallax/placement.h"
 #include "server/keeper.h"
+#include "server/scrub.h"
+#include "server/watch.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
 #define ADDRESS_BYTES 512
-#define SECONDS_MAX 1000000u
+#define SECONDS_MAX 100000000u /* three years */
 #define REBUILD_RATE (UINT64_C(200) << 20)
 
 struct program {
@@ -37,6 +39,9 @@ struct program {
 	uint64_t size_limit;
 	struct server_limits limits;
 	struct keeper_options keeps;
+	struct scrub_options scrubs;
+	const char *warn_full;            /* NULL: as configured */
+	struct store_warn warn;
 	char address[ADDRESS_BYTES];      /* to bind: "tcp:HOST:PORT" or "unix:/path" */
 	char registered[ADDRESS_BYTES];   /* "" : as bound */
 	bool loopback, plain_text;
@@ -47,7 +52,7 @@ struct program {
 };
 
 enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS,
-       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_HELP, KEY_VERSION };
+       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_SCRUB_EVERY, KEY_SCRUB_RATE, KEY_WARN_FULL, KEY_HELP, KEY_VERSION };
 
 static const struct argp argp;
 
@@ -67,6 +72,9 @@ static const struct argp_option options[] = {
 	{ "gc-interval", KEY_GC_EVERY, "SECONDS", 0, "Look for copies that nobody needs any more every so often (default 3600)", 0 },
 	{ "token", KEY_TOKEN, "TOKEN", 0, "Enrol this host as a server first, unless it is (aquifer cluster token prints one)", 0 },
 	{ "plain-text", KEY_PLAIN_TEXT, NULL, 0, "Ask for no certificates and encrypt nothing: whoever can connect can read and change segments", 0 },
+	{ "scrub-interval", KEY_SCRUB_EVERY, "SECONDS", 0, "Read all that is here, and verify it, once in so long (default 1209600, 14 days)", 0 },
+	{ "scrub-rate", KEY_SCRUB_RATE, "SIZE", 0, "Read at most SIZE a second when `aquifer cluster scrub' asks for it (default 64M)", 0 },
+	{ "warn-full", KEY_WARN_FULL, "PERCENT,...", 0, "Say so when so much of the space is used (default: `warn-full' in etc/aquifer/aquifer.conf, else 80,90,95)", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
 	{ "help", KEY_HELP, NULL, 0, "Say all this", 0 },
 	{ "version", KEY_VERSION, NULL, 0, "Print the version", 0 },
@@ -185,6 +193,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_REBUILD_EVERY: p->keeps.round_ns = parse_seconds("--rebuild-interval", arg); break;
 	case KEY_GC_EVERY: p->keeps.gc_ns = parse_seconds("--gc-interval", arg); break;
+	case KEY_SCRUB_EVERY: p->scrubs.period_ns = parse_seconds("--scrub-interval", arg); break;
+	case KEY_SCRUB_RATE:
+		if (parse_size(arg, &p->scrubs.bytes_per_s) < 0 || p->scrubs.bytes_per_s < BLOCK_BYTES)
+			usage("--scrub-rate: '%s' is not a size of at least 4K (for example 100M)", arg);
+		break;
+	case KEY_WARN_FULL:
+		p->warn_full = arg;
+		if (store_warn_parse(arg, &p->warn) < 0)
+			usage("--warn-full: '%s' is not a list of rising percentages (for example 80,90,95)", arg);
+		break;
 	case ARGP_KEY_ARG: usage("what is '%s'? there are only options", arg);
 	case ARGP_KEY_END: check_arguments(p); break;
 	default: return ARGP_ERR_UNKNOWN;
@@ -234,6 +252,12 @@ static const char *wait_for_signal(struct program *p)
 		if (read(p->signal_fd, &info, sizeof info) == sizeof info)
 			return info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM";
 	}
+}
+
+static void log_line(void *arg, const char *text)
+{
+	(void)arg;
+	printf("aquifer-server: %s\n", text);
 }
 
 static void say_ready(const struct program *p, const struct segment_server *segments, const char *address)
@@ -296,6 +320,8 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		return fail("joining the cluster", report_text(&report, r));
 	}
 	struct keeper *keeper;
+	struct scrub *scrub = NULL;
+	struct watch *watch = NULL;
 	r = keeper_start(p->env, catalog, segments, server, &p->keeps, &keeper, &report);
 	if (r < 0) {
 		server_stop(server, DRAIN_NS);
@@ -309,9 +335,25 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		segment_server_close(segments);
 		return fail("starting", strerror(ENOMEM));
 	}
+	p->scrubs.directory = p->data;
+	p->scrubs.log = log_line;
+	r = scrub_start(p->env, catalog, segments, server, &p->scrubs, &scrub);
+	if (r == 0)
+		r = watch_start(p->env, segments, &p->warn, log_line, NULL, &watch);
+	if (r < 0) {
+		watch_stop(watch);
+		scrub_stop(scrub);
+		access_keeper_stop(access);
+		keeper_stop(keeper);
+		server_stop(server, DRAIN_NS);
+		segment_server_close(segments);
+		return fail("starting to serve", strerror(-r));
+	}
 	say_ready(p, segments, p->registered);
 	const char *why = wait_for_signal(p);
 	printf("aquifer-server: %s: stopping\n", why);
+	watch_stop(watch);
+	scrub_stop(scrub);
 	access_keeper_stop(access);
 	keeper_stop(keeper);
 	server_stop(server, DRAIN_NS);
@@ -388,6 +430,9 @@ static int run(void *arg)
 	r = decide_access(p);
 	if (r != 0)
 		return r;
+	r = p->warn_full ? 0 : store_warn_read(p->env, p->root, &p->warn, &report);
+	if (r < 0)
+		return fail("reading the configuration", report_text(&report, r));
 	r = stream_listen(p->env, p->address, &listener);
 	if (r < 0) {
 		char what[ADDRESS_BYTES + 32];

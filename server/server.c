@@ -14,6 +14,8 @@ struct server {
 	struct rpc_server *rpc;
 	struct server_counters counters;
 	const struct server_rules *rules;
+	void (*scrub)(void *arg, struct rpc_request *r); /* NULL: nobody does */
+	void *scrub_arg;
 	struct link free; /* server_op.link */
 };
 
@@ -164,6 +166,10 @@ static void server_handle(void *arg, struct rpc_request *r)
 		server_status(s, r);
 		return;
 	}
+	if (r->method == AQUIFER__SEGMENT__METHOD__SCRUB && s->scrub) {
+		s->scrub(s->scrub_arg, r);
+		return;
+	}
 	struct server_op *op = server_op_get(s);
 	const char *why = NULL;
 	int status = op ? server_parse(op, r, &why) : -ENOMEM;
@@ -241,6 +247,12 @@ int server_create(struct env *env, struct segment_server *segments, const struct
 }
 
 void server_rules(struct server *s, const struct server_rules *rules) { s->rules = rules; }
+
+void server_scrubber(struct server *s, void (*handle)(void *arg, struct rpc_request *r), void *arg)
+{
+	s->scrub = handle;
+	s->scrub_arg = arg;
+}
 
 struct rpc_server *server_rpc(struct server *s)
 {

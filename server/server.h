@@ -34,6 +34,9 @@ struct server_rules {
 };
 void server_rules(struct server *s, const struct server_rules *rules); /* borrowed; NULL: none any more */
 
+/* Requests of one more method go to `handle`, which replies; NULL: to nobody any more. */
+void server_scrubber(struct server *s, void (*handle)(void *arg, struct rpc_request *r), void *arg);
+
 /* For what has no socket (fuzzing): the server without listening, and its RPC side. */
 int server_create(struct env *env, struct segment_server *segments, const struct server_limits *limits,
 		  struct server **ret_server);

@@ -155,6 +155,7 @@ int cli_server_list(struct cli *c);
 int cli_cluster_check(struct cli *c);
 int cli_cluster_init(struct cli *c);
 int cli_cluster_status(struct cli *c);
+int cli_cluster_scrub(struct cli *c);
 int cli_cluster_move_catalog(struct cli *c);
 int cli_cluster_backup(struct cli *c);
 int cli_cluster_restore(struct cli *c);

@@ -27,10 +27,20 @@ static json_t *servers_json(const struct store_status *t)
 	for (size_t i = 0; i < t->server_count; i++) {
 		const struct store_status_server *e = &t->servers[i];
 		const struct store_server *s = &e->server;
-		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:i, s:i, s:I}", "id", s->id, "address", s->address, "domain", s->domain, "answers",
+		json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:i, s:i, s:I}", "id", s->id, "address", s->address, "domain", s->domain, "answers",
 						   s->answers, "away_since_ns", (json_int_t)e->away_since_ns, "free", (json_int_t)s->free_bytes, "total",
 						   (json_int_t)s->total_bytes, "reserve", (json_int_t)e->reserve_bytes, "used_percent", (int)e->used_percent,
-						   "warnings", (int)e->level, "incarnation", (json_int_t)s->incarnation));
+						   "warnings", (int)e->level, "incarnation", (json_int_t)s->incarnation);
+		const struct store_server_work *k = &e->work;
+		if (k->status)
+			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
+								    (json_int_t)k->missing, "missing_bytes", (json_int_t)k->missing_bytes, "bytes_per_s",
+								    (json_int_t)k->bytes_per_s, "misplaced", (json_int_t)k->misplaced, "failures", (json_int_t)k->failures,
+								    "silent", (json_int_t)k->silent));
+		if (k->scrub)
+			json_object_set_new(j, "scrub", json_pack("{s:I, s:I, s:I, s:I}", "finished_ns", (json_int_t)k->scrub_finished_ns, "unrepaired", (json_int_t)k->scrub_unrepaired, "bad", (json_int_t)k->scrub_bad,
+								  "repaired", (json_int_t)k->scrub_repaired));
+		json_array_append_new(a, j);
 	}
 	return a;
 }
@@ -95,6 +105,25 @@ static void print_health(const char *what, const struct store_health *h)
 	printf("\n");
 }
 
+static void print_rebuild(const struct store_status *t)
+{
+	uint64_t missing = 0, bytes = 0, rate = 0, misplaced = 0;
+	char a[24], b[24], left[32] = "";
+	for (size_t i = 0; i < t->server_count; i++) {
+		const struct store_server_work *k = &t->servers[i].work;
+		missing += k->missing;
+		bytes += k->missing_bytes;
+		rate += k->missing ? k->bytes_per_s : 0;
+		misplaced += k->misplaced;
+	}
+	if (missing == 0 && misplaced == 0)
+		return;
+	if (rate)
+		snprintf(left, sizeof left, ", about %" PRIu64 " s left", bytes / rate);
+	printf("%-10s %" PRIu64 " copies, %s, to be made (%s/s%s); %" PRIu64 " to go from where they don't belong\n", "rebuilding", missing, format_size_human(bytes, a),
+	       format_size_human(rate, b), left, misplaced);
+}
+
 static void print_servers(const struct store_status *t)
 {
 	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", NULL };
@@ -129,6 +158,7 @@ static void print_servers(const struct store_status *t)
 		table_cell(table, "%" PRIu64, s->incarnation);
 	}
 	table_print(table, stdout);
+	print_rebuild(t);
 	printf("%-10s %u: %u complete, %u degraded, %u lost, %u short of servers; %u are moving\n", "groups", t->groups, t->complete, t->degraded, t->lost, t->short_of,
 	       t->moving);
 }

@@ -156,6 +156,10 @@ const struct cli_command cli_commands[] = {
 	  "One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
 	  "holder died is recovered first, as attaching it would. Data is read by `aquifer cluster scrub`, not here.\n",
 	  NULL, 0, 1, true, cli_cluster_check },
+	{ "cluster scrub", "[VOLUME]", "Read all data again, on every server, and repair what is damaged from other copies",
+	  "Waits until the servers are done; ending this command doesn't stop them. They do the same by themselves, slowly, once in two weeks. What isn't sealed, "
+	  "the newest part of each attached volume, isn't read. Embedded volumes have one copy: damage is only reported.\n",
+	  NULL, 0, 1, true, cli_cluster_scrub },
 	{ "cluster move-catalog", "URL", "Move the catalog from a file to etcd, or back; no data moves",
 	  "Volumes must be detached and servers stopped meanwhile. The copy is compared with the original before it counts; the original is marked, and nobody "
 	  "opens it again. This host's etc/aquifer/aquifer.conf is changed; do the same on the others.\n",
