@@ -804,14 +804,6 @@ static void op_trim(struct rig *r, uint32_t from, uint32_t count, uint32_t step,
 	ret->trim = NULL;
 }
 
-static uint32_t free_count(void)
-{
-	uint32_t n = 0;
-	for (uint32_t b = 0; b < SIZE_BLOCKS; b++)
-		n += free_[b];
-	return n;
-}
-
 /* What isn't free reads as it was written: record n, from 0, has its header at 1 + 10 n. */
 static void trim_check(struct rig *r, struct segment_server *s, bool refuses)
 {
@@ -819,9 +811,9 @@ static void trim_check(struct rig *r, struct segment_server *s, bool refuses)
 	struct segment_io io = { .op = SEGMENT_STAT, .segment = 7, .free_bits = bits };
 	cr_assert_eq(segment_wait(s, &io), 0);
 	cr_assert(io.sealed && io.length == TRIM_LENGTH && io.state == COPY_WHOLE);
-	cr_assert_eq(io.trimmed, free_count());
-	for (uint32_t b = 0; b < SEGMENT_BLOCKS_MAX; b++)
+	for (uint32_t b = 0; b < SEGMENT_BLOCKS_MAX; io.trimmed -= b < SIZE_BLOCKS && free_[b], b++)
 		cr_assert_eq(bits[b / 8] >> b % 8 & 1, b < SIZE_BLOCKS && free_[b], "block %u", b);
+	cr_assert_eq(io.trimmed, 0);
 	for (uint32_t b = 1; b < TRIM_LENGTH; b++) {
 		struct iovec v = { r->scratch, BLOCK_BYTES };
 		struct segment_io read = { .op = SEGMENT_READ, .segment = 7, .block = b, .blocks = 1, .iov = &v, .iov_count = 1 };
