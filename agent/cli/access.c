@@ -100,7 +100,7 @@ int cli_cluster_join(struct cli *c)
 		r = config_set(c->env, c->root, "catalog", given, &c->report);
 	if (r == 0)
 		r = config_host(c->env, c->root, host, &c->report);
-	if (r == 0)
+	if (r == 0 && !cli_flag(c, CLI_JSON))
 		printf("host %s is enrolled as %s; start its servers and agent again\n", host, roles_text(roles));
 	return r;
 }
@@ -126,7 +126,7 @@ int cli_cluster_renew(struct cli *c)
 	catalog_close(catalog);
 	if (r == 0 && !renewed)
 		r = report_set(&c->report, -ENOENT, "this host isn't enrolled (aquifer cluster join TOKEN)");
-	if (r == 0)
+	if (r == 0 && !cli_flag(c, CLI_JSON))
 		printf("the certificates as %s are new; who runs uses them within seconds\n", roles_text(renewed));
 	return r;
 }
@@ -141,7 +141,7 @@ int cli_cluster_revoke(struct cli *c)
 		return r;
 	r = access_revoke(catalog, c->arg[0], &c->report);
 	catalog_close(catalog);
-	if (r == 0)
+	if (r == 0 && !cli_flag(c, CLI_JSON))
 		printf("certificates of host %s, made until now, count no more\n", c->arg[0]);
 	return r;
 }

@@ -34,24 +34,16 @@ static int ask(struct cli *c, bool start, uint32_t method, json_t **ret_json)
 
 static void print_status(json_t *j)
 {
-	printf("running, pid %d, version %s, %d devices\n", (int)json_integer_value(json_object_get(j, "pid")),
-	       json_string_value(json_object_get(j, "version")), (int)json_integer_value(json_object_get(j, "devices")));
+	int devices = (int)json_integer_value(json_object_get(j, "devices"));
+	printf("running, pid %d, version %s, %d device%s\n", (int)json_integer_value(json_object_get(j, "pid")),
+	       json_string_value(json_object_get(j, "version")), devices, devices == 1 ? "" : "s");
 	json_decref(j);
 }
 
-int cli_agent_start(struct cli *c)
+static int ask_status(struct cli *c, bool start)
 {
 	json_t *j;
-	int r = ask(c, /* start= */ true, AQUIFER__AGENT_METHOD__AGENT_STATUS, &j);
-	if (r == 0)
-		print_status(j);
-	return r;
-}
-
-int cli_agent_status(struct cli *c)
-{
-	json_t *j;
-	int r = ask(c, /* start= */ false, AQUIFER__AGENT_METHOD__AGENT_STATUS, &j);
+	int r = ask(c, start, AQUIFER__AGENT_METHOD__AGENT_STATUS, &j);
 	if (r < 0)
 		return r;
 	if (cli_flag(c, CLI_JSON))
@@ -59,6 +51,9 @@ int cli_agent_status(struct cli *c)
 	print_status(j);
 	return 0;
 }
+
+int cli_agent_start(struct cli *c) { return ask_status(c, /* start= */ true); }
+int cli_agent_status(struct cli *c) { return ask_status(c, /* start= */ false); }
 
 /* FIBER. Until nobody holds the agent's lock. */
 static int wait_end(struct cli *c)
@@ -83,9 +78,11 @@ static int stop(struct cli *c, json_t **ret_devices)
 	return r;
 }
 
-static void print_staying(json_t *devices)
+static int print_staying(const struct cli *c, json_t *devices)
 {
 	size_t stay = 0;
+	if (cli_flag(c, CLI_JSON))
+		return cli_print_json(devices);
 	for (size_t i = 0; i < json_array_size(devices); i++) {
 		const json_t *d = json_array_get(devices, i);
 		if (!strcmp(json_string_value(json_object_get(d, "state")), "died"))
@@ -96,19 +93,20 @@ static void print_staying(json_t *devices)
 		       json_string_value(json_object_get(d, "device")), (int)json_integer_value(json_object_get(d, "pid")));
 	}
 	json_decref(devices);
+	return 0;
 }
 
 int cli_agent_stop(struct cli *c)
 {
 	json_t *devices;
 	int r = stop(c, &devices);
+	if (r == -ENOTCONN && cli_flag(c, CLI_JSON))
+		return cli_print_json(json_array());
 	if (r == -ENOTCONN) {
 		printf("The agent isn't running.\n");
 		return 0;
 	}
-	if (r == 0)
-		print_staying(devices);
-	return r;
+	return r == 0 ? print_staying(c, devices) : r;
 }
 
 int cli_agent_restart(struct cli *c)

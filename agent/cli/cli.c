@@ -25,14 +25,13 @@ static const struct argp_option json_option = { "json", CLI_JSON, NULL, 0, "Prin
 
 #define OPTIONS_MAX 24
 
-/* The command's own options, --json where it means something, and the common ones. */
+/* The command's own options and the common ones. */
 static void gather_options(const struct cli_command *command, struct argp_option *ret)
 {
 	size_t n = 0;
 	for (const struct argp_option *o = command ? command->options : NULL; o && o->name; o++)
 		ret[n++] = *o;
-	if (!command || command->json)
-		ret[n++] = json_option;
+	ret[n++] = json_option;
 	for (const struct argp_option *o = common_options; o->name; o++)
 		if (!command || o->key != CLI_VERSION)
 			ret[n++] = *o;
@@ -320,6 +319,8 @@ int cli_main(int argc, char **argv)
 		env_linux_destroy(c.env);
 		if (r < 0)
 			return fail(&c, r);
+		if (cli_flag(&c, CLI_JSON) && !c.command->json)
+			puts("{}"); /* scripts can say --json always */
 	}
 	if (fflush(stdout) || ferror(stdout)) {
 		report_set(&c.report, -EIO, "the output could not be written: %m");

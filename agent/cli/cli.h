@@ -61,7 +61,7 @@ struct cli_command {
 	const char *text;     /* paragraphs below the options in --help; may be NULL */
 	const struct argp_option *options; /* its own, ends with { 0 }; NULL: none */
 	int args_min, args_max;
-	bool json;            /* --json means something */
+	bool json;            /* prints JSON with --json; others print nothing then, and their caller {} */
 	int (*run)(struct cli *c); /* FIBER */
 };
 /* In the order of --help; ends with NULL words. A group is the first of two words. */

@@ -97,11 +97,11 @@ const struct cli_command cli_commands[] = {
 	{ "list", "", "The devices on this host", NULL, NULL, 0, 0, true, cli_list },
 	{ "show", "NAME|DEVICE", "A device's graph, with live counters for each node", NULL, show_options, 1, 1, true, cli_show },
 
-	{ "agent start", "", "Start this host's agent; nothing if it runs", NULL, NULL, 0, 0, false, cli_agent_start },
-	{ "agent stop", "", "Stop the agent; devices stay", NULL, NULL, 0, 0, false, cli_agent_stop },
+	{ "agent start", "", "Start this host's agent; nothing if it runs", NULL, NULL, 0, 0, true, cli_agent_start },
+	{ "agent stop", "", "Stop the agent; devices stay", NULL, NULL, 0, 0, true, cli_agent_stop },
 	{ "agent status", "", "Whether the agent runs, and what is attached", "Fails if it doesn't run.\n", NULL, 0, 0, true,
 	  cli_agent_status },
-	{ "agent restart", "", "Stop and start the agent; devices aren't disturbed", NULL, NULL, 0, 0, false,
+	{ "agent restart", "", "Stop and start the agent; devices aren't disturbed", NULL, NULL, 0, 0, true,
 	  cli_agent_restart },
 	{ "agent list", "", "The agents of all hosts that share this store's catalog",
 	  "STATE is `up` while an agent lives, as its lease says, `gone` when it has died without saying goodbye; SINCE is when it started.\n", NULL, 0, 0, true,
@@ -116,7 +116,7 @@ const struct cli_command cli_commands[] = {
 	  "SRC is a file (with a slash in its name), a graph, VOLUME or VOLUME@SNAP; DST is a file. What is zero in SRC stays "
 	  "a hole in DST. DST appears under its name only when it is complete.\n",
 	  convert_options, 2, 2, false, cli_image_convert },
-	{ "graph check", "GRAPH|FILE", "Parse and check a graph; print its canonical form", NULL, NULL, 1, 1, false,
+	{ "graph check", "GRAPH|FILE", "Parse and check a graph; print its canonical form", NULL, NULL, 1, 1, true,
 	  cli_graph_check },
 
 	{ "volume create", "NAME SIZE", "Make an empty volume", NULL, volume_create_options, 2, 2, false, cli_volume_create },

@@ -104,7 +104,9 @@ int cli_graph_check(struct cli *c)
 		return r;
 	r = graph_check(g, NULL, &c->report);
 	canonical = r == 0 ? graph_print(g) : NULL;
-	if (r == 0)
+	if (r == 0 && cli_flag(c, CLI_JSON))
+		cli_print_json(json_pack("{s:s}", "graph", canonical ? canonical : ""));
+	else if (r == 0)
 		puts(canonical ? canonical : "");
 	free(canonical);
 	graph_free(g);

@@ -6,6 +6,7 @@ io() { qemu-io -f raw "$@" >"$dir/io" 2>&1 && ! grep -q 'Pattern verification fa
 
 [ "$(aquifer volume list --json | jq length)" -eq 0 ] || fail "volumes in a new store"
 refused 1 'volume' aquifer volume show web1
+[ "$(aquifer volume create json 1M --json)$(aquifer volume delete json --json)" = "{}{}" ] || fail "--json of a command with nothing to say"
 aquifer volume create web1 256M
 refused 1 'web1' aquifer volume create web1 256M
 refused 2 'multiple' aquifer volume create w 1000

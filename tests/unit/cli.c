@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,6 +50,28 @@ Test(cli, options_mix_with_arguments)
 	cr_assert(cli_flag(&c, CLI_READ_ONLY));
 	cr_assert_not(cli_flag(&c, CLI_FORCE));
 	cr_assert_str_eq(c.what, "attach ./x");
+}
+
+Test(cli, every_command_takes_json)
+{
+	for (const struct cli_command *k = cli_commands; k->words; k++) {
+		char words[64], *second;
+		const char *argv[16];
+		int n = 0;
+		struct cli c;
+		snprintf(words, sizeof words, "%s", k->words);
+		argv[n++] = words;
+		if ((second = strchr(words, ' '))) {
+			*second++ = '\0';
+			argv[n++] = second;
+		}
+		for (int i = 0; i < k->args_min; i++)
+			argv[n++] = "x";
+		argv[n++] = "--json";
+		argv[n] = NULL;
+		cr_assert_eq(parse(&c, argv), 0, "%s: %s", k->words, c.report.text);
+		cr_assert(cli_flag(&c, CLI_JSON));
+	}
 }
 
 Test(cli, usage_errors_name_the_word)
