@@ -16,6 +16,7 @@
 #include "core/drivers.h"
 #include "core/fiber.h"
 #include "core/option.h"
+#include "formats/image_lock.h"
 
 /* ---- opening ---- */
 
@@ -167,6 +168,20 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 	return r < 0 ? r : sync_directory_of(c, target);
 }
 
+/* FIBER. Nobody has the image open: what he writes would go to a file without a name. */
+static int not_in_use(struct cli *c, const char *path)
+{
+	struct image_lock_who who = { .holder = c->what };
+	struct image_lock lock;
+	struct file *f;
+	if (file_open(c->env, path, FILE_OPEN_WRITE, &f) < 0) /* else it can't be locked */
+		return 0; /* whether it can be replaced is the directory's matter */
+	int r = image_lock_take(c->env, c->root, f, path, /* exclusive= */ true, &who, &lock, &c->report);
+	image_lock_release(c->env, &lock);
+	file_close(c->env, f);
+	return r;
+}
+
 int transfer_target(struct cli *c, const char *path, const char *cure)
 {
 	struct stat st;
@@ -174,7 +189,7 @@ int transfer_target(struct cli *c, const char *path, const char *cure)
 		return 0;
 	if (!S_ISREG(st.st_mode)) /* it would be replaced, not written to */
 		return report_set(&c->report, -EINVAL, "%s is there and isn't an ordinary file (give the name of a new one)", path);
-	return cli_flag(c, CLI_FORCE) ? 0 : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
+	return cli_flag(c, CLI_FORCE) ? not_in_use(c, path) : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
 }
 
 int transfer_to_file(struct cli *c, const char *source, const char *target)

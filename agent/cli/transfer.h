@@ -14,7 +14,8 @@ int transfer_open_text(struct cli *c, const char *text, bool read_only, struct g
 int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver);
 /* FIBER. Copies all of `from` into `to` with progress; SIGINT and SIGTERM end it with -EINTR. */
 int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
-/* May a new file take this name? -EEXIST without --force, with the cure; never in place of a device or a directory. */
+/* FIBER. May a new file take this name? -EEXIST without --force, with the cure; never in place of a device, a directory, or an image that
+ * somebody has open. */
 int transfer_target(struct cli *c, const char *path, const char *cure);
 /* FIBER. Copies `source` into the new file `target`, which appears when it is complete. */
 int transfer_to_file(struct cli *c, const char *source, const char *target);

@@ -275,7 +275,8 @@ static int nbd_open(struct env *env, struct blk_node *node, const struct export_
 	r = stream_listen(env, address, &s->listener);
 	if (r < 0) {
 		report_set(report, r, "listen on %s: %s", address,
-			   r == -EADDRINUSE ? "somebody serves there already" : strerror(-r));
+			   r == -EADDRINUSE ? "somebody serves there already (choose another port, or name for a socket)"
+			   : r == -EADDRNOTAVAIL || r == -ENXIO ? "this host has no such address (give one that it has)" : strerror(-r));
 		goto err_server;
 	}
 	r = server_name_device(s, report);

@@ -28,6 +28,9 @@ aquifer image convert "$dir/odd" "$dir/c.img" --force 2>"$dir/err"
 [ ! -s "$dir/err" ] || fail "not silent: $(cat "$dir/err")"
 [ "$(stat -c %s "$dir/c.img")" = 1000448 ] || fail "--force"
 refused 1 'exists' aquifer image convert "$dir/a.img" "$dir/c.img"
+aquifer attach "$dir/c.img" --name busy --as nbd >/dev/null # a device's image isn't taken from under it
+refused 1 'in use by device busy' aquifer image convert "$dir/a.img" "$dir/c.img" --force
+aquifer detach busy
 refused 2 'no image format' aquifer image convert "$dir/a.img" "$dir/d.img" --to floppy
 
 # A source that can't be read ends it, and names the place.
