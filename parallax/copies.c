@@ -104,6 +104,11 @@ int peer_wait(struct peer *p, struct segment_io *io)
 	return io->status;
 }
 
+int peer_status(struct peer *p, bool gc, struct segment_status *ret)
+{
+	return p->copies->catalog && peer_usable(p) ? segment_remote_status(p->server, gc, ret) : -ENOTCONN;
+}
+
 unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count)
 {
 	if (count == 0)
@@ -227,6 +232,17 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 	return n;
 }
 
+bool copies_belongs(const struct copies *c, uint64_t segment, const struct peer *p)
+{
+	if (!c->catalog)
+		return true;
+	const struct placement_group *g = placement_group_of(&c->map, segment);
+	for (unsigned i = 0; i < g->target_count; i++)
+		if (memcmp(&c->map.servers[g->target[i]].id, &p->id, sizeof p->id) == 0)
+			return true;
+	return false;
+}
+
 int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
@@ -235,9 +251,10 @@ int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch)
 	int r = n ? 0 : -ENOTCONN;
 	for (unsigned i = 0; i < n; i++)
 		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = epoch };
-	peers_wait(peers, ios, n);
+	unsigned good = peers_wait(peers, ios, n);
 	for (unsigned i = 0; i < n; i++)
-		r = r ? r : ios[i].status;
+		if (good == 0 || !segment_away(ios[i].status) || copies_belongs(c, segment, peers[i]))
+			r = r ? r : ios[i].status;
 	return r;
 }
 

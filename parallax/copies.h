@@ -20,6 +20,7 @@ struct peer {
 	char address[META_TEXT_MAX];
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
+	uint64_t heard_ns;             /* server/manager.c's: it answered, then */
 	struct segment_io probe;
 	struct job probe_job;
 };
@@ -53,6 +54,8 @@ struct peer *copies_peer(struct copies *c, const uuid *id);
 unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
 /* All that may have a copy, the most promising first. At most PLACEMENT_CANDIDATES_MAX. */
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret);
+/* Is it one of those where the segment belongs? Otherwise it may have been, and what it misses of a delete or a trim it learns when it is back. */
+bool copies_belongs(const struct copies *c, uint64_t segment, const struct peer *p);
 void copies_found(struct copies *c, uint64_t segment, struct peer *at);
 /* FIBER. Deletes every copy of it. 0, or the status of one that couldn't be deleted. */
 int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch);
@@ -72,6 +75,7 @@ bool peer_usable(struct peer *p);
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
 void peer_blame(struct peer *p, int status);
 int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
+int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it isn't usable */
 /* FIBER. One operation on several copies at once; each io->status tells. Returns how many succeeded. */
 unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count);
 /* FIBER. Waits until `need` of them are usable and, for a moment longer, all; at most COPIES_DEADLINE_NS. False: they aren't. */

@@ -78,6 +78,7 @@ struct meta_name {
 struct meta_server {
 	uint64_t incarnation;
 	char address[META_TEXT_MAX], domain[64];
+	bool draining, removed; /* what operators said */
 };
 
 enum { META_TOKEN_BYTES = 16 };

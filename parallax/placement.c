@@ -61,6 +61,8 @@ struct change {
 
 static bool allowed(const struct change *c, const struct placement_group *g, uint16_t server)
 {
+	if (c->after->servers[server].state != PLACED_IN)
+		return false;
 	for (unsigned i = 0; i < g->target_count; i++)
 		if (same_domain(&c->after->servers[g->target[i]], &c->after->servers[server]))
 			return false;
@@ -102,9 +104,10 @@ static void fill_position(struct change *c, unsigned k)
 	uint64_t all = 0;
 	bool kept[PLACEMENT_GROUPS] = { false };
 	for (uint32_t s = 0; s < c->after->server_count; s++)
-		all += weight_of(&c->after->servers[s]);
+		all += c->after->servers[s].state == PLACED_IN ? weight_of(&c->after->servers[s]) : 0;
 	for (uint32_t s = 0; s < c->after->server_count; s++) {
-		c->quota[s] = (uint32_t)div_up((uint64_t)PLACEMENT_GROUPS * weight_of(&c->after->servers[s]), all);
+		bool in = c->after->servers[s].state == PLACED_IN;
+		c->quota[s] = in ? (uint32_t)div_up((uint64_t)PLACEMENT_GROUPS * weight_of(&c->after->servers[s]), all) : 0;
 		c->count[s] = 0;
 	}
 	/* each position begins elsewhere, or the same groups would give up all of theirs, and have only one place for a new server */
@@ -149,6 +152,17 @@ static int keep_former(struct change *c, unsigned group)
 		after->former[after->former_count++] = s;
 	}
 	return 0;
+}
+
+bool placement_forget_former(struct placement *p, unsigned group, const uint8_t *gone)
+{
+	struct placement_group *g = &p->groups[group];
+	uint8_t kept = 0, before = g->former_count;
+	for (unsigned i = 0; i < before; i++)
+		if (!(gone[g->former[i] / 8] >> g->former[i] % 8 & 1))
+			g->former[kept++] = g->former[i];
+	g->former_count = kept;
+	return kept < before;
 }
 
 int placement_change(struct placement *p, const struct placed_server *servers, unsigned count)
@@ -219,6 +233,7 @@ uint8_t *placement_encode(const struct placement *p, size_t *ret_length)
 		m->servers[i].server = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)p->servers[i].id.bytes };
 		m->servers[i].domain = (char *)(uintptr_t)p->servers[i].domain;
 		m->servers[i].weight = p->servers[i].weight;
+		m->servers[i].state = p->servers[i].state;
 		m->server_pointers[i] = &m->servers[i];
 	}
 	m->map.n_groups = PLACEMENT_GROUPS;
@@ -261,6 +276,7 @@ static int map_unpack(const Aquifer__Store__PgMap *from, struct placement *ret)
 		memcpy(ret->servers[i].id.bytes, s->server.data, 16);
 		strcpy(ret->servers[i].domain, s->domain ? s->domain : "");
 		ret->servers[i].weight = s->weight;
+		ret->servers[i].state = s->state <= PLACED_LOST ? (enum placed_state)s->state : PLACED_DRAINING; /* of a newer version */
 	}
 	int r = 0;
 	for (unsigned g = 0; r == 0 && g < PLACEMENT_GROUPS; g++) {
@@ -320,24 +336,20 @@ static int with_server(struct placement *p, const struct placed_server *server)
 		list[count] = p->servers[count];
 	while (at < count && !same_id(&list[at].id, &server->id))
 		at++;
+	enum placed_state state = at < count ? list[at].state : PLACED_IN;
 	list[at] = *server;
+	list[at].state = state;
 	int r = placement_change(p, list, at == count ? count + 1 : count);
 	free(list);
 	return r;
 }
 
-static int join_once(struct catalog *c, struct placement *p, const struct placed_server *server)
+int placement_write(struct catalog *c, const struct placement *p, uint64_t revision)
 {
-	uint64_t revision;
-	int r = placement_read(c, p, &revision);
-	if (r < 0 || knows(p, server))
-		return r;
 	size_t length = 0;
-	r = with_server(p, server);
-	uint8_t *bytes = r == 0 ? placement_encode(p, &length) : NULL;
+	uint8_t *bytes = placement_encode(p, &length);
 	struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
-	if (r == 0)
-		r = t ? 0 : -ENOMEM;
+	int r = t ? 0 : -ENOMEM;
 	if (r == 0) {
 		catalog_txn_init(t);
 		catalog_txn_compare(t, PLACEMENT_KEY, revision);
@@ -347,6 +359,16 @@ static int join_once(struct catalog *c, struct placement *p, const struct placed
 	free(t);
 	free(bytes);
 	return r;
+}
+
+static int join_once(struct catalog *c, struct placement *p, const struct placed_server *server)
+{
+	uint64_t revision;
+	int r = placement_read(c, p, &revision);
+	if (r < 0 || knows(p, server))
+		return r;
+	r = with_server(p, server);
+	return r ? r : placement_write(c, p, revision);
 }
 
 int placement_join(struct catalog *c, const struct placed_server *server, struct report *report)

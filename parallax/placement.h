@@ -15,10 +15,17 @@ enum {
 	PLACEMENT_CANDIDATES_MAX = META_REPLICAS_MAX + PLACEMENT_FORMER_MAX,
 };
 
+enum placed_state {
+	PLACED_IN,
+	PLACED_DRAINING, /* what it has goes elsewhere */
+	PLACED_LOST,     /* it hasn't answered for long: what it had is made elsewhere */
+};
+
 struct placed_server {
 	uuid id;
 	char domain[64];   /* what fails together; "": this server alone */
 	uint32_t weight;   /* GiB; 0 counts as 1 */
+	enum placed_state state; /* only those that are in are targets */
 };
 
 struct placement_group {
@@ -47,6 +54,10 @@ int placement_decode(const void *bytes, size_t length, struct placement *ret); /
 #define PLACEMENT_KEY "pgmap"
 /* FIBER. The map in the catalog; without one it is empty, revision 0. */
 int placement_read(struct catalog *c, struct placement *ret, uint64_t *ret_revision);
+/* FIBER. Puts it in the place of the one with that revision of the key. -EAGAIN: there is another by now. */
+int placement_write(struct catalog *c, const struct placement *p, uint64_t revision);
+/* The servers in `gone` (a bit for each, by index) aren't former servers of that group any more. True if any was. */
+bool placement_forget_former(struct placement *p, unsigned group, const uint8_t *gone);
 /* FIBER. Adds a server to the map, or changes its domain or weight. 0 also if nothing had to change. */
 int placement_join(struct catalog *c, const struct placed_server *server, struct report *report);
 #endif

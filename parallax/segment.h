@@ -157,6 +157,22 @@ int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, 
  * -ETIMEDOUT after `deadline_ns`. */
 int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
 			struct segment_server **ret_server, struct report *report);
+/* How a server's own work goes (server/keeper.h), in parts. */
+struct segment_status {
+	uint64_t map;                       /* revision that it knows */
+	uint64_t copies, unsealed;          /* that it has */
+	uint64_t missing, missing_bytes;    /* that it should have, and hasn't */
+	uint64_t rebuilt, rebuilt_bytes, bytes_per_s;
+	uint64_t misplaced, removed, silent, rounds;
+	bool settled;
+	uint8_t held[32];                   /* a bit for each placement group of which it has copies */
+	uint32_t held_rounds;
+	uint64_t gc_rounds, gc_freed, gc_freed_bytes, gc_unanswered;
+	bool gc_refused;
+};
+/* FIBER. Asks an aquifer-server; with `gc` it also begins a round of that, and gc_rounds is what it will be at least when that has
+ * ended. -ENOSYS: an older one. */
+int segment_remote_status(struct segment_server *s, bool gc, struct segment_status *ret);
 /* The same for the server `id`, without waiting for it: the connection is made in the background, also if it isn't there yet.
  * 0, -EINVAL (address), -ENOMEM. */
 int segment_remote_start(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,

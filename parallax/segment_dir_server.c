@@ -190,6 +190,8 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		if (r == 0 && m.incarnation >= next)
 			return m.incarnation == next ? 0 : report_set(report, -ESTALE, "data directory %s was started elsewhere", d->path);
 		m.incarnation = next;
+		m.draining &= !m.removed;
+		m.removed = false; /* it is back */
 		snprintf(m.address, sizeof m.address, "%s", options->address ? options->address : "");
 		snprintf(m.domain, sizeof m.domain, "%s", options->domain ? options->domain : "");
 		size_t length = 0;

@@ -160,6 +160,17 @@ int segment_remote_call(struct segment_server *base, Aquifer__Segment__Method me
 	return r < 0 ? r : ret_call->reply ? 0 : -EPROTO;
 }
 
+int segment_remote_status(struct segment_server *base, bool gc, struct segment_status *ret)
+{
+	struct rpc_call call;
+	int r = segment_remote_call(base, gc ? AQUIFER__SEGMENT__METHOD__GC : AQUIFER__SEGMENT__METHOD__STATUS, NULL,
+				    &aquifer__segment__status__descriptor, &call, NULL);
+	if (r == 0)
+		segment_wire_status((const Aquifer__Segment__Status *)call.reply, ret);
+	rpc_call_clean(&call);
+	return remote_status(r);
+}
+
 static int remote_close(struct segment_server *base)
 {
 	struct segment_remote *s = container_of(base, struct segment_remote, base);

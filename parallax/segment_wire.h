@@ -25,4 +25,5 @@ int segment_wire_parse(uint32_t method, const Aquifer__Segment__Request *m, uint
 void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *ret);
 /* 0 or -EPROTO. */
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io);
+void segment_wire_status(const Aquifer__Segment__Status *m, struct segment_status *ret);
 #endif

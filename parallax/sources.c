@@ -204,7 +204,7 @@ static void read_from(struct block_read *r, struct peer *peer)
 static void read_start(struct block_read *r)
 {
 	r->attempts = 0;
-	r->away = false;
+	r->away = r->gone = false;
 	read_from(r, next_peer(r));
 }
 
@@ -237,7 +237,9 @@ static bool look_again(struct block_read *r, int status)
 static void read_failed(struct block_read *r, int status)
 {
 	struct sources *s = r->sources;
-	if (r->away && !segment_away(status))
+	if (r->gone)
+		status = -ENODATA;
+	else if (r->away && !segment_away(status))
 		status = -ENOTCONN;
 	bool again = segment_away(status) ? s->patient : look_again(r, status) || (s->unsettled && s->unsettled(s->unsettled_arg));
 	if (again && !s->env->dead) {
@@ -264,6 +266,7 @@ static void read_done(struct job *j)
 		return;
 	}
 	r->away |= segment_away(status);
+	r->gone |= status == -ENODATA;
 	struct peer *next = next_peer(r);
 	if (!next && r->attempts == 1 && status == -EBADMSG)
 		next = peer; /* the only one: was it the way here? */

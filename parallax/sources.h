@@ -70,6 +70,7 @@ struct block_read {
 	uint32_t count, attempts, looks;
 	struct peer *asked[PLACEMENT_CANDIDATES_MAX]; /* the first `attempts` */
 	bool away;              /* one that may have it couldn't be asked */
+	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	struct job *parent;
 };
 /* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is

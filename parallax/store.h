@@ -168,11 +168,29 @@ struct store_server {
 	uint32_t share;            /* of all copies, how many thousandths belong there */
 	uint64_t incarnation;      /* how often it was started */
 	char why[128];             /* it doesn't: one clause, "" if that isn't known */
+	const char *state;         /* "in", "draining", "drained", "lost" */
 	bool answers;              /* now; what follows is 0 if it doesn't */
 	uint64_t free_bytes, total_bytes;
+	uint64_t copies, unsealed; /* that it has */
+	uint64_t missing, missing_bytes, bytes_per_s; /* that it is making, or will; how fast */
+	uint64_t misplaced;        /* that it has and will give up */
+	bool settled;              /* it looked at all, and nothing is left to do */
 };
 /* Those in the map, in its order; waits up to two seconds for those that don't answer. None without a cluster. */
 int store_server_list(struct store *s, int (*entry)(void *arg, const struct store_server *server), void *arg, struct report *report);
+
+/* A server by the beginning of its id (at least 4 digits) or by its address. -ENOENT, -ENOTUNIQ. */
+int store_server_find(struct store *s, const char *text, struct store_server *ret, struct report *report);
+/* Nothing is to be on it any more; or (`undo`) it is to be used again. Its cluster's manager does it, soon. */
+int store_server_drain(struct store *s, const char *id, bool undo, struct report *report);
+/* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what. */
+int store_server_remove(struct store *s, const char *id, bool force, struct report *report);
+/* R31 on all servers that answer: waits until each has gone through its copies. */
+struct store_gc {
+	unsigned servers, silent, refused; /* that were asked; that didn't answer; that keep everything, because the catalog was restored */
+	uint64_t freed, freed_bytes, unanswered;
+};
+int store_gc(struct store *s, struct store_gc *ret, struct report *report);
 
 /* ---- differences ---- */
 

@@ -1,4 +1,5 @@
-/* The servers of the cluster, as its map and they themselves say. */
+/* The servers of the cluster, as its map and they themselves say; what operators want of them goes into their keys, and the
+ * manager (server/manager.c) sees it there. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,10 @@
 #include "core/bytes.h"
 #include "parallax/copies.h"
 #include "parallax/store_private.h"
+#include "parallax/wanted.h"
+
+enum { WRITE_TRIES = 50 };
+#define GC_WAIT_NS (600 * NS_PER_S)
 
 /* Segments that belong there, in parts of a thousand of all; each copy counts. */
 static unsigned share_of(const struct placement *map, uint32_t server)
@@ -21,21 +26,38 @@ static unsigned share_of(const struct placement *map, uint32_t server)
 
 static void fill(const struct copies *c, uint32_t index, struct peer *p, struct store_server *ret)
 {
+	static const char *const states[] = { [PLACED_IN] = "in", [PLACED_DRAINING] = "draining", [PLACED_LOST] = "lost" };
 	const struct placed_server *placed = &c->map.servers[index];
 	struct meta_server m;
-	*ret = (struct store_server){ .weight = placed->weight, .share = share_of(&c->map, index), .answers = peer_usable(p) };
+	struct segment_status s;
+	*ret = (struct store_server){ .weight = placed->weight, .share = share_of(&c->map, index), .answers = peer_usable(p), .state = states[placed->state] };
 	for (unsigned i = 0; i < sizeof p->id.bytes; i++)
 		snprintf(ret->id + 2 * i, 3, "%02x", p->id.bytes[i]);
 	snprintf(ret->address, sizeof ret->address, "%s", p->address);
 	snprintf(ret->domain, sizeof ret->domain, "%s", placed->domain);
-	if (meta_get_server(c->catalog, &p->id, &m, NULL) == 0)
+	if (meta_get_server(c->catalog, &p->id, &m, NULL) == 0) {
 		ret->incarnation = m.incarnation;
+		ret->state = m.draining && placed->state == PLACED_IN ? "draining" : ret->state; /* the manager will see it */
+	}
 	if (p->server && !ret->answers)
 		snprintf(ret->why, sizeof ret->why, "%s", segment_why(p->server));
-	if (ret->answers) {
-		ret->free_bytes = p->server->free_bytes;
-		ret->total_bytes = p->server->total_bytes;
+	if (!ret->answers)
+		return;
+	bool told = peer_status(p, false, &s) == 0;
+	if (told) {
+		ret->copies = s.copies;
+		ret->unsealed = s.unsealed;
+		ret->missing = s.missing;
+		ret->missing_bytes = s.missing_bytes;
+		ret->bytes_per_s = s.bytes_per_s;
+		ret->misplaced = s.misplaced;
+		ret->settled = s.settled && s.map == c->map.revision;
 	}
+	if (told && placed->state == PLACED_DRAINING && s.copies == 0 && s.map == c->map.revision)
+		ret->state = "drained";
+	struct segment_server *server = p->server;
+	ret->free_bytes = server ? server->free_bytes : 0;
+	ret->total_bytes = server ? server->total_bytes : 0;
 }
 
 int store_server_list(struct store *s, int (*entry)(void *arg, const struct store_server *server), void *arg, struct report *report)
@@ -56,4 +78,205 @@ int store_server_list(struct store *s, int (*entry)(void *arg, const struct stor
 	}
 	copies_close(c);
 	return r;
+}
+
+struct search {
+	const char *text;
+	struct store_server *found;
+	unsigned count;
+};
+
+static int match(void *arg, const struct store_server *s)
+{
+	struct search *f = arg;
+	const char *address = strncmp(s->address, "tcp:", 4) == 0 ? s->address + 4 : s->address;
+	size_t n = strlen(f->text);
+	if ((n < 4 || strncmp(s->id, f->text, n) != 0) && strcmp(s->address, f->text) != 0 && strcmp(address, f->text) != 0)
+		return 0;
+	f->count++;
+	*f->found = *s;
+	return 0;
+}
+
+int store_server_find(struct store *s, const char *text, struct store_server *ret, struct report *report)
+{
+	struct search f = { .text = text, .found = ret };
+	int r = store_server_list(s, match, &f, report);
+	if (r < 0)
+		return r;
+	if (f.count == 0)
+		return report_set(report, -ENOENT, "there is no server %s (see aquifer server list)", text);
+	return f.count == 1 ? 0 : report_set(report, -ENOTUNIQ, "more than one server is meant by %s (give more of its id)", text);
+}
+
+/* ---- what operators want ---- */
+
+static void id_parse(const char *id, uuid *ret)
+{
+	for (unsigned i = 0; i < sizeof ret->bytes; i++) {
+		char two[3] = { id[2 * i], id[2 * i + 1], 0 };
+		ret->bytes[i] = (uint8_t)strtoul(two, NULL, 16);
+	}
+}
+
+static int mark_once(struct catalog *c, const uuid *id, bool draining, bool removed)
+{
+	char key[META_KEY_BYTES];
+	struct meta_server m;
+	uint64_t revision;
+	size_t length = 0;
+	int r = meta_get_server(c, id, &m, &revision);
+	if (r < 0)
+		return r;
+	m.draining = draining;
+	m.removed = removed;
+	uint8_t *bytes = meta_server_encode(&m, &length);
+	struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
+	r = t ? 0 : -ENOMEM;
+	if (r == 0) {
+		meta_key_server(id, key);
+		catalog_txn_init(t);
+		catalog_txn_compare(t, key, revision);
+		catalog_txn_put(t, key, bytes, length);
+		r = catalog_txn(c, t, NULL);
+	}
+	free(t);
+	free(bytes);
+	return r;
+}
+
+/* The same may be said twice. */
+static int mark(struct store *s, const char *text, bool draining, bool removed, struct report *report)
+{
+	uuid id;
+	int r = -EAGAIN;
+	id_parse(text, &id);
+	for (unsigned i = 0; i < WRITE_TRIES && (r == -EAGAIN || r == -ETIMEDOUT || r == -EBUSY); i++)
+		r = i && fiber_sleep(&s->env->loop, 20 * NS_PER_MS) < 0 ? -ESHUTDOWN : mark_once(s->catalog, &id, draining, removed);
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
+}
+
+int store_server_drain(struct store *s, const char *id, bool undo, struct report *report)
+{
+	return mark(s, id, !undo, /* removed= */ false, report);
+}
+
+/* ---- what would be lost ---- */
+
+struct only_there {
+	struct copies *copies;
+	uuid id;
+	uint64_t segments, volumes, unknown; /* that no other has; volumes they are of; volumes of which it isn't known */
+};
+
+static bool somebody_else_has(struct only_there *o, uint64_t segment)
+{
+	struct copies *c = o->copies;
+	for (uint32_t i = 0; i < c->map.server_count; i++) {
+		struct peer *p = copies_peer(c, &c->map.servers[i].id);
+		struct segment_io io = { .op = SEGMENT_STAT, .segment = segment };
+		if (p && memcmp(&p->id, &o->id, sizeof p->id) != 0 && peer_usable(p) && peer_wait(p, &io) == 0 && io.state != COPY_ABSENT &&
+		    io.state != COPY_BROKEN)
+			return true;
+	}
+	return false;
+}
+
+static int look_for_only(struct only_there *o, struct catalog *catalog)
+{
+	struct wanted *w;
+	int r = wanted_open(catalog, o->copies, &w);
+	for (size_t i = 0; r == 0 && i < w->count; i++) {
+		struct wanted_volume *v = &w->volumes[i];
+		uint64_t before = o->segments;
+		if (v->embedded)
+			continue;
+		int known = wanted_load(w, v);
+		o->unknown += known < 0 && known != -ENOENT;
+		for (size_t k = 0; known == 0 && k < v->count; k++)
+			o->segments += !somebody_else_has(o, v->segments[k]);
+		o->volumes += o->segments > before;
+	}
+	if (r == 0)
+		wanted_close(w);
+	return r;
+}
+
+static int check_only(struct store *s, const char *id, struct report *report)
+{
+	struct only_there o = { .segments = 0 };
+	id_parse(id, &o.id);
+	int r = copies_open(s->env, s->catalog, &o.copies, report);
+	if (r < 0)
+		return r;
+	peers_await(o.copies->peers, o.copies->count, o.copies->count);
+	r = look_for_only(&o, s->catalog);
+	copies_close(o.copies);
+	if (r < 0)
+		return report_set(report, r, "what is on it can't be found out: %s", errno_text(r));
+	if (o.segments)
+		return report_set(report, -EBUSY, "%llu segments of %llu volumes are on no other server that answers, and would be lost (drain it, or give --force)",
+				  (unsigned long long)o.segments, (unsigned long long)o.volumes);
+	if (o.unknown)
+		return report_set(report, -EBUSY, "of %llu volumes it isn't known what would be lost: their space tables can't be read (bring servers back, or give --force)",
+				  (unsigned long long)o.unknown);
+	return 0;
+}
+
+int store_server_remove(struct store *s, const char *id, bool force, struct report *report)
+{
+	int r = force ? 0 : check_only(s, id, report);
+	return r ? r : mark(s, id, /* draining= */ false, /* removed= */ true, report);
+}
+
+/* ---- gc ---- */
+
+/* FIBER. One after the other would wait longer, but each has its own disk to go through. */
+static int gc_wait(struct store *s, struct peer *p, uint64_t round, const struct segment_status *before, struct store_gc *ret)
+{
+	uint64_t until = env_now_ns(s->env) + GC_WAIT_NS;
+	struct segment_status now = *before;
+	int r = 0;
+	while (now.gc_rounds < round && env_now_ns(s->env) < until && r == 0) {
+		r = fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
+		if (r == 0)
+			r = peer_status(p, false, &now);
+	}
+	if (r < 0 || now.gc_rounds < round) {
+		ret->silent++;
+		return r == -ESHUTDOWN ? r : 0;
+	}
+	ret->freed += now.gc_freed - MIN(now.gc_freed, before->gc_freed);
+	ret->freed_bytes += now.gc_freed_bytes - MIN(now.gc_freed_bytes, before->gc_freed_bytes);
+	ret->unanswered += now.gc_unanswered;
+	ret->refused += now.gc_refused;
+	return 0;
+}
+
+int store_gc(struct store *s, struct store_gc *ret, struct report *report)
+{
+	struct copies *c;
+	*ret = (struct store_gc){ 0 };
+	struct segment_status *before = calloc(PLACEMENT_SERVERS_MAX, sizeof *before);
+	uint64_t *rounds = calloc(PLACEMENT_SERVERS_MAX, sizeof *rounds);
+	int r = before && rounds ? copies_open(s->env, s->catalog, &c, report) : -ENOMEM;
+	if (r == 0) {
+		peers_await(c->peers, c->count, c->count);
+		ret->servers = c->map.server_count;
+		for (uint32_t i = 0; i < ret->servers; i++) {
+			struct peer *p = copies_peer(c, &c->map.servers[i].id);
+			struct segment_status asked;
+			if (p && peer_status(p, false, &before[i]) == 0 && peer_status(p, true, &asked) == 0)
+				rounds[i] = asked.gc_rounds;
+			else
+				ret->silent++;
+		}
+		for (uint32_t i = 0; r == 0 && i < ret->servers; i++)
+			if (rounds[i])
+				r = gc_wait(s, copies_peer(c, &c->map.servers[i].id), rounds[i], &before[i], ret);
+		copies_close(c);
+	}
+	free(before);
+	free(rounds);
+	return r < 0 ? report_set(report, r, "ask the servers: %s", errno_text(r)) : 0;
 }

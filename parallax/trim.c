@@ -107,12 +107,13 @@ static int trim_send(struct volume *v, const struct segment_io *how, struct segm
 	int r = n ? 0 : -ENOTCONN;
 	for (unsigned i = 0; i < n; i++)
 		ios[i] = *how;
-	peers_wait(peers, ios, n);
+	unsigned good = peers_wait(peers, ios, n);
 	*ret = (struct segment_io){ 0 };
 	for (unsigned i = 0; i < n; i++) {
 		if (ios[i].status == 0 && ios[i].sealed && ios[i].present >= ret->present)
 			*ret = ios[i];
-		if (ios[i].status < 0 && ios[i].status != -ENOENT)
+		bool waits = good == 0 || !segment_away(ios[i].status) || copies_belongs(v->copies, how->segment, peers[i]);
+		if (ios[i].status < 0 && ios[i].status != -ENOENT && waits)
 			r = r ? r : ios[i].status;
 	}
 	return r;

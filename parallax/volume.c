@@ -224,6 +224,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	fiber_cond_init(&v->settled);
 	fiber_cond_init(&v->due);
 	fiber_cond_init(&v->trims);
+	fiber_cond_init(&v->map_changed);
 	link_init(&v->marks);
 	timer_init(&v->tick);
 	space_init(&v->space);
@@ -340,6 +341,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		r = checkpoint_start(v);
 	if (r == 0)
 		r = trim_start(v);
+	if (r == 0)
+		r = log_leave_start(v);
 	/* the list is long: it is made short before it can get longer. Where that fails there may be no space, and reading works */
 	if (r == 0 && v->meta.segment_count >= LOG_SEGMENTS_LISTED)
 		checkpoint_run(v);
@@ -354,6 +357,7 @@ static void stop_fibers(struct volume *v)
 	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->trims);
+		fiber_cond_wake(&v->map_changed);
 		fiber_cond_wake(&v->log.changed);
 		fiber_sleep(&v->env->loop, pause_ns);
 		pause_ns = MIN(pause_ns * 2, 10 * NS_PER_MS);

@@ -177,6 +177,7 @@ struct volume {
 	struct link marks;              /* struct pending_mark: taken since the last checkpoint's freeze */
 	unsigned mark_count;
 	struct fiber_cond settled, due; /* no record is half applied; a checkpoint is due */
+	struct fiber_cond map_changed;  /* the map of servers; see log_leave.c */
 	struct timer tick;              /* runs while something is dirty */
 	struct job tick_job;
 	bool ticking, dirty, checkpoint_wanted;
@@ -253,6 +254,7 @@ void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* a
 void log_seal(const struct log_segment *g);                                /* FIBER; after the cut is recorded (R15 c) */
 /* FIBER. Deletes all copies of a segment that can be reached. 0, or the status of one that couldn't be deleted. */
 int log_delete_segment(struct volume *v, uint64_t segment);
+int log_leave_start(struct volume *v); /* log_leave.c: the fiber that leaves servers where nothing belongs any more */
 /* log_mend.c */
 /* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
 bool log_unsettled(void *volume);

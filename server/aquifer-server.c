@@ -52,7 +52,7 @@ struct program {
 };
 
 enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS,
-       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_SCRUB_EVERY, KEY_SCRUB_RATE, KEY_WARN_FULL, KEY_HELP, KEY_VERSION };
+       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_LOST_AFTER, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_SCRUB_EVERY, KEY_SCRUB_RATE, KEY_WARN_FULL, KEY_HELP, KEY_VERSION };
 
 static const struct argp argp;
 
@@ -75,6 +75,8 @@ static const struct argp_option options[] = {
 	{ "scrub-interval", KEY_SCRUB_EVERY, "SECONDS", 0, "Read all that is here, and verify it, once in so long (default 1209600, 14 days)", 0 },
 	{ "scrub-rate", KEY_SCRUB_RATE, "SIZE", 0, "Read at most SIZE a second when `aquifer cluster scrub' asks for it (default 64M)", 0 },
 	{ "warn-full", KEY_WARN_FULL, "PERCENT,...", 0, "Say so when so much of the space is used (default: `warn-full' in etc/aquifer/aquifer.conf, else 80,90,95)", 0 },
+	{ "lost-after", KEY_LOST_AFTER, "SECONDS", 0,
+	  "As the manager, have the copies of a server that doesn't answer for so long made elsewhere (default 600)", 0 },
 	{ "root", KEY_ROOT, "DIR", 0, "What would be below /etc, /run and /var/lib is below DIR (default: $AQUIFER_ROOT)", 0 },
 	{ "help", KEY_HELP, NULL, 0, "Say all this", 0 },
 	{ "version", KEY_VERSION, NULL, 0, "Print the version", 0 },
@@ -203,6 +205,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		if (store_warn_parse(arg, &p->warn) < 0)
 			usage("--warn-full: '%s' is not a list of rising percentages (for example 80,90,95)", arg);
 		break;
+	case KEY_LOST_AFTER: p->keeps.lost_ns = parse_seconds("--lost-after", arg); break;
 	case ARGP_KEY_ARG: usage("what is '%s'? there are only options", arg);
 	case ARGP_KEY_END: check_arguments(p); break;
 	default: return ARGP_ERR_UNKNOWN;

@@ -10,6 +10,8 @@
 #define ROUND_NS (5 * NS_PER_S)
 #define GC_NS (3600 * NS_PER_S)
 #define GC_FIRST_NS (60 * NS_PER_S)
+#define MANAGER_NS (2 * NS_PER_S)
+#define LOST_NS (600 * NS_PER_S)
 
 /* ---- naps ---- */
 
@@ -167,7 +169,10 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 	o->round_ns = o->round_ns ? o->round_ns : ROUND_NS;
 	o->gc_ns = o->gc_ns ? o->gc_ns : GC_NS;
 	o->gc_first_ns = o->gc_first_ns ? o->gc_first_ns : GC_FIRST_NS;
+	o->manager_ns = o->manager_ns ? o->manager_ns : MANAGER_NS;
+	o->lost_ns = o->lost_ns ? o->lost_ns : LOST_NS;
 	timer_init(&k->rebuild_nap.timer);
+	timer_init(&k->manager_nap.timer);
 	timer_init(&k->gc_nap.timer);
 	fiber_cond_init(&k->ended);
 	int r = copies_open(env, catalog, &k->copies, report);
@@ -179,6 +184,8 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 	r = fiber_begin(k, rebuild_fiber);
 	if (r == 0)
 		r = fiber_begin(k, gc_fiber);
+	if (r == 0)
+		r = fiber_begin(k, manager_fiber);
 	if (r < 0)
 		keeper_stop(k);
 	else
@@ -194,6 +201,7 @@ void keeper_stop(struct keeper *k)
 	server_rules(k->server, NULL);
 	nap_end(k, &k->rebuild_nap);
 	nap_end(k, &k->gc_nap);
+	nap_end(k, &k->manager_nap);
 	copies_cut(k->copies);
 	while (k->fibers)
 		fiber_cond_wait(&k->env->loop, &k->ended);

@@ -4,6 +4,8 @@
  *             trims that it missed; deletes what doesn't belong here when all that it belongs to have it (R33)
  *   gc        asks R31's question for each of its copies, and deletes what nobody will ever ask for
  *
+ *   manager   changes the map of servers, if it is elected: who drains, is lost or removed
+ *
  * Each in a fiber of its own, round after round. What can't be done now is tried in the next round; only what was found out in
  * the same round is believed. */
 #ifndef AQ_KEEPER_H
@@ -18,6 +20,8 @@ struct keeper_options { /* 0: the default */
 	uint64_t round_ns;      /* between rounds of rebuilding; 5 s */
 	uint64_t gc_ns;         /* between rounds of gc, 1 h … */
 	uint64_t gc_first_ns;   /* … and before the first; 1 min */
+	uint64_t manager_ns;    /* between looks at the servers; 2 s */
+	uint64_t lost_ns;       /* a server that doesn't answer for so long is lost; 10 min */
 };
 
 /* FIBER. Borrows all until keeper_stop(). `dir` is the data directory that `server` serves; it is in the map. 0 or -errno with a report. */

@@ -30,7 +30,10 @@ struct keeper {
 	uint64_t window_ns, window_bytes; /* for bytes_per_s: since when, how much */
 	struct known_volume known[KNOWN_VOLUMES]; /* by hash; rebuild.c's */
 	bool gc_runs;
-	struct nap rebuild_nap, gc_nap;
+	struct nap rebuild_nap, gc_nap, manager_nap;
+	struct catalog_lease *lease; /* manager.c */
+	bool no_leases;
+	uint64_t manager_ns;     /* it is the manager since then; 0: it isn't */
 	unsigned fibers;
 	bool closing;
 	struct fiber_cond ended;
@@ -60,5 +63,6 @@ int pull_copy(struct keeper *k, const struct found *sources, size_t count);
 int pull_frees(struct keeper *k, const struct found *sources, size_t count);
 
 int rebuild_fiber(void *keeper); /* rebuild.c: the fiber */
+int manager_fiber(void *keeper);
 int gc_fiber(void *keeper);    /* gc.c: likewise */
 #endif

@@ -73,8 +73,9 @@ static int list_peers(struct round *r, const uint8_t *groups)
 			status = s;
 		if (s < 0) {
 			r->list.count = before;
-			r->incomplete = true;
-			silent++;
+			bool lost = c->map.servers[i].state == PLACED_LOST; /* nobody waits for it */
+			r->incomplete |= !lost;
+			silent += !lost;
 		}
 	}
 	r->silent = MAX(r->silent, silent);

@@ -10,15 +10,18 @@
 #include "server/keeper_private.h"
 
 enum { HEAL_S = 240 };
+#define LATE_NS (12 * NS_PER_S)
 
 struct heal {
 	struct scenario_run *run;
 	struct sim *sim;
 	struct block_server *servers;
-	unsigned count, gone, at;
+	unsigned count, gone, at, drained; /* drained: which, or `count` */
 	struct owner o;
 	struct found_list list[16];
 	struct placement *map;
+	uuid ids[16];          /* before any disk was replaced */
+	unsigned removed;      /* bits: an operator removes it */
 };
 
 #define FAIL(h, ...) scenario_fail((h)->run, __VA_ARGS__)
@@ -31,10 +34,39 @@ static bool settled(const struct heal *h, const uint64_t *rounds, const uint64_t
 {
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct keeper_status *s = runs(h, i) ? keeper_status(h->servers[i].keeper) : NULL;
-		if (s && (s->rounds < rounds[i] || s->gc_rounds < gc[i] || (s->gc_failed && (!h->gone || s->gc_rounds < gc[i] + 3)) || s->missing || (!s->settled && !h->gone) || s->rounds < rounds[i] + (h->gone ? 3 : 0)))
+		if (s && (s->rounds < rounds[i] || s->gc_rounds < gc[i] || s->gc_failed || !s->settled || s->map != h->map->revision))
 			return false;
 	}
 	return true;
+}
+
+static int read_map(void *arg)
+{
+	struct heal *h = arg;
+	placement_read(h->o.catalog, h->map, NULL);
+	return 0;
+}
+
+static const struct placed_server *placed(const struct heal *h, unsigned server)
+{
+	for (uint32_t i = 0; i < h->map->server_count; i++)
+		if (memcmp(&h->map->servers[i].id, &h->ids[server], sizeof(uuid)) == 0)
+			return &h->map->servers[i];
+	return NULL;
+}
+
+/* The map says what operators want, who is gone is lost, and all others are in. */
+static bool all_as_said(const struct heal *h)
+{
+	bool said = true;
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct placed_server *p = placed(h, i);
+		if (h->removed & 1u << i)
+			said &= !p;
+		else
+			said &= p && p->state == (!runs(h, i) && h->count > 2 ? PLACED_LOST : i == h->drained ? PLACED_DRAINING : PLACED_IN);
+	}
+	return said;
 }
 
 /* gc, then rounds of rebuilding that find nothing, at all of them. */
@@ -52,15 +84,20 @@ static void settle(struct heal *h)
 		gc[i] = keeper_gc(h->servers[i].keeper);
 		keeper_hurry(h->servers[i].keeper);
 	}
-	while (!settled(h, rounds, gc) && !h->run->failed) {
-		if (!sim_step(h->sim) || sim_now_ns(h->sim) - begin > HEAL_S * NS_PER_S)
+	for (uint64_t look = begin; !h->run->failed && sim_now_ns(h->sim) - begin < HEAL_S * NS_PER_S && sim_step(h->sim);) {
+		if (sim_now_ns(h->sim) < look)
+			continue;
+		look = sim_now_ns(h->sim) + NS_PER_S;
+		sim_run_fiber(h->o.env, read_map, h);
+		if (settled(h, rounds, gc))
 			break;
 	}
 	for (unsigned i = 0; i < h->count && !settled(h, rounds, gc); i++) {
 		const struct keeper_status *s = runs(h, i) ? keeper_status(h->servers[i].keeper) : NULL;
 		if (s && (!s->idle || s->gc_failed || s->missing))
-			FAIL(h, "%s doesn't settle: %u missing, %u misplaced, %u failed, %u rounds, %u of gc, %u silent", h->servers[i].domain,
-			     (unsigned)s->missing, (unsigned)s->misplaced, (unsigned)s->failures, (unsigned)s->rounds, (unsigned)s->gc_rounds, (unsigned)s->silent);
+			FAIL(h, "%s doesn't settle: %u missing, %u misplaced, %u failed, %u rounds, %u of gc, %u silent, map %u of %u", h->servers[i].domain,
+			     (unsigned)s->missing, (unsigned)s->misplaced, (unsigned)s->failures, (unsigned)s->rounds, (unsigned)s->gc_rounds, (unsigned)s->silent,
+			     (unsigned)s->map, (unsigned)h->map->revision);
 	}
 	if (!settled(h, rounds, gc))
 		FAIL(h, "the servers don't settle");
@@ -120,9 +157,7 @@ static int check_all(void *arg)
 	struct heal *h = arg;
 	struct copies *c;
 	struct wanted *w;
-	int r = placement_read(h->o.catalog, h->map, NULL);
-	if (r == 0)
-		r = copies_open(h->o.env, h->o.catalog, &c, NULL);
+	int r = copies_open(h->o.env, h->o.catalog, &c, NULL);
 	if (r < 0)
 		return r;
 	peers_await(c->peers, c->count, c->count);
@@ -130,13 +165,14 @@ static int check_all(void *arg)
 	for (size_t i = 0; r == 0 && i < w->count; i++) {
 		struct wanted_volume *v = &w->volumes[i];
 		r = wanted_load(w, v);
-		if (r < 0 && h->gone) { /* one whose destruction waits for a server that is gone */
-			r = 0;
-			continue;
-		}
 		for (size_t k = 0; r == 0 && k < v->count && !h->run->failed; k++)
 			check_segment(h, v->segments[k], v->replicas);
 	}
+	if (r == 0 && h->drained < h->count)
+		for (size_t i = 0; i < h->list[h->drained].count; i++)
+			if (h->list[h->drained].entries[i].e.sealed)
+				FAIL(h, "segment %llu: is still on %s, which is drained", (unsigned long long)h->list[h->drained].entries[i].e.header.segment,
+				     h->servers[h->drained].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
 		for (size_t i = 0; i < h->list[s].count && !h->run->failed; i++)
 			if (wanted_ask(w, &h->list[s].entries[i].e.header) == WANTED_NO)
@@ -147,26 +183,78 @@ static int check_all(void *arg)
 	return r;
 }
 
-/* A volume that is half destroyed has a table that can't be read. */
-static int finish_commands(void *arg)
+/* ---- what operators do ---- */
+
+static void id_text(const struct heal *h, unsigned server, char ret[33])
+{
+	for (unsigned i = 0; i < sizeof(uuid); i++)
+		snprintf(ret + 2 * i, 3, "%02x", h->ids[server].bytes[i]);
+}
+
+/* A volume that is half destroyed has a table that can't be read: what was begun is done first; but for what waits for a server
+ * that is gone, until that is out of the map. */
+static int operate(void *arg)
 {
 	struct heal *h = arg;
+	char id[33];
+	struct report report = { "" };
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < h->count; i++) {
+		id_text(h, i, id);
+		if (h->removed & 1u << i)
+			r = store_server_remove(&h->o.store, id, /* force= */ true, &report);
+		if (i == h->drained)
+			r = store_server_drain(&h->o.store, id, /* undo= */ false, &report);
+	}
+	if (r < 0)
+		FAIL(h, "an operator can't drain or remove: %s", report_text(&report, r));
+	for (unsigned n = 0; n < 400 && !h->o.env->dead && (read_map(h) < 0 || !all_as_said(h)); n++)
+		fiber_sleep(&h->o.env->loop, NS_PER_S / 2);
+	if (!all_as_said(h))
+		FAIL(h, "the manager doesn't do what operators want");
 	store_reap(&h->o.store);
+	fiber_sleep(&h->o.env->loop, LATE_NS); /* a dead owner's last transaction may still arrive */
 	return 0;
+}
+
+/* Who is gone gets a new disk, is removed, or (once the others have waited long enough) lost. */
+static void choose(struct heal *h, struct catalog_sim *catalogs)
+{
+	unsigned in = 0;
+	h->drained = h->count;
+	for (unsigned i = 0; i < h->count; i++) {
+		if (h->gone & 1u << i && sim_random(h->sim) % 2) {
+			sim_note(h->sim, "%s has a new disk", h->servers[i].domain);
+			h->removed |= 1u << i;
+			h->servers[i].path = "/new";
+			block_server_begin(&h->servers[i], h->run, h->sim, catalogs);
+			h->gone &= ~(1u << i);
+		} else if (h->gone & 1u << i && sim_random(h->sim) % 2) {
+			h->removed |= 1u << i;
+		}
+		in += runs(h, i);
+	}
+	if (in > 3 && sim_random(h->sim) % 2) {
+		unsigned i = (unsigned)(sim_random(h->sim) % h->count);
+		h->drained = runs(h, i) && !(h->removed & 1u << i) ? i : h->count;
+	}
 }
 
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
 		unsigned count, unsigned gone)
 {
 	struct heal *h = calloc(1, sizeof *h);
-	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .map = malloc(sizeof *h->map) };
+	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .map = calloc(1, sizeof *h->map) };
 	sim_note(sim, "everything is well again");
 	memset(sim_doses(sim), 0, sizeof *sim_doses(sim));
 	catalog_sim_doses(catalogs)->timeout = 0;
+	for (unsigned i = 0; i < count; i++)
+		h->ids[i] = servers[i].id;
+	choose(h, catalogs);
 	owner_begin(&h->o, sim, host, catalogs, /* locks= */ false);
-	sim_run_fiber(h->o.env, finish_commands, h);
-	owner_end(&h->o);
-	settle(h);
+	sim_run_fiber(h->o.env, operate, h);
+	if (!run->failed)
+		settle(h);
 	for (unsigned i = 0; i < count; i++) {
 		const struct keeper_status *s = runs(h, i) && servers[i].keeper ? keeper_status(servers[i].keeper) : NULL;
 		if (s)
@@ -177,13 +265,10 @@ void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *c
 	for (h->at = 0; h->at < count && !run->failed; h->at++)
 		if (runs(h, h->at))
 			sim_run_fiber(servers[h->at].env, list_one, h);
-	if (!run->failed) {
-		owner_begin(&h->o, sim, host, catalogs, /* locks= */ false);
-		int r = sim_run_fiber(h->o.env, check_all, h);
-		owner_end(&h->o);
-		if (r < 0)
-			FAIL(h, "what is wanted can't be found out: %d", r);
-	}
+	int r = run->failed ? 0 : sim_run_fiber(h->o.env, check_all, h);
+	if (r < 0)
+		FAIL(h, "what is wanted can't be found out: %d", r);
+	owner_end(&h->o);
 	for (unsigned i = 0; i < count; i++)
 		free(h->list[i].entries);
 	free(h->map);

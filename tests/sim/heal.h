@@ -4,8 +4,8 @@
 #define AQ_HEAL_H
 #include "tests/sim/owner.h"
 
-/* The servers run, with keepers, but for those in `gone` (bits), and nothing else does: lets them settle, and checks. `who` begins and ends in
- * it. */
+/* The servers run, with keepers, but for those in `gone` (bits), and nothing else does: lets them settle, and checks. Some of those that
+ * are gone return with an empty disk, some are removed by an operator, the others are lost; one that runs may be drained. */
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
 		unsigned count, unsigned gone);
 #endif

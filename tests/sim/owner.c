@@ -124,12 +124,14 @@ static int server_run(void *arg)
 	struct listener *l;
 	int r = -EAGAIN;
 	while (r != 0 && !s->env->dead) {
-		r = segment_dir_open(s->env, "/data", s->catalog, &options, &s->dir, &report);
+		r = segment_dir_open(s->env, s->path ? s->path : "/data", s->catalog, &options, &s->dir, &report);
 		if (r < 0)
 			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
 	}
-	if (r == 0)
+	if (r == 0) {
+		s->id = s->dir->id;
 		r = stream_listen(s->env, s->address, &l);
+	}
 	if (r == 0)
 		r = server_start(s->env, l, s->dir, &limits, &s->server);
 	if (r < 0)

@@ -41,6 +41,8 @@ struct block_server {
 	struct env *env;           /* NULL: not running */
 	struct catalog *catalog;
 	struct segment_server *dir;
+	const char *path;          /* of its data directory; NULL: /data */
+	uuid id;                   /* once it has begun */
 	struct server *server;
 	const struct keeper_options *keeps; /* NULL: it doesn't rebuild, nor collect garbage */
 	struct keeper *keeper;

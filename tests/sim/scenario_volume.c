@@ -844,7 +844,8 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->oracle = oracle_create((uint32_t)(w->size_bytes / ORACLE_SECTOR));
 	if (keeps)
 		w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 40)) * 50 * NS_PER_MS, .gc_ns = (1 + draw(w, 10)) * NS_PER_S,
-						    .gc_first_ns = draw(w, 2000) * NS_PER_MS, .bytes_per_s = draw(w, 3) ? 0 : 4 << 20 };
+						    .gc_first_ns = draw(w, 2000) * NS_PER_MS, .bytes_per_s = draw(w, 3) ? 0 : 4 << 20,
+						    .manager_ns = (1 + draw(w, 10)) * 100 * NS_PER_MS, .lost_ns = (3 + draw(w, 20)) * NS_PER_S };
 	for (unsigned i = 0; i < w->server_count; i++) {
 		block_server_init(&w->servers[i], w->sim, i, (uint64_t)512 << 20);
 		w->servers[i].keeps = keeps ? &w->keeps : NULL;
@@ -858,7 +859,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	}
 	if (keeps && !run->failed)
 		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->gone);
-	if (!run->failed && !w->faults && !w->gone && draw(w, 2))
+	if (!run->failed && !w->faults && (!w->gone || keeps) && draw(w, 2))
 		delete_all(w);
 	for (unsigned i = 0; i < w->server_count; i++)
 		if (w->servers[i].env)

@@ -1,0 +1,220 @@
+/* The manager: one server, elected through the catalog, changes the map of servers:
+ *
+ *     an operator drains it ─▶ draining          it doesn't answer for long ─▶ lost ─▶ it answers again ─▶ in
+ *     an operator removed it, or its key is gone ─▶ out of the map
+ *     a former server of a group says, twice and under this map, that it has nothing of it any more ─▶ it isn't former any more
+ *
+ * Elected is who holds the key `manager` with his lease; where the catalog has no leases (a file, so all are on one host) the first of
+ * the map that answers. Two at a time do no harm: each change compares the map with the one it was made from, and follows from
+ * what all can see.
+ *
+ * None is lost when half of the others don't answer either, nor the last but one place: then nothing would be gained by it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/plant.h"
+#include "server/keeper_private.h"
+
+#define MANAGER_KEY "manager"
+enum { LEASE_S = 10 };
+
+/* ---- election ---- */
+
+static bool is_key_mine(struct keeper *k, const struct catalog_value *v)
+{
+	return v->length == sizeof k->dir->id.bytes && memcmp(v->bytes, k->dir->id.bytes, v->length) == 0;
+}
+
+/* With leases. */
+static bool elected(struct keeper *k)
+{
+	struct catalog_value v;
+	int r = catalog_get(k->catalog, MANAGER_KEY, &v);
+	bool mine = r == 0 && is_key_mine(k, &v);
+	catalog_value_free(&v);
+	if (r != -ENOENT)
+		return mine && catalog_lease_id(k->lease);
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (t && catalog_lease_id(k->lease)) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, MANAGER_KEY, 0);
+		catalog_txn_put(t, MANAGER_KEY, k->dir->id.bytes, sizeof k->dir->id.bytes);
+		catalog_txn_lease(t, k->lease);
+		mine = catalog_txn(k->catalog, t, NULL) == 0;
+	}
+	free(t);
+	return mine;
+}
+
+static bool is_first(struct keeper *k)
+{
+	const struct placement *map = &k->copies->map;
+	for (uint32_t i = 0; i < map->server_count; i++) {
+		if (memcmp(&map->servers[i].id, &k->dir->id, sizeof(uuid)) == 0)
+			return true;
+		struct peer *p = copies_peer(k->copies, &map->servers[i].id);
+		if (p && peer_usable(p))
+			return false;
+	}
+	return false;
+}
+
+static bool is_manager(struct keeper *k)
+{
+	if (!k->lease && !k->no_leases)
+		k->no_leases = catalog_lease(k->catalog, LEASE_S, NULL, &k->lease) == -ENOTSUP;
+	return k->lease ? elected(k) : k->no_leases && is_first(k);
+}
+
+/* ---- who is there ---- */
+
+struct view {
+	struct keeper *k;
+	struct placement *map;          /* as the catalog has it */
+	uint64_t revision;              /* of its key */
+	struct placed_server servers[PLACEMENT_SERVERS_MAX];
+	uint32_t at[PLACEMENT_SERVERS_MAX]; /* of each of them, in the map */
+	bool answers[PLACEMENT_SERVERS_MAX];
+	unsigned count, present, silent; /* of those that aren't lost */
+};
+
+/* Since when it is silent: nobody is, of whom that isn't known for as long as this is the manager. */
+static bool silent_for_long(struct keeper *k, struct peer *p, bool answers)
+{
+	uint64_t now = env_now_ns(k->env);
+	if (answers || p->heard_ns < k->manager_ns)
+		p->heard_ns = now;
+	return now - p->heard_ns >= k->options.lost_ns;
+}
+
+static enum placed_state state_of(struct view *v, const struct placed_server *s, const struct meta_server *m, bool *ret_answers, bool *ret_late)
+{
+	struct peer *p = copies_peer(v->k->copies, &s->id);
+	*ret_answers = p && peer_usable(p);
+	*ret_late = p && silent_for_long(v->k, p, *ret_answers);
+	if (s->state == PLACED_LOST && !*ret_answers)
+		return PLACED_LOST;
+	return m->draining ? PLACED_DRAINING : PLACED_IN;
+}
+
+static unsigned domains_in(const struct view *v, unsigned but)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < v->count; i++) {
+		bool first = i != but && v->servers[i].state == PLACED_IN;
+		for (unsigned k = 0; first && k < i; k++)
+			first = k == but || v->servers[k].state != PLACED_IN || !v->servers[k].domain[0] || strcmp(v->servers[k].domain, v->servers[i].domain) != 0;
+		n += first;
+	}
+	return n;
+}
+
+/* What the servers should be. 0 or -errno: then it isn't known. */
+static int view_fill(struct view *v)
+{
+	bool late[PLACEMENT_SERVERS_MAX] = { false };
+	int r = placement_read(v->k->catalog, v->map, &v->revision);
+	for (uint32_t i = 0; r == 0 && i < v->map->server_count; i++) {
+		struct meta_server m = { .removed = false };
+		struct placed_server *s = &v->servers[v->count];
+		r = meta_get_server(v->k->catalog, &v->map->servers[i].id, &m, NULL);
+		if (r == -ENOENT || (r == 0 && m.removed)) {
+			r = 0;
+			continue;
+		}
+		*s = v->map->servers[i];
+		if (r == 0)
+			s->state = state_of(v, s, &m, &v->answers[v->count], &late[v->count]);
+		v->present += s->state != PLACED_LOST;
+		v->silent += s->state != PLACED_LOST && !v->answers[v->count];
+		v->at[v->count++] = i;
+	}
+	for (unsigned i = 0; r == 0 && i < v->count; i++)
+		if (late[i] && v->servers[i].state != PLACED_LOST && 2 * v->silent < v->present && domains_in(v, i) >= 2)
+			v->servers[i].state = PLACED_LOST;
+	return r;
+}
+
+static bool differs(const struct view *v)
+{
+	bool d = v->count != v->map->server_count;
+	for (unsigned i = 0; i < v->count; i++)
+		d |= v->servers[i].state != v->map->servers[v->at[i]].state;
+	return d;
+}
+
+/* ---- former servers ---- */
+
+/* Which groups a server has nothing of, by its own word, under this map. */
+static bool ask_held(struct view *v, unsigned i, uint8_t held[PLACEMENT_GROUPS / 8])
+{
+	struct segment_status s;
+	struct peer *p = copies_peer(v->k->copies, &v->servers[i].id);
+	if (!p || peer_status(p, false, &s) < 0 || s.map != v->map->revision || s.held_rounds < 2)
+		return false;
+	memcpy(held, s.held, PLACEMENT_GROUPS / 8);
+	return true;
+}
+
+static bool forget_formers(struct view *v)
+{
+	bool changed = false;
+	for (unsigned i = 0; i < v->count; i++) {
+		uint8_t held[PLACEMENT_GROUPS / 8], gone[PLACEMENT_SERVERS_MAX / 8] = { 0 };
+		bool former = false;
+		for (unsigned g = 0; g < PLACEMENT_GROUPS && !former; g++)
+			for (unsigned f = 0; f < v->map->groups[g].former_count; f++)
+				former |= v->map->groups[g].former[f] == v->at[i];
+		if (!former || !ask_held(v, i, held))
+			continue;
+		gone[v->at[i] / 8] |= (uint8_t)(1u << v->at[i] % 8);
+		for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+			if (!(held[g / 8] >> g % 8 & 1))
+				changed |= placement_forget_former(v->map, g, gone);
+	}
+	return changed;
+}
+
+/* ---- rounds ---- */
+
+static void manage(struct keeper *k)
+{
+	struct view *v = calloc(1, sizeof *v);
+	if (v)
+		v->map = malloc(sizeof *v->map);
+	if (v && v->map) {
+		v->k = k;
+		int r = view_fill(v);
+		bool change = r == 0 && v->map->revision && differs(v);
+		if (change)
+			r = placement_change(v->map, v->servers, v->count); /* -EXFULL: what is under way ends first */
+		else if (r == 0 && v->map->revision && (change = forget_formers(v)))
+			v->map->revision++;
+		if (r == 0 && change && placement_write(k->catalog, v->map, v->revision) == 0)
+			keeper_hurry(k);
+	}
+	if (v)
+		free(v->map);
+	free(v);
+}
+
+int manager_fiber(void *arg)
+{
+	struct keeper *k = arg;
+	while (!keeper_ends(k)) {
+		keeper_nap(k, &k->manager_nap, k->options.manager_ns);
+		if (keeper_ends(k) || copies_read_map(k->copies) < 0)
+			continue;
+		bool is = is_manager(k);
+		k->manager_ns = !is ? 0 : k->manager_ns ? k->manager_ns : env_now_ns(k->env);
+		if (is)
+			manage(k);
+	}
+	catalog_lease_end(k->lease);
+	k->lease = NULL;
+	k->fibers--;
+	fiber_cond_wake(&k->ended);
+	return 0;
+}
