@@ -161,6 +161,44 @@ int store_server_drain(struct store *s, const char *id, bool undo, struct report
 	return mark(s, id, !undo, /* removed= */ false, report);
 }
 
+struct release {
+	uuid id;
+	uint64_t *volumes;
+	size_t count;
+};
+
+static int note_open(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct release *f = arg;
+	const char *end = strrchr(key, '/');
+	struct meta_log *log = end && strcmp(end, "/log") == 0 ? malloc(sizeof *log) : NULL;
+	bool there = false;
+	if (log && meta_log_decode(value->bytes, value->length, log) == 0)
+		for (uint32_t i = 0; i < log->segment_count; i++)
+			for (uint32_t k = 0; k < log->segments[i].ensemble_count && !log->segments[i].cut; k++)
+				there |= memcmp(&log->segments[i].ensemble[k].server, &f->id, sizeof f->id) == 0;
+	free(log);
+	uint64_t *more = there ? realloc(f->volumes, (f->count + 1) * sizeof *more) : NULL;
+	if (more) {
+		f->volumes = more;
+		f->volumes[f->count++] = strtoull(key + strlen("volume/"), NULL, 16);
+	}
+	return 0;
+}
+
+void store_server_release(struct store *s, const char *id)
+{
+	struct release f = { .count = 0 };
+	struct meta_owner owner;
+	struct volume *v;
+	id_parse(id, &f.id);
+	catalog_list(s->catalog, "volume/", note_open, &f);
+	for (size_t i = 0; i < f.count; i++) /* who has it will see the map */
+		if (!store_holder(s->places, f.volumes[i], &owner) && store_maintain(s->places, f.volumes[i], &v, NULL) == 0)
+			volume_close(v);
+	free(f.volumes);
+}
+
 /* ---- what would be lost ---- */
 
 struct only_there {

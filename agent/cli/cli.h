@@ -48,6 +48,8 @@ enum cli_option {
 	CLI_TTL,
 	CLI_HOST,
 	CLI_AUTHORITY_ONLY,
+	CLI_WAIT,
+	CLI_UNDO,
 	CLI_OPTION_END,
 };
 #define CLI_OPTION_COUNT (CLI_OPTION_END - CLI_ROOT)
@@ -152,6 +154,9 @@ int cli_snapshot_rollback(struct cli *c);
 int cli_clone(struct cli *c);
 int cli_diff(struct cli *c);
 int cli_server_list(struct cli *c);
+int cli_server_drain(struct cli *c);
+int cli_server_remove(struct cli *c);
+int cli_cluster_gc(struct cli *c);
 int cli_cluster_check(struct cli *c);
 int cli_cluster_init(struct cli *c);
 int cli_cluster_status(struct cli *c);

@@ -77,6 +77,16 @@ static const struct argp_option cluster_restore_options[] = {
 	{ 0 },
 };
 
+static const struct argp_option server_drain_options[] = {
+	{ "wait", CLI_WAIT, NULL, 0, "Wait until nothing is on it any more", 0 },
+	{ "undo", CLI_UNDO, NULL, 0, "Use it again", 0 },
+	{ 0 },
+};
+static const struct argp_option server_remove_options[] = {
+	{ "force", CLI_FORCE, NULL, 0, "Also while something may be only there: that is lost", 0 },
+	{ 0 },
+};
+
 const struct cli_command cli_commands[] = {
 	{ "attach", "GRAPH|VOLUME|VOLUME@SNAP|FILE", "Make a block device and print it",
 	  "The device is printed: a /dev path for loop, an NBD URI for nbd. The agent is started if it isn't running.\n\n"
@@ -145,6 +155,12 @@ const struct cli_command cli_commands[] = {
 
 	{ "server list", "", "Servers of the cluster: which answer, how full they are, what part of the data belongs there",
 	  "Waits up to two seconds for those that don't answer.\n", NULL, 0, 0, true, cli_server_list },
+	{ "server drain", "ID", "Have everything that is on a server moved to others, while it is in use",
+	  "ID is a server's id, or its beginning, or its address. Its copies are made where they belong instead, then deleted there; `server list` says how far "
+	  "that is.\n",
+	  server_drain_options, 1, 1, false, cli_server_drain },
+	{ "server remove", "ID", "Take a server out of the cluster: one that is drained, or lost",
+	  "Refused while copies are on it, or while something may be on no other server.\n", server_remove_options, 1, 1, false, cli_server_remove },
 
 	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
 	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,
@@ -152,6 +168,10 @@ const struct cli_command cli_commands[] = {
 	{ "cluster status", "", "Whether all is well, and if not, what isn't",
 	  "Exit status 0 if all is well, else 1. Servers and holders that don't answer are waited for up to two seconds. It looks, it doesn't verify: `aquifer cluster "
 	  "check` and `aquifer cluster scrub` do, and when they did last is said.\n", NULL, 0, 0, true, cli_cluster_status },
+	{ "cluster gc", "", "Have the servers delete copies that nobody needs, which they also do by themselves, every hour",
+	  "Such copies are what dead writers left, and what a server that was away didn't hear of. One is deleted only if its volume is gone, or doesn't list it and "
+	  "can't any more.\n",
+	  NULL, 0, 0, true, cli_cluster_gc },
 	{ "cluster check", "[VOLUME]", "Recompute what is in use, and compare it with what volumes, catalog and servers say",
 	  "One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
 	  "holder died is recovered first, as attaching it would. Data is read by `aquifer cluster scrub`, not here.\n",
