@@ -552,7 +552,7 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	if (r == 0 && (r = fill_volume(s, &names, name, &named, ret_volume)) < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (r == 0 && asked && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
-		volume_status_text(&status, ret_volume->replicas, ret_volume->health, sizeof ret_volume->health);
+		volume_status_text(&status, ret_volume->replicas, env_wall_ns(s->env), ret_volume->health, sizeof ret_volume->health);
 	free(names.entries);
 	return r;
 }

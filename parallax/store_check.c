@@ -103,9 +103,16 @@ static int name_entry(void *arg, const char *key, const struct catalog_value *va
 	struct meta_name m;
 	if (meta_name_decode(value->bytes, value->length, &m) < 0)
 		return 0; /* the catalog's check names it */
-	for (size_t i = 0; i < c->volume_count; i++)
-		if (c->volumes[i].id == m.volume)
-			snprintf(c->volumes[i].name, sizeof c->volumes[i].name, "%s", key + strlen("name/"));
+	size_t low = 0, high = c->volume_count;
+	while (low < high) { /* they were listed by id */
+		size_t middle = low + (high - low) / 2;
+		if (c->volumes[middle].id < m.volume)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < c->volume_count && c->volumes[low].id == m.volume)
+		snprintf(c->volumes[low].name, sizeof c->volumes[low].name, "%s", key + strlen("name/"));
 	return 0;
 }
 
@@ -443,7 +450,7 @@ int store_check(struct store *s, struct store_check *how, struct report *report)
 		return -ENOMEM;
 	c->store = s;
 	c->how = how;
-	how->faults = how->volumes = how->incomplete = 0;
+	how->faults = how->volumes = how->incomplete = how->orphans = how->orphan_bytes = 0;
 	int r = list_volumes(c, report);
 	if (r == 0 && !how->volume)
 		r = check_catalog(c, report);
@@ -451,6 +458,8 @@ int store_check(struct store *s, struct store_check *how, struct report *report)
 		r = check_volumes(c, report);
 	if (r == 0)
 		r = check_owned(c);
+	if (r == 0 && !how->volume && (r = store_check_orphans(s, &how->orphans, &how->orphan_bytes)) < 0)
+		r = r == -ENOMEM ? r : how->faults ? 0 : report_set(report, r, "the servers' copies: %s", errno_text(r)); /* a record may be damaged: that was said */
 	if (r == 0 && !how->volume)
 		store_health_write(s, "check", how->faults, how->incomplete);
 	free(c->owned);

@@ -25,6 +25,7 @@ struct store_check {
 	void *arg;
 	/* results */
 	uint64_t faults, volumes, incomplete;
+	uint64_t orphans, orphan_bytes; /* copies on servers that are nobody's: gc frees them */
 };
 enum { STORE_CHECK_FAULTS_MAX = 100 }; /* lines for one volume; what is beyond is counted */
 

@@ -341,7 +341,7 @@ static int judge_volume(struct work *w, const struct store_status_volume *v)
 		return strcmp(v->volume.health, STORE_IMPORTING) == 0 ? 0 : problem(w->t, "volume %s: %s", v->volume.name, v->volume.health);
 	if (!v->asked)
 		return v->why[0] ? problem(w->t, "volume %s: its holder can't be asked: %s", v->volume.name, v->why) : 0;
-	volume_status_text(&v->status, v->volume.replicas, text, sizeof text);
+	volume_status_text(&v->status, v->volume.replicas, env_wall_ns(w->store->env), text, sizeof text);
 	return strcmp(text, "good") == 0 ? 0 : problem(w->t, "volume %s: %s", v->volume.name, text);
 }
 

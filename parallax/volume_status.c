@@ -31,12 +31,12 @@ void volume_status(struct volume *v, struct volume_status *ret)
 	}
 }
 
-void volume_status_text(const struct volume_status *s, uint32_t replicas, char *ret, size_t bytes)
+void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64_t now_ns, char *ret, size_t bytes)
 {
 	if (s->failed)
 		snprintf(ret, bytes, "all its requests fail: %s", s->failed == -EPERM ? "another holder has it" : errno_text(s->failed));
 	else if (s->waits_for[0])
-		snprintf(ret, bytes, "it waits for %s", s->waits_for);
+		snprintf(ret, bytes, "it waits, for %llu s now, for %s", (unsigned long long)((now_ns - MIN(s->waits_since_ns, now_ns)) / NS_PER_S), s->waits_for);
 	else if (s->full)
 		snprintf(ret, bytes, "there is no space for what it writes");
 	else if (s->below)

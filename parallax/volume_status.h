@@ -11,8 +11,8 @@ struct volume_status {
 	bool full;                 /* writes are refused: there is no space */
 };
 void volume_status(struct volume *v, struct volume_status *ret);
-/* "good", or one clause about what isn't. */
-void volume_status_text(const struct volume_status *s, uint32_t replicas, char *ret, size_t bytes);
+/* "good", or one clause about what isn't. `now_ns`: since 1970. */
+void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64_t now_ns, char *ret, size_t bytes);
 /* malloc'd JSON, NULL: no memory. */
 char *volume_status_encode(const struct volume_status *s);
 /* 0 or -EPROTO. */

@@ -59,8 +59,12 @@ static void say_progress(void *arg, uint64_t done, uint64_t total)
 
 static int finish_text(const struct check_output *o, const struct store_check *k)
 {
+	char bytes[24];
 	if (o->missing || o->away)
 		printf("copies that should be there too: %" PRIu64 " missing, %" PRIu64 " on servers that don't answer (see: aquifer cluster status)\n", o->missing, o->away);
+	if (k->orphans)
+		printf("copies that are nobody's: %" PRIu64 ", %s (freed by the servers' gc in time, or by: aquifer cluster gc)\n", k->orphans,
+		       format_size_human(k->orphan_bytes, bytes));
 	printf("%" PRIu64 " volume%s checked", k->volumes - k->incomplete, k->volumes - k->incomplete == 1 ? "" : "s");
 	if (k->incomplete)
 		printf(", %" PRIu64 " not", k->incomplete);
@@ -89,7 +93,8 @@ int cli_cluster_check(struct cli *c)
 		return r;
 	}
 	if (o.volumes)
-		cli_print_json(json_pack("{s:o, s:o, s:b}", "volumes", o.volumes, "faults", o.faults, "complete", k.incomplete == 0));
+		cli_print_json(json_pack("{s:o, s:o, s:b, s:I, s:I}", "volumes", o.volumes, "faults", o.faults, "complete", k.incomplete == 0, "orphans",
+					 (json_int_t)k.orphans, "orphan_bytes", (json_int_t)k.orphan_bytes));
 	else
 		finish_text(&o, &k);
 	return k.faults ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " fault%s (see the lines above; restore what they name from a backup or another copy)", k.faults,

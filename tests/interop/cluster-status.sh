@@ -41,7 +41,7 @@ bad() {
 	[ "$(wc -l <"$dir/said")" = 1 ] && grep -q '^aquifer: cluster status failed: not all is well: [0-9]* problem' "$dir/said" || fail "its last line: $(cat "$dir/said")"
 }
 json() { aquifer cluster status --json >"$dir/status" 2>/dev/null && fail "as JSON all is well: $(cat "$dir/status")"; jq -e '.problems | length > 0' "$dir/status" >/dev/null; }
-waits() { aquifer volume show v --json | jq -r .health >"$dir/health" && grep -q 'it waits for 2 servers .*missing' "$dir/health"; }
+waits() { aquifer volume show v --json | jq -r .health >"$dir/health" && grep -q 'it waits, for [0-9]* s now, for 2 servers .*missing' "$dir/health"; }
 
 # embedded
 aquifer cluster status >/dev/null 2>"$dir/said" && fail "there is no store, and all is well"
@@ -80,7 +80,7 @@ gone 2
 qemu-io -f raw -c 'write -P 2 0 1M' "$uri" >/dev/null &
 writer=$!
 until_true 15 waits || fail "it waits, and volume show says: $(cat "$dir/health")"
-bad "volume v: it waits for 2 servers .*missing: .*$data/s"
+bad "volume v: it waits, for [0-9]* s now, for 2 servers .*missing: .*$data/s"
 json
 jq -e '.volumes[0].waits_since_ns > 0' "$dir/status" >/dev/null || fail "since when: $(cat "$dir/status")"
 [ "$(jq '.servers[] | select(.answers | not) | .away_since_ns' "$dir/status" | sort -n | head -n 1)" = "$since" ] || fail "away since: $(cat "$dir/status")"

@@ -1,0 +1,152 @@
+/* Scrubbing a sealed copy on a simulated disk: each block that is flipped is found and mended, packed or not; nothing else is reported. */
+#include "parallax/segment_scrub.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/segment_dir.h"
+#include "parallax/volume_private.h"
+#include "tests/unit/volumetest.h"
+
+static int body_write(void *arg)
+{
+	struct volume_rig *g = arg;
+	int r = 0;
+	for (unsigned b = 0; r == 0 && b < 60; b++) {
+		memset(g->buffer, (int)(1 + b), BLOCK_BYTES);
+		r = blk_write_wait(g->node, g->buffer, BLOCK_BYTES, b * BLOCK_BYTES, 0);
+	}
+	blk_close(g->node);
+	int closed = volume_close(g->volume);
+	g->node = NULL;
+	g->volume = NULL;
+	return r ? r : closed;
+}
+
+/* The directory, and the segment in it that has most. */
+struct scrubbed {
+	struct volume_rig *g;
+	struct segment_server *dir;
+	uint64_t segment;
+	uint32_t length;
+	char path[64];
+};
+
+static int note_segment(void *arg, const struct segment_header *header, const struct segment_io *stat)
+{
+	struct scrubbed *s = arg;
+	if (stat->sealed && stat->length > s->length) {
+		s->segment = header->segment;
+		s->length = stat->length;
+	}
+	return 0;
+}
+
+/* Both ways say the same: how many are right, and the first that isn't (0: none). */
+static int scrub(struct scrubbed *s, uint32_t *ret_right, uint32_t *ret_bad)
+{
+	struct scrub_slice a = { 0 }, b = { 0 };
+	uint32_t from = 0;
+	*ret_right = *ret_bad = 0;
+	do {
+		int r = segment_dir_scrub(s->dir, s->segment, from, &a), p = segment_path_scrub(s->g->env, "/v1", s->segment, from, &b);
+		cr_assert_eq(r, p, "%d, and by the path %d", r, p);
+		if (r < 0)
+			return r;
+		cr_assert(a.next == b.next && a.blocks == b.blocks && a.bad == b.bad && a.bad_block == b.bad_block && a.bad_crc == b.bad_crc);
+		cr_assert(a.next == 0 || a.next > from);
+		*ret_right += a.blocks;
+		if (a.bad && !*ret_bad)
+			*ret_bad = a.bad_block;
+		from = a.next;
+	} while (from);
+	return 0;
+}
+
+static bool is_free(struct scrubbed *s, uint32_t block)
+{
+	uint8_t bits[SEGMENT_BITMAP_BYTES];
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = s->segment, .free_bits = bits };
+	cr_assert_eq(segment_wait(s->dir, &io), 0);
+	return bit_get(bits, block);
+}
+
+/* Every place in the file where blocks are, once. */
+static void flip_each(struct scrubbed *s, uint64_t base, uint32_t places, uint32_t expect)
+{
+	uint32_t right, bad, found = 0;
+	uint8_t *page = env_alloc_aligned(BLOCK_BYTES), *wrong = env_alloc_aligned(BLOCK_BYTES);
+	memset(wrong, 0x5a, BLOCK_BYTES);
+	for (uint32_t place = 0; place < places; place++) {
+		uint64_t offset = base + (uint64_t)place * BLOCK_BYTES;
+		cr_assert_eq(sim_disk_read(s->g->host, s->path, offset, page, BLOCK_BYTES), 0);
+		cr_assert_eq(sim_disk_flip(s->g->host, s->path, offset + 17, 4), 0);
+		cr_assert_eq(scrub(s, &right, &bad), 0);
+		if (right == expect) { /* it is free, and nobody looks at it; or block 0, which is reported as the first that is right */
+			cr_assert_eq(sim_disk_flip(s->g->host, s->path, offset + 17, 4), 0);
+			continue;
+		}
+		cr_assert_eq(right, expect - 1, "place %u", place);
+		cr_assert(!is_free(s, bad));
+		found++;
+		cr_assert_eq(segment_dir_mend(s->dir, s->segment, bad, wrong), -EBADMSG);
+		cr_assert_eq(segment_dir_mend(s->dir, s->segment, bad, page), 0, "place %u", place);
+		cr_assert_eq(scrub(s, &right, &bad), 0);
+		cr_assert(right == expect && bad == 0, "place %u: %u, %u", place, right, bad);
+	}
+	cr_assert_eq(found, expect);
+	free(page);
+	free(wrong);
+}
+
+static int body_scrub(void *arg)
+{
+	struct scrubbed s = { .g = arg };
+	struct volume_rig *g = s.g;
+	struct segment_dir_options o = { 0 };
+	uint32_t right, bad, free_count = 0;
+	cr_assert_eq(segment_dir_open(g->env, "/v1", g->places.catalog, &o, &s.dir, &g->report), 0, "%s", g->report.text);
+	cr_assert_eq(segment_dir_list(s.dir, note_segment, &s), 0);
+	cr_assert_gt(s.length, 60);
+	snprintf(s.path, sizeof s.path, "/v1/segments/%02x/%012" PRIx64 ".seg", (unsigned)(s.segment & 0xff), s.segment);
+	for (uint32_t b = 0; b < s.length; b++)
+		free_count += is_free(&s, b);
+	cr_assert_eq(scrub(&s, &right, &bad), 0);
+	cr_assert(right == s.length - free_count && bad == 0, "%u of %u, %u free, %u is bad", right, s.length, free_count, bad);
+	flip_each(&s, COPY_BASE, s.length, right);
+
+	/* packed: every third block is free */
+	uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0 };
+	for (uint32_t b = 3; b < s.length; b += 3)
+		bit_set(bits, b);
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = s.segment, .blocks = s.length, .trim = bits, .pack = true };
+	cr_assert_eq(segment_wait(s.dir, &io), 0);
+	cr_assert_eq(scrub(&s, &right, &bad), 0);
+	cr_assert(right == s.length - io.trimmed && bad == 0);
+	flip_each(&s, PACK_BASE, right, right);
+
+	/* the footer: then nothing can be verified, and the copy can be given up */
+	uint64_t footer = PACK_BASE + (uint64_t)right * BLOCK_BYTES;
+	cr_assert_eq(sim_disk_flip(g->host, s.path, footer + 100, 1), 0);
+	cr_assert_eq(scrub(&s, &right, &bad), -EBADMSG);
+	cr_assert_eq(segment_dir_give_up(s.dir, s.segment), 0);
+	cr_assert_eq(scrub(&s, &right, &bad), -ENOENT);
+	io = (struct segment_io){ .op = SEGMENT_STAT, .segment = s.segment };
+	cr_assert_eq(segment_wait(s.dir, &io), 0);
+	cr_assert_eq(io.state, COPY_BROKEN);
+	return segment_server_close(s.dir);
+}
+
+Test(segment_scrub, what_is_flipped_is_found_and_mended)
+{
+	struct volume_rig *g = volume_rig_make(6, 256 * BLOCK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_write), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_scrub), 0);
+	volume_rig_free(g);
+}
