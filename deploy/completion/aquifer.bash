@@ -72,6 +72,7 @@ _aquifer_value() {
 	--as) printf '%s\n' loop nbd ;;
 	--export) printf '%s\n' loop: nbd: ;;
 	--to) [[ $command == migrate ]] && _aquifer_hosts || _aquifer_formats ;;
+	--for) printf '%s\n' agent server ;;
 	--catalog) printf '%s\n' sqlite: etcd:http: etcd:https: ;;
 	--root | --data) compgen -d -- "$2" ;;
 	--graph | --backing) compgen -f -- "$2" ;;
@@ -91,7 +92,7 @@ _aquifer_parse() {
 			_aquifer_root=${word#--root=}
 		elif [[ $word == --* ]]; then
 			case $word in
-			--root | --name | --as | --graph | --listen | --to | --backing | --replicas | --min-replicas) value=$word ;;
+			--root | --name | --as | --graph | --listen | --to | --backing | --replicas | --min-replicas | --catalog | --for | --host | --ttl) value=$word ;;
 			esac
 		else
 			plain+=("$word")

@@ -1,0 +1,38 @@
+#!/bin/bash
+# Two hosts over TLS on etcd: servers, agents and tapdisks all ask for certificates. A volume moves from one to the other while it is written, commands reach it
+# from either, who isn't enrolled reaches neither servers nor agents, and a host that is revoked is out until it is enrolled again.
+cd "$(dirname "$0")/../.."
+tls=1 servers=2
+. tests/interop/lib/hosts
+need jq nbdcopy qemu-io openssl
+hosts_up a b
+for n in 1 2; do grep -q ' at tls:127' "$store/out$n" || fail "server $n: $(cat "$store/out$n")"; done
+agent_at() { on a agent list --json | jq -r --arg h "$1" '.[] | select(.host == $h) | .address'; }
+[[ $(agent_at a) == tls:* && $(agent_at b) == tls:* ]] || fail "agents speak plain text: $(on a agent list)"
+head -c 8M /dev/urandom >"$dir/data"
+on a volume create v 64M || fail "create"
+uri=$(on a attach v --as nbd) || fail "attach"
+nbdcopy --flush "$dir/data" "$uri" || fail "write"
+on b snapshot create v@s || fail "a snapshot from the other host"
+on b migrate v --to b >/dev/null || fail "migrate"
+uri=$(at b v device)
+nbdcopy "$uri" - | cmp -n 8388608 - "$dir/data" || fail "content after moving"
+
+# a stranger: the catalog, but no certificate
+mkdir -p "$dir/x/etc/aquifer"
+printf 'catalog = %s\nhost = x\n' "$url" >"$dir/x/etc/aquifer/aquifer.conf"
+refused 1 "isn't enrolled" on x volume import "$B/aquifer" w
+refused 1 "isn't enrolled" on x snapshot create v@t
+address=$(agent_at b)
+{ sleep 0.5; echo hello; sleep 0.5; } | timeout 10 openssl s_client -connect "${address#tls:}" >"$dir/said" 2>&1 || true
+grep -q 'certificate required' "$dir/said" || fail "a stranger at the agent: $(tail -n 3 "$dir/said")"
+
+# revoked: b's device waits, for no server lets it in; enrolled again it goes on, with nothing lost
+on a cluster revoke b >/dev/null || fail "revoke"
+out() { on b server list | grep -q revoked; }
+until_true 10 out || fail "a revoked host is let in: $(on b server list)"
+refused 1 "revoked" on b cluster renew
+on b cluster join "$(on a cluster token)" >/dev/null || fail "enrolling again"
+qemu-io -f raw -c 'write -P 7 8M 1M' -c flush -c 'read -P 7 8M 1M' "$uri" 2>&1 | grep -qi failed && fail "writing after being enrolled again"
+nbdcopy "$uri" - | cmp -n 8388608 - "$dir/data" || fail "content at the end"
+echo "moved over TLS; strangers and the revoked stay out"
