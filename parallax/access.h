@@ -6,7 +6,8 @@
  *     key, request ──signed──▶ access/request/ID ──watched──▶ token there, not expired, not used for this role?
  *     check, write the file ◀── access/answer/ID ◀── one transaction: token used, answer put, request gone
  *
- * The catalog holds no secret: of a token it has a public key. Whoever may write the catalog could do worse than this. */
+ * The catalog holds no secret: of a token it has a public key, signed by the authority. Who can write the catalog can keep others out and
+ * let the revoked in again, but nobody in who had no token. */
 #ifndef AQ_ACCESS_H
 #define AQ_ACCESS_H
 #include "parallax/catalog.h"
@@ -69,15 +70,23 @@ bool access_authority_here(struct env *env, const char *root);
 /* FIBER. A token for each of `roles` once, for `host` (NULL: any). -ENOENT: the authority isn't on this host. */
 int access_token_new(struct catalog *c, const char *root, unsigned roles, const char *host, uint64_t ttl_s, char ret_text[ACCESS_TOKEN_BYTES],
 		     struct report *report);
-/* FIBER. Answers the requests that are there, and takes away old ones. `said` is told of each answer. 0 or -errno of the catalog. */
-int access_serve(struct catalog *c, const char *root, void (*said)(void *arg, const char *line), void *arg, struct report *report);
+/* FIBER. Answers the requests that are there; `tidy`: and takes away what is past its time. `said` is told of each answer. 0 or -errno of
+ * the catalog. */
+int access_serve(struct catalog *c, const char *root, bool tidy, void (*said)(void *arg, const char *line), void *arg, struct report *report);
 /* May it have a certificate, and why not? Codec and signatures only: `token` NULL if there is none. */
 struct access_token_record {
 	uint8_t key[32];
-	unsigned roles;
+	unsigned roles, granted;
 	uint64_t expires_s;
 	char host[IDENTITY_HOST_BYTES];
+	uint8_t signature[CERTIFICATE_SIGNATURE_MAX];
+	size_t signature_length;
 };
+/* Signed by the authority, so that who can write the catalog can't make tokens. */
+enum { ACCESS_RECORD_MAX = 160 };
+size_t access_token_record_signed(const struct access_token_record *t, uint8_t ret[ACCESS_RECORD_MAX]); /* what is signed; its length */
+int access_token_record_sign(struct access_token_record *t, const char *authority_key);
+uint8_t *access_token_record_encode(const struct access_token_record *t, size_t *ret_length); /* malloc'd; NULL: no memory */
 int access_question_check(const struct access_question *q, const struct access_token_record *token, const char *authority, uint64_t now_s,
 			  struct report *report);
 int access_token_record_decode(const void *bytes, size_t length, struct access_token_record *ret);

@@ -124,26 +124,12 @@ int access_authority_make(struct catalog *c, const char *root, struct report *re
 
 static void key_of(const char *prefix, uint64_t id, char ret[CATALOG_KEY_MAX + 1]) { snprintf(ret, CATALOG_KEY_MAX + 1, "%s%016" PRIx64, prefix, id); }
 
-static uint8_t *token_encode(const struct access_token_record *t, size_t *ret_length)
-{
-	Aquifer__Access__Token m = AQUIFER__ACCESS__TOKEN__INIT;
-	m.key.data = (uint8_t *)(uintptr_t)t->key;
-	m.key.len = sizeof t->key;
-	m.roles = t->roles;
-	m.expires_s = t->expires_s;
-	m.host = (char *)(uintptr_t)t->host;
-	uint8_t *bytes = malloc(aquifer__access__token__get_packed_size(&m));
-	if (bytes)
-		*ret_length = aquifer__access__token__pack(&m, bytes);
-	return bytes;
-}
-
 int access_token_new(struct catalog *c, const char *root, unsigned roles, const char *host, uint64_t ttl_s, char ret_text[ACCESS_TOKEN_BYTES],
 		     struct report *report)
 {
 	struct authority a;
 	struct access_token t = { .roles = roles };
-	struct access_token_record record = { .roles = roles, .expires_s = now_s(c) + ttl_s };
+	struct access_token_record record = { .roles = roles, .granted = roles, .expires_s = now_s(c) + ttl_s };
 	char key[CATALOG_KEY_MAX + 1];
 	size_t length;
 	int r = authority_read(c->env, root, &a, report);
@@ -160,8 +146,10 @@ int access_token_new(struct catalog *c, const char *root, unsigned roles, const 
 		r = certificate_random(t.seed, sizeof t.seed);
 	if (r == 0)
 		r = certificate_seed_public(t.seed, record.key);
+	if (r == 0)
+		r = access_token_record_sign(&record, a.key);
 	authority_free(&a);
-	uint8_t *bytes = r == 0 ? token_encode(&record, &length) : NULL;
+	uint8_t *bytes = r == 0 ? access_token_record_encode(&record, &length) : NULL;
 	if (r == 0)
 		r = bytes ? 0 : -ENOMEM;
 	key_of(TOKENS, t.id, key);
@@ -176,8 +164,12 @@ int access_token_new(struct catalog *c, const char *root, unsigned roles, const 
 
 /* ---- may it? ---- */
 
-static int check_token(const struct access_question *q, const struct access_token_record *t, uint64_t now, struct report *report)
+static int check_token(const struct access_question *q, const struct access_token_record *t, const char *authority, uint64_t now,
+		       struct report *report)
 {
+	uint8_t made[ACCESS_RECORD_MAX];
+	if (t && certificate_verify(authority, made, access_token_record_signed(t, made), t->signature, t->signature_length) < 0)
+		return report_set(report, -EACCES, "the token wasn't made by this authority");
 	if (!t || t->expires_s < now)
 		return report_set(report, -EACCES, "the token has been used or has expired (make another: aquifer cluster token)");
 	if (!(t->roles & q->role))
@@ -204,7 +196,7 @@ static int check_renewal(const struct access_question *q, const char *authority,
 int access_question_check(const struct access_question *q, const struct access_token_record *token, const char *authority, uint64_t now,
 			  struct report *report)
 {
-	return q->token ? check_token(q, token, now, report) : check_renewal(q, authority, now, report);
+	return q->token ? check_token(q, token, authority, now, report) : check_renewal(q, authority, now, report);
 }
 
 /* ---- answering ---- */
@@ -322,7 +314,7 @@ static uint8_t *spend_token(struct serving *s, const char *token_key)
 		return NULL;
 	s->token.roles &= ~(unsigned)s->question.role;
 	if (s->token.roles)
-		bytes = token_encode(&s->token, &length);
+		bytes = access_token_record_encode(&s->token, &length);
 	if (bytes)
 		catalog_txn_put(&s->txn, token_key, bytes, length);
 	else
@@ -386,7 +378,7 @@ static uint64_t token_time(const uint8_t *bytes, size_t length)
 }
 
 /* FIBER. Deletes what is past its time. */
-static int tidy(struct catalog *c, const char *prefix, uint64_t (*until)(const uint8_t *bytes, size_t length), struct catalog_txn *t)
+static int take_away(struct catalog *c, const char *prefix, uint64_t (*until)(const uint8_t *bytes, size_t length), struct catalog_txn *t)
 {
 	struct waiting *w = calloc(1, sizeof *w);
 	int r = w ? catalog_list(c, prefix, collect, w) : -ENOMEM;
@@ -402,7 +394,7 @@ static int tidy(struct catalog *c, const char *prefix, uint64_t (*until)(const u
 	return r == -EAGAIN ? 0 : r;
 }
 
-static int serve(struct serving *s)
+static int serve(struct serving *s, bool tidy)
 {
 	struct waiting *w = calloc(1, sizeof *w);
 	int r = w ? catalog_list(s->c, ACCESS_REQUESTS, collect, w) : -ENOMEM;
@@ -411,12 +403,12 @@ static int serve(struct serving *s)
 	for (unsigned i = 0; r == 0 && i < w->count; i++)
 		r = answer_one(s, &w->one[i]);
 	waiting_free(w);
-	if (r == 0)
-		r = tidy(s->c, ANSWERS, answer_time, &s->txn);
-	return r == 0 ? tidy(s->c, TOKENS, token_time, &s->txn) : r;
+	if (r == 0 && tidy)
+		r = take_away(s->c, ANSWERS, answer_time, &s->txn);
+	return r == 0 && tidy ? take_away(s->c, TOKENS, token_time, &s->txn) : r;
 }
 
-int access_serve(struct catalog *c, const char *root, void (*said)(void *arg, const char *line), void *arg, struct report *report)
+int access_serve(struct catalog *c, const char *root, bool tidy, void (*said)(void *arg, const char *line), void *arg, struct report *report)
 {
 	struct serving *s = calloc(1, sizeof *s);
 	if (!s)
@@ -425,7 +417,7 @@ int access_serve(struct catalog *c, const char *root, void (*said)(void *arg, co
 	s->said = said;
 	s->arg = arg;
 	int r = authority_read(c->env, root, &s->authority, report);
-	if (r == 0 && (r = serve(s)) < 0)
+	if (r == 0 && (r = serve(s, tidy)) < 0)
 		say_catalog(c, r, report);
 	authority_free(&s->authority);
 	free(s->revoked);

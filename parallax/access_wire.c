@@ -135,12 +135,50 @@ int access_token_record_decode(const void *bytes, size_t length, struct access_t
 	arena_init(&arena);
 	int r = -EBADMSG;
 	Aquifer__Access__Token *m = aquifer__access__token__unpack(&arena.allocator, length, bytes);
-	if (m && m->key.len == sizeof ret->key && (!m->host[0] || (name_valid(m->host) && strlen(m->host) < sizeof ret->host))) {
-		*ret = (struct access_token_record){ .roles = m->roles & ROLE_ANY, .expires_s = m->expires_s };
+	if (m && m->key.len == sizeof ret->key && m->signature.len <= sizeof ret->signature && (!m->host[0] || (name_valid(m->host) && strlen(m->host) < sizeof ret->host))) {
+		*ret = (struct access_token_record){ .roles = m->roles & m->granted & ROLE_ANY, .granted = m->granted, .expires_s = m->expires_s };
+		memcpy(ret->signature, m->signature.data, m->signature.len);
+		ret->signature_length = m->signature.len;
 		memcpy(ret->key, m->key.data, sizeof ret->key);
 		strcpy(ret->host, m->host);
 		r = 0;
 	}
 	arena_reset(&arena);
 	return r;
+}
+
+static void record_message(const struct access_token_record *t, Aquifer__Access__Token *m)
+{
+	aquifer__access__token__init(m);
+	m->key.data = (uint8_t *)(uintptr_t)t->key;
+	m->key.len = sizeof t->key;
+	m->expires_s = t->expires_s;
+	m->host = (char *)(uintptr_t)t->host;
+	m->granted = t->granted;
+}
+
+uint8_t *access_token_record_encode(const struct access_token_record *t, size_t *ret_length)
+{
+	Aquifer__Access__Token m;
+	record_message(t, &m);
+	m.roles = t->roles;
+	m.signature.data = (uint8_t *)(uintptr_t)t->signature;
+	m.signature.len = t->signature_length;
+	uint8_t *bytes = malloc(aquifer__access__token__get_packed_size(&m));
+	if (bytes)
+		*ret_length = aquifer__access__token__pack(&m, bytes);
+	return bytes;
+}
+
+size_t access_token_record_signed(const struct access_token_record *t, uint8_t ret[ACCESS_RECORD_MAX])
+{
+	Aquifer__Access__Token m;
+	record_message(t, &m);
+	return aquifer__access__token__get_packed_size(&m) <= ACCESS_RECORD_MAX ? aquifer__access__token__pack(&m, ret) : 0;
+}
+
+int access_token_record_sign(struct access_token_record *t, const char *authority_key)
+{
+	uint8_t bytes[ACCESS_RECORD_MAX];
+	return certificate_sign(authority_key, bytes, access_token_record_signed(t, bytes), t->signature, &t->signature_length);
 }

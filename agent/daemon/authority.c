@@ -11,6 +11,8 @@
 #include "parallax/catalog_access.h"
 
 #define TICK_NS (2 * NS_PER_S)
+#define TICK_WATCHED_NS (10 * NS_PER_S) /* where the catalog tells of requests */
+#define TIDY_NS (60 * NS_PER_S)
 #define RENEWAL_NS (3600 * NS_PER_S)
 #define END_NS (5 * NS_PER_S)
 
@@ -112,7 +114,10 @@ static int step(struct authority_service *s, struct report *report)
 	}
 	report->text[0] = 0;
 	r = catalog_ready(s, /* watch= */ true, report);
-	return r == 0 ? access_serve(s->catalog, s->root, said, s, report) : r;
+	bool tidy = env_now_ns(s->env) >= s->tidy_ns;
+	if (tidy)
+		s->tidy_ns = env_now_ns(s->env) + TIDY_NS;
+	return r == 0 ? access_serve(s->catalog, s->root, tidy, said, s, report) : r;
 }
 
 static void ticked(struct job *j)
@@ -127,7 +132,7 @@ static void wait_for_change(struct authority_service *s)
 	if (!s->ticking) {
 		s->ticking = true;
 		job_init(&s->timer_job, &s->env->loop);
-		timer_start(s->env, &s->timer, TICK_NS, &s->timer_job);
+		timer_start(s->env, &s->timer, s->watch ? TICK_WATCHED_NS : TICK_NS, &s->timer_job);
 		job_then(&s->timer_job, ticked);
 	}
 	fiber_cond_wait(&s->env->loop, &s->changed);

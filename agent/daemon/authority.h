@@ -15,7 +15,7 @@ struct authority_service {
 	struct timer timer;
 	struct job timer_job;
 	bool stop, running, ticking;
-	uint64_t renewal_ns;          /* when certificates are looked at next */
+	uint64_t renewal_ns, tidy_ns; /* when certificates are looked at next, and what is past its time */
 	char said[768];
 };
 

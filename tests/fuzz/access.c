@@ -11,7 +11,7 @@
 
 static char *authority, *authority_key;
 static uint8_t seed[32];
-static struct access_token_record token = { .roles = ROLE_AGENT, .expires_s = NOW + 100 };
+static struct access_token_record token = { .roles = ROLE_AGENT, .granted = ROLE_AGENT, .expires_s = NOW + 100 };
 
 static void prepare(void)
 {
@@ -19,7 +19,7 @@ static void prepare(void)
 	if (authority)
 		return;
 	if (certificate_key(&authority_key) < 0 || certificate_authority(authority_key, name, NOW, &authority) < 0 ||
-	    certificate_seed_public(seed, token.key) < 0)
+	    certificate_seed_public(seed, token.key) < 0 || access_token_record_sign(&token, authority_key) < 0)
 		abort();
 }
 
@@ -72,7 +72,7 @@ static void fuzz_record(const uint8_t *b, size_t n)
 {
 	struct access_token_record r;
 	if (access_token_record_decode(b, n, &r) == 0)
-		assert(memchr(r.host, 0, sizeof r.host) && r.roles <= ROLE_ANY);
+		assert(memchr(r.host, 0, sizeof r.host) && r.roles <= ROLE_ANY && r.signature_length <= sizeof r.signature);
 }
 
 static void fuzz_token(const uint8_t *b, size_t n)

@@ -27,6 +27,11 @@ address=$(agent_at b)
 { sleep 0.5; echo hello; sleep 0.5; } | timeout 10 openssl s_client -connect "${address#tls:}" >"$dir/said" 2>&1 || true
 grep -q 'certificate required' "$dir/said" || fail "a stranger at the agent: $(tail -n 3 "$dir/said")"
 
+printf 'agent.listen = 0.0.0.0:0\nagent.advertise = x:1\n' >>"$dir/x/etc/aquifer/aquifer.conf"
+hosts="$hosts x"
+on x agent start >/dev/null || fail "the stranger's agent"
+until_true 10 grep -q "isn't loopback, and this host isn't enrolled" "$dir/x/run/aquifer/agent.log" || fail "it listens for all in plain text: $(cat "$dir/x/run/aquifer/agent.log")"
+
 # revoked: b's device waits, for no server lets it in; enrolled again it goes on, with nothing lost
 on a cluster revoke b >/dev/null || fail "revoke"
 out() { on b server list | grep -q revoked; }

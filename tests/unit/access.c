@@ -58,13 +58,16 @@ static void sign(struct asking *a)
 	cr_assert_eq(certificate_seed_sign(a->token.seed, a->q->signed_bytes, a->q->signed_length, a->q->signature), 0);
 }
 
+static void certify(struct asking *a) { cr_assert_eq(access_token_record_sign(&a->record, a->authority.key), 0); }
+
 static void asking_make(struct asking *a)
 {
 	uint8_t *request;
-	*a = (struct asking){ .token = { .id = 7, .roles = ROLE_AGENT }, .record = { .roles = ROLE_AGENT, .expires_s = NOW + 10 } };
+	*a = (struct asking){ .token = { .id = 7, .roles = ROLE_AGENT }, .record = { .roles = ROLE_AGENT, .granted = ROLE_AGENT, .expires_s = NOW + 10 } };
 	tlstest_authority(&a->authority, NOW);
 	cr_assert_eq(certificate_random(a->token.seed, 32), 0);
 	cr_assert_eq(certificate_seed_public(a->token.seed, a->record.key), 0);
+	certify(a);
 	a->q = calloc(1, sizeof *a->q);
 	a->q->role = ROLE_AGENT;
 	a->q->token = 7;
@@ -100,13 +103,22 @@ Test(access, a_token_is_good_for_what_it_says_and_until_then)
 	expect(&a, &a.record, NOW + 11, "has expired");
 	expect(&a, NULL, NOW, "has been used");
 	strcpy(a.record.host, "beta");
+	expect(&a, &a.record, NOW, "wasn't made by this authority");
+	certify(&a);
 	expect(&a, &a.record, NOW, "");
 	strcpy(a.record.host, "gamma");
+	certify(&a);
 	expect(&a, &a.record, NOW, "for host gamma");
 	a.record.host[0] = 0;
-	a.record.roles = ROLE_SERVER;
+	certify(&a);
+	a.record.roles = 0;
 	expect(&a, &a.record, NOW, "isn't for an agent");
-	a.record.roles = ROLE_ANY;
+	a.record.roles = a.record.granted = ROLE_ANY;
+	expect(&a, &a.record, NOW, "wasn't made by this authority");
+	certify(&a);
+	a.record.expires_s += 1000;
+	expect(&a, &a.record, NOW, "wasn't made by this authority");
+	a.record.expires_s -= 1000;
 	a.q->signed_bytes[a.q->signed_length - 1] ^= 1;
 	expect(&a, &a.record, NOW, "isn't signed");
 	sign(&a);
@@ -182,6 +194,22 @@ Test(access, a_request_is_read_as_it_was_written_and_damage_is_no_request)
 	asking_free(&a);
 }
 
+Test(access, a_token_is_noted_and_read_back)
+{
+	struct access_token_record t = { .roles = ROLE_SERVER, .granted = ROLE_ANY, .expires_s = NOW, .host = "beta", .signature_length = 70 }, back;
+	size_t n;
+	memset(t.key, 7, sizeof t.key);
+	memset(t.signature, 9, t.signature_length);
+	uint8_t *bytes = access_token_record_encode(&t, &n);
+	cr_assert_eq(access_token_record_decode(bytes, n, &back), 0);
+	cr_assert(back.roles == t.roles && back.granted == t.granted && back.expires_s == NOW && back.signature_length == 70);
+	cr_assert_str_eq(back.host, "beta");
+	cr_assert_eq(memcmp(back.key, t.key, sizeof t.key), 0);
+	cr_assert_eq(access_token_record_decode(bytes, n - 1, &back), -EBADMSG);
+	cr_assert_eq(access_token_record_decode("", 0, &back), -EBADMSG);
+	free(bytes);
+}
+
 /* ---- through the catalog ---- */
 
 struct world {
@@ -205,7 +233,7 @@ static int serve(void *arg)
 {
 	struct world *w = arg;
 	while (!w->stop) {
-		access_serve(w->catalog, w->alpha, said, w, NULL);
+		access_serve(w->catalog, w->alpha, /* tidy= */ true, said, w, NULL);
 		fiber_sleep(&w->env->loop, 20 * NS_PER_MS);
 	}
 	w->stopped = true;
