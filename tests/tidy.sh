@@ -99,6 +99,17 @@ rule_tables() {
 	done
 }
 
+# --- what can be asked over the wire is in its description: each number and name of a Method ---
+rule_wire() {
+	local f number name
+	for f in proto/*.proto; do
+		awk '/^enum [A-Za-z]*Method/ { on = 1 } /^}/ { on = 0 } on && /= [1-9]/ { sub(/^(AGENT|PEER|TAPDISK)_/, "", $1); print $3 + 0, $1 }' "$f" |
+			while read -r number name; do
+				grep -q "^| $number $name |" docs/formats/rpc.md || echo "$f:1: method $number $name isn't in docs/formats/rpc.md"
+			done
+	done
+}
+
 # --- no mutable file-scope state in what a simulated cluster has many of ---
 rule_state() {
 	local d o c
@@ -132,6 +143,6 @@ rule_clang_tidy() {
 	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
 }
 
-breaks=$(for rule in env layers text tables state cppcheck clang_tidy; do "rule_$rule"; done)
+breaks=$(for rule in env layers text tables wire state cppcheck clang_tidy; do "rule_$rule"; done)
 [ -z "$breaks" ] || { echo "$breaks"; exit 1; }
 echo "tidy: all rules kept"
