@@ -6,7 +6,7 @@
 #
 #     attach (NBD, loop) ─ load ─ snapshot under load ─ kill -9 of the tapdisk, the agent, the server, or several
 #       ─ attach again at once (or twice, the first time killed too) ─ everything acknowledged is there
-#       ─ snapshots are what they were ─ the bystander's files too ─ detach ─ nothing is left behind
+#       ─ snapshots are what they were ─ the bystander's files too ─ detach ─ the accounting is exact (cluster check) ─ nothing is left behind
 #
 # A snapshot is created or deleted, or a clone made, at the moment of the kill: it must have happened or not.
 # Power stays on, so what was acknowledged must be there whether it had been flushed or not.

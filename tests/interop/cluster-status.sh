@@ -90,6 +90,7 @@ bad 'volume v: [0-9]* of the [0-9]* segments of its log have fewer than 3 copies
 serve 3
 [ "$(aquifer cluster status --json 2>/dev/null | jq '[.servers[].away_since_ns] | add')" = 0 ] || fail "back: $(aquifer cluster status)"
 aquifer detach v
+until_true 30 aquifer cluster status || fail "what is missing isn't made: $(aquifer cluster status)"
 good
 
 # what a check found is told until one finds nothing
