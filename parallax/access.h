@@ -90,6 +90,20 @@ uint8_t *access_token_record_encode(const struct access_token_record *t, size_t 
 int access_question_check(const struct access_question *q, const struct access_token_record *token, const char *authority, uint64_t now_s,
 			  struct report *report);
 int access_token_record_decode(const void *bytes, size_t length, struct access_token_record *ret);
+/* ---- hosts (access_hosts.c) ---- */
+
+struct access_issued {
+	char host[IDENTITY_HOST_BYTES];
+	enum identity_role role;
+	uint64_t expires_s; /* since 1970 */
+};
+/* Notes until when the host's certificate is good: in a transaction (the bytes are freed by the caller when it is over; NULL: no memory),
+ * or by itself (FIBER). */
+uint8_t *access_issued_put(struct catalog_txn *t, enum identity_role role, const char *host, uint64_t expires_s, char ret_key[CATALOG_KEY_MAX + 1]);
+int access_issued_note(struct catalog *c, enum identity_role role, const char *host, uint64_t expires_s);
+int access_issued_list(struct catalog *c, int (*entry)(void *arg, const struct access_issued *issued), void *arg); /* FIBER */
+/* Should somebody do something about it? */
+bool access_issued_warns(const struct access_issued *i, uint64_t now_s, char *ret_text, size_t bytes);
 /* FIBER. From now on certificates of the host count no more, until it has new ones. */
 int access_revoke(struct catalog *c, const char *host, struct report *report);
 /* FIBER. The list, malloc'd. */

@@ -326,7 +326,8 @@ static uint8_t *spend_token(struct serving *s, const char *token_key)
 static int answer_one(struct serving *s, const struct waiting_one *o)
 {
 	struct report why = { "" };
-	char token_key[CATALOG_KEY_MAX + 1], answer_key[CATALOG_KEY_MAX + 1], line[512], *certificate = NULL;
+	char token_key[CATALOG_KEY_MAX + 1], answer_key[CATALOG_KEY_MAX + 1], line[512], issued_key[CATALOG_KEY_MAX + 1], *certificate = NULL;
+	uint8_t *issued = NULL;
 	size_t length;
 	catalog_txn_init(&s->txn);
 	catalog_txn_compare(&s->txn, o->key, o->revision);
@@ -343,8 +344,10 @@ static int answer_one(struct serving *s, const struct waiting_one *o)
 	if (r == 0) {
 		snprintf(answer_key, sizeof answer_key, "%s%.64s", ANSWERS, o->key + strlen(ACCESS_REQUESTS));
 		catalog_txn_put(&s->txn, answer_key, bytes, length);
-		if (status == 0)
+		if (status == 0) {
 			token = spend_token(s, token_key);
+			issued = access_issued_put(&s->txn, s->question.role, s->question.host, now_s(s->c) + CERTIFICATE_LIFE_S, issued_key);
+		}
 		r = catalog_txn(s->c, &s->txn, NULL);
 	}
 	const struct access_question *q = &s->question;
@@ -356,6 +359,7 @@ static int answer_one(struct serving *s, const struct waiting_one *o)
 		s->said(s->arg, line);
 	free(bytes);
 	free(token);
+	free(issued);
 	free(certificate);
 	return r == -EAGAIN ? 0 : r; /* somebody else did it, or the token changed: next time */
 }
@@ -423,65 +427,4 @@ int access_serve(struct catalog *c, const char *root, bool tidy, void (*said)(vo
 	free(s->revoked);
 	free(s);
 	return r;
-}
-
-/* ---- revoking ---- */
-
-int access_revoke(struct catalog *c, const char *host, struct report *report)
-{
-	Aquifer__Access__Revoked m = AQUIFER__ACCESS__REVOKED__INIT;
-	uint8_t bytes[32];
-	char key[CATALOG_KEY_MAX + 1];
-	struct catalog_txn *t = malloc(sizeof *t);
-	if (!t)
-		return -ENOMEM;
-	m.until_s = now_s(c);
-	assert(aquifer__access__revoked__get_packed_size(&m) <= sizeof bytes);
-	snprintf(key, sizeof key, "%s%s", ACCESS_REVOKED, host);
-	catalog_txn_init(t);
-	catalog_txn_put(t, key, bytes, aquifer__access__revoked__pack(&m, bytes));
-	int r = catalog_txn(c, t, NULL);
-	free(t);
-	return r < 0 ? say_catalog(c, r, report) : 0;
-}
-
-struct revoked_list {
-	struct identity_revoked *list;
-	size_t count, room;
-};
-
-static int add_revoked(void *arg, const char *key, const struct catalog_value *v)
-{
-	struct revoked_list *l = arg;
-	const char *host = key + strlen(ACCESS_REVOKED);
-	if (strlen(host) >= IDENTITY_HOST_BYTES || l->count == IDENTITY_REVOKED_MAX)
-		return 0; /* no certificate names that */
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 16;
-		struct identity_revoked *more = realloc(l->list, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		l->list = more;
-		l->room = room;
-	}
-	Aquifer__Access__Revoked *m = aquifer__access__revoked__unpack(NULL, v->length, v->bytes);
-	struct identity_revoked *to = &l->list[l->count++];
-	*to = (struct identity_revoked){ .until_s = m ? m->until_s : UINT64_MAX }; /* unreadable: all of them */
-	strcpy(to->host, host);
-	if (m)
-		aquifer__access__revoked__free_unpacked(m, NULL);
-	return 0;
-}
-
-int access_revoked(struct catalog *c, struct identity_revoked **ret, size_t *ret_count)
-{
-	struct revoked_list l = { 0 };
-	int r = catalog_list(c, ACCESS_REVOKED, add_revoked, &l);
-	if (r < 0) {
-		free(l.list);
-		return r;
-	}
-	*ret = l.list;
-	*ret_count = l.count;
-	return 0;
 }

@@ -204,7 +204,7 @@ static int check_certificate(struct joining *j)
 	return r;
 }
 
-static int write_down(struct joining *j)
+static int write_down(struct joining *j, bool here)
 {
 	char *both = NULL;
 	int r = check_authority(j);
@@ -217,6 +217,8 @@ static int write_down(struct joining *j)
 	if (r == 0)
 		r = access_write(j->c->env, j->root, access_file(j->question.role), both, j->report);
 	certificate_wipe(both);
+	if (r == 0 && here) /* otherwise the authority has noted it */
+		access_issued_note(j->c, j->question.role, j->question.host, env_wall_ns(j->c->env) / NS_PER_S + CERTIFICATE_LIFE_S);
 	return r;
 }
 
@@ -227,7 +229,7 @@ static int join(struct joining *j, bool here)
 		r = make_key(j);
 	if (r == 0)
 		r = here ? issue_here(j) : ask(j);
-	return r == 0 ? write_down(j) : r;
+	return r == 0 ? write_down(j, here) : r;
 }
 
 static struct joining *joining_new(struct catalog *c, const char *root, enum identity_role role, struct report *report)

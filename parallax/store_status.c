@@ -1,3 +1,4 @@
+#include "parallax/access.h"
 #include "parallax/store_status.h"
 
 #include <errno.h>
@@ -388,6 +389,21 @@ static int look_at_directory(struct work *w)
 	return store_warn_level(&t->warn, percent) >= 2 ? problem(t, "the file system of %s is %u %% full", t->directory, percent) : 0;
 }
 
+/* ---- certificates ---- */
+
+static int judge_certificate(void *arg, const struct access_issued *issued)
+{
+	struct work *w = arg;
+	char text[256];
+	return access_issued_warns(issued, env_wall_ns(w->store->env) / NS_PER_S, text, sizeof text) ? problem(w->t, "%s", text) : 0;
+}
+
+static int look_at_certificates(struct work *w)
+{
+	int r = access_issued_list(w->store->catalog, judge_certificate, w);
+	return r < 0 ? report_set(w->report, r, "the catalog: %s", catalog_text(w->store->catalog, r)) : 0;
+}
+
 int store_status(struct store *s, struct store_status **ret, struct report *report)
 {
 	struct store_status *t = calloc(1, sizeof *t);
@@ -410,6 +426,8 @@ int store_status(struct store *s, struct store_status **ret, struct report *repo
 		r = look_at_volumes(&w);
 	if (r == 0)
 		r = store_agent_list(s, add_agent, &w, report);
+	if (r == 0)
+		r = look_at_certificates(&w);
 	return r ? r : look_at_directory(&w);
 }
 

@@ -218,7 +218,7 @@ struct world {
 	struct catalog *catalog;
 	struct report report;
 	bool stop, stopped;
-	unsigned said;
+	unsigned said, issued;
 	int (*body)(struct world *w);
 };
 
@@ -331,6 +331,37 @@ static unsigned count(struct world *w, const char *prefix)
 	unsigned n = 0;
 	cr_assert_eq(catalog_list(w->catalog, prefix, count_one, &n), 0);
 	return n;
+}
+
+static int sum_issued(void *arg, const struct access_issued *i)
+{
+	struct world *w = arg;
+	cr_assert_str_eq(i->host, "beta");
+	cr_assert_leq(i->expires_s, env_wall_ns(w->env) / NS_PER_S + CERTIFICATE_LIFE_S);
+	cr_assert_geq(i->expires_s, env_wall_ns(w->env) / NS_PER_S + CERTIFICATE_LIFE_S - 60);
+	w->issued += i->role;
+	return 0;
+}
+
+ACCESS_TEST(until_when_certificates_are_good_is_known)
+{
+	char token[ACCESS_TOKEN_BYTES], text[256];
+	struct access_issued i = { "beta", ROLE_SERVER, NOW };
+	good(w, access_token_new(w->catalog, w->alpha, ROLE_ANY, NULL, 60, token, &w->report));
+	good(w, access_join(w->catalog, w->beta, token, ROLE_AGENT, &w->report));
+	good(w, access_join(w->catalog, w->beta, token, ROLE_SERVER, &w->report));
+	good(w, access_issued_list(w->catalog, sum_issued, w));
+	cr_assert_eq(w->issued, ROLE_AGENT + ROLE_SERVER);
+	good(w, access_revoke(w->catalog, "beta", &w->report));
+	w->issued = 0;
+	good(w, access_issued_list(w->catalog, sum_issued, w));
+	cr_assert_eq(w->issued, 0);
+	good(w, access_join(w->catalog, w->alpha, NULL, ROLE_SERVER, &w->report));
+	cr_assert_eq(count(w, "access/issued/server/alpha"), 1);
+	cr_assert(!access_issued_warns(&i, NOW - ACCESS_WARN_S, text, sizeof text));
+	cr_assert(access_issued_warns(&i, NOW - ACCESS_WARN_S + 1, text, sizeof text) && strstr(text, "runs out in 29 days"));
+	cr_assert(access_issued_warns(&i, NOW, text, sizeof text) && strstr(text, "as a server has run out"));
+	return 0;
 }
 
 ACCESS_TEST(nothing_is_left_behind_and_nothing_is_noted_that_is_secret)
