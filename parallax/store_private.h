@@ -43,6 +43,9 @@ bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owne
 /* Who has the volume attached, and could be asked; and can be asked by this store; -ENXIO: nobody has it. */
 int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
 int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
+struct store_status;
+/* store_status_catalog.c: asks each etcd. */
+int store_status_members(struct store *s, struct store_status *t, struct report *report);
 struct volume_status;
 /* What the live holder of a volume says of itself; if it waits for nothing, it has published what was written up to now. -ENXIO: nobody
  * has it; other: it can't be asked. */

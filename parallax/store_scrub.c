@@ -46,6 +46,12 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 		ret->settled = m->settled;
 	}
 	rpc_call_clean(&call);
+	if (segment_remote_call(p->server, AQUIFER__SEGMENT__METHOD__INFO, NULL, &aquifer__segment__info__descriptor, &call, NULL) == 0) {
+		const Aquifer__Segment__Info *m = (const Aquifer__Segment__Info *)call.reply;
+		for (size_t i = 0; m->software[i] && i + 1 < sizeof ret->software; i++)
+			ret->software[i] = m->software[i] >= ' ' && m->software[i] < 127 ? m->software[i] : '?';
+	}
+	rpc_call_clean(&call);
 	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
 	if (segment_remote_call(p->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL) == 0) {
 		const Aquifer__Segment__Scrub *m = (const Aquifer__Segment__Scrub *)call.reply;

@@ -18,6 +18,7 @@ struct store_scrub {
 int store_scrub(struct store *s, struct store_scrub *how, struct report *report);
 
 struct store_server_work {
+	char software[64];         /* "aquifer 0.1"; "": it didn't say */
 	bool status, scrub;        /* it told: */
 	uint64_t copies, unsealed, missing, missing_bytes, rebuilt_bytes, bytes_per_s, misplaced, failures, silent;
 	bool settled;              /* nothing is left to be rebuilt */

@@ -109,6 +109,12 @@ static int look_at_catalog(struct work *w)
 		r = store_health_read(w->store, "scrub", &t->scrub);
 	if (r < 0)
 		return report_set(w->report, r, "the catalog: %s", catalog_text(w->store->catalog, r));
+	r = store_status_members(w->store, t, w->report);
+	for (size_t i = 0; r == 0 && i < t->member_count; i++)
+		if (!t->members[i].answers)
+			r = problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
+	if (r < 0)
+		return r;
 	if (t->restored[0])
 		r = problem(t, "the catalog was restored from a backup on %s, and nothing is freed until that is confirmed (aquifer cluster restore --confirm)", t->restored);
 	if (r == 0 && t->check.faults)
@@ -438,6 +444,7 @@ void store_status_free(struct store_status *t)
 	for (size_t i = 0; i < t->problem_count; i++)
 		free(t->problems[i]);
 	free(t->problems);
+	free(t->members);
 	free(t->servers);
 	free(t->volumes);
 	free(t->agents);

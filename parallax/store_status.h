@@ -38,9 +38,18 @@ struct store_status_volume {
 	char why[256];             /* attached, and it couldn't be asked: why */
 };
 
+struct store_status_member {  /* of etcd */
+	char url[256];
+	bool answers;              /* a read that needs a leader, by way of it */
+	uint64_t answer_ns;
+	char why[256];             /* if it doesn't */
+};
+
 struct store_status {
 	char catalog_url[512];
 	uint64_t catalog_ns;       /* so long one linearizable read took */
+	struct store_status_member *members; /* none of a file */
+	size_t member_count;
 	char restored[64];         /* a backup was restored then, and nobody has confirmed it; "" */
 	bool cluster;
 	char directory[512];       /* of an embedded store, and its file system */

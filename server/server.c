@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/plant.h"
+#include "core/version.h"
 #include "parallax/segment_wire.h"
 
 struct server {
@@ -95,6 +96,7 @@ static void server_info(struct server *s, struct rpc_request *r)
 	m.incarnation = s->segments->incarnation;
 	m.free_bytes = s->segments->free_bytes;
 	m.total_bytes = s->segments->total_bytes;
+	m.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
 	rpc_reply_bytes(r, &m.base, 0);
 }
 

@@ -21,6 +21,15 @@ static json_t *health_json(const struct store_health *h)
 			  : json_null();
 }
 
+static json_t *members_json(const struct store_status *t)
+{
+	json_t *a = json_array();
+	for (size_t i = 0; i < t->member_count; i++)
+		json_array_append_new(a, json_pack("{s:s, s:b, s:I, s:s}", "url", t->members[i].url, "answers", t->members[i].answers, "answer_ns",
+						   (json_int_t)t->members[i].answer_ns, "why", t->members[i].why));
+	return a;
+}
+
 static json_t *servers_json(const struct store_status *t)
 {
 	json_t *a = json_array();
@@ -32,6 +41,7 @@ static json_t *servers_json(const struct store_status *t)
 						   (json_int_t)s->total_bytes, "reserve", (json_int_t)e->reserve_bytes, "used_percent", (int)e->used_percent,
 						   "warnings", (int)e->level, "incarnation", (json_int_t)s->incarnation);
 		const struct store_server_work *k = &e->work;
+		json_object_set_new(j, "software", json_string(k->software));
 		if (k->status)
 			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
 								    (json_int_t)k->missing, "missing_bytes", (json_int_t)k->missing_bytes, "bytes_per_s",
@@ -76,9 +86,9 @@ static int print_json(const struct store_status *t)
 	json_t *problems = json_array();
 	for (size_t i = 0; i < t->problem_count; i++)
 		json_array_append_new(problems, json_string(t->problems[i]));
-	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i}}",
+	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s, s:o}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i}}",
 					"healthy", t->problem_count == 0, "problems", problems, "catalog", "url", t->catalog_url, "answer_ns", (json_int_t)t->catalog_ns,
-					"restored", t->restored, "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
+					"restored", t->restored, "members", members_json(t), "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
 					"groups", "all", (int)t->groups, "complete", (int)t->complete, "degraded", (int)t->degraded, "lost", (int)t->lost, "short",
 					(int)t->short_of, "moving", (int)t->moving, "map", (json_int_t)t->map_revision, "volumes", volumes_json(t), "hosts",
 					hosts_json(t), "directory", "path", t->directory, "free", (json_int_t)t->free_bytes, "total", (json_int_t)t->total_bytes,
@@ -126,7 +136,7 @@ static void print_rebuild(const struct store_status *t)
 
 static void print_servers(const struct store_status *t)
 {
-	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", NULL };
+	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", "VERSION", NULL };
 	uint64_t free_bytes = 0, total = 0;
 	unsigned up = 0;
 	char a[24], b[24], when[32];
@@ -156,6 +166,7 @@ static void print_servers(const struct store_status *t)
 		else
 			table_cell(table, "-");
 		table_cell(table, "%" PRIu64, s->incarnation);
+		table_cell(table, "%s", e->work.software[0] ? e->work.software : "-");
 	}
 	table_print(table, stdout);
 	print_rebuild(t);
@@ -198,7 +209,13 @@ static void print_text(const struct store_status *t)
 		printf("%-10s good\n", "health");
 	for (size_t i = 0; i < t->problem_count; i++)
 		printf("%-10s %s\n", i ? "" : "problems", t->problems[i]);
-	printf("%-10s %s, answers in %.1f ms\n", "catalog", t->catalog_url, (double)t->catalog_ns / NS_PER_MS);
+	printf("%-10s %s, answers in %.1f ms", "catalog", t->catalog_url, (double)t->catalog_ns / NS_PER_MS);
+	size_t members = 0;
+	for (size_t i = 0; i < t->member_count; i++)
+		members += t->members[i].answers;
+	if (t->member_count > 1)
+		printf("; %zu of %zu members do", members, t->member_count);
+	printf("\n");
 	print_health("checked", &t->check);
 	print_health("scrubbed", &t->scrub);
 	print_servers(t);
