@@ -11,3 +11,9 @@ bench-snapshots: all $(B)/tools/snapload $(B)/tools/pairload
 	$(Q)B=$(B) tests/bench/snapshots
 
 .PHONY: bench-snapshots
+
+# bench-handover: how long requests wait when a volume moves; see tests/bench/handover for MOVES=
+bench-handover: all $(B)/tools/roam $(B)/tools/catalogcheck
+	$(Q)B=$(B) tests/bench/handover
+
+.PHONY: bench-handover
