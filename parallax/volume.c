@@ -437,7 +437,7 @@ static int publish_closed(struct volume *v, const struct volume_offer *to)
 	meta_key_owner(v->id, owner_key);
 	catalog_txn_put(&p->txn, owner_key, bytes, length);
 	int r = publish_commit(p);
-	if (r == 0 && to) /* who takes it has the servers to himself */
+	if (r == 0 && to && v->alive) /* who takes it has the servers to himself; without leases he waits for our lock */
 		fiber_sleep(&v->env->loop, CLEAR_OUT_NS);
 	if (r == 0 && g && g->acked > 1)
 		log_seal(g);

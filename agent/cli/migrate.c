@@ -36,6 +36,9 @@ static int find_holder(struct cli *c, struct store_holder *h)
 	r = store_volume_holder(s, c->arg[0], h, &c->report);
 	if (r == -ENXIO)
 		report_set(&c->report, r, "it isn't attached (attach it there: aquifer attach %s)", c->arg[0]);
+	/* two roots that share a file are one host to the catalog, but each has an agent */
+	if (r == 0 && !h->elsewhere && h->agent.host[0] && strcmp(h->agent.host, store_host(s)) != 0)
+		h->elsewhere = store_agent_find(s, h->agent.host, &h->agent, NULL) == 0;
 	return cli_store_close(c, s, r);
 }
 
