@@ -1,13 +1,13 @@
 #!/bin/bash
 # A volume moves between two hosts (roots) while a guest writes, reads and compares: moved back and forth; one that waits for it (attach --incoming); and with
-# tapdisks and agents of either side killed or stopped, and etcd gone, at any moment of it. Always one side serves in the end, with all that was acknowledged, and nothing hangs.
+# tapdisks and agents of either side killed or stopped, a server killed, and etcd gone, at any moment of it. Always one side serves in the end, with all that was acknowledged, and nothing hangs.
 # LONG=1: 1000 moves and 200 rounds.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/hosts
 need jq qemu-io nbdcopy
 roam=$B/tools/roam
 [ -x "$roam" ] || { echo "skipped: $roam is not built"; exit 77; }
-moves=${MOVES:-10} rounds=${ROUNDS:-7} servers=3
+moves=${MOVES:-10} rounds=${ROUNDS:-8} servers=3
 [ "${LONG:-0}" = 0 ] || moves=1000 rounds=200
 seed=${SEED:-$RANDOM}
 RANDOM=$seed
@@ -114,6 +114,13 @@ attach_somewhere() { # a dead holder is believed to live for a lease's time, but
 	done
 	return 1
 }
+server_again() { # NUMBER: one that was killed
+	local pids=(${server_pids}) n=$1
+	server_pids=
+	server_up "$n" --domain "d$n"
+	pids[n - 1]=${server_pids# }
+	server_pids=" ${pids[*]}"
+}
 good=0
 for i in $(seq $rounds); do
 	there=$(other $h)
@@ -129,9 +136,10 @@ for i in $(seq $rounds); do
 	sleep "0.$(printf %03d $((RANDOM % 250)))"
 	case $what in
 	0 | 1 | 2) kill -9 "$victim" ;;
-	3 | 7) victim=$(at "$there" v pid) && [ -z "$victim" ] || kill -9 "$victim" ;;
+	3) victim=$(at "$there" v pid) && [ -z "$victim" ] || kill -9 "$victim" ;;
 	4) kill -STOP "${etcd_pid[1]}" && sleep 1 && kill -CONT "${etcd_pid[1]}" ;;
 	5) kill -9 $moving ;;
+	7) kill -9 "$(cut -d' ' -f$((i / 8 % 3 + 1)) <<<"${server_pids# }")" ;;
 	6) victim=$(at "$there" v pid) && [ -z "$victim" ] || { kill -STOP "$victim" && sleep 2 && kill -CONT "$victim"; } ;;
 	esac 2>/dev/null || true
 	status=0
@@ -139,6 +147,7 @@ for i in $(seq $rounds); do
 	[ $status -ne 124 ] || fail "round $i ($what): migrate hangs"
 	[ $status -ne 1 ] || [ "$(wc -l <"$dir/err")" = 1 ] || fail "round $i ($what): not one line: $(cat "$dir/err")"
 	[ $status -ne 0 ] || good=$((good + 1))
+	[ $what -ne 7 ] || server_again $((i / 8 % 3 + 1))
 	for x in a b; do on $x agent start >/dev/null || fail "round $i: agent"; done
 	until_true 40 attach_somewhere || fail "round $i ($what): nobody serves: $(cat "$dir/err" "$dir/why"); $(on a list; on b list)"
 	guest_lives
