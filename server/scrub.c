@@ -192,11 +192,12 @@ static void mend_copy(struct scrub *s, bool for_asked, uint64_t segment)
 
 /* ---- one copy ---- */
 
-static void throttle(struct scrub *s, uint64_t bytes, uint64_t rate)
+/* `own`: by itself; then whoever asks for a pass needn't wait. */
+static void throttle(struct scrub *s, uint64_t bytes, uint64_t rate, bool own)
 {
 	uint64_t now = env_now_ns(s->env);
 	s->due_ns = MAX(s->due_ns, now) + (uint64_t)((double)bytes * (double)NS_PER_S / (double)rate);
-	while (!ends(s) && (now = env_now_ns(s->env)) < s->due_ns)
+	while (!ends(s) && !(own && is_asked(s)) && (now = env_now_ns(s->env)) < s->due_ns)
 		nap(s, MIN(s->due_ns - now, (uint64_t)NAP_NS));
 }
 
@@ -223,7 +224,7 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 			mend_block(s, asked, segment, &slice);
 		if (asked)
 			s->pass.bytes += (uint64_t)slice.blocks * BLOCK_BYTES;
-		throttle(s, (uint64_t)(slice.blocks + 1) * BLOCK_BYTES, rate);
+		throttle(s, (uint64_t)(slice.blocks + 1) * BLOCK_BYTES, rate, /* own= */ !asked);
 		if (ends(s) || (!asked && is_asked(s)))
 			return false;
 		from = slice.next;
@@ -270,6 +271,7 @@ static void pass_asked(struct scrub *s)
 	struct ids l = { 0 };
 	uint64_t began = env_wall_ns(s->env);
 	s->pass = (struct pass){ .total_bytes = used_bytes(s) };
+	s->due_ns = 0;
 	int r = segment_dir_ids(s->dir, note_id, &l);
 	bool whole = r == 0;
 	for (size_t i = 0; i < l.count && whole; i++) {
@@ -304,6 +306,8 @@ static void pass_own(struct scrub *s)
 {
 	struct ids l = { 0 };
 	bool whole = segment_dir_ids(s->dir, note_id, &l) == 0;
+	if (!whole) /* not now; and not at once again */
+		nap(s, 60 * NS_PER_S);
 	if (s->position == 0) {
 		s->began_ns = env_wall_ns(s->env);
 		s->unrepaired_now = 0;
