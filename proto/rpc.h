@@ -74,7 +74,7 @@ void rpc_call_init(struct rpc_call *call, uint32_t method, const ProtobufCMessag
 void rpc_call_clean(struct rpc_call *call);
 
 /* FIBER, unless lazy. "unix:/path", "tcp:HOST:PORT", or "tls:HOST:PORT": the same with certificates (env->identity is ours; without one,
- * or when one of the two doesn't accept the other's, -EACCES or -EKEYREJECTED). 0 or -errno with a report. */
+ * or when one of the two doesn't accept the other's, -EACCES or -EKEYREJECTED; who is revoked later is lost at the next ping). 0 or -errno with a report. */
 int rpc_connect(struct env *env, const char *address, const struct rpc_client_options *options,
 		struct rpc_client **ret_client, struct report *report);
 /* FIBER. Calls under way end with -ENOTCONN. Accepts NULL. */

@@ -366,6 +366,10 @@ static void client_ping(struct rpc_client *c)
 {
 	if (c->state != CLIENT_UP || c->channel.down)
 		return;
+	if (c->channel.tls && c->env->identity && identity_is_revoked(c->env->identity, &c->channel.tls->peer)) {
+		channel_down(&c->channel, -EACCES);
+		return;
+	}
 	if (c->pinging) {
 		if (env_now_ns(c->env) - c->channel.received_ns >= c->options.silence_ns)
 			channel_down(&c->channel, -ETIMEDOUT);

@@ -204,6 +204,35 @@ Test(tls, connections_of_the_revoked_end)
 	teardown(&w);
 }
 
+static int hold_a_revoked_server(void *arg)
+{
+	struct world *w = arg;
+	struct rpc_client_options o = { .service = "test", .reconnect = true };
+	struct identity_revoked gone = { "beta", w->now_s };
+	struct rpc_client *c;
+	cr_assert_eq(rpc_connect(w->client, w->address, &o, &c, &w->report), 0);
+	fiber_sleep(&w->client->loop, 20 * NS_PER_S);
+	cr_assert(rpc_connected(c));
+	cr_assert_str_eq(rpc_refused(c), "");
+	cr_assert_eq(identity_revoke(w->client->identity, &gone, 1), 0);
+	fiber_sleep(&w->client->loop, 20 * NS_PER_S);
+	cr_assert(!rpc_connected(c));
+	cr_assert(strstr(rpc_refused(c), "certificate revoked"), "%s", rpc_refused(c));
+	cr_assert_eq(identity_revoke(w->client->identity, NULL, 0), 0);
+	cr_assert_eq(rpc_wait_connected(c, 20 * NS_PER_S), 0);
+	cr_assert_str_eq(rpc_refused(c), "");
+	rpc_close(c);
+	return 0;
+}
+
+Test(tls, a_server_that_is_revoked_is_let_go_of)
+{
+	struct world w;
+	setup(&w, ROLE_AGENT);
+	sim_run_fiber(w.client, hold_a_revoked_server, &w);
+	teardown(&w);
+}
+
 Test(tls, plain_text_and_tls_do_not_mix)
 {
 	struct world w;
