@@ -87,6 +87,17 @@ int store_txn(struct catalog *c, const struct catalog_txn *t)
 	return unknown && catalog_away(r) ? -ETIMEDOUT : r;
 }
 
+int store_get_name(struct catalog *c, const char *name, struct meta_name *ret)
+{
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < 100 && r == -ETIMEDOUT && !c->env->dead; attempt++) {
+		if (attempt)
+			fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
+		r = meta_get_name(c, name, ret, NULL);
+	}
+	return r;
+}
+
 struct each_snapshot {
 	int (*entry)(void *arg, const struct meta_snapshot *m);
 	void *arg;
@@ -636,7 +647,7 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	free(t);
 	free(bytes);
 	struct meta_name there;
-	if (r == -EAGAIN && meta_get_name(s->catalog, to, &there, NULL) == 0)
+	if (r == -EAGAIN && store_get_name(s->catalog, to, &there) == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }

@@ -88,4 +88,7 @@ bool store_has_volume(struct store *s, uint64_t id);
 int store_each_snapshot(struct catalog *c, uint64_t volume, int (*entry)(void *arg, const struct meta_snapshot *m), void *arg);
 /* A transaction that is repeated while its outcome is unknown; -EAGAIN when a compare fails. Not for owners (publish.c). */
 int store_txn(struct catalog *c, const struct catalog_txn *t);
+/* FIBER. What a name is now, asked until it is known: after a compare that failed it tells whether an attempt of unknown outcome had
+ * arrived. -ENOENT: there is no such volume. */
+int store_get_name(struct catalog *c, const char *name, struct meta_name *ret);
 #endif

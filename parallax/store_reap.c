@@ -329,7 +329,7 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 	free(owner_bytes);
 	free(log_bytes);
 	struct meta_name there;
-	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == -ENOENT)
+	if (r == -EAGAIN && store_get_name(s->catalog, name, &there) == -ENOENT)
 		r = 0; /* an attempt of unknown outcome had arrived */
 	free(log);
 	return r;

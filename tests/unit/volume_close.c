@@ -105,3 +105,28 @@ Test(volume_close, on_a_disk_that_fails)
 	}
 	cr_assert(closed > 10, "%u", closed);
 }
+
+/* ---- a catalog that now and then doesn't say what became of a request ---- */
+
+static int body_come_and_go(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct store_volume_options o = { .size_bytes = 1 << 20 };
+	int r = store_volume_create(&g->store, "w", &o, &g->report);
+	if (r == 0)
+		r = store_volume_rename(&g->store, "w", "x", &g->report);
+	if (r == 0)
+		r = store_volume_delete(&g->store, "x", false, &g->report);
+	return r == -ETIMEDOUT ? 0 : r; /* looking something up may fail so, and says so */
+}
+
+Test(volume_close, what_was_deleted_is_said_to_be)
+{
+	for (uint64_t seed = 1; seed <= 400; seed++) {
+		struct volume_rig *g = volume_rig_make(seed, 1 << 20);
+		catalog_sim_doses(g->catalogs)->timeout = 150000;
+		cr_assert_eq(volume_rig_run(g, body_come_and_go), 0, "seed %llu: %s", (unsigned long long)seed, g->report.text);
+		catalog_sim_doses(g->catalogs)->timeout = 0;
+		volume_rig_free(g);
+	}
+}
