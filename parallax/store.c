@@ -18,6 +18,9 @@
 #include "parallax/volume_status.h"
 
 /* How long a command goes on with a transaction whose outcome is unknown. */
+/* How often a holder that is just moving is looked for. */
+#define MOVE_TRIES 50
+#define MOVE_PAUSE_NS (100 * NS_PER_MS)
 #define STORE_PATIENCE_NS (60 * NS_PER_S)
 /* … and waits for a holder that only has to say how it is. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
@@ -236,14 +239,21 @@ int store_find_holder(struct store *s, const char *name, uint64_t volume, struct
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report)
 {
-	struct store_holder h;
-	int r = store_find_holder(s, name, volume, &h, report);
-	if (r < 0)
-		return r;
-	char *json = NULL;
-	r = s->forward(s->forward_arg, &h, verb, args, /* deadline_ns= */ 0, &json, report);
-	free(json);
-	return r;
+	struct report why;
+	int r = -ESTALE;
+	/* one that moves to another host is found there */
+	for (unsigned attempt = 0; r == -ESTALE && attempt < MOVE_TRIES; attempt++) {
+		struct store_holder h;
+		char *json = NULL;
+		if (attempt)
+			fiber_sleep(&s->env->loop, MOVE_PAUSE_NS);
+		why.text[0] = '\0';
+		r = store_find_holder(s, name, volume, &h, &why);
+		if (r == 0)
+			r = s->forward(s->forward_arg, &h, verb, args, /* deadline_ns= */ 0, &json, &why);
+		free(json);
+	}
+	return r < 0 && why.text[0] ? report_set(report, r, "%s", why.text) : r;
 }
 
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)

@@ -21,7 +21,7 @@
 #define TELL_NS (2 * NS_PER_S)
 #define RETRY_NS (50 * NS_PER_MS)
 #define STALE_NS (600 * NS_PER_S)  /* a group that is older was interrupted */
-enum { TRIES = 6, COMMIT_TRIES = 600, STALE_MAX = 50 };
+enum { TRIES = 6, MOVED_TRIES = 40, COMMIT_TRIES = 600, STALE_MAX = 50 };
 
 struct member {
 	struct group *group;
@@ -340,20 +340,6 @@ static int group_once(struct group *g, struct report *report)
 	return r;
 }
 
-static int group_take(struct group *g, struct report *report)
-{
-	struct store *s = g->store;
-	int r = -EBUSY;
-	/* two that want the same volumes: one goes first */
-	for (unsigned attempt = 0; r == -EBUSY && attempt < TRIES; attempt++) {
-		if (attempt)
-			fiber_sleep(&s->env->loop, RETRY_NS + env_random(s->env) % (attempt * 200 * NS_PER_MS));
-		report->text[0] = '\0';
-		r = group_once(g, report);
-	}
-	return r;
-}
-
 static int check_name(struct member *m)
 {
 	struct store *s = m->group->store;
@@ -367,8 +353,9 @@ static int check_name(struct member *m)
 static int find_one(void *arg)
 {
 	struct member *m = arg;
+	m->report.text[0] = '\0';
 	m->status = check_name(m);
-	if (m->status == 0) {
+	if (m->status == 0 && !m->own) {
 		m->status = store_find_holder(m->group->store, m->name, m->volume, &m->holder, &m->report);
 		m->idle = m->status == -ENXIO;
 		m->status = m->idle ? 0 : m->status < 0 ? report_prefix(&m->report, m->status, "volume %s", m->name) : 0;
@@ -388,6 +375,24 @@ static int find_members(struct group *g, struct report *report)
 				return report_set(report, -EINVAL, "volume %s is given twice (one snapshot of each volume)", m->name);
 	}
 	return 0;
+}
+
+static int group_take(struct group *g, struct report *report)
+{
+	struct store *s = g->store;
+	int r = group_once(g, report);
+	/* two that want the same volumes: one goes first; and one that moves to another host is looked for there */
+	for (unsigned busy = 1, moved = 1; (r == -EBUSY && busy < TRIES) || (r == -ESTALE && moved < MOVED_TRIES);) {
+		bool again = r == -ESTALE;
+		fiber_sleep(&s->env->loop, RETRY_NS + env_random(s->env) % ((again ? 1 : busy) * 200 * NS_PER_MS));
+		report->text[0] = '\0';
+		r = again ? find_members(g, report) : 0;
+		if (r == 0)
+			r = group_once(g, report);
+		busy += !again;
+		moved += again;
+	}
+	return r;
 }
 
 static int open_idle(struct group *g, struct report *report)

@@ -64,7 +64,7 @@ static int open_place(struct volume *v, const struct volume_open *how, struct re
 {
 	const struct volume_places *p = how->places;
 	bool fresh = false;
-	int r = was_never_open(v, &fresh, report);
+	int r = how->offer ? 0 : was_never_open(v, &fresh, report); /* what is offered was open */
 	if (r < 0)
 		return r;
 	r = -EBUSY;

@@ -432,7 +432,7 @@ int volume_move_control(struct volume_move *m, const char *verb, const char *con
 	if (strncmp(verb, "handover-", 9) == 0)
 		return move_verb(m, verb + 9, args, ret_json, report);
 	if (m->state != MOVE_SERVES)
-		return report_set(report, -EBUSY, m->state == MOVE_MOVED ? "its volume has moved to host %s (ask there)" : "its volume is being handed over (try again)",
+		return report_set(report, -ESTALE, m->state == MOVE_MOVED ? "its volume has moved to host %s (ask there)" : "its volume is being handed over (try again)",
 				  m->whom);
 	m->commands++;
 	int r = volume_node_control(&m->node->node, verb, args, ret_json, report);

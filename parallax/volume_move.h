@@ -48,7 +48,7 @@ struct volume_move {
 void volume_move_init(struct volume_move *m, struct volume_node *n, struct places *p, const struct volume_open *how);
 /* FIBER. The node is INCOMING, for so long unless it is told to expect an offer; 0: for ever. */
 int volume_move_begin(struct volume_move *m, uint64_t lasts_ns, struct report *report);
-/* FIBER. A verb of the node: its own, or one of those above. */
+/* FIBER. A verb of the node: its own, or one of those above. -ESTALE: it has gone, or is on its way: its holder is to be looked for again. */
 int volume_move_control(struct volume_move *m, const char *verb, const char *const *args, char **ret_json, struct report *report);
 /* FIBER. No request is under way. What is offered is settled first. */
 void volume_move_end(struct volume_move *m);

@@ -59,4 +59,11 @@ refused 1 'files of this host|part of the device v' on a migrate v --to b
 refused 1 'only a volume by itself' on b attach 'error(volume(v))' --name w --as nbd --incoming
 refused 1 'only a volume by itself' on b attach 'ram(1M)' --name w --as nbd --incoming
 on a detach --all || fail "detach"
+
+# an agent whose etcd isn't there serves its own host as ever, and ends at once when it is told to
+printf 'catalog = etcd:http://127.0.0.1:9\nhost = b\n' >"$dir/b/etc/aquifer/aquifer.conf"
+on b agent restart >/dev/null || fail "an agent without its catalog"
+[ -n "$(on b attach 'ram(1M)' --name r --as nbd)" ] || fail "attach without the catalog"
+refused 1 'etcd' on b migrate v --to a
+on b detach r && timeout 8 "$B/aquifer" --root "$dir/b" agent stop >/dev/null || fail "an agent without its catalog doesn't end"
 echo "an embedded volume moves between two roots that share a file"

@@ -39,8 +39,22 @@ refused 1 'on host a already' on a migrate v --to a
 refused 1 'on host a already' on b migrate v --to a
 refused 2 'goes with neither' on b attach v --incoming --force
 
+# meanwhile snapshots of it are taken, from one host, alone and with another volume that stays: each finds it, wherever it is
+on b volume create w 4M --replicas 1 && on b attach w --as nbd >/dev/null || fail "w"
+snapshots() {
+	local n=0
+	while [ -e "$dir/moving" ]; do
+		on a snapshot create v@n$n || exit 1
+		on a snapshot create v@g$n w@g$n || exit 1
+		n=$((n + 1))
+	done
+	echo $n >"$dir/snapshots"
+}
 guest
 h=a
+touch "$dir/moving"
+snapshots 2>"$dir/snapshots.err" &
+snapping=$!
 for i in $(seq $moves); do
 	on "$([ $((i % 2)) = 0 ] && echo a || echo b)" migrate v --to "$(other $h)" --json >"$dir/out" || fail "move $i"
 	jq -e '.waited_ns > 0' "$dir/out" >/dev/null || fail "move $i: $(cat "$dir/out")"
@@ -49,6 +63,10 @@ for i in $(seq $moves); do
 	state_is $h running || fail "after move $i: $(on $h list)"
 	guest_lives
 done
+rm "$dir/moving"
+wait $snapping || fail "snapshots while it moves: $(cat "$dir/snapshots.err")"
+[ "$(cat "$dir/snapshots")" -gt 0 ] || fail "no snapshot was taken meanwhile"
+on b detach w || fail "detach w"
 on a volume show v --json | jq -e --arg h $h '.holder.text | test("device v .*on host " + $h + "$")' >/dev/null || fail "the holder: $(on a volume show v)"
 qemu-io -f raw -c 'read 0 4k' "$(uri "$(other $h)")" 2>&1 | grep -qi 'failed' || fail "a volume that has moved away is read"
 on "$(other $h)" list | grep -q "moved (to host $h)" || fail "the list: $(on "$(other $h)" list)"
