@@ -135,7 +135,7 @@ int access_token_record_decode(const void *bytes, size_t length, struct access_t
 	arena_init(&arena);
 	int r = -EBADMSG;
 	Aquifer__Access__Token *m = aquifer__access__token__unpack(&arena.allocator, length, bytes);
-	if (m && m->key.len == sizeof ret->key && m->signature.len <= sizeof ret->signature && (!m->host[0] || (name_valid(m->host) && strlen(m->host) < sizeof ret->host))) {
+	if (m && m->key.len == sizeof ret->key && m->signature.len > 0 && m->signature.len <= sizeof ret->signature && (!m->host[0] || (name_valid(m->host) && strlen(m->host) < sizeof ret->host))) {
 		*ret = (struct access_token_record){ .roles = m->roles & m->granted & ROLE_ANY, .granted = m->granted, .expires_s = m->expires_s };
 		memcpy(ret->signature, m->signature.data, m->signature.len);
 		ret->signature_length = m->signature.len;

@@ -208,6 +208,10 @@ Test(access, a_token_is_noted_and_read_back)
 	cr_assert_eq(access_token_record_decode(bytes, n - 1, &back), -EBADMSG);
 	cr_assert_eq(access_token_record_decode("", 0, &back), -EBADMSG);
 	free(bytes);
+	t.signature_length = 0; /* whose would it be? */
+	bytes = access_token_record_encode(&t, &n);
+	cr_assert_eq(access_token_record_decode(bytes, n, &back), -EBADMSG);
+	free(bytes);
 }
 
 /* ---- through the catalog ---- */
