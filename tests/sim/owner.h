@@ -5,6 +5,7 @@
 #include "parallax/store_private.h"
 #include "parallax/volume_node.h"
 #include "server/keeper.h"
+#include "server/scrub.h"
 #include "tests/sim/catalog_sim.h"
 #include "tests/sim/scenario.h"
 
@@ -46,6 +47,7 @@ struct block_server {
 	struct server *server;
 	const struct keeper_options *keeps; /* NULL: it doesn't rebuild, nor collect garbage */
 	struct keeper *keeper;
+	struct scrub *scrub;
 };
 
 /* Its host, with a disk of that size; nothing runs yet. */

@@ -892,6 +892,6 @@ const struct scenario scenario_cluster = {
 
 const struct scenario scenario_rebuild = {
 	.name = "rebuild",
-	.summary = "cluster, with servers that rebuild, trim and collect garbage by themselves; in the end all copies are where they belong",
+	.summary = "cluster, with servers that rebuild, scrub, trim and collect garbage by themselves; in the end all copies are where they belong",
 	.run = rebuild_run,
 };
