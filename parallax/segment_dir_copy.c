@@ -239,7 +239,7 @@ int copy_load(struct copy *c)
 
 bool copy_unsure(const struct copy *c)
 {
-	return c->exists && !c->rewritten && c->slot.incarnation < c->dir->state.unsynced_before && !PLANTED(segment_trusts_scan);
+	return c->exists && !c->rewritten && c->slot.incarnation < c->dir->state.unsynced_before;
 }
 
 /* Block 0 and a slot are written again, unless it is known that they are of no use or are durable. */
