@@ -14,6 +14,7 @@
 #define LOOK_NS (10 * NS_PER_S)
 #define AGAIN_NS (2 * NS_PER_S)
 #define END_NS (5 * NS_PER_S)
+#define PATIENCE_NS (3 * NS_PER_S) /* for an agent that has just begun */
 #define LISTEN_DEFAULT "127.0.0.1:0"
 
 /* ---- where ---- */
@@ -177,6 +178,9 @@ void registry_end(struct registry *g, uint64_t drain_ns)
 
 struct store *registry_store(struct registry *g, struct report *report)
 {
+	uint64_t until_ns = env_now_ns(g->env) + PATIENCE_NS;
+	while (!g->entry && g->running && !g->said[0] && env_now_ns(g->env) < until_ns)
+		fiber_sleep(&g->env->loop, 10 * NS_PER_MS);
 	if (g->entry)
 		return g->store;
 	if (g->running)

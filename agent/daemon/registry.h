@@ -27,7 +27,7 @@ struct registry {
 void registry_start(struct registry *g, struct env *env, const char *root, const struct rpc_server_options *service);
 /* FIBER. The entry goes; calls under way are waited for, at most so long. */
 void registry_end(struct registry *g, uint64_t drain_ns);
-/* The catalog, for who is asked to move a volume; NULL with a report: there is none. */
+/* FIBER. The catalog, for who is asked to move a volume; NULL with a report: there is none. One that has just begun is waited for. */
 struct store *registry_store(struct registry *g, struct report *report);
 /* Does he know the token? */
 bool registry_knows(const struct registry *g, const ProtobufCBinaryData *token);

@@ -113,6 +113,10 @@ refused 1 "host $there" timeout 60 env AQUIFER_ROOT="$dir/$h" "$B/aquifer" migra
 state_is $h running || fail "after a refusal: $(on $h list)"
 on "$there" agent start >/dev/null
 until_true 10 all_known || fail "agents: $(on a agent list)"
+# the agent here is: the command starts it
+kill -9 "$(agent_of $h)"
+on $h migrate v --to "$there" >/dev/null || fail "with an agent that was just started"
+on "$there" migrate v --to $h >/dev/null || fail "and back"
 
 # Anything dies, or stops for a while, at any moment.
 guest
