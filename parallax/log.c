@@ -11,6 +11,8 @@
 
 static void log_answered(struct job *j);
 
+enum { DEPTH_UNIT = 256 };
+
 /* ---- life ---- */
 
 int log_init(struct volume *v)
@@ -92,12 +94,19 @@ uint64_t log_room(const struct volume *v)
 
 /* ---- failing ---- */
 
+static void flying_less(struct log *l, const struct log_record *r)
+{
+	l->flying_count--;
+	l->flying_writes -= r->write_count;
+}
+
 static void end_write(struct volume_write *w, int status) { job_put(w->parent, status); }
 
 static void fail_writes(struct volume *v, int status)
 {
 	for (struct link *k; (k = link_pop(&v->log.writes));)
 		end_write(container_of(k, struct volume_write, link), status);
+	v->log.queued = 0;
 }
 
 static void fail_appends(struct volume *v, int status)
@@ -137,7 +146,7 @@ void volume_fail(struct volume *v, int status)
 		if (r->answered) {
 			link_drop(&r->link);
 			link_push(&answered, &r->link);
-			l->flying_count--;
+			flying_less(l, r);
 		}
 	}
 	fail_records(v, &answered, -EIO);
@@ -154,6 +163,7 @@ static void record_begin(struct log_record *r, enum record_kind kind)
 	r->head = (struct record){ .kind = kind, .entries = r->entries, .crcs = r->crcs };
 	r->iov_count = 1; /* the header's place */
 	r->append = NULL;
+	r->write_count = 0;
 }
 
 static bool record_takes(const struct log_record *r, const struct volume_write *w, uint32_t room)
@@ -166,7 +176,7 @@ static bool record_takes(const struct log_record *r, const struct volume_write *
 	       record_header_blocks(entries, payload) + payload <= room;
 }
 
-static void record_add(struct log_record *r, struct volume_write *w)
+static void record_add(struct log *l, struct log_record *r, struct volume_write *w)
 {
 	struct record_entry *last = r->head.entry_count ? &r->entries[r->head.entry_count - 1] : NULL;
 	if (last && last->first + last->count == w->first && last->count <= UINT32_MAX - w->count)
@@ -182,6 +192,8 @@ static void record_add(struct log_record *r, struct volume_write *w)
 	}
 	link_drop(&w->link);
 	link_push(&r->writes, &w->link);
+	l->queued--;
+	r->write_count++;
 }
 
 static bool gather_writes(struct log *l, struct log_record *r, uint32_t room)
@@ -192,7 +204,7 @@ static bool gather_writes(struct log *l, struct log_record *r, uint32_t room)
 		struct volume_write *w = container_of(l->writes.next, struct volume_write, link);
 		if (!record_takes(r, w, room))
 			break;
-		record_add(r, w);
+		record_add(l, r, w);
 	}
 	return r->head.entry_count > 0;
 }
@@ -247,6 +259,13 @@ static void record_send(struct volume *v, struct log_record *r)
 	job_then(&r->job, log_answered);
 }
 
+/* The most writes that were under way lately; it sinks by a sixteenth with each record. */
+static void depth_note(struct log *l)
+{
+	l->depth -= l->depth / 16;
+	l->depth = MAX(l->depth, (l->queued + l->flying_writes) * DEPTH_UNIT);
+}
+
 static void record_fly(struct volume *v, struct log_record *r)
 {
 	struct log *l = &v->log;
@@ -255,6 +274,8 @@ static void record_fly(struct volume *v, struct log_record *r)
 		container_of(k, struct volume_write, link)->seq = r->head.seq;
 	link_push(&l->flying, &r->link);
 	l->flying_count++;
+	l->flying_writes += r->write_count;
+	depth_note(l);
 	v->counters.records++;
 	v->counters.data_blocks += r->head.kind == RECORD_DATA ? r->head.payload_blocks : 0;
 	record_send(v, r);
@@ -278,7 +299,7 @@ void log_withdraw(struct volume *v)
 	struct link taken;
 	link_init(&taken);
 	link_splice(&taken, &l->flying);
-	l->flying_count = 0;
+	l->flying_count = l->flying_writes = 0;
 	l->next_seq = l->acked_seq + 1;
 	l->last_crc = l->acked_crc;
 	fail_records(v, &taken, -ENOSPC);
@@ -341,6 +362,7 @@ void log_refuse(struct volume *v)
 		if (w->clear && !clears_too)
 			continue;
 		link_drop(&w->link);
+		l->queued--;
 		end_write(w, -ENOSPC);
 	}
 	if (l->dry && !l->current && !l->mending)
@@ -359,10 +381,17 @@ static bool gather(struct volume *v, struct log_record *r, uint32_t room, bool *
 	return append ? gather_append(l, r, room) : gather_writes(l, r, room);
 }
 
+/* Beside a record that flies another is sent when half of the writes that may be expected are there: one for each write would cost
+ * every server as much as one for all of them. */
+static bool worth_sending(const struct log *l)
+{
+	return l->flying_count == 0 || !link_empty(&l->appends) || l->queued * 2 * DEPTH_UNIT >= l->depth || l->queued >= LOG_IOV_MAX / 2;
+}
+
 void log_pump(struct volume *v)
 {
 	struct log *l = &v->log;
-	while (!v->failed && !l->mending && l->flying_count < l->window && !link_empty(&l->idle) &&
+	while (!v->failed && !l->mending && l->flying_count < l->window && worth_sending(l) && !link_empty(&l->idle) &&
 	       !(link_empty(&l->writes) && link_empty(&l->appends))) {
 		if (!l->current && !turn_segment(v))
 			break;
@@ -398,7 +427,7 @@ static void record_acked(struct volume *v, struct log_record *r)
 	g->acked_crc = r->head.header_crc;
 	log_retain(v, r);
 	link_drop(&r->link);
-	l->flying_count--;
+	flying_less(l, r);
 	link_push(&l->applying, &r->link);
 }
 
@@ -431,7 +460,7 @@ static void log_answered(struct job *j)
 		link_init(&one);
 		link_drop(&r->link);
 		link_push(&one, &r->link);
-		l->flying_count--;
+		flying_less(l, r);
 		fail_records(v, &one, -EIO);
 		fiber_cond_wake(&l->changed);
 		return;
@@ -483,6 +512,7 @@ void volume_write(struct volume *v, struct volume_write *w, struct job *parent)
 		return;
 	}
 	link_push(&v->log.writes, &w->link);
+	v->log.queued++;
 	log_pump(v);
 }
 

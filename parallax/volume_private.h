@@ -71,6 +71,7 @@ struct log_record {             /* in flight or being applied */
 	struct iovec iov[LOG_IOV_MAX + 1];
 	int iov_count;
 	struct link writes;     /* of struct volume_write; or */
+	unsigned write_count;
 	struct log_append *append;
 	struct log_segment *segment;
 	bool answered;
@@ -94,6 +95,8 @@ struct log {
 	struct link applying;   /* acknowledged, by seq */
 	struct link idle;       /* free records */
 	unsigned flying_count, window;
+	unsigned queued, flying_writes;  /* guest writes waiting, and in the records that fly */
+	unsigned depth;         /* how many of both there were lately, times DEPTH_UNIT */
 	struct log_record *records;
 	bool append_next;       /* fairness between appends and writes */
 	bool mending;
