@@ -89,6 +89,12 @@ void peer_submit(struct peer *p, struct segment_io *io, struct job *parent)
 	job_put(parent, io->status);
 }
 
+void peer_cancel(struct peer *p, struct segment_io *io)
+{
+	if (p->server && p->server->ops->cancel)
+		p->server->ops->cancel(io);
+}
+
 /* One that lost its connection is known by that, and is as good as before once it has another. */
 void peer_blame(struct peer *p, int status)
 {
@@ -204,16 +210,18 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, str
 	return n;
 }
 
+static bool peer_slow(const struct peer *p) { return p->slow_ns && p->slow_ns > env_now_ns(p->copies->env); }
+
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret)
 {
 	if (!c->catalog) {
 		ret[0] = c->peers[0];
 		return 1;
 	}
-	struct peer *away[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = 0, away_count = 0;
+	struct peer *away[PLACEMENT_CANDIDATES_MAX], *slow[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = 0, away_count = 0, slow_count = 0;
 	struct peer *hint = c->hints[segment % COPIES_HINTS].segment == segment ? c->hints[segment % COPIES_HINTS].peer : NULL;
-	if (hint && peer_usable(hint))
+	if (hint && peer_usable(hint) && !peer_slow(hint))
 		ret[n++] = hint;
 	if (c->map.revision == 0)
 		return n;
@@ -222,11 +230,15 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 		struct peer *p = copies_peer(c, &c->map.servers[i < g->target_count ? g->target[i] : g->former[i - g->target_count]].id);
 		if (!p || holds_peer(ret, n, p))
 			continue;
-		if (peer_usable(p) && n < PLACEMENT_CANDIDATES_MAX)
+		if (peer_usable(p) && peer_slow(p) && slow_count < PLACEMENT_CANDIDATES_MAX)
+			slow[slow_count++] = p;
+		else if (peer_usable(p) && n < PLACEMENT_CANDIDATES_MAX)
 			ret[n++] = p;
 		else if (away_count < PLACEMENT_CANDIDATES_MAX)
 			away[away_count++] = p;
 	}
+	for (unsigned i = 0; i < slow_count && n < PLACEMENT_CANDIDATES_MAX; i++)
+		ret[n++] = slow[i];
 	for (unsigned i = 0; i < away_count && n < PLACEMENT_CANDIDATES_MAX; i++)
 		ret[n++] = away[i];
 	return n;

@@ -20,6 +20,7 @@ struct peer {
 	char address[META_TEXT_MAX];
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
+	uint64_t slow_ns;              /* reads ask others first until then */
 	uint64_t heard_ns;             /* server/manager.c's: it answered, then */
 	struct segment_io probe;
 	struct job probe_job;
@@ -74,6 +75,7 @@ bool peer_usable(struct peer *p);
 /* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
 void peer_blame(struct peer *p, int status);
+void peer_cancel(struct peer *p, struct segment_io *io); /* submitted, and not needed any more: see segment_server_ops */
 int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
 int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it isn't usable */
 /* FIBER. One operation on several copies at once; each io->status tells. Returns how many succeeded. */

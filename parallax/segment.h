@@ -101,6 +101,8 @@ struct segment_server_ops {
 	void (*submit)(struct segment_server *s, struct segment_io *io);
 	int (*close)(struct segment_server *s); /* FIBER; clean stop: later copies are whole */
 	bool (*up)(const struct segment_server *s); /* connected now; NULL: always is */
+	/* It isn't needed any more: ends with -ECANCELED, unless it ends by itself; NULL: always does. */
+	void (*cancel)(struct segment_io *io);
 	const char *(*why)(const struct segment_server *s); /* not up: one clause for people, "" if it isn't known; may be NULL */
 };
 struct segment_server {

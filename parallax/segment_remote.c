@@ -86,6 +86,7 @@ static void remote_done(struct job *j)
 	struct segment_remote *s = op->remote;
 	struct segment_io *io = op->io;
 	io->status = remote_result(op);
+	io->private = NULL;
 	rpc_call_clean(&op->call);
 	link_push(&s->free, &op->link);
 	if (--s->busy == 0)
@@ -98,11 +99,13 @@ static void remote_submit(struct segment_server *base, struct segment_io *io)
 	struct segment_remote *s = container_of(base, struct segment_remote, base);
 	struct remote_op *op = remote_op_get(s);
 	if (!op) {
+		io->private = NULL;
 		io->status = -ENOMEM;
 		job_put(io->parent, io->status);
 		return;
 	}
 	op->io = io;
+	io->private = op;
 	bool sends = io->op == SEGMENT_APPEND || io->op == SEGMENT_REPAIR;
 	if (sends)
 		io->blocks = (uint32_t)(iov_bytes(io->iov, io->iov_count) / BLOCK_BYTES);
@@ -183,6 +186,13 @@ static int remote_close(struct segment_server *base)
 	return 0;
 }
 
+static void remote_cancel(struct segment_io *io)
+{
+	struct remote_op *op = io->private;
+	if (op)
+		rpc_cancel(op->remote->client, &op->call);
+}
+
 static bool remote_up(const struct segment_server *base)
 {
 	return rpc_connected(container_of(base, const struct segment_remote, base)->client);
@@ -193,7 +203,7 @@ static const char *remote_why(const struct segment_server *base)
 	return rpc_refused(container_of(base, const struct segment_remote, base)->client);
 }
 
-static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why };
+static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why, .cancel = remote_cancel };
 
 static int remote_open(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
 		       struct segment_server **ret_server, struct report *report)

@@ -62,6 +62,7 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 		 uint64_t volume, const struct meta_log *log, struct copies *own, struct report *report)
 {
 	*s = (struct sources){ .env = env };
+	hedges_init(&s->hedges, env);
 	int r = source_add(s, catalog, places, volume, log, own, report);
 	struct meta_log *ancestor = malloc(sizeof *ancestor);
 	if (!ancestor)
@@ -78,6 +79,8 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 	free(ancestor);
 	if (r == 0 && s->cluster)
 		r = copies_await(s->cluster, report);
+	if (r == 0 && s->cluster)
+		r = hedges_start(&s->hedges);
 	if (r < 0)
 		sources_close(s);
 	return r;
@@ -85,6 +88,8 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 
 void sources_close(struct sources *s)
 {
+	if (s->hedges.env)
+		hedges_end(&s->hedges);
 	for (unsigned i = 0; i < s->count; i++) {
 		if (!s->source[i].reader)
 			continue;
@@ -93,7 +98,7 @@ void sources_close(struct sources *s)
 	}
 	copies_close(s->cluster);
 	free(s->source);
-	*s = (struct sources){ .env = s->env, .retries = s->retries, .errors = s->errors };
+	*s = (struct sources){ .env = s->env, .retries = s->retries, .errors = s->errors, .hedged = s->hedged, .hedges_won = s->hedges_won };
 }
 
 int sources_depth(struct catalog *catalog, uint64_t volume)
@@ -145,16 +150,16 @@ void iov_block_crcs(const struct iovec *iov, int iov_count, uint32_t blocks, uin
 	}
 }
 
-static int read_verify(const struct block_read *r)
+int block_read_verify(const struct block_read *r, const struct iovec *iov, int iov_count)
 {
 	uint32_t crcs[256];
 	for (uint32_t done = 0; done < r->count;) {
 		uint32_t n = MIN(r->count - done, (uint32_t)ARRAY_COUNT(crcs));
 		struct iovec part[64];
-		int parts = iov_slice(r->iov, r->iov_count, (uint64_t)done * BLOCK_BYTES, (uint64_t)n * BLOCK_BYTES, part, 64);
+		int parts = iov_slice(iov, iov_count, (uint64_t)done * BLOCK_BYTES, (uint64_t)n * BLOCK_BYTES, part, 64);
 		if (parts < 0) { /* very fragmented: block by block */
 			n = 1;
-			parts = iov_slice(r->iov, r->iov_count, (uint64_t)done * BLOCK_BYTES, BLOCK_BYTES, part, 64);
+			parts = iov_slice(iov, iov_count, (uint64_t)done * BLOCK_BYTES, BLOCK_BYTES, part, 64);
 		}
 		if (parts < 0)
 			return -EIO;
@@ -170,7 +175,7 @@ static int read_verify(const struct block_read *r)
 static void read_done(struct job *j);
 
 /* The first that may have it and wasn't asked yet; NULL: there is none. */
-static struct peer *next_peer(const struct block_read *r)
+struct peer *block_read_next_peer(const struct block_read *r)
 {
 	struct copies *copies = source_of(r->sources, position_segment(r->pointers[0].position));
 	struct peer *candidates[PLACEMENT_CANDIDATES_MAX];
@@ -191,13 +196,15 @@ static void read_from(struct block_read *r, struct peer *peer)
 	job_init(&r->job, &r->sources->env->loop);
 	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
 				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count,
-				     .again = r->attempts > 0 && r->asked[r->attempts - 1] == peer };
+				     .again = r->attempts > 0 && r->peer == peer };
 	if (peer)
 		peer_submit(peer, &r->io, &r->job);
 	else
 		r->job.status = -ENOENT;
 	if (r->attempts < PLACEMENT_CANDIDATES_MAX)
 		r->asked[r->attempts++] = peer;
+	r->peer = peer;
+	hedge_watch(&r->sources->hedges, r);
 	job_then(&r->job, read_done);
 }
 
@@ -205,7 +212,7 @@ static void read_start(struct block_read *r)
 {
 	r->attempts = 0;
 	r->away = r->gone = false;
-	read_from(r, next_peer(r));
+	read_from(r, block_read_next_peer(r));
 }
 
 static void read_again(struct job *j)
@@ -252,30 +259,71 @@ static void read_failed(struct block_read *r, int status)
 	job_put(r->parent, status);
 }
 
-static void read_done(struct job *j)
+static void read_good(struct block_read *r, struct peer *peer)
 {
-	struct block_read *r = container_of(j, struct block_read, job);
-	struct peer *peer = r->asked[r->attempts - 1];
-	int status = j->status ? j->status : read_verify(r);
-	if (peer)
-		peer_blame(peer, status);
-	if (status == 0) {
-		if (r->attempts > 1 && peer)
-			copies_found(peer->copies, r->io.segment, peer);
-		job_put(r->parent, 0);
-		return;
-	}
-	r->away |= segment_away(status);
-	r->gone |= status == -ENODATA;
-	struct peer *next = next_peer(r);
+	if (r->attempts > 1 && peer)
+		copies_found(peer->copies, r->io.segment, peer);
+	job_put(r->parent, 0);
+}
+
+/* Asks the next server, if there is one. */
+static void read_next(struct block_read *r, int status)
+{
+	struct peer *next = block_read_next_peer(r);
 	if (!next && r->attempts == 1 && status == -EBADMSG)
-		next = peer; /* the only one: was it the way here? */
+		next = r->peer; /* the only one: was it the way here? */
 	if (next && r->attempts < PLACEMENT_CANDIDATES_MAX) {
 		r->sources->retries++;
 		read_from(r, next);
 		return;
 	}
 	read_failed(r, status);
+}
+
+static void note_failure(struct block_read *r, int status)
+{
+	r->away |= segment_away(status);
+	r->gone |= status == -ENODATA;
+}
+
+static void read_done(struct job *j)
+{
+	struct block_read *r = container_of(j, struct block_read, job);
+	int status = j->status ? j->status : block_read_verify(r, r->iov, r->iov_count);
+	if (r->peer)
+		peer_blame(r->peer, status);
+	hedge_answered(&r->sources->hedges, r, status);
+	if (status == 0) {
+		hedge_forget(r);
+		read_good(r, r->peer);
+		return;
+	}
+	note_failure(r, status);
+	if (r->rival && r->rival->good) {
+		hedge_take(r);
+		job_put(r->parent, 0);
+		return;
+	}
+	r->lost = r->rival != NULL;
+	r->status = status;
+	if (!r->lost)
+		read_next(r, status);
+}
+
+void block_read_rival_done(struct block_read *r, int status)
+{
+	bool lost = r->lost;
+	r->lost = false;
+	if (status == 0 && lost) {
+		hedge_take(r);
+		job_put(r->parent, 0);
+	} else if (status < 0) {
+		note_failure(r, status);
+		r->sources->retries++;
+		r->rival = NULL;
+		if (lost)
+			read_next(r, r->status);
+	}
 }
 
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
@@ -289,6 +337,9 @@ void sources_read(struct sources *s, struct block_read *r, const struct pointer 
 	r->iov_count = iov_count;
 	r->looks = 0;
 	r->parent = parent;
+	r->rival = NULL;
+	r->lost = false;
+	link_init(&r->slow);
 	read_start(r);
 }
 

@@ -4,6 +4,7 @@
 #define AQ_SOURCES_H
 #include "parallax/catalog.h"
 #include "parallax/copies.h"
+#include "parallax/hedge.h"
 #include "parallax/meta.h"
 #include "parallax/segment.h"
 
@@ -47,7 +48,8 @@ struct sources {
 	/* Asked when a read failed: may its server be about to be given back what it lost (R14)? Then it is read again. NULL: no. */
 	bool (*unsettled)(void *arg);
 	void *unsettled_arg;
-	uint64_t retries, errors;
+	struct hedges hedges;
+	uint64_t retries, errors, hedged, hedges_won; /* reads; the last two: that were late, and that another server answered first */
 };
 
 /* FIBER. The volume's own segments first, then its ancestors'. `own`: an embedded volume's, which it has open for writing, and
@@ -69,6 +71,12 @@ struct block_read {
 	int iov_count;
 	uint32_t count, attempts, looks;
 	struct peer *asked[PLACEMENT_CANDIDATES_MAX]; /* the first `attempts` */
+	struct peer *peer;      /* whose answer comes into iov */
+	uint64_t since_ns;
+	struct link slow;       /* hedges.reads */
+	struct rival *rival;    /* NULL: none */
+	bool lost;              /* `peer` has failed, and the rival is waited for; with … */
+	int status;             /* … this */
 	bool away;              /* one that may have it couldn't be asked */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	struct job *parent;
@@ -78,6 +86,10 @@ struct block_read {
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);
+/* For hedge.c: are these its blocks? 0, -EBADMSG. Who may be asked next? NULL: nobody. Its rival has an answer, which is good with status 0. */
+int block_read_verify(const struct block_read *r, const struct iovec *iov, int iov_count);
+struct peer *block_read_next_peer(const struct block_read *r);
+void block_read_rival_done(struct block_read *r, int status);
 /* A tree_read: one block, with the sources as argument. */
 void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent);
 /* FIBER: one block. */

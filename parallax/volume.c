@@ -688,6 +688,8 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->catalog_away = v->catalog_away;
 	ret->failed = v->failed;
 	ret->read_retries = v->sources.retries;
+	ret->hedged = v->sources.hedged;
+	ret->hedges_won = v->sources.hedges_won;
 	ret->read_errors = v->sources.errors;
 	ret->nodes = v->tree.node_count;
 	ret->dirty_nodes = v->tree.dirty_count;

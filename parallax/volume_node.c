@@ -483,7 +483,7 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 		{ "records", c.records }, { "data_blocks", c.data_blocks }, { "appended_blocks", c.appended_blocks }, { "syncs", c.syncs },
 		{ "checkpoints", c.checkpoints }, { "snapshots", c.snapshots }, { "replayed_records", c.replayed_records },
 		{ "log_bytes", c.log_bytes }, { "nodes", c.nodes }, { "dirty_nodes", c.dirty_nodes }, { "node_hits", c.node_hits },
-		{ "node_misses", c.node_misses }, { "read_retries", c.read_retries }, { "read_errors", c.read_errors }, { "mends", c.mends },
+		{ "node_misses", c.node_misses }, { "read_retries", c.read_retries }, { "read_errors", c.read_errors }, { "hedged", c.hedged }, { "hedges_won", c.hedges_won }, { "mends", c.mends },
 		{ "mapped_blocks", c.mapped_blocks }, { "live_blocks", c.live_blocks }, { "dead_blocks", c.dead_blocks },
 		{ "segments_freed", c.segments_freed }, { "away", c.away }, { "catalog_away", c.catalog_away }, { "failed", (uint64_t)-c.failed },
 	};

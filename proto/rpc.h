@@ -81,6 +81,9 @@ int rpc_connect(struct env *env, const char *address, const struct rpc_client_op
 void rpc_close(struct rpc_client *client);
 /* Holds `parent`, puts it with the call's status when it has ended. Never suspends. */
 void rpc_submit(struct rpc_client *client, struct rpc_call *call, struct job *parent);
+/* Its answer isn't needed any more: it ends with -ECANCELED (it may have been carried out), unless its buffers are being used this
+ * moment or it has ended; then it ends by itself. */
+void rpc_cancel(struct rpc_client *client, struct rpc_call *call);
 /* FIBER. The same, waited for; returns call->status and adds the server's sentence to the report (may be NULL). */
 int rpc_call_wait(struct rpc_client *client, struct rpc_call *call, struct report *report);
 bool rpc_connected(const struct rpc_client *client);

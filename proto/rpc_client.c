@@ -192,6 +192,15 @@ void rpc_submit(struct rpc_client *c, struct rpc_call *call, struct job *parent)
 		client_start_queued(c);
 }
 
+void rpc_cancel(struct rpc_client *c, struct rpc_call *call)
+{
+	if (call->state == CALL_ENDED || call->send.active || c->receiving == call)
+		return;
+	if (call->state == CALL_SENT)
+		slot_find(c, call->id)->call = NULL;
+	call_end(c, call, -ECANCELED);
+}
+
 int rpc_call_wait(struct rpc_client *c, struct rpc_call *call, struct report *report)
 {
 	struct job j;

@@ -84,6 +84,15 @@ for f in "$data"/*/segments/*/*.good; do
 	rm "$f"
 done
 
+# what one that hangs doesn't answer another does, long before the deadline
+for n in 1 2 3; do
+	kill -STOP "${server[$n]}"
+	load "hung$n" --offset=0 --verify_only
+	finish "hung$n"
+	kill -CONT "${server[$n]}"
+done
+[ "$(aquifer show v --json | jq '[.nodes[].items.hedges_won // 0] | add')" -gt 0 ] || fail "no server was asked for what another was late with"
+
 load killed --offset=24M --rate_iops=2500
 writing "the kill"
 gone 2
