@@ -28,8 +28,13 @@ static int leaver(void *arg)
 			const struct log_segment *g = container_of(l, struct log_segment, link);
 			leave |= !g->cut && !g->finished && must_leave(v, g);
 		}
-		if (leave && !v->closing && !v->failed)
-			log_trouble(v, -ESTALE);
+		if (!leave || v->closing || v->failed)
+			continue;
+		log_trouble(v, -ESTALE);
+		while (v->log.mending && !v->closing && !v->failed)
+			fiber_sleep(&v->env->loop, NS_PER_MS);
+		v->checkpoint_wanted = true; /* which deletes the empty ones that were listed there; an idle volume has no other */
+		checkpoint_consider(v);
 	}
 	catalog_watch_end(watch);
 	v->log.fibers--;

@@ -183,7 +183,8 @@ int store_server_list(struct store *s, int (*entry)(void *arg, const struct stor
 int store_server_find(struct store *s, const char *text, struct store_server *ret, struct report *report);
 /* Nothing is to be on it any more; or (`undo`) it is to be used again. Its cluster's manager does it, soon. */
 int store_server_drain(struct store *s, const char *id, bool undo, struct report *report);
-/* Volumes that nobody has open, and whose log goes on there, as their owners died, are opened and closed, so that it doesn't. */
+/* Volumes that nobody has open, and whose log goes on there, as their owners died, are opened and closed, so that it doesn't; and the
+ * server looks for copies that nobody needs. */
 void store_server_release(struct store *s, const char *id);
 /* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what. */
 int store_server_remove(struct store *s, const char *id, bool force, struct report *report);

@@ -186,6 +186,19 @@ static int note_open(void *arg, const char *key, const struct catalog_value *val
 	return 0;
 }
 
+/* What an owner has left and not deleted yet is found by gc. */
+static void ask_gc(struct store *s, const uuid *id)
+{
+	struct copies *c;
+	struct segment_status status;
+	if (copies_open(s->env, s->catalog, &c, NULL) < 0)
+		return;
+	struct peer *p = copies_peer(c, id);
+	if (p && peers_await(&p, 1, 1))
+		peer_status(p, true, &status);
+	copies_close(c);
+}
+
 void store_server_release(struct store *s, const char *id)
 {
 	struct release f = { .count = 0 };
@@ -197,6 +210,7 @@ void store_server_release(struct store *s, const char *id)
 		if (!store_holder(s->places, f.volumes[i], &owner) && store_maintain(s->places, f.volumes[i], &v, NULL) == 0)
 			volume_close(v);
 	free(f.volumes);
+	ask_gc(s, &f.id);
 }
 
 /* ---- what would be lost ---- */
@@ -295,6 +309,7 @@ int store_gc(struct store *s, struct store_gc *ret, struct report *report)
 {
 	struct copies *c;
 	*ret = (struct store_gc){ 0 };
+	store_reap(s); /* volumes that are deleted as far as their names go */
 	struct segment_status *before = calloc(PLACEMENT_SERVERS_MAX, sizeof *before);
 	uint64_t *rounds = calloc(PLACEMENT_SERVERS_MAX, sizeof *rounds);
 	int r = before && rounds ? copies_open(s->env, s->catalog, &c, report) : -ENOMEM;
