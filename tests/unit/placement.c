@@ -165,3 +165,41 @@ Test(placement, too_many_changes_wait)
 	cr_assert_eq(r, -EXFULL);
 	free(p);
 }
+
+Test(placement, who_drains_or_is_lost_gives_up_everything_and_gets_it_back)
+{
+	struct placement *p = make(5, NULL, NULL), before = *p;
+	struct placed_server list[5];
+	memcpy(list, p->servers, sizeof list);
+	list[1].state = PLACED_DRAINING;
+	list[4].state = PLACED_LOST;
+	cr_assert_eq(placement_change(p, list, 5), 0);
+	cr_assert(share(p, 1) == 0 && share(p, 4) == 0 && share(p, 0) == 256 && share(p, 2) == 256 && share(p, 3) == 256);
+	uint8_t gone[PLACEMENT_SERVERS_MAX / 8] = { 1 << 4 };
+	unsigned forgotten = 0;
+	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+		unsigned named = 0;
+		forgotten += placement_forget_former(p, g, gone);
+		for (unsigned i = 0; i < p->groups[g].former_count; i++) {
+			cr_assert_neq(p->groups[g].former[i], 4);
+			named += p->groups[g].former[i] == 1;
+		}
+		unsigned was = 0;
+		for (unsigned i = 0; i < before.groups[g].target_count; i++)
+			was += before.groups[g].target[i] == 1;
+		cr_assert_eq(named, was, "what may be there still is found");
+		cr_assert(!placement_forget_former(p, g, gone));
+	}
+	cr_assert_eq(forgotten, share(&before, 4));
+	size_t length;
+	uint8_t *bytes = placement_encode(p, &length);
+	struct placement *got = calloc(1, sizeof *got);
+	cr_assert(placement_decode(bytes, length, got) == 0 && got->servers[1].state == PLACED_DRAINING && got->servers[4].state == PLACED_LOST);
+	free(bytes);
+	list[1].state = list[4].state = PLACED_IN;
+	cr_assert_eq(placement_change(p, list, 5), 0);
+	for (unsigned s = 0; s < 5; s++)
+		cr_assert(share(p, s) >= 140 && share(p, s) <= 165, "%u: %u", s, share(p, s));
+	free(got);
+	free(p);
+}

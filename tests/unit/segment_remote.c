@@ -367,6 +367,32 @@ Test(segment_wire, refuses_what_is_out_of_range)
 	cr_assert_eq(parse(3, m, 0, 0), -EINVAL);
 }
 
+Test(segment_wire, refuses_lists_and_pages_that_are_too_long)
+{
+	Aquifer__Segment__Request m = AQUIFER__SEGMENT__REQUEST__INIT;
+	uint8_t groups[33] = { 1 };
+	cr_assert_eq(parse(12, m, 0, 65536), 0, "from the start, of all groups");
+	cr_assert_eq(parse(12, m, 0, 65535), -EINVAL);
+	cr_assert_eq(parse(12, m, 0, 4 << 20), -EINVAL);
+	m.groups = (ProtobufCBinaryData){ 32, groups };
+	cr_assert_eq(parse(12, m, 0, 65536), 0);
+	m.groups.len = 33;
+	cr_assert_eq(parse(12, m, 0, 65536), -EINVAL);
+	m = (Aquifer__Segment__Request)AQUIFER__SEGMENT__REQUEST__INIT;
+	m.blocks = 10;
+	cr_assert_eq(parse(13, m, 0, 8192 + 10 * 4096), -EINVAL, "of no segment");
+	m.segment = 1;
+	cr_assert_eq(parse(13, m, 0, 8192 + 10 * 4096), 0);
+	cr_assert_eq(parse(13, m, 4096, 8192 + 10 * 4096), -EINVAL);
+	m.blocks = 1022;
+	cr_assert_eq(parse(13, m, 0, 4 << 20), 0);
+	m.blocks = 1023;
+	cr_assert_eq(parse(13, m, 0, 8192 + 1023 * 4096), -EINVAL);
+	m.blocks = 0;
+	cr_assert_eq(parse(13, m, 0, 8192), -EINVAL);
+	cr_assert_eq(parse(14, m, 0, 0), 0);
+}
+
 Test(segment_wire, refuses_bad_headers)
 {
 	uint8_t volume[17] = { 1 };
