@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "core/plant.h"
 #include "server/keeper_private.h"
 
 enum { CHUNK_GROUPS = 32 };
@@ -164,7 +163,7 @@ static int remove_misplaced(struct round *r, const struct segment_look *l, unsig
 		ios[i] = (struct segment_io){ .op = SEGMENT_HOLDS, .segment = e->header.segment, .map = r->revision, .block = e->length, .crc = e->prev };
 	}
 	unsigned good = peers_wait(peers, ios, n);
-	if (n == 0 || (good < n && !PLANTED(rebuild_removes_early)) || good == 0 || k->copies->map.revision != r->revision)
+	if (n == 0 || good < n || k->copies->map.revision != r->revision)
 		return -EAGAIN;
 	k->rules.going = e->header.segment;
 	struct segment_io io = { .op = SEGMENT_DELETE, .segment = e->header.segment };

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "core/plant.h"
 #include "core/version.h"
 #include "parallax/segment_wire.h"
 
@@ -118,11 +117,11 @@ static void server_status(struct server *s, struct rpc_request *r)
 static int server_allows(const struct server *s, const struct segment_io *io, const char **ret_why)
 {
 	const struct server_rules *k = s->rules;
-	if (io->op == SEGMENT_CREATE && k && !k->belongs(k, io->segment) && !PLANTED(server_creates_anywhere)) {
+	if (io->op == SEGMENT_CREATE && k && !k->belongs(k, io->segment)) {
 		*ret_why = "by the map of servers the segment doesn't belong here";
 		return -ESTALE;
 	}
-	if (io->op == SEGMENT_HOLDS && !PLANTED(server_holds_any_map) && (!k || k->map(k) != io->map || k->going == io->segment)) {
+	if (io->op == SEGMENT_HOLDS && (!k || k->map(k) != io->map || k->going == io->segment)) {
 		*ret_why = "that is not the map of servers that is known here";
 		return -ESTALE;
 	}

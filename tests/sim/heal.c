@@ -103,10 +103,34 @@ static void settle(struct heal *h)
 		FAIL(h, "the servers don't settle");
 }
 
+/* Every block that isn't free is what its footer says, and so what it is elsewhere. */
+static void read_copy(struct heal *h, const struct share_entry *e, uint8_t *page)
+{
+	int r = 0;
+	for (uint64_t block = 0; r == 0 && block < e->length;) {
+		struct iovec v = { page, RECORD_BYTES_MAX };
+		struct segment_io io = { .op = SEGMENT_FETCH, .segment = e->header.segment, .block = (uint32_t)block, .blocks = SHARE_FETCH_MAX, .iov = &v, .iov_count = 1 };
+		uint32_t count;
+		r = keeper_own(h->servers[h->at].keeper, &io);
+		if (r == 0)
+			r = share_page_check(page, io.filled, (uint32_t)block, e->length, &count);
+		block = io.next;
+	}
+	if (r < 0 && r != -ENOENT)
+		FAIL(h, "segment %llu: the copy on %s is damaged (%d)", (unsigned long long)e->header.segment, h->servers[h->at].domain, r);
+}
+
 static int list_one(void *arg)
 {
 	struct heal *h = arg;
-	return keeper_list(h->servers[h->at].keeper, NULL, NULL, &h->list[h->at]);
+	struct found_list *l = &h->list[h->at];
+	uint8_t *page = env_alloc_aligned(RECORD_BYTES_MAX);
+	int r = keeper_list(h->servers[h->at].keeper, NULL, NULL, l);
+	for (size_t i = 0; r == 0 && i < l->count; i++)
+		if (l->entries[i].e.sealed && l->entries[i].e.whole)
+			read_copy(h, &l->entries[i].e, page);
+	free(page);
+	return r;
 }
 
 /* ---- checking ---- */

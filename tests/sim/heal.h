@@ -1,5 +1,5 @@
 /* I14: when everything is well again and the servers have had time, every sealed segment that a volume lists has its replicas
- * where the map says and nowhere else, copies know the same blocks to be free, and no copy is left that nobody lists. */
+ * where the map says and nowhere else, copies are what their footers say and know the same blocks to be free, and no copy is left that nobody lists. */
 #ifndef AQ_HEAL_H
 #define AQ_HEAL_H
 #include "tests/sim/owner.h"
