@@ -49,8 +49,8 @@ static void note_bytes(struct keeper *k, uint64_t bytes)
 		k->window_bytes = 0;
 	}
 	k->window_bytes += bytes;
-	if (now - k->window_ns >= WINDOW_NS || k->status.bytes_per_s == 0)
-		k->status.bytes_per_s = (uint64_t)((double)k->window_bytes * (double)NS_PER_S / (double)MAX(now - k->window_ns, UINT64_C(1)));
+	if (now - k->window_ns >= SLICE_NS) /* sooner it would be chance */
+		k->status.bytes_per_s = (uint64_t)((double)k->window_bytes * (double)NS_PER_S / (double)(now - k->window_ns));
 	if (now - k->window_ns >= WINDOW_NS)
 		k->window_ns = 0;
 	k->status.rebuilt_bytes += bytes;
