@@ -148,6 +148,13 @@ static int lock(struct file *image, bool exclusive)
 	return r == -EAGAIN || r == -EACCES ? -EBUSY : r;
 }
 
+static bool is_ours(const struct note *holder, const struct image_lock_who *who) { return holder->pid && holder->pid == who->pid; }
+
+static int report_ours(const char *path, struct report *report)
+{
+	return report_set(report, -EBUSY, "%s: this tapdisk has it already (use one node for both: name it in a graph file)", path);
+}
+
 /* FIBER. Ends one who holds the image. The note is looked at again once the pidfd is there: its writer lives, so the
  * pid is still his. 0: one less. */
 static int evict_one(struct env *env, const struct note *holder, const char *note_path, const char *path,
@@ -155,8 +162,8 @@ static int evict_one(struct env *env, const struct note *holder, const char *not
 {
 	struct note again;
 	int pidfd;
-	if (holder->pid && holder->pid == who->pid)
-		return report_set(report, -EBUSY, "%s: this tapdisk has it already (use one node for both: name it in a graph file)", path);
+	if (is_ours(holder, who))
+		return report_ours(path, report);
 	int r = evict_open(env, holder->pid, "aquifer-tapdisk", &pidfd);
 	if (r < 0 && note_path[0] && !note_read(env, note_path, &again))
 		return 0; /* it has ended by itself */
@@ -212,6 +219,8 @@ int image_lock_take(struct env *env, const char *root, struct file *image, const
 		struct note holder;
 		char note_path[512];
 		holder_find(env, root, &info, &holder, note_path);
+		if (is_ours(&holder, &me))
+			return report_ours(path, report);
 		return report_set(report, -EBUSY, "%s is in use by %s (detach it there%s%s)", path, holder.holder,
 				  exclusive ? ", or open it read-only if that is read-only too" : "",
 				  holder.pid ? ", or attach with --force to take it away" : "");

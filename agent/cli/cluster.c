@@ -57,7 +57,7 @@ static int make_catalog(struct cli *c, const char *url, struct catalog **ret_cat
 		r = catalog_open_any(c->env, url, &access, /* create= */ false, &there, &why);
 		if (r == 0) {
 			catalog_close(there);
-			r = report_set(&c->report, -EEXIST, "there is a store already in %s", url);
+			r = report_set(&c->report, -EEXIST, "there is a store already in %s (put `catalog = %s' into etc/aquifer/aquifer.conf to use it, or name another place)", url, url);
 		} else if (r != -ENOENT && r != -ENODATA) {
 			report_set(&c->report, r, "%s", report_text(&why, r));
 		} else {
@@ -233,7 +233,7 @@ static int check_target(struct move *m, bool interrupted, bool *ret_done)
 	*ret_done = interrupted && catalog_image_equal(&there, &m->image);
 	bool free_to_fill = there.count == 0 || *ret_done || strcmp(incoming, m->from_url) == 0;
 	catalog_image_free(&there);
-	return free_to_fill ? 0 : report_set(report, -EEXIST, "there is a store already in %s", m->to_url);
+	return free_to_fill ? 0 : report_set(report, -EEXIST, "there is a store already in %s (only an empty place can be moved to)", m->to_url);
 }
 
 /* FIBER. From the mark that keeps everybody out to the one that sends them to the new place. */
@@ -296,7 +296,7 @@ int cli_cluster_move_catalog(struct cli *c)
 	if (r == 0)
 		r = config_catalog_url(c->env, c->root, NULL, m.from_url, &c->report);
 	if (r == 0 && strcmp(m.from_url, m.to_url) == 0)
-		r = report_set(&c->report, -EEXIST, "it is there already");
+		r = report_set(&c->report, -EEXIST, "the catalog is there already (nothing has to be moved)");
 	if (r == 0)
 		r = open_any(c, m.from_url, false, &m.from);
 	if (r < 0)

@@ -80,7 +80,7 @@ until [ -s "$dir/uri" ]; do
 	sleep 0.05
 done
 load() {
-	fio --name=load --ioengine=nbd --uri="$(cat "$dir/uri")" --rw=randwrite --bs=4k --iodepth=16 --size=6M --verify=crc32c --verify_fatal=1 \
+	fio --name=load --ioengine=nbd --uri="$(cat "$dir/uri")" --rw=randwrite --bs=4k --iodepth=16 --size=6M --verify_state_save=0 --verify=crc32c --verify_fatal=1 \
 		--do_verify=1 --fsync=64 "$@" >"$dir/fio" 2>&1 || fail "$(tail -n 5 "$dir/fio")"
 	! grep -qiE 'verify:|error=|err=[^0 ]' "$dir/fio" || fail "$(grep -iE 'verify|err' "$dir/fio" | head)"
 }

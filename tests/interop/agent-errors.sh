@@ -16,7 +16,7 @@ head -c 100000 /dev/zero | tr '\0' x >"$dir/big.graph"
 # Wrong usage: 2.
 refused 2 'missing' aquifer
 refused 2 "unknown command 'frobnicate'" aquifer frobnicate
-for later in 'cluster status' 'server drain 1' 'migrate web1 --to b' 'edit a b' 'pause a' 'resume a' top send receive; do
+for later in 'edit a b' 'pause a' 'resume a' top send receive; do
 	refused 2 'unknown command' aquifer $later
 done
 refused 2 'unknown option --frob' aquifer list --frob
@@ -42,6 +42,10 @@ refused 2 'no image format' aquifer image create floppy "$dir/x" 1M
 for address in nonsense 127.0.0.1 127.0.0.1: 127.0.0.1:99999 :1 127.0.0.1:1x; do
 	refused 2 'is no address' aquifer attach 'ram(1M)' --name x --as nbd --listen $address
 done
+# two nodes on one image, which only one can write
+truncate -s 1M "$dir/one"
+printf 'a = raw(%s)\nb = raw(%s)\nexport a as nbd\nexport b as nbd\n' "$dir/one" "$dir/one" >"$dir/two.graph"
+refused 1 'has it already \(use one node for both' aquifer attach "$dir/two.graph"
 # What can't be a size or a name is wrong usage whatever is in the store; what could be one and isn't there is a failure.
 for size in 0 1 4095 1000; do
 	refused 2 'not a positive multiple of 4096' aquifer volume create w $size

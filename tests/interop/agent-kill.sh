@@ -10,7 +10,7 @@ uri=$(aquifer attach "$dir/a.img" --as nbd)
 tap=$(field a pid)
 
 # Verified I/O, over several deaths of the agent.
-(cd "$dir" && exec fio --name=job --thread --ioengine=nbd --uri="$uri" --size=64M --rw=randrw --bs=4k --iodepth=16 --verify=crc32c \
+(cd "$dir" && exec fio --name=job --thread --ioengine=nbd --uri="$uri" --size=64M --rw=randrw --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c \
 	--verify_backlog=64 --time_based --runtime=4 >"$dir/fio.log" 2>&1) &
 fio=$!
 clients=$fio

@@ -35,7 +35,7 @@ gone() {
 load() {
 	name=$1
 	shift
-	fio --name="$name" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --size=24M \
+	fio --name="$name" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c --size=24M \
 		--verify_fatal=1 --do_verify=1 --randrepeat=1 --fsync=64 "$@" >"$dir/$name" 2>&1 &
 	fio=$!
 	clients+=" $fio"

@@ -44,7 +44,7 @@ reason() { field "$1" reason | grep -q "$2"; }
 load() { # NAME OPTION…: verified writes, in the background
 	local n=$1
 	shift
-	fio --name="$n" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 \
+	fio --name="$n" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c --verify_fatal=1 --do_verify=1 \
 		--randrepeat=1 --fsync=64 "$@" >"$dir/fio.$n" 2>&1 &
 	fio=$!
 }

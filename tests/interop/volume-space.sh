@@ -29,10 +29,10 @@ for round in 1 2; do
 	load $round 320
 	[ "$(used_mb)" -le "$(most_mb 144)" ] || fail "round $round: $(used_mb) MiB are taken for 144 live ones, $(most_mb 144) allowed"
 done
-timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify=crc32c --do_verify=0 \
+timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify_state_save=0 --verify=crc32c --do_verify=0 \
 	--randseed=9 --output="$dir/fio" || fail "writing: $(cat "$dir/fio")"
 verify() {
-	timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify=crc32c --verify_only \
+	timeout 60 fio --ioengine=nbd --uri="$uri" --name=pattern --rw=randwrite --bs=4k --iodepth=32 --size=128m --verify_state_save=0 --verify=crc32c --verify_only \
 		--randseed=9 --output="$dir/fio" || fail "$1: $(cat "$dir/fio")"
 	timeout 60 qemu-io -f raw -c 'read -P 7 128M 16M' "$uri" | grep -q 'read 16777216/16777216' || fail "$1: what was written once is gone"
 }
