@@ -17,6 +17,7 @@
 
 #include "core/bytes.h"
 #include "core/plant.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/meta.h"
 #include "parallax/segment_dir.h"
 
@@ -235,6 +236,11 @@ int dir_server_start(struct segment_dir *d, const struct segment_dir_options *op
 	uint64_t in_catalog = 0;
 	if (r == 0)
 		r = catalog_incarnation(d, &in_catalog, report);
+	if (r < 0)
+		return r;
+	/* another catalog, or one that was lost: it doesn't know what is here, which is no evidence against it (R5, R31) */
+	if (options->address && in_catalog < d->state.incarnation)
+		r = catalog_mark(d->catalog, STORE_RESTORED, "a server that it had forgotten came", report);
 	if (r < 0)
 		return r;
 	char boot_id[37];
