@@ -1,4 +1,4 @@
-# make install DESTDIR= PREFIX=/usr/local: programs, manual pages, completion, the systemd unit. make uninstall takes away
+# make install DESTDIR= PREFIX=/usr/local: programs, manual pages, completion, the systemd units. make uninstall takes away
 # what install put there, nothing else.
 
 BINDIR  ?= $(PREFIX)/bin
