@@ -19,6 +19,7 @@ tidy 20 house rules that a script can check
 unit 40 unit tests
 interop 400 the programs against real tools
 crash 90 kill -9 of everything, under verified load
+cluster 60 three servers, two hosts and etcd in network namespaces, through faults
 sim 60 seeds of the simulator, every scenario
 model 40 the protocol of the store, by exhaustive search
 fuzz 130 builds the fuzzers and runs each briefly
@@ -28,9 +29,9 @@ dirt 10 the build has written nothing but build/
 # What a run is: brief, or long.
 if [ "${SOAK:-0}" = 1 ]; then
 	export LONG=1 TEST_LIMIT=3600
-	sim_seeds=${SIM_SEEDS:-5000} fuzz_seconds=${FUZZ_SECONDS:-60} crash_rounds=${CRASH_ROUNDS:-100} stretch=1000
+	cluster_rounds=${ROUNDS:-500} sim_seeds=${SIM_SEEDS:-5000} fuzz_seconds=${FUZZ_SECONDS:-60} crash_rounds=${CRASH_ROUNDS:-100} stretch=1000
 else
-	sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-4} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
+	cluster_rounds=${ROUNDS:-4} sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-4} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
 fi
 
 has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }
@@ -49,6 +50,7 @@ suite_unit() {
 }
 suite_interop() { bash tests/run.sh; }
 suite_crash() { B="$B" bash tests/crash/crash.sh "$crash_rounds"; }
+suite_cluster() { ROUNDS=$cluster_rounds bash tests/run.sh tests/cluster/*.sh; }
 suite_sim() {
 	has_target sim || { echo "skipped: there is no simulator"; return 77; }
 	make -s sim SEEDS="$sim_seeds"

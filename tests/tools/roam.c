@@ -1,6 +1,7 @@
 /* roam SEED BLOCKS TARGET...: a guest whose disk moves. Eight threads, each with its own part of the first BLOCKS 4 KiB blocks, write, read and
  * compare, and flush through one target until that fails, then through the next, with the same request, until one takes it; nothing else may be read than what
- * was acknowledged last. SIGTERM ends it: all is read and compared once more, and the requests that found their target gone are printed, with how long each took in ms. A
+ * was acknowledged last. SIGUSR1 makes it read and compare all between two requests, and print "checked N, E errors": how often it did so, and how many requests
+ * failed until then at a target that was open. SIGTERM ends it: all is read and compared once more, and the requests that found their target gone are printed, with how long each took in ms. A
  * request that nobody takes for a minute, or a wrong block, is a failure. */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +22,9 @@ enum { THREADS = 8, BLOCK = 4096, TARGETS_MAX = 8, BLOCKS_MAX = 1 << 20, MOVES_M
 static const char *paths[TARGETS_MAX];
 static unsigned path_count, block_count;
 static atomic_bool stop, failed;
-static atomic_uint moves;
+static atomic_uint moves, errors;
+static atomic_uint checks_wanted;               /* SIGUSR1s so far */
+static atomic_uint checks_done;                 /* by all threads together */
 static double move_ms[MOVES_MAX];
 static atomic_ulong done;
 
@@ -31,6 +34,7 @@ struct guest {
 	struct target *target[TARGETS_MAX];
 	uint64_t random;
 	uint32_t *version;       /* of each of its blocks, as acknowledged last; 0: never written */
+	unsigned checks;         /* of all of its blocks, done for SIGUSR1 */
 	uint8_t *buffer;
 };
 
@@ -67,6 +71,7 @@ static int attempt(struct guest *g, enum what what, uint64_t block)
 		what == READ ? target_read(*t, g->buffer, BLOCK, block * BLOCK) : target_flush(*t);
 	if (r == 0)
 		return 0;
+	errors++;
 	target_close(*t); /* its process may be another one next time */
 	*t = NULL;
 	return -1;
@@ -127,6 +132,23 @@ static void learn(struct guest *g, uint64_t i)
 	compare(g, i);
 }
 
+static void compare_all(struct guest *g)
+{
+	for (uint64_t i = 0; i < block_count / THREADS && !failed; i++)
+		compare(g, i);
+}
+
+/* The thread that is the last one with it says so. */
+static void check_now(struct guest *g)
+{
+	g->checks++;
+	compare_all(g);
+	if (failed || atomic_fetch_add(&checks_done, 1) + 1 != g->checks * THREADS)
+		return;
+	printf("checked %u, %u errors\n", g->checks, errors);
+	fflush(stdout);
+}
+
 static void *guest(void *arg)
 {
 	struct guest *g = arg;
@@ -134,6 +156,8 @@ static void *guest(void *arg)
 	for (uint64_t i = 0; i < blocks && !failed; i++)
 		learn(g, i);
 	while (!stop && !failed) {
+		if (g->checks < checks_wanted)
+			check_now(g);
 		uint64_t i = draw(g, blocks), choice = draw(g, 10);
 		if (choice == 0) {
 			request(g, FLUSH, 0);
@@ -145,8 +169,7 @@ static void *guest(void *arg)
 				g->version[i]++;
 		}
 	}
-	for (uint64_t i = 0; i < blocks && !failed; i++)
-		compare(g, i);
+	compare_all(g);
 	for (unsigned i = 0; i < path_count; i++)
 		target_close(g->target[i]);
 	return NULL;
@@ -156,6 +179,12 @@ static void on_term(int signal_number)
 {
 	(void)signal_number;
 	stop = true;
+}
+
+static void on_usr1(int signal_number)
+{
+	(void)signal_number;
+	checks_wanted++;
 }
 
 int main(int argc, char **argv)
@@ -169,6 +198,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < path_count; i++)
 		paths[i] = argv[3 + i];
 	signal(SIGTERM, on_term);
+	signal(SIGUSR1, on_usr1);
 	for (unsigned i = 0; i < THREADS; i++) {
 		struct guest *g = &guests[i];
 		*g = (struct guest){ .index = i, .random = strtoull(argv[1], NULL, 10) * THREADS + i, .version = calloc(block_count / THREADS, 4) };
