@@ -58,11 +58,14 @@ fault_one-way() {
 fault_etcd() { killed e; pause $ms; etcd_up; }
 fault_migrate() { may_fail=1; move; pause $ms; [ $((ms % 2)) = 0 ] || move; }
 fault_full() { # server 3's file system, by somebody else's file
-	local free
-	free=$(df --output=avail -B1 "$dir/disk3" | tail -n 1)
-	fallocate -l "$free" "$dir/disk3/filler" 2>/dev/null || dd if=/dev/zero of="$dir/disk3/filler" bs=1M status=none 2>/dev/null || true
+	local file=$dir/disk3/filler left
+	left() { df --output=avail -B1M "$dir/disk3" | tail -n 1 | tr -d ' '; }
+	left=$(left)
+	[ "$left" -le 16 ] || fallocate -l $((left - 16))M "$file"
+	! dd if=/dev/zero of="$file" bs=1M oflag=append conv=notrunc status=none 2>/dev/null || true
+	[ "$(left)" -le 1 ] || fail "$what: the disk isn't full"
 	pause $((1000 + 2 * ms))
-	rm -f "$dir/disk3/filler"
+	rm -f "$file"
 }
 fault_wiped() {
 	local old
