@@ -89,7 +89,7 @@ struct search {
 static int match(void *arg, const struct store_server *s)
 {
 	struct search *f = arg;
-	const char *address = strncmp(s->address, "tcp:", 4) == 0 ? s->address + 4 : s->address;
+	const char *address = strncmp(s->address, "tcp:", 4) == 0 || strncmp(s->address, "tls:", 4) == 0 ? s->address + 4 : s->address;
 	size_t n = strlen(f->text);
 	if ((n < 4 || strncmp(s->id, f->text, n) != 0) && strcmp(s->address, f->text) != 0 && strcmp(address, f->text) != 0)
 		return 0;
