@@ -419,7 +419,7 @@ static int fill(struct cli *c, const char *url, const char *file, const struct c
 	if (r == 0)
 		r = catalog_image_read(catalog, &there, report);
 	if (r == 0 && there.count && !incoming[0])
-		r = report_set(report, -EEXIST, "there is a store already in %s (only an empty one can be filled)", url);
+		r = report_set(report, -EEXIST, "there is a store already in %s, or entries of agents or servers that run (stop them; only an empty one can be filled)", url);
 	catalog_image_free(&there);
 	if (r == 0)
 		r = catalog_mark(catalog, STORE_INCOMING, file, report);
