@@ -431,8 +431,21 @@ static void record_acked(struct volume *v, struct log_record *r)
 	link_push(&l->applying, &r->link);
 }
 
+/* Enough of the servers where such a segment belongs can be asked and haven't just said that they are full: one that wasn't
+ * there when this segment was made may be among them. */
+static bool room_elsewhere(struct volume *v, const struct log_record *r)
+{
+	struct peer *peers[META_REPLICAS_MAX];
+	const struct log_segment *g = r->segment;
+	unsigned n = copies_place(v->copies, g->meta.id, v->meta.replicas, peers), left = n;
+	for (unsigned i = 0; i < n; i++)
+		for (uint32_t k = 0; k < g->meta.ensemble_count; k++)
+			left -= g->peers[k] == peers[i] && r->io[k].status == -ENOSPC;
+	return left >= v->meta.min_replicas;
+}
+
 /* What all of its copies say. A refusal of the epoch outweighs the rest (R18). A lack of space is the volume's only if it
- * leaves too few copies; otherwise that server is one that failed. */
+ * leaves too few copies, also in another segment; otherwise that server is one that failed. */
 static int record_status(struct volume *v, const struct log_record *r, int status)
 {
 	const struct log_segment *g = r->segment;
@@ -445,7 +458,9 @@ static int record_status(struct volume *v, const struct log_record *r, int statu
 	}
 	if (fenced)
 		return -EPERM;
-	return full && n - full >= v->meta.min_replicas ? -ESTALE : full ? -ENOSPC : status;
+	if (full)
+		return n - full >= v->meta.min_replicas || room_elsewhere(v, r) ? -ESTALE : -ENOSPC;
+	return status;
 }
 
 static void log_answered(struct job *j)

@@ -57,16 +57,7 @@ fault_one-way() {
 }
 fault_etcd() { killed e; pause $ms; etcd_up; }
 fault_migrate() { may_fail=1; move; pause $ms; [ $((ms % 2)) = 0 ] || move; }
-fault_full() { # server 3's file system, by somebody else's file
-	local file=$dir/disk3/filler left
-	left() { df --output=avail -B1M "$dir/disk3" | tail -n 1 | tr -d ' '; }
-	left=$(left)
-	[ "$left" -le 16 ] || fallocate -l $((left - 16))M "$file"
-	! dd if=/dev/zero of="$file" bs=1M oflag=append conv=notrunc status=none 2>/dev/null || true
-	[ "$(left)" -le 1 ] || fail "$what: the disk isn't full"
-	pause $((1000 + 2 * ms))
-	rm -f "$file"
-}
+fault_full() { fill_disk; pause $((1000 + 2 * ms)); empty_disk; } # server 3's file system, by somebody else's file
 fault_wiped() {
 	local old
 	old=$(server_id $n)
