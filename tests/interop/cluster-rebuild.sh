@@ -36,7 +36,7 @@ servers() { aquifer server list --json | jq -r "$1"; }
 # settled N: N servers answer, and none of them has anything left to do
 settled() { [ "$(servers 'map(select(.answers and .settled and .missing == 0 and .misplaced == 0)) | length')" = "$1" ]; }
 load() { # NAME OPTION…
-	fio --name="$1" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --randrepeat=1 "${@:2}" >"$dir/$1" 2>&1 ||
+	fio --name="$1" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c --verify_fatal=1 --randrepeat=1 "${@:2}" >"$dir/$1" 2>&1 ||
 		fail "$1: $(tail -n 5 "$dir/$1")"
 }
 copies() { find "$data/$1/segments" -name '*.seg' | wc -l; }
