@@ -106,7 +106,8 @@ static void complain(uint64_t block, const char *data, uint32_t low, uint32_t hi
 	if (all_zero(data))
 		fprintf(stderr, "found zeroes\n");
 	else if (h.magic != MAGIC)
-		fprintf(stderr, "found nothing of ours\n");
+		fprintf(stderr, "found nothing of ours, it begins with %016llx %016llx %016llx\n", (unsigned long long)h.magic,
+			(unsigned long long)h.offset, (unsigned long long)h.generation | (unsigned long long)h.run << 32);
 	else if (h.offset != block * BLOCK)
 		fprintf(stderr, "found what belongs to offset %llu, generation %u\n", (unsigned long long)h.offset, h.generation);
 	else
