@@ -6,6 +6,7 @@
 #include "core/bytes.h"
 #include "parallax/behead.h"
 #include "parallax/store_private.h"
+#include "parallax/wanted.h"
 
 struct census {
 	unsigned alive, all, doomed, droppable;
@@ -61,19 +62,52 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
-/* It can't be opened any more, because an interrupted destruction has taken away what that needs; what is left is known. */
-static int destroy_rest(struct store *s, const struct meta_log *log)
+/* All that may have it say that they don't. */
+static bool is_gone(struct copies *c, uint64_t segment)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_candidates(c, segment, peers), gone = 0;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_STAT, .segment = segment };
+	peers_wait(peers, ios, n);
+	for (unsigned i = 0; i < n; i++)
+		gone += ios[i].status == -ENOENT || (ios[i].status == 0 && ios[i].state == COPY_ABSENT);
+	return n > 0 && gone == n;
+}
+
+/* What the table and the log list; the table's own segment last, so that it tells the rest also after an interruption. When it is gone
+ * there is nothing left but what the log lists. */
+static int delete_listed(const struct meta_log *log, struct copies *c, struct wanted *w)
+{
+	uint64_t table = position_segment(log->space.pointer.position);
+	struct wanted_volume *v = wanted_find(w, &log->volume);
+	int r = v ? wanted_load(w, v) : -ENOENT;
+	if (r == 0) {
+		for (size_t i = 0; r == 0 && i < v->count; i++)
+			r = v->segments[i] == table ? 0 : copies_delete(c, v->segments[i], 0);
+	} else if (r != -ENOENT && table && is_gone(c, table)) {
+		r = 0;
+		for (uint32_t i = 0; r == 0 && i < log->segment_count; i++)
+			r = copies_delete(c, log->segments[i].id, 0);
+	}
+	return r == 0 && table ? copies_delete(c, table, 0) : r;
+}
+
+/* It can't be opened: an interrupted destruction has taken away what that needs, or a server is lost for ever that may know the end
+ * of its log. Nobody needs that end any more. What this doesn't know of is found by the servers (R31). */
+static int destroy_closed(struct store *s, const struct meta_log *log)
 {
 	struct copies *c;
+	struct wanted *w = NULL;
 	int r = copies_open(s->env, s->catalog, &c, NULL);
 	if (r < 0)
 		return r;
 	peers_await(c->peers, c->count, c->count);
-	for (uint32_t i = 0; r == 0 && i <= log->segment_count; i++) {
-		uint64_t id = i < log->segment_count ? log->segments[i].id : position_segment(log->space.pointer.position);
-		if (id)
-			r = copies_delete(c, id, 0);
-	}
+	r = wanted_open(s->catalog, c, &w);
+	if (r == 0)
+		r = delete_listed(log, c, w);
+	wanted_close(w);
 	copies_close(c);
 	return r;
 }
@@ -88,8 +122,8 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 		r = store_maintain(s->places, volume, &v, NULL);
 		if (r == 0)
 			r = volume_destroy(v);
-		else if (r == -ENOENT || r == -EUCLEAN)
-			r = destroy_rest(s, log);
+		else if (r == -ENOENT || r == -EUCLEAN || r == -EIO || segment_away(r))
+			r = destroy_closed(s, log);
 	}
 	return r ? r : remove_keys(s, volume, log);
 }
