@@ -589,7 +589,7 @@ int store_volume_list(struct store *s, int (*entry)(void *arg, const struct stor
 			v = (struct store_volume){ .state = STORE_FREE };
 			snprintf(v.name, sizeof v.name, "%s", l.entries[i].name);
 			snprintf(v.health, sizeof v.health, "%s", r == -EUCLEAN ? "its record in the catalog is damaged" :
-								  "its record is of a newer version than this program knows");
+								  "its record is of a newer version than this program knows (upgrade this program)");
 			r = 0;
 		}
 		r = r == -ENOENT ? 0 : r == 0 ? entry(arg, &v) : r; /* deleted meanwhile */

@@ -41,7 +41,8 @@ struct census {
 
 static int unclear(struct census *c, const char *key, int status)
 {
-	return fault_lines_add(c->lines, "%s %s", key, status == -EPROTONOSUPPORT ? "is of a newer version than this program knows" : "can't be understood: it is damaged");
+	return fault_lines_add(c->lines, "%s %s", key,
+			       status == -EPROTONOSUPPORT ? "is of a newer version than this program knows (upgrade this program)" : "can't be understood: it is damaged");
 }
 
 /* One more in an array that doubles at powers of two. */
