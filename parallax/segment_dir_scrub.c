@@ -232,7 +232,10 @@ static int newest_slot(const uint8_t *slots, uint64_t segment, struct copy_slot 
 	memset(ret_trim, 0, BITMAP_BYTES);
 	for (unsigned i = 0; i < SLOT_COUNT; i++) {
 		struct copy_slot s;
-		if (copy_slot_decode(slots + (size_t)i * BLOCK_BYTES, &s) < 0 || s.header.segment != segment)
+		int r = copy_slot_decode(slots + (size_t)i * BLOCK_BYTES, &s);
+		if (r == -EPROTONOSUPPORT)
+			return r; /* the other one is older, and isn't what the file is now */
+		if (r < 0 || s.header.segment != segment)
 			continue;
 		if (s.generation >= trim_of && copy_slot_trim(slots + (size_t)i * BLOCK_BYTES, &s, ret_trim))
 			trim_of = s.generation;
