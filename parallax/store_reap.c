@@ -62,7 +62,7 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
-/* All that may have it say that they don't. */
+/* All where it belongs say that they don't have it, and nobody else says he does: then one that is lost doesn't matter any more. */
 static bool is_gone(struct copies *c, uint64_t segment)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
@@ -71,8 +71,10 @@ static bool is_gone(struct copies *c, uint64_t segment)
 	for (unsigned i = 0; i < n; i++)
 		ios[i] = (struct segment_io){ .op = SEGMENT_STAT, .segment = segment };
 	peers_wait(peers, ios, n);
-	for (unsigned i = 0; i < n; i++)
-		gone += ios[i].status == -ENOENT || (ios[i].status == 0 && ios[i].state == COPY_ABSENT);
+	for (unsigned i = 0; i < n; i++) {
+		bool lost = segment_away(ios[i].status) && !copies_belongs(c, segment, peers[i]);
+		gone += lost || ios[i].status == -ENOENT || (ios[i].status == 0 && ios[i].state == COPY_ABSENT);
+	}
 	return n > 0 && gone == n;
 }
 
