@@ -174,19 +174,23 @@ int block_read_verify(const struct block_read *r, const struct iovec *iov, int i
 
 static void read_done(struct job *j);
 
+static bool was_asked(const struct block_read *r, const struct peer *p)
+{
+	for (unsigned i = 0; i < r->attempts; i++)
+		if (r->asked[i] == p)
+			return true;
+	return false;
+}
+
 /* The first that may have it and wasn't asked yet; NULL: there is none. */
 struct peer *block_read_next_peer(const struct block_read *r)
 {
 	struct copies *copies = source_of(r->sources, position_segment(r->pointers[0].position));
 	struct peer *candidates[PLACEMENT_CANDIDATES_MAX];
 	unsigned n = copies ? copies_candidates(copies, position_segment(r->pointers[0].position), candidates) : 0;
-	for (unsigned i = 0; i < n; i++) {
-		bool asked = false;
-		for (unsigned k = 0; k < r->attempts; k++)
-			asked |= r->asked[k] == candidates[i];
-		if (!asked)
+	for (unsigned i = 0; i < n; i++)
+		if (!was_asked(r, candidates[i]))
 			return candidates[i];
-	}
 	return NULL;
 }
 
@@ -196,12 +200,12 @@ static void read_from(struct block_read *r, struct peer *peer)
 	job_init(&r->job, &r->sources->env->loop);
 	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
 				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count,
-				     .again = r->attempts > 0 && r->peer == peer };
+				     .again = was_asked(r, peer) };
 	if (peer)
 		peer_submit(peer, &r->io, &r->job);
 	else
 		r->job.status = -ENOENT;
-	if (r->attempts < PLACEMENT_CANDIDATES_MAX)
+	if (r->attempts < PLACEMENT_CANDIDATES_MAX && !r->io.again)
 		r->asked[r->attempts++] = peer;
 	r->peer = peer;
 	hedge_watch(&r->sources->hedges, r);
@@ -211,7 +215,8 @@ static void read_from(struct block_read *r, struct peer *peer)
 static void read_start(struct block_read *r)
 {
 	r->attempts = 0;
-	r->away = r->gone = false;
+	r->away = r->gone = r->twice = false;
+	r->damaged = NULL;
 	read_from(r, block_read_next_peer(r));
 }
 
@@ -270,9 +275,11 @@ static void read_good(struct block_read *r, struct peer *peer)
 static void read_next(struct block_read *r, int status)
 {
 	struct peer *next = block_read_next_peer(r);
-	if (!next && r->attempts == 1 && status == -EBADMSG)
-		next = r->peer; /* the only one: was it the way here? */
-	if (next && r->attempts < PLACEMENT_CANDIDATES_MAX) {
+	if (next && r->attempts == PLACEMENT_CANDIDATES_MAX)
+		next = NULL;
+	if (!next && !r->twice && (next = r->damaged)) /* was it the way here? */
+		r->twice = true;
+	if (next) {
 		r->sources->retries++;
 		read_from(r, next);
 		return;
@@ -280,8 +287,10 @@ static void read_next(struct block_read *r, int status)
 	read_failed(r, status);
 }
 
-static void note_failure(struct block_read *r, int status)
+static void note_failure(struct block_read *r, struct peer *peer, int status)
 {
+	if (status == -EBADMSG)
+		r->damaged = peer;
 	r->away |= segment_away(status);
 	r->gone |= status == -ENODATA;
 }
@@ -298,7 +307,7 @@ static void read_done(struct job *j)
 		read_good(r, r->peer);
 		return;
 	}
-	note_failure(r, status);
+	note_failure(r, r->peer, status);
 	if (r->rival && r->rival->good) {
 		hedge_take(r);
 		job_put(r->parent, 0);
@@ -318,7 +327,7 @@ void block_read_rival_done(struct block_read *r, int status)
 		hedge_take(r);
 		job_put(r->parent, 0);
 	} else if (status < 0) {
-		note_failure(r, status);
+		note_failure(r, r->rival->peer, status);
 		r->sources->retries++;
 		r->rival = NULL;
 		if (lost)

@@ -77,12 +77,14 @@ struct block_read {
 	struct rival *rival;    /* NULL: none */
 	bool lost;              /* `peer` has failed, and the rival is waited for; with … */
 	int status;             /* … this */
+	struct peer *damaged;   /* whose answer was, and who is asked again when nobody else is left; NULL: none */
+	bool twice;             /* he was */
 	bool away;              /* one that may have it couldn't be asked */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	struct job *parent;
 };
 /* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is
- * asked for; where there is only one, it is read again once. Holds and puts
+ * asked for; one whose answer was damaged is asked once more when nobody is left. Holds and puts
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);
