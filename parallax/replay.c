@@ -2,6 +2,7 @@
  * checked by the server that says how long its copy is, and is checked again whenever it is read. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -11,13 +12,29 @@
 enum { WINDOW_BLOCKS = 64, WINDOW_BLOCKS_MAX = 512 };
 enum { READ_TRIES = 3 };
 
-/* The `n`-th of those that have the segment; NULL: there are no more. */
+static bool is_in_ensemble(const struct meta_segment *m, const struct peer *p)
+{
+	for (uint32_t i = 0; i < m->ensemble_count; i++)
+		if (memcmp(&m->ensemble[i].server, &p->id, sizeof p->id) == 0)
+			return true;
+	return false;
+}
+
+/* The `n`-th that may have the segment, NULL: there are no more. After those that had it when it was cut, those that have been given it
+ * since (R33): the log may be read long after it was written. */
 static struct peer *holder(const struct replay *p, uint32_t index, unsigned n)
 {
 	const struct meta_segment *m = &p->volume->meta.segments[index];
 	if (p->source[index])
 		return n == 0 ? p->source[index] : NULL;
-	return n < m->ensemble_count ? copies_peer(p->volume->copies, &m->ensemble[n].server) : NULL;
+	if (n < m->ensemble_count)
+		return copies_peer(p->volume->copies, &m->ensemble[n].server);
+	struct peer *candidates[PLACEMENT_CANDIDATES_MAX];
+	unsigned count = copies_candidates(p->volume->copies, m->id, candidates), others = m->ensemble_count;
+	for (unsigned i = 0; i < count; i++)
+		if (!is_in_ensemble(m, candidates[i]) && others++ == n)
+			return candidates[i];
+	return NULL;
 }
 
 static int window_read(struct replay *p, struct peer *from, uint64_t segment, uint32_t block, uint32_t blocks)

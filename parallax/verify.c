@@ -409,6 +409,18 @@ int volume_verify_space(struct volume *v, struct report *report)
 
 /* ---- copies ---- */
 
+/* Then it may have gone from where it was when it was cut (R33). */
+static bool is_where_it_belongs(struct volume *v, const struct meta_segment *m)
+{
+	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
+	unsigned n = copies_place(v->copies, m->id, v->meta.replicas, peers), have = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct segment_io io = { .op = SEGMENT_STAT, .segment = m->id };
+		have += peer_wait(peers[i], &io) == 0 && io.sealed && io.length == m->length;
+	}
+	return n > 0 && have == n;
+}
+
 static int verify_copy(struct volume *v, const struct meta_segment *m, const struct meta_replica *at, struct report *report)
 {
 	struct peer *p = copies_peer(v->copies, &at->server);
@@ -420,6 +432,8 @@ static int verify_copy(struct volume *v, const struct meta_segment *m, const str
 		return 0;
 	if (r < 0 && r != -ENOENT)
 		return r;
+	if (p && !copies_belongs(v->copies, m->id, p) && is_where_it_belongs(v, m))
+		return 0;
 	return report_set(report, -EUCLEAN, "segment %llu is cut at %u, but %s, a holder, has %u blocks of it", (unsigned long long)m->id,
 			  m->length, p->address, r ? 0 : io.length);
 }
