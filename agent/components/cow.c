@@ -164,6 +164,18 @@ static int64_t cow_read_run(struct cow_frame *f)
 	return r < 0 ? r : (int64_t)(end - at);
 }
 
+/* What was read while a sync failed may have been forgotten just before. */
+static void cow_read_done(struct job *j)
+{
+	struct cow_frame *f = container_of(j, struct cow_frame, job);
+	struct cow *c = f->cow;
+	const struct blk_io *io = f->io;
+	for (uint64_t b = block_of(io->offset); c->map.sync_failed && j->status == 0 && b < blocks_upto(io->offset + io->length); b++)
+		if (cow_map_state(&c->map, b) == COW_DATA)
+			j->status = cow_map_check_data(&c->map, b);
+	job_then(j, cow_end);
+}
+
 static void cow_read(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
@@ -176,7 +188,7 @@ static void cow_read(struct job *j)
 			f->position += (uint64_t)n;
 	}
 	bool more = j->status == 0 && f->position < f->io->length;
-	job_then(j, more ? cow_read : cow_end);
+	job_then(j, more ? cow_read : cow_read_done);
 }
 
 /* ---- write ---- */

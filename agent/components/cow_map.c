@@ -185,7 +185,7 @@ static void commit_done(struct job *j)
 {
 	struct cow_map *m = container_of(j, struct cow_map, job);
 	int status = j->status;
-	if (m->io.op == BLK_FLUSH && m->io.status != 0)
+	if (m->io.op == BLK_FLUSH && m->io.status != 0 && m->io.status != -ESHUTDOWN) /* that is the process ending */
 		m->sync_failed = true;
 	if (status == 0 && !link_empty(&m->committing) && m->header.clean) {
 		m->header = header_next(m, /* clean= */ false);

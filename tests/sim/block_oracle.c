@@ -24,6 +24,7 @@ struct history {
 struct block_oracle {
 	uint64_t sectors, clock;
 	uint64_t flushed; /* writes that ended before this are durable */
+	uint64_t lost;           /* when a flush failed last */
 	struct history *history;
 	struct write *writes; /* by id; 0: zeroes from the start, 1: the base content */
 	uint32_t count, room;
@@ -126,8 +127,8 @@ void block_oracle_written(struct block_oracle *o, uint64_t id, int status, bool 
 	struct write *w = &o->writes[id];
 	assert(w->state == WRITE_FLYING);
 	w->end = ++o->clock;
-	w->state = status ? WRITE_FAILED : WRITE_DONE;
-	w->durable = !status && fua;
+	w->state = status || w->start < o->lost ? WRITE_FAILED : WRITE_DONE;
+	w->durable = w->state == WRITE_DONE && fua;
 }
 
 uint64_t block_oracle_begin(struct block_oracle *o) { return ++o->clock; }
@@ -226,8 +227,8 @@ void block_oracle_flushed(struct block_oracle *o, uint64_t began, int status)
 		o->flushed = MAX(o->flushed, began);
 		return;
 	}
-	/* What a failed flush should have covered may be gone. */
-	++o->clock;
+	/* What a failed flush should have covered may be gone, and so may what was being written then. */
+	o->lost = ++o->clock;
 	for (uint32_t i = 2; i < o->count; i++)
 		if (o->writes[i].state == WRITE_DONE && !write_kept(o, &o->writes[i])) {
 			o->writes[i].state = WRITE_FAILED;
