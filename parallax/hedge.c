@@ -80,8 +80,8 @@ static void rival_done(struct job *j)
 		r->peer->slow_ns = env_now_ns(v->hedges->env) + SLOW_NS;
 		peer_cancel(r->peer, &r->io);
 	}
-	block_read_rival_done(r, status);
-	if (!v->good)
+	block_read_rival_done(r, status); /* a good one may have been taken, and freed */
+	if (status < 0)
 		rival_free(v);
 }
 
