@@ -42,24 +42,38 @@ int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, str
 	return r == 0 && from < length ? -EIO : r;
 }
 
-/* A new copy there, fenced at our epoch like the others. */
-static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
+/* A copy there, fenced at our epoch like the others. One that exists may be this segment's too: its server was left out before the
+ * segment was listed, or has lost power since. What is in it is the same then, as far as it goes (R2). */
+static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
 {
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = to->server->incarnation,
 				 .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
 	int r = peer_wait(to, &io);
-	if (r < 0) /* -EEXIST: whatever it has, it isn't known to be this */
+	if (r < 0 && r != -EEXIST)
 		return r;
 	io = (struct segment_io){ .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
 	r = peer_wait(to, &io);
 	if (r < 0)
 		return r;
-	if (io.sealed || io.state == COPY_BROKEN)
+	if (io.sealed)
+		return -EROFS;
+	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < length)
 		return log_copy_blocks(v, m->id, source, to, io.length, length);
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
 	return peer_wait(to, &io);
+}
+
+/* What is there and is of no use (another attempt at that id, or broken) is in nobody's list, so it may go (R31). */
+static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
+{
+	int r = copy_try(v, m, length, source, to);
+	if (r != -EIO)
+		return r;
+	struct segment_io io = { .op = SEGMENT_DELETE, .segment = m->id, .epoch = v->epoch };
+	r = peer_wait(to, &io);
+	return r < 0 ? r : copy_try(v, m, length, source, to);
 }
 
 static bool is_among(struct peer *const *peers, unsigned count, const struct peer *p)
