@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
-#include "core/fiber.h"
 #include "core/option.h"
+#include "core/textfile.h"
 
 #define FILE_BYTES_MAX (64u << 10)
 
@@ -47,26 +47,10 @@ int config_parse_line(char *line, const char **ret_key, const char **ret_value)
 /* FIBER. The whole file and a NUL, malloc'd. */
 static int config_load(struct env *env, const char *path, char **ret_text, struct report *report)
 {
-	struct file *f;
-	struct file_info info;
-	int r = file_open(env, path, 0, &f);
-	if (r < 0)
-		return r == -ENOENT ? r : report_set(report, r, "read %s: %s", path, strerror(-r));
-	r = file_stat(f, &info);
-	if (r == 0 && info.size > FILE_BYTES_MAX)
-		r = report_set(report, -EFBIG, "%s is too large for a configuration file", path);
-	char *text = r == 0 ? malloc(info.size + 1) : NULL;
-	size_t done = 0;
-	if (r == 0)
-		r = text ? file_read_wait(f, text, info.size, 0, &done) : -ENOMEM;
-	file_close(env, f);
-	if (r < 0) {
-		free(text);
-		return report_set(report, r, "read %s: %s", path, strerror(-r));
-	}
-	text[done] = 0;
-	*ret_text = text;
-	return 0;
+	int r = textfile_read(env, path, FILE_BYTES_MAX, ret_text, NULL);
+	if (r == -EFBIG)
+		return report_set(report, r, "%s is too large for a configuration file", path);
+	return r < 0 && r != -ENOENT ? report_set(report, r, "read %s: %s", path, strerror(-r)) : r;
 }
 
 int config_get(struct env *env, const char *root, const char *key, char ret_value[CONFIG_VALUE_BYTES],
@@ -132,38 +116,14 @@ static char *config_with(const char *text, const char *key, const char *value)
 	return ret;
 }
 
-static int replace_file(struct env *env, const char *path, const char *part, const char *dir, const char *text)
-{
-	struct file *f;
-	int r = file_open(env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
-	if (r < 0)
-		return r;
-	struct file_io cut = { .op = FILE_TRUNCATE };
-	struct job j;
-	job_init(&j, &env->loop);
-	file_submit(f, &cut, &j);
-	r = fiber_wait(&j);
-	if (r == 0)
-		r = file_write_wait(f, text, strlen(text), 0);
-	if (r == 0)
-		r = file_sync_wait(f);
-	file_close(env, f);
-	if (r == 0)
-		r = env_rename(env, part, path);
-	if (r < 0)
-		env_unlink(env, part);
-	return r < 0 ? r : env_sync_dir(env, dir);
-}
-
 int config_set(struct env *env, const char *root, const char *key, const char *value, struct report *report)
 {
 	static const char *const parts[] = { "", "/etc", "/etc/aquifer" };
-	char dir[4096], path[4200], part[4200], *old = NULL;
+	char dir[4096], path[4200], *old = NULL;
 	int r = 0;
 	if ((size_t)snprintf(dir, sizeof dir, "%s/etc/aquifer", root) >= sizeof dir)
 		return report_set(report, -ENAMETOOLONG, "the root directory's name is too long");
 	snprintf(path, sizeof path, "%s/aquifer.conf", dir);
-	snprintf(part, sizeof part, "%s/aquifer.conf.part", dir);
 	for (unsigned i = *root ? 0 : 1; i < ARRAY_COUNT(parts) && r == 0; i++) {
 		snprintf(dir, sizeof dir, "%s%s", root, parts[i]);
 		r = env_mkdir(env, dir);
@@ -174,7 +134,7 @@ int config_set(struct env *env, const char *root, const char *key, const char *v
 	}
 	char *text = r == 0 ? config_with(old ? old : "", key, value) : NULL;
 	if (r == 0)
-		r = text ? replace_file(env, path, part, dir, text) : -ENOMEM;
+		r = text ? textfile_replace(env, path, text) : -ENOMEM;
 	free(text);
 	free(old);
 	return r < 0 ? report_set(report, r, "write %s: %s", path, strerror(-r)) : 0;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "core/fiber.h"
+#include "core/textfile.h"
 #include "parallax/access.h"
 
 #define FILE_BYTES_MAX (64u << 10)
@@ -15,39 +15,20 @@ enum { PATH_BYTES = 4200 };
 
 const char *access_file(enum identity_role role) { return role == ROLE_SERVER ? "server.pem" : "agent.pem"; }
 
-static int path_of(const char *root, const char *which, const char *suffix, char ret[PATH_BYTES], struct report *report)
+static int path_of(const char *root, const char *which, char ret[PATH_BYTES], struct report *report)
 {
-	int n = snprintf(ret, PATH_BYTES, "%s/etc/aquifer/tls/%s%s", root, which, suffix);
+	int n = snprintf(ret, PATH_BYTES, "%s/etc/aquifer/tls/%s", root, which);
 	return n >= PATH_BYTES ? report_set(report, -ENAMETOOLONG, "the root directory's name is too long") : 0;
 }
 
 int access_read(struct env *env, const char *root, const char *which, char **ret_text, struct report *report)
 {
-	char path[PATH_BYTES], *text = NULL;
-	struct file *f;
-	struct file_info info;
-	size_t done = 0;
-	int r = path_of(root, which, "", path, report);
+	char path[PATH_BYTES];
+	int r = path_of(root, which, path, report);
 	if (r < 0)
 		return r;
-	r = file_open(env, path, 0, &f);
-	if (r == -ENOENT)
-		return r;
-	if (r == 0) {
-		r = file_stat(f, &info);
-		if (r == 0 && info.size > FILE_BYTES_MAX)
-			r = -EFBIG;
-		text = r == 0 ? calloc(1, info.size + 1) : NULL;
-		if (r == 0)
-			r = text ? file_read_wait(f, text, info.size, 0, &done) : -ENOMEM;
-		file_close(env, f);
-	}
-	if (r < 0) {
-		certificate_wipe(text);
-		return report_set(report, r, "read %s: %s", path, errno_text(r));
-	}
-	*ret_text = text;
-	return 0;
+	r = textfile_read(env, path, FILE_BYTES_MAX, ret_text, NULL);
+	return r < 0 && r != -ENOENT ? report_set(report, r, "read %s: %s", path, errno_text(r)) : r;
 }
 
 static int make_directories(struct env *env, const char *root)
@@ -64,31 +45,13 @@ static int make_directories(struct env *env, const char *root)
 
 int access_write(struct env *env, const char *root, const char *which, const char *text, struct report *report)
 {
-	char path[PATH_BYTES], part[PATH_BYTES], dir[PATH_BYTES];
-	struct file *f;
-	int r = path_of(root, which, "", path, report);
-	if (r == 0)
-		r = path_of(root, which, ".part", part, report);
+	char path[PATH_BYTES];
+	int r = path_of(root, which, path, report);
 	if (r < 0)
 		return r;
-	path_of(root, "", "", dir, NULL);
 	r = make_directories(env, root);
-	if (r == 0) {
-		env_unlink(env, part);
-		r = file_open(env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f); /* mode 0600 */
-	}
-	if (r == 0) {
-		r = file_write_wait(f, text, strlen(text), 0);
-		if (r == 0)
-			r = file_sync_wait(f);
-		file_close(env, f);
-		if (r == 0)
-			r = env_rename(env, part, path);
-		if (r < 0)
-			env_unlink(env, part);
-		else
-			r = env_sync_dir(env, dir);
-	}
+	if (r == 0)
+		r = textfile_replace(env, path, text);
 	return r < 0 ? report_set(report, r, "write %s: %s", path, errno_text(r)) : 0;
 }
 

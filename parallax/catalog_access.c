@@ -5,42 +5,23 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/textfile.h"
 
 #define FILE_BYTES_MAX (1u << 20)
-
-static int read_file(struct env *env, const char *key, const char *path, char **ret_text, struct report *report)
-{
-	struct file *f;
-	struct file_info info;
-	size_t done = 0;
-	char *text = NULL;
-	int r = file_open(env, path, 0, &f);
-	if (r == 0) {
-		r = file_stat(f, &info);
-		if (r == 0 && info.size > FILE_BYTES_MAX)
-			r = -EFBIG;
-		text = r == 0 ? calloc(1, info.size + 1) : NULL;
-		if (r == 0)
-			r = text ? file_read_wait(f, text, info.size, 0, &done) : -ENOMEM;
-		file_close(env, f);
-	}
-	if (r < 0) {
-		free(text);
-		return report_set(report, r, "%s = %s: %s", key, path, strerror(-r));
-	}
-	*ret_text = text;
-	return 0;
-}
 
 /* The text of the file that the key names; NULL if the key isn't there. */
 static int load_file(struct env *env, const char *root, const char *key, const char **ret_text, struct report *report)
 {
 	char path[CONFIG_VALUE_BYTES], *text = NULL;
 	int r = config_get(env, root, key, path, report);
-	if (r == 0)
-		r = read_file(env, key, path, &text, report);
+	if (r == -ENOENT && !report->text[0]) {
+		*ret_text = NULL;
+		return 0;
+	}
+	if (r == 0 && (r = textfile_read(env, path, FILE_BYTES_MAX, &text, NULL)) < 0)
+		report_set(report, r, "%s = %s: %s", key, path, strerror(-r));
 	*ret_text = text;
-	return r == -ENOENT && !text && !report->text[0] ? 0 : r;
+	return r;
 }
 
 static int load_password(struct env *env, const char *root, struct catalog_access *a, struct report *report)

@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/option.h"
+#include "core/textfile.h"
 #include "parallax/access.h"
 #include "parallax/catalog_access.h"
 #include "parallax/catalog_copy.h"
@@ -379,23 +380,12 @@ int cli_cluster_backup(struct cli *c)
 
 static int read_backup(struct cli *c, const char *path, struct catalog_image *ret)
 {
-	struct file *f;
-	struct file_info info;
 	char *text = NULL;
-	size_t done = 0;
-	int r = file_open(c->env, path, 0, &f);
-	if (r == 0) {
-		r = file_stat(f, &info);
-		if (r == 0 && info.size > BACKUP_BYTES_MAX)
-			r = -EFBIG;
-		text = r == 0 ? malloc(info.size + 1) : NULL;
-		if (r == 0)
-			r = text ? file_read_wait(f, text, info.size, 0, &done) : -ENOMEM;
-		file_close(c->env, f);
-	}
+	size_t length = 0;
+	int r = textfile_read(c->env, path, BACKUP_BYTES_MAX, &text, &length);
 	if (r < 0)
 		report_set(&c->report, r, "%s: %s", path, strerror(-r));
-	else if ((r = catalog_image_decode(text, done, ret, &c->report)) < 0)
+	else if ((r = catalog_image_decode(text, length, ret, &c->report)) < 0)
 		report_prefix(&c->report, r, "%s", path);
 	free(text);
 	return r;
