@@ -2,19 +2,9 @@
 # cluster check: finds nothing where nothing is wrong, after snapshots, clones, discards, deletions and kills, on the embedded store, one server and
 # three, also of volumes that are attached; and names what was damaged on purpose: in the catalog, in a segment's file, in what a server believes to be free.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
+. tests/interop/lib/cluster
 need jq python3 qemu-io
-conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-mkdir -p "${conf%/*}"
 store=$AQUIFER_ROOT/var/lib/aquifer
-data=$(mktemp -d -p /var/tmp)
-declare -A server
-end() {
-	cleanup
-	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
-	rm -rf "$data"
-}
-trap end EXIT
 
 # good [VOLUME]: the check finds nothing
 good() {
@@ -132,18 +122,8 @@ good
 
 # ---- servers ----
 rm -rf "$store"
-echo "catalog = sqlite:$data/catalog.db" >"$conf"
+share_catalog
 db=$data/catalog.db
-serve() {
-	: >"$data/out$1"
-	"$B/aquifer-server" --data "$data/$1" --listen "unix:$data/s$1" --domain "d$1" >"$data/out$1" 2>"$data/err$1" &
-	server[$1]=$!
-	until_true 20 grep -q ready "$data/out$1" || fail "server $1: $(cat "$data/err$1")"
-}
-stop() {
-	kill "${server[$1]}" && wait "${server[$1]}"
-	unset "server[$1]"
-}
 serve 1
 life attached
 aquifer volume delete v --with-snapshots && good

@@ -3,34 +3,11 @@
 # new disk joins, one is drained and removed, all while the volume is written or read and verified. What a server that was away
 # didn't hear of is deleted when it is back.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
+. tests/interop/lib/cluster
 need fio nbdinfo jq
-conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-mkdir -p "${conf%/*}"
-# Not in /tmp, which may be a tmpfs, without direct I/O
-data=$(mktemp -d -p /var/tmp)
-echo "catalog = sqlite:$data/catalog.db" >"$conf"
-declare -A server
-end() {
-	cleanup
-	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
-	rm -rf "$data"
-}
-trap end EXIT
+serve_options='--rebuild-interval 1 --lost-after 3 --rebuild-rate 0'
+share_catalog
 
-# serve N: starts server N and waits until it is ready.
-serve() {
-	: >"$data/out$1"
-	"$B/aquifer-server" --data "$data/$1" --listen "unix:$data/s$1" --domain "d$1" --rebuild-interval 1 --lost-after 3 --rebuild-rate 0 \
-		>"$data/out$1" 2>"$data/err$1" &
-	server[$1]=$!
-	until_true 20 grep -q ready "$data/out$1" || fail "server $1: $(cat "$data/err$1")"
-}
-gone() {
-	kill -9 "${server[$1]}"
-	wait "${server[$1]}" 2>/dev/null || true
-	unset "server[$1]"
-}
 id() { sed -n 's/.* server \([0-9a-f]*\), .*/\1/p' "$data/out$1"; }
 servers() { aquifer server list --json | jq -r "$1"; }
 # settled N: N servers answer, and none of them has anything left to do

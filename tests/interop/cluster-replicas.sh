@@ -3,34 +3,10 @@
 # disk; the volume is taken over with one server away; nothing is lost, all content is verified. With two servers
 # away writes wait, and go on when one is back. Blocks that are damaged on the disk of one are read from another.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
+. tests/interop/lib/cluster
 need fio nbdinfo jq
-conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-mkdir -p "${conf%/*}"
-# Not in /tmp, which may be a tmpfs, without direct I/O
-data=$(mktemp -d -p /var/tmp)
-echo "catalog = sqlite:$data/catalog.db" >"$conf"
-declare -A server
-end() {
-	kill -CONT "${server[@]}" 2>/dev/null || true
-	cleanup
-	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
-	rm -rf "$data"
-}
-trap end EXIT
+share_catalog
 
-# serve N: starts server N and waits until it is ready.
-serve() {
-	: >"$data/out$1"
-	"$B/aquifer-server" --data "$data/$1" --listen "unix:$data/s$1" --domain "d$1" >"$data/out$1" 2>"$data/err$1" &
-	server[$1]=$!
-	until_true 20 grep -q ready "$data/out$1" || fail "server $1: $(cat "$data/err$1")"
-}
-gone() {
-	kill -9 "${server[$1]}"
-	wait "${server[$1]}" 2>/dev/null || true
-	unset "server[$1]"
-}
 # load NAME OPTION…: verified random writes to a part of the volume of their own, in the background
 load() {
 	name=$1

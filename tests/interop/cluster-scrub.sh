@@ -3,31 +3,10 @@
 # whole; what is damaged everywhere is reported, and cluster status tells. Servers do it by themselves, too. On the embedded store it is reported.
 # And servers say when they are nearly full.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
+. tests/interop/lib/cluster
 need jq qemu-io
-conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-mkdir -p "${conf%/*}"
+serve_options='--rebuild-interval 1'
 store=$AQUIFER_ROOT/var/lib/aquifer
-data=$(mktemp -d -p /var/tmp)
-declare -A server
-end() {
-	cleanup
-	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
-	rm -rf "$data"
-}
-trap end EXIT
-serve() { # serve N [OPTION…]
-	local n=$1
-	shift
-	: >"$data/out$n"
-	"$B/aquifer-server" --data "$data/$n" --listen "unix:$data/s$n" --domain "d$n" --rebuild-interval 1 "$@" >"$data/out$n" 2>"$data/err$n" &
-	server[$n]=$!
-	until_true 20 grep -q ready "$data/out$n" || fail "server $n: $(cat "$data/err$n")"
-}
-stop() {
-	kill "${server[$1]}" && wait "${server[$1]}"
-	unset "server[$1]"
-}
 scrubbed() { # scrubbed BAD REPAIRED [VOLUME]
 	local bad=$1 repaired=$2 status=0
 	shift 2
@@ -60,7 +39,7 @@ cp "$dir/whole" "$file" && scrubbed 0 0 && aquifer cluster status >/dev/null || 
 aquifer volume delete e
 
 # three servers
-echo "catalog = sqlite:$data/catalog.db" >"$conf"
+share_catalog
 for n in 1 2 3; do serve $n; done
 aquifer volume create v 64M && aquifer volume create w 64M || fail "create"
 for v in v w; do

@@ -3,31 +3,8 @@
 # it names what isn't: a server that is away, since when; a volume that waits, and for what; one whose holder died; a check that found something;
 # servers that are nearly full.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
+. tests/interop/lib/cluster
 need jq qemu-io python3
-conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-mkdir -p "${conf%/*}"
-data=$(mktemp -d -p /var/tmp)
-declare -A server
-end() {
-	cleanup
-	{ kill -9 "${server[@]}" && wait "${server[@]}"; } 2>/dev/null || true
-	rm -rf "$data"
-}
-trap end EXIT
-serve() { # serve N [OPTION…]
-	local n=$1
-	shift
-	: >"$data/out$n"
-	"$B/aquifer-server" --data "$data/$n" --listen "unix:$data/s$n" --domain "d$n" "$@" >"$data/out$n" 2>"$data/err$n" &
-	server[$n]=$!
-	until_true 20 grep -q ready "$data/out$n" || fail "server $n: $(cat "$data/err$n")"
-}
-gone() {
-	kill -9 "${server[$1]}"
-	wait "${server[$1]}" 2>/dev/null || true
-	unset "server[$1]"
-}
 good() {
 	aquifer cluster status --json >"$dir/status" 2>"$dir/said" || fail "status: $(cat "$dir/said") $(jq -c .problems "$dir/status")"
 	[ "$(jq -c '[.healthy, .problems]' "$dir/status")" = '[true,[]]' ] || fail "status: $(cat "$dir/status")"
@@ -60,7 +37,7 @@ echo 'warn-full = 9,2' >"$conf" && refused 1 'no list of rising percentages' aqu
 aquifer volume delete v
 
 # two servers are enough for volumes of two copies
-echo "catalog = sqlite:$data/catalog.db" >"$conf"
+share_catalog
 serve 1 && serve 2
 aquifer volume create w 64M || fail "create"
 [ "$(aquifer volume show w --json | jq .replicas)" = 2 ] || fail "two servers, and $(aquifer volume show w)"
