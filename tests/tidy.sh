@@ -76,6 +76,12 @@ rule_text() {
 	done
 }
 
+# --- the folder tree is the architecture: nothing stands beside it ---
+rule_tree() {
+	local known='^(\.ci|agent|core|deploy|docs|formats|make|parallax|proto|server|tests)/|^(\.clang-format|\.clang-tidy|\.gitignore|HACKING\.md|Makefile|README\.md)$'
+	files | grep -vE "$known" | sed 's/$/:1:/' | complain "doesn't belong in the tree"
+}
+
 # --- tables: one sorted line each, and a manual page for what is in them ---
 table() { # file, prefix of the symbols, prefix of the manual pages
 	local names name page
@@ -143,6 +149,6 @@ rule_clang_tidy() {
 	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
 }
 
-breaks=$(for rule in env layers text tables wire state cppcheck clang_tidy; do "rule_$rule"; done)
+breaks=$(for rule in env layers tree text tables wire state cppcheck clang_tidy; do "rule_$rule"; done)
 [ -z "$breaks" ] || { echo "$breaks"; exit 1; }
 echo "tidy: all rules kept"
