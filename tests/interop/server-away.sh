@@ -56,7 +56,7 @@ refused 1 "doesn't answer" aquifer attach v --as nbd
 kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after it came back"
 nbdcopy "$uri" - | cmp -n 4194304 - "$dir/data" || fail "content after all"
-! qemu-io -f raw -c 'read -P 7 8M 4k' "$uri" | grep -q 'failed' || fail "what was flushed"
+qemu-io -f raw -c 'read -P 7 8M 4k' "$uri" >/dev/null || fail "what was flushed"
 
 # The same without --force, by SIGTERM, also when nothing is under way: it ends in bounded time, and nothing acknowledged is lost.
 qemu-io -f raw -c 'write -P 11 24M 64k' "$uri" | grep -q wrote || fail "write"
@@ -68,13 +68,13 @@ until_true 5 eval '[ "$(field v state)" = died ]' || fail "the list hides it: $(
 reason v "the next attach recovers it" || fail "the reason: $(aquifer list)"
 kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after SIGTERM"
-! qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" | grep -q 'failed' || fail "what was acknowledged"
+qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" >/dev/null || fail "what was acknowledged"
 kill -STOP "$server"
 timeout 60 "$top/$B/aquifer" detach v --force || fail "detach --force of an idle one"
 ended_itself
 kill -CONT "$server"
 uri=$(aquifer attach v --as nbd) || fail "attach after detach --force"
-! qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" | grep -q 'failed' || fail "what was acknowledged, after detach --force"
+qemu-io -f raw -c 'read -P 11 24M 64k' "$uri" >/dev/null || fail "what was acknowledged, after detach --force"
 aquifer detach v || fail "detach"
 # A file system on it, and what it reads is what hangs.
 if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ] && [ -c /dev/fuse ] && command -v mkfs.ext4 >/dev/null; then
