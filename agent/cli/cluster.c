@@ -358,6 +358,8 @@ int cli_cluster_backup(struct cli *c)
 	struct catalog_image i = { 0 };
 	size_t length = 0;
 	char *text = NULL;
+	if (strcmp(c->arg[0], "-") == 0)
+		return cli_usage(c, "a backup goes into a file, not to standard output (./- is a file of that name)");
 	int r = config_catalog_url(c->env, c->root, NULL, url, &c->report);
 	if (r == 0)
 		r = open_any(c, url, false, &catalog);

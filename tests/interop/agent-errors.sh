@@ -27,6 +27,7 @@ refused 2 "unexpected argument 'a'" aquifer list a
 refused 2 'missing' aquifer attach
 refused 2 'missing' aquifer image create raw "$dir/x"
 refused 2 'create, info, check, convert' aquifer image
+refused 2 'not to standard output' aquifer cluster backup -
 refused 2 "unknown command 'image frob'" aquifer image frob
 refused 2 'there are.*loop.*nbd' aquifer attach ./x --as floppy
 refused 2 'listen goes with' aquifer attach ./x --listen 1.2.3.4:5
