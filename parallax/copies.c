@@ -66,15 +66,20 @@ static void probe(struct peer *p)
 	job_then(&p->probe_job, probed);
 }
 
-bool peer_usable(struct peer *p)
+bool peer_connected(struct peer *p)
 {
-	if (!p->server || !segment_up(p->server)) {
-		copies_look(p->copies);
+	if (!p->server || !segment_up(p->server))
 		return false;
-	}
 	if (p->suspect)
 		probe(p);
 	return !p->suspect;
+}
+
+bool peer_usable(struct peer *p)
+{
+	if (!p->server || !segment_up(p->server))
+		copies_look(p->copies);
+	return peer_connected(p);
 }
 
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent)
@@ -208,6 +213,31 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, str
 			ret[n++] = p;
 	}
 	return n;
+}
+
+static unsigned group_connected(struct copies *c, const struct placement_group *g, unsigned replicas, struct peer **ret)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
+		struct peer *p = copies_peer(c, &c->map.servers[g->target[i]].id);
+		if (p && peer_connected(p))
+			ret[n++] = p;
+	}
+	return n;
+}
+
+unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret)
+{
+	return group_connected(c, placement_group_of(&c->map, segment), replicas, ret);
+}
+
+bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
+{
+	struct peer *peers[META_REPLICAS_MAX];
+	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+		if (group_connected(c, &c->map.groups[g], replicas, peers) < least)
+			return false;
+	return true;
 }
 
 static bool peer_slow(const struct peer *p) { return p->slow_ns && p->slow_ns > env_now_ns(p->copies->env); }

@@ -53,6 +53,10 @@ void copies_close(struct copies *c); /* FIBER; accepts NULL */
 struct peer *copies_peer(struct copies *c, const uuid *id);
 /* Not suspended, in order of preference: the first `replicas` usable servers where the segment belongs. Returns how many. */
 unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
+/* As copies_place(), for those that only look around: the catalog is asked nothing. */
+unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
+/* Has every group `least` servers, among its first `replicas`, that are connected? */
+bool copies_enough(struct copies *c, unsigned replicas, unsigned least);
 /* All that may have a copy, the most promising first. At most PLACEMENT_CANDIDATES_MAX. */
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret);
 /* Is it one of those where the segment belongs? Otherwise it may have been, and what it misses of a delete or a trim it learns when it is back. */
@@ -72,6 +76,7 @@ void copies_cut(struct copies *c);
 uint64_t copies_smallest(struct copies *c);
 
 bool peer_usable(struct peer *p);
+bool peer_connected(struct peer *p); /* the same without looking for its address when it is away */
 /* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
 void peer_blame(struct peer *p, int status);

@@ -118,7 +118,7 @@ int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct repo
 
 struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
-		read_errors, hedged, hedges_won, mends, segments_freed, trims, packed;
+		read_errors, hedged, hedges_won, mends, leaves, segments_freed, trims, packed;
 	bool away;         /* its server can't be reached now */
 	bool catalog_away; /* something waits for the catalog; writes go on as long as there are open segments */
 	int failed;        /* it ended, every request fails: -errno; -EPERM: another owner has it */

@@ -38,6 +38,8 @@ struct log_segment {
 	uint32_t synced;        /* length known durable */
 	uint32_t acked_crc;     /* header CRC of the last record within acked; 0: none */
 	bool finished, cut;     /* no more records; recorded in the catalog */
+	uint64_t asked[META_REPLICAS_MAX]; /* log_leave.c: in this later incarnation its server said whether it has all that was acknowledged */
+	bool whole[META_REPLICAS_MAX];     /* … and it has */
 	struct link retained;   /* acknowledged, not synced: log_retain.c */
 	struct link link;
 };
@@ -129,6 +131,16 @@ struct apply_cursor {
 	bool begun;
 };
 
+/* log_leave.c */
+struct log_leave {
+	struct timer timer;     /* until the next look */
+	struct job job;
+	bool hurry;             /* it is now */
+	unsigned reads;         /* of the map of servers, that are due */
+	uint64_t due_ns;        /* then short segments are left; 0: there are none */
+	uint64_t not_before_ns, pause_ns;
+};
+
 /* Its part in a snapshot of several volumes: volume_group.c. */
 struct volume_group {
 	uint64_t id;            /* 0: it is in none */
@@ -181,6 +193,7 @@ struct volume {
 	unsigned mark_count;
 	struct fiber_cond settled, due; /* no record is half applied; a checkpoint is due */
 	struct fiber_cond map_changed;  /* the map of servers; see log_leave.c */
+	struct log_leave leave;
 	struct timer tick;              /* runs while something is dirty */
 	struct job tick_job;
 	bool ticking, dirty, checkpoint_wanted;
@@ -257,7 +270,7 @@ void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* a
 void log_seal(const struct log_segment *g);                                /* FIBER; after the cut is recorded (R15 c) */
 /* FIBER. Deletes all copies of a segment that can be reached. 0, or the status of one that couldn't be deleted. */
 int log_delete_segment(struct volume *v, uint64_t segment);
-int log_leave_start(struct volume *v); /* log_leave.c: the fiber that leaves servers where nothing belongs any more */
+int log_leave_start(struct volume *v); /* log_leave.c: the fibers that leave segments which are badly placed */
 /* log_mend.c */
 /* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
 bool log_unsettled(void *volume);

@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/volume_private.h"
 #include "parallax/wanted.h"
 #include "server/keeper_private.h"
 
@@ -18,6 +19,9 @@ struct heal {
 	struct block_server *servers;
 	unsigned count, gone, at, drained; /* drained: which, or `count` */
 	struct owner o;
+	struct owner user;     /* it has "v" attached; its env is NULL: nobody has */
+	struct catalog_sim *catalogs;
+	struct sim_host *host;
 	struct found_list list[16];
 	struct placement *map;
 	uuid ids[16];          /* before any disk was replaced */
@@ -27,6 +31,114 @@ struct heal {
 #define FAIL(h, ...) scenario_fail((h)->run, __VA_ARGS__)
 
 static bool runs(const struct heal *h, unsigned server) { return !(h->gone & 1u << server); }
+
+/* ---- the volume that stays attached ---- */
+
+#define IDLE_NS (30 * NS_PER_S)
+
+static int user_open(void *arg)
+{
+	struct heal *h = arg;
+	struct report report = { "" };
+	struct volume_limits limits = { .cache_bytes = 32 * BLOCK_BYTES, .segment_blocks = 128, .replay_bytes = 256 * BLOCK_BYTES, .checkpoint_ns = NS_PER_S };
+	int r = -EAGAIN;
+	h->user.accept_flushed = true;
+	for (unsigned attempt = 0; r < 0 && attempt < 3000; attempt++) {
+		report.text[0] = '\0';
+		if (attempt)
+			fiber_sleep(&h->user.env->loop, 100 * NS_PER_MS);
+		r = owner_open(&h->user, "v", &limits, /* force= */ true, &report);
+	}
+	if (r < 0) {
+		FAIL(h, "the volume can't be attached: %s", report_text(&report, r));
+		return r;
+	}
+	uint8_t *b = env_alloc_aligned(BLOCK_BYTES);
+	memset(b, 1, BLOCK_BYTES);
+	for (unsigned n = (unsigned)(sim_random(h->sim) % 4); r == 0 && n > 0; n--)
+		r = blk_write_wait(h->user.node, b, BLOCK_BYTES, 0, 0);
+	free(b);
+	if (r < 0)
+		FAIL(h, "the attached volume can't be written: %d", r);
+	return r;
+}
+
+/* Attached while one of the servers is away, if that can be; then that is back. */
+static void attach(struct heal *h)
+{
+	struct scenario_task t;
+	unsigned late = h->gone || h->removed ? h->count : (unsigned)(sim_random(h->sim) % (h->count + 1));
+	if (late < h->count) {
+		sim_note(h->sim, "%s is away", h->servers[late].domain);
+		block_server_end(&h->servers[late], sim_random(h->sim) % 2);
+	}
+	owner_begin(&h->user, h->sim, h->host, h->catalogs, /* locks= */ false);
+	scenario_task_start(&t, h->user.env, user_open, h);
+	if (!scenario_step_until(h->run, h->sim, &t.ended, 10000000))
+		FAIL(h, "attaching doesn't end");
+	if (late < h->count)
+		block_server_begin(&h->servers[late], h->run, h->sim, h->catalogs);
+	if (!t.ended)
+		sim_kill(h->user.env);
+	while (!t.ended)
+		sim_drain_dead(h->user.env);
+}
+
+static bool user_alive(void *arg, const struct meta_owner *owner)
+{
+	const struct heal *h = container_of((struct owner *)arg, struct heal, o);
+	return h->user.volume && owner->stamp == h->user.volume->stamp;
+}
+
+static void detach(struct heal *h)
+{
+	if (!h->user.env)
+		return;
+	int r = sim_run_fiber(h->user.env, owner_close, &h->user);
+	if (r < 0)
+		FAIL(h, "the attached volume can't be detached: %d", r);
+	owner_end(&h->user);
+}
+
+static bool user_full(const struct heal *h)
+{
+	if (!h->user.volume)
+		return true;
+	const struct volume *v = h->user.volume;
+	bool full = !v->log.mending && !v->failed;
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		unsigned targets = placement_group_of(h->map, g->meta.id)->target_count;
+		full &= g->meta.ensemble_count >= MIN(targets, v->meta.replicas);
+		for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
+			full &= copies_belongs(v->copies, g->meta.id, g->peers[i]);
+	}
+	return full && v->copies->map.revision == h->map->revision;
+}
+
+static void fail_user(struct heal *h)
+{
+	const struct volume *v = h->user.volume;
+	char text[256] = "";
+	size_t n = 0;
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		if (n < sizeof text)
+			n += (size_t)snprintf(text + n, sizeof text - n, " %llu:%u%s", (unsigned long long)g->meta.id, g->meta.ensemble_count, g->cut ? " cut" : g->finished ? " finished" : "");
+	}
+	FAIL(h, "an idle volume's open segments don't get all their copies: map %u of %u, failed %d, mending %d, left %u times:%s", (unsigned)v->copies->map.revision,
+	     (unsigned)h->map->revision, v->failed, v->log.mending, (unsigned)v->counters.leaves, text);
+}
+
+/* When all is as it should be, an idle volume leaves nothing. */
+static void check_rest(struct heal *h)
+{
+	uint64_t leaves = h->user.volume ? h->user.volume->counters.leaves : 0, until = sim_now_ns(h->sim) + IDLE_NS;
+	while (h->user.volume && !h->run->failed && sim_now_ns(h->sim) < until && sim_step(h->sim))
+		;
+	if (h->user.volume && h->user.volume->counters.leaves > leaves)
+		FAIL(h, "an idle volume goes on leaving its segments: %u times, then %u", (unsigned)leaves, (unsigned)(h->user.volume->counters.leaves - leaves));
+}
 
 /* ---- settling ---- */
 
@@ -89,9 +201,11 @@ static void settle(struct heal *h)
 			continue;
 		look = sim_now_ns(h->sim) + NS_PER_S;
 		sim_run_fiber(h->o.env, read_map, h);
-		if (settled(h, rounds, gc))
+		if (settled(h, rounds, gc) && user_full(h))
 			break;
 	}
+	if (!user_full(h))
+		fail_user(h);
 	for (unsigned i = 0; i < h->count && !settled(h, rounds, gc); i++) {
 		const struct keeper_status *s = runs(h, i) ? keeper_status(h->servers[i].keeper) : NULL;
 		if (s && (!s->idle || s->gc_failed || s->missing))
@@ -176,6 +290,23 @@ static void check_segment(struct heal *h, uint64_t id, unsigned replicas)
 			FAIL(h, "segment %llu: %s still has it, and needn't", (unsigned long long)id, h->servers[i].domain);
 }
 
+/* Every server that an attached volume's open segment has a copy on has it, all of it. */
+static void check_open(struct heal *h, const struct volume *v)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		for (unsigned i = 0; !g->cut && i < h->count; i++) {
+			bool in = false;
+			for (uint32_t k = 0; runs(h, i) && k < g->meta.ensemble_count; k++)
+				in |= memcmp(&g->meta.ensemble[k].server, &h->servers[i].dir->id, sizeof(uuid)) == 0;
+			const struct share_entry *e = in ? copy_at(h, i, g->meta.id) : NULL;
+			if (in && (!e || !e->whole))
+				FAIL(h, "open segment %llu: %s should have it, and %s", (unsigned long long)g->meta.id, h->servers[i].domain,
+				     e ? "has lost some of it" : "hasn't");
+		}
+	}
+}
+
 static int check_all(void *arg)
 {
 	struct heal *h = arg;
@@ -192,9 +323,12 @@ static int check_all(void *arg)
 		for (size_t k = 0; r == 0 && k < v->count && !h->run->failed; k++)
 			check_segment(h, v->segments[k], v->replicas);
 	}
+	if (r == 0 && h->user.volume)
+		check_open(h, h->user.volume);
 	if (r == 0 && h->drained < h->count)
 		for (size_t i = 0; i < h->list[h->drained].count; i++)
-			if (h->list[h->drained].entries[i].e.sealed)
+			if (h->list[h->drained].entries[i].e.sealed || (h->user.volume && memcmp(&h->list[h->drained].entries[i].e.header.volume,
+												  &h->user.volume->meta.volume, sizeof(uuid)) == 0))
 				FAIL(h, "segment %llu: is still on %s, which is drained", (unsigned long long)h->list[h->drained].entries[i].e.header.segment,
 				     h->servers[h->drained].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
@@ -268,14 +402,18 @@ void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *c
 		unsigned count, unsigned gone)
 {
 	struct heal *h = calloc(1, sizeof *h);
-	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .map = calloc(1, sizeof *h->map) };
+	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .catalogs = catalogs, .host = host,
+			    .map = calloc(1, sizeof *h->map) };
 	sim_note(sim, "everything is well again");
 	memset(sim_doses(sim), 0, sizeof *sim_doses(sim));
 	catalog_sim_doses(catalogs)->timeout = 0;
 	for (unsigned i = 0; i < count; i++)
 		h->ids[i] = servers[i].id;
 	choose(h, catalogs);
+	if (sim_random(sim) % 2)
+		attach(h);
 	owner_begin(&h->o, sim, host, catalogs, /* locks= */ false);
+	h->o.places.ops.holder_alive = h->o.places.ops.held_elsewhere = user_alive;
 	sim_run_fiber(h->o.env, operate, h);
 	if (!run->failed)
 		settle(h);
@@ -292,6 +430,8 @@ void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *c
 	int r = run->failed ? 0 : sim_run_fiber(h->o.env, check_all, h);
 	if (r < 0)
 		FAIL(h, "what is wanted can't be found out: %d", r);
+	check_rest(h);
+	detach(h);
 	owner_end(&h->o);
 	for (unsigned i = 0; i < count; i++)
 		free(h->list[i].entries);
