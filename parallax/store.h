@@ -181,12 +181,13 @@ int store_server_list(struct store *s, int (*entry)(void *arg, const struct stor
 
 /* A server by the beginning of its id (at least 4 digits) or by its address. -ENOENT, -ENOTUNIQ. */
 int store_server_find(struct store *s, const char *text, struct store_server *ret, struct report *report);
-/* Nothing is to be on it any more; or (`undo`) it is to be used again. Its cluster's manager does it, soon. */
-int store_server_drain(struct store *s, const char *id, bool undo, struct report *report);
+/* Nothing is to be on it any more; or (`undo`) it is to be used again. Its cluster's manager does it, soon. Unless `force`, -EBUSY if fewer
+ * failure domains would be left than some volume has copies. */
+int store_server_drain(struct store *s, const char *id, bool undo, bool force, struct report *report);
 /* Volumes that nobody has open, and whose log goes on there, as their owners died, are opened and closed, so that it doesn't; and the
  * server looks for copies that nobody needs. */
 void store_server_release(struct store *s, const char *id);
-/* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what. */
+/* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what, and as for draining. */
 int store_server_remove(struct store *s, const char *id, bool force, struct report *report);
 /* R31 on all servers that answer: waits until each has gone through its copies. */
 struct store_gc {

@@ -156,9 +156,92 @@ static int mark(struct store *s, const char *text, bool draining, bool removed, 
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }
 
-int store_server_drain(struct store *s, const char *id, bool undo, struct report *report)
+/* ---- will enough be left? ---- */
+
+struct domains {
+	const struct placement *map;
+	bool stays[PLACEMENT_SERVERS_MAX]; /* nobody takes it out, and it isn't lost */
+	uint32_t server;                   /* the one that is to go; server_count: it isn't in the map */
+};
+
+static int domains_fill(struct domains *d, struct catalog *c, const uuid *id)
 {
-	return mark(s, id, !undo, /* removed= */ false, report);
+	d->server = d->map->server_count;
+	for (uint32_t i = 0; i < d->map->server_count; i++) {
+		const struct placed_server *s = &d->map->servers[i];
+		struct meta_server m = { .removed = false };
+		int r = meta_get_server(c, &s->id, &m, NULL);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		d->stays[i] = r == 0 && s->state == PLACED_IN && !m.draining && !m.removed;
+		if (memcmp(&s->id, id, sizeof *id) == 0)
+			d->server = i;
+	}
+	return 0;
+}
+
+static unsigned domains_count(const struct domains *d, bool without)
+{
+	unsigned n = 0;
+	for (uint32_t i = 0; i < d->map->server_count; i++) {
+		bool first = d->stays[i] && !(without && i == d->server);
+		for (uint32_t k = 0; first && k < i; k++)
+			first = !d->stays[k] || (without && k == d->server) || !d->map->servers[i].domain[0] ||
+				strcmp(d->map->servers[k].domain, d->map->servers[i].domain) != 0;
+		n += first;
+	}
+	return n;
+}
+
+/* Volumes that want more copies than `domains`. */
+static int count_wanting(struct catalog *c, unsigned domains, uint64_t *ret_volumes, uint32_t *ret_replicas)
+{
+	struct wanted *w;
+	int r = wanted_open(c, NULL, &w);
+	for (size_t i = 0; r == 0 && i < w->count; i++) {
+		bool wants = !w->volumes[i].embedded && w->volumes[i].replicas > domains;
+		*ret_volumes += wants;
+		*ret_replicas = wants ? MAX(*ret_replicas, w->volumes[i].replicas) : *ret_replicas;
+	}
+	if (r == 0)
+		wanted_close(w);
+	return r;
+}
+
+/* 0 also when it changes nothing, because it isn't used any more, or others of its domain are. */
+static int check_domains(struct store *s, const char *text, struct report *report)
+{
+	uuid id;
+	uint64_t volumes = 0;
+	uint32_t replicas = 0;
+	unsigned left = 0;
+	struct placement *map = malloc(sizeof *map);
+	struct domains *d = calloc(1, sizeof *d);
+	id_parse(text, &id);
+	int r = map && d ? placement_read(s->catalog, map, NULL) : -ENOMEM;
+	if (r == 0) {
+		d->map = map;
+		r = domains_fill(d, s->catalog, &id);
+	}
+	if (r == 0 && d->server < map->server_count && d->stays[d->server]) {
+		left = domains_count(d, /* without= */ true);
+		if (left < domains_count(d, false))
+			r = count_wanting(s->catalog, left, &volumes, &replicas);
+	}
+	free(d);
+	free(map);
+	if (r < 0)
+		return report_set(report, r, "what would be left for its volumes can't be found out: %s", catalog_text(s->catalog, r));
+	if (volumes == 0)
+		return 0;
+	return report_set(report, -EBUSY, "%llu volume%s as many as %u copies, and servers in %u failure domain%s would be left (start another one first, or give --force)",
+			  (unsigned long long)volumes, volumes == 1 ? " has" : "s have", replicas, left, left == 1 ? "" : "s");
+}
+
+int store_server_drain(struct store *s, const char *id, bool undo, bool force, struct report *report)
+{
+	int r = undo || force ? 0 : check_domains(s, id, report);
+	return r ? r : mark(s, id, !undo, /* removed= */ false, report);
 }
 
 struct release {
@@ -246,7 +329,7 @@ static int look_for_only(struct only_there *o, struct catalog *catalog)
 		int known = wanted_load(w, v);
 		o->unknown += known < 0 && known != -ENOENT;
 		for (size_t k = 0; known == 0 && k < v->count; k++)
-			o->segments += !somebody_else_has(o, v->segments[k]);
+			o->segments += !wanted_is_unused(v, v->segments[k]) && !somebody_else_has(o, v->segments[k]);
 		o->volumes += o->segments > before;
 	}
 	if (r == 0)
@@ -278,6 +361,8 @@ static int check_only(struct store *s, const char *id, struct report *report)
 int store_server_remove(struct store *s, const char *id, bool force, struct report *report)
 {
 	int r = force ? 0 : check_only(s, id, report);
+	if (r == 0 && !force)
+		r = check_domains(s, id, report);
 	return r ? r : mark(s, id, /* draining= */ false, /* removed= */ true, report);
 }
 

@@ -65,10 +65,17 @@ int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **
 	return 0;
 }
 
+static void forget(struct wanted_volume *v)
+{
+	free(v->segments);
+	free(v->unused);
+	v->segments = v->unused = NULL;
+}
+
 void wanted_close(struct wanted *w)
 {
 	for (size_t i = 0; w && i < w->count; i++)
-		free(w->volumes[i].segments);
+		forget(&w->volumes[i]);
 	if (w)
 		free(w->volumes);
 	free(w);
@@ -88,11 +95,34 @@ static int by_id(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static bool log_lists(const struct meta_log *log, uint64_t segment)
+{
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (log->segments[i].id == segment)
+			return true;
+	return false;
+}
+
+/* What the table counts as live, and the table itself, is in others; what was written later the log lists, or it is in a later table. The
+ * table's root is the last that was written of it. */
+static void fill_unused(struct wanted_volume *v, const struct meta_log *log, const struct space *space)
+{
+	v->unused_count = 0;
+	for (uint32_t i = 0; i < space->segment_count; i++) {
+		const struct space_segment *g = &space->segments[i];
+		if (g->live == 0 && g->id > position_segment(log->space.pointer.position) && !log_lists(log, g->id))
+			v->unused[v->unused_count++] = g->id;
+	}
+}
+
 static int fill(struct wanted_volume *v, const struct meta_log *log, const struct space *space)
 {
+	forget(v);
 	v->segments = malloc((log->segment_count + (size_t)space->segment_count + 1) * sizeof *v->segments);
-	if (!v->segments)
+	v->unused = malloc((space->segment_count + (size_t)1) * sizeof *v->unused);
+	if (!v->segments || !v->unused)
 		return -ENOMEM;
+	fill_unused(v, log, space);
 	v->count = 0;
 	v->cut_count = 0;
 	for (uint32_t i = 0; i < space->segment_count && !PLANTED(wanted_forgets_table); i++)
@@ -163,6 +193,11 @@ enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
 	if (v->embedded || (h->segment > v->last_id && !PLANTED(wanted_ignores_last_id)))
 		return WANTED_UNKNOWN;
 	return bsearch(&h->segment, v->segments, v->count, sizeof *v->segments, by_id) ? WANTED_YES : WANTED_NO;
+}
+
+bool wanted_is_unused(const struct wanted_volume *v, uint64_t segment)
+{
+	return bsearch(&segment, v->unused, v->unused_count, sizeof segment, by_id) != NULL;
 }
 
 const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment)

@@ -25,6 +25,8 @@ struct wanted_volume {
 	uint64_t last_id;
 	uint64_t *segments;      /* by id */
 	size_t count;
+	uint64_t *unused;        /* those of them that the table lists and that hold nothing; by id */
+	size_t unused_count;
 	struct wanted_cut cuts[META_SEGMENTS_MAX];
 	unsigned cut_count;
 };
@@ -47,6 +49,8 @@ struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL
 int wanted_load(struct wanted *w, struct wanted_volume *v);
 /* FIBER. */
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
+/* Listed, but it holds nothing: reserved for writes that went elsewhere, by an owner that has left it since. It may be gone already. */
+bool wanted_is_unused(const struct wanted_volume *v, uint64_t segment);
 /* The cut that the log lists, if it does. */
 const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment);
 bool wanted_holds(const struct wanted_cut *c, const uuid *server); /* it is among those that had it when that was recorded */

@@ -80,10 +80,11 @@ static const struct argp_option cluster_restore_options[] = {
 static const struct argp_option server_drain_options[] = {
 	{ "wait", CLI_WAIT, NULL, 0, "Wait until nothing is on it any more", 0 },
 	{ "undo", CLI_UNDO, NULL, 0, "Use it again", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Also if volumes will have fewer copies than they should", 0 },
 	{ 0 },
 };
 static const struct argp_option server_remove_options[] = {
-	{ "force", CLI_FORCE, NULL, 0, "Also while something may be only there: that is lost", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "Also while something may be only there: that is lost; or if volumes will have fewer copies than they should", 0 },
 	{ 0 },
 };
 
@@ -157,10 +158,11 @@ const struct cli_command cli_commands[] = {
 	  "Waits up to two seconds for those that don't answer.\n", NULL, 0, 0, true, cli_server_list },
 	{ "server drain", "ID", "Have everything that is on a server moved to others, while it is in use",
 	  "ID is a server's id, or its beginning, or its address. Its copies are made where they belong instead, then deleted there; `server list` says how far "
-	  "that is.\n",
+	  "that is. Refused while that would leave volumes fewer failure domains than they have copies.\n",
 	  server_drain_options, 1, 1, false, cli_server_drain },
 	{ "server remove", "ID", "Take a server out of the cluster: one that is drained, or lost",
-	  "Refused while copies are on it, or while something may be on no other server.\n", server_remove_options, 1, 1, false, cli_server_remove },
+	  "Refused while copies are on it, while something may be on no other server, or if that would leave volumes fewer failure domains than they "
+	  "have copies.\n", server_remove_options, 1, 1, false, cli_server_remove },
 
 	{ "cluster init", "", "Make the store: its catalog, in a file or in etcd",
 	  "On one host nothing needs this: the store is made with the first volume. In etcd only this makes one.\n", cluster_init_options, 0, 0, true,

@@ -124,7 +124,7 @@ static int drain(struct cli *c, struct store *s)
 	if (r == 0 && !undo && o.in == 0)
 		r = report_set(&c->report, -EBUSY, "there is no other server where its copies could go (start one first)");
 	if (r == 0)
-		r = store_server_drain(s, server.id, undo, &c->report);
+		r = store_server_drain(s, server.id, undo, cli_flag(c, CLI_FORCE), &c->report);
 	if (r == 0 && !undo && cli_flag(c, CLI_WAIT))
 		r = wait_drained(c, s, &server);
 	if (r < 0)
@@ -147,8 +147,8 @@ static int with_store(struct cli *c, int (*run)(struct cli *c, struct store *s))
 
 int cli_server_drain(struct cli *c)
 {
-	if (cli_flag(c, CLI_UNDO) && cli_flag(c, CLI_WAIT))
-		return cli_usage(c, "--undo needs no --wait");
+	if (cli_flag(c, CLI_UNDO) && (cli_flag(c, CLI_WAIT) || cli_flag(c, CLI_FORCE)))
+		return cli_usage(c, "--undo needs no %s", cli_flag(c, CLI_WAIT) ? "--wait" : "--force");
 	return with_store(c, drain);
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Four servers, three copies: one is lost with its disk, and what it had is made elsewhere; then another one, and everything is there; one with a
 # new disk joins, one is drained and removed, all while the volume is written or read and verified. What a server that was away
-# didn't hear of is deleted when it is back.
+# didn't hear of is deleted when it is back. Beside it another volume is attached all the time, and idle.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/cluster
 need fio nbdinfo jq
@@ -16,11 +16,16 @@ load() { # NAME OPTION…
 	fio --name="$1" --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c --verify_fatal=1 --randrepeat=1 "${@:2}" >"$dir/$1" 2>&1 ||
 		fail "$1: $(tail -n 5 "$dir/$1")"
 }
+short() { aquifer cluster status --json 2>/dev/null | jq -e '.problems[] | select(test("volume idle: .* have fewer than"))' >/dev/null; }
+full() { ! short; }
 copies() { find "$data/$1/segments" -name '*.seg' | wc -l; }
 
 for n in 1 2 3 4; do serve $n; done
 aquifer volume create v 192M >"$dir/said" || fail "volume create: $(cat "$dir/said")"
 uri=$(aquifer attach v --as nbd) || fail "attach"
+aquifer volume create idle 64M >"$dir/said" || fail "volume create: $(cat "$dir/said")"
+idle_uri=$(aquifer attach idle --as nbd) || fail "attach idle"
+uri=$idle_uri load idle --size=1M --fsync=64
 load first --size=96M --fsync=256
 until_true 30 settled 4 || fail "before anything: $(aquifer server list)"
 
@@ -48,6 +53,15 @@ aquifer server remove "$second" >"$dir/said" || fail "remove what nothing is onl
 until_true 60 sh -c "[ \$($B/aquifer server list --json | jq length) = 3 ]" || fail "removed: $(aquifer server list)"
 until_true 60 settled 3 || fail "with a new disk: $(aquifer server list)"
 [ "$(copies 2)" -gt 1 ] || fail "nothing is on the new disk"
+until_true 20 full || fail "an idle volume stays short of copies: $(aquifer cluster status)"
+
+# what is opened while a server is away is left for segments with all copies when it is back, though nothing is written any more
+stop 2
+uri=$idle_uri load idle --size=1M --fsync=64
+short || fail "the volume isn't short of copies, though a server is away: $(aquifer cluster status)"
+serve 2
+until_true 20 full || fail "an idle volume stays short of copies when the server is back: $(aquifer cluster status)"
+refused 1 'as many as 3 copies, and servers in 2 failure domains would be left' aquifer server drain "$(id 2)"
 
 # drained and removed, with another in its place
 serve 1
@@ -66,8 +80,10 @@ done
 
 # what a server doesn't hear of is deleted when it is back
 gone 4
-aquifer detach v || fail "detach"
-aquifer volume delete v || fail "delete"
+for name in v idle; do
+	aquifer detach $name || fail "detach"
+	aquifer volume delete $name || fail "delete"
+done
 serve 4
 aquifer cluster gc --json >"$dir/said" || fail "gc: $(cat "$dir/said")"
 for n in 1 2 4; do
