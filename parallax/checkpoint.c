@@ -13,6 +13,7 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
+#include "parallax/clones.h"
 #include "parallax/volume_private.h"
 
 enum {
@@ -25,7 +26,6 @@ enum {
 struct drop {
 	uint64_t mark_seq;
 	uint64_t revision;
-	char name[64];
 };
 
 struct checkpoint {
@@ -219,20 +219,32 @@ static int write_versions(struct checkpoint *c)
 
 /* ---- doomed snapshots ---- */
 
-static int find_drop(void *arg, const char *key, const struct catalog_value *value)
+struct doomed {
+	struct drop *entries; /* malloc'd */
+	size_t count, room;
+	bool rootless;        /* there are some whose root comes with this checkpoint */
+};
+
+static int find_doomed(void *arg, const char *key, const struct catalog_value *value)
 {
 	(void)key;
-	struct checkpoint *c = arg;
+	struct doomed *l = arg;
 	struct meta_snapshot s;
 	if (meta_snapshot_decode(value->bytes, value->length, &s) < 0 || !s.doomed)
 		return 0;
-	if (c->drop_count == DROPS_MAX || !s.has_root) { /* its root comes with this checkpoint */
-		c->drops_left = true;
+	if (!s.has_root) {
+		l->rootless = true;
 		return 0;
 	}
-	struct drop *d = &c->drops[c->drop_count++];
-	*d = (struct drop){ .mark_seq = s.mark_seq, .revision = value->revision };
-	memcpy(d->name, s.name, sizeof d->name);
+	if (l->count == l->room) {
+		size_t room = l->room ? 2 * l->room : 64;
+		struct drop *entries = realloc(l->entries, room * sizeof *entries);
+		if (!entries)
+			return -ENOMEM;
+		l->entries = entries;
+		l->room = room;
+	}
+	l->entries[l->count++] = (struct drop){ .mark_seq = s.mark_seq, .revision = value->revision };
 	return 0;
 }
 
@@ -259,52 +271,52 @@ static int drop_list(struct checkpoint *c, const struct drop *d, unsigned *reads
 	return r == 0 && *ret_whole ? space_drop_finish(&v->space, d->mark_seq) : r;
 }
 
-static int count_key(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)key;
-	(void)value;
-	++*(unsigned *)arg;
-	return 0;
-}
-
 /* Clones and readers keep it; a doomed one gets no new ones, so what is found is for good. */
-static bool is_held(struct volume *v, uint64_t mark_seq)
+static bool is_held(struct volume *v, const struct clones *clones, uint64_t mark_seq)
 {
 	const struct volume_places *p = v->places;
-	char prefix[META_KEY_BYTES];
-	unsigned clones = 0;
-	meta_key_snapshot_clones(v->id, mark_seq, prefix);
-	return catalog_list(v->catalog, prefix, count_key, &clones) < 0 || clones > 0 ||
-	       (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
+	return clones_of(clones, mark_seq) > 0 || (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
+}
+
+/* As many as fit. One that is held keeps none of the others waiting; it is looked at again when a checkpoint is asked for. */
+static int drop_some(struct checkpoint *c, const struct doomed *l, const struct clones *clones)
+{
+	unsigned reads = 0;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < l->count; i++) {
+		bool whole = false;
+		if (is_held(c->v, clones, l->entries[i].mark_seq))
+			continue;
+		if (c->drop_count < DROPS_MAX && reads < DROP_READS_MAX)
+			r = drop_list(c, &l->entries[i], &reads, &whole);
+		if (whole)
+			c->drops[c->drop_count++] = l->entries[i];
+		else
+			c->drops_left = true;
+		if (!whole)
+			break;
+	}
+	return r;
 }
 
 static int drop_doomed(struct checkpoint *c)
 {
 	struct volume *v = c->v;
 	char prefix[META_KEY_BYTES];
+	struct doomed doomed = { 0 };
+	struct clones clones = { 0 };
+	int r = 0;
 	if (!v->doomed_unknown)
 		return 0;
-	v->doomed_unknown = false;
 	meta_key_snapshots(v->id, prefix);
-	if (catalog_list(v->catalog, prefix, find_drop, c) < 0) {
-		v->doomed_unknown = true; /* it can wait; the checkpoint can't */
-		c->drop_count = 0;
+	v->doomed_unknown = catalog_list(v->catalog, prefix, find_doomed, &doomed) < 0 || (doomed.count && clones_read(v->catalog, v->id, &clones) < 0);
+	if (!v->doomed_unknown) { /* else it can wait; the checkpoint can't */
+		c->drops_left = doomed.rootless;
+		r = drop_some(c, &doomed, &clones);
+		v->doomed_unknown = r < 0 || c->drops_left;
 	}
-	int r = 0;
-	unsigned reads = 0, kept = 0;
-	for (unsigned i = 0; r == 0 && i < c->drop_count; i++) {
-		bool whole = false;
-		if (is_held(v, c->drops[i].mark_seq))
-			continue; /* looked at again when a checkpoint is asked for */
-		r = drop_list(c, &c->drops[i], &reads, &whole);
-		if (whole)
-			c->drops[kept++] = c->drops[i];
-		else if (r == 0)
-			c->drops_left = true;
-	}
-	c->drop_count = kept;
-	if (r < 0 || c->drops_left)
-		v->doomed_unknown = true;
+	clones_free(&clones);
+	free(doomed.entries);
 	return r;
 }
 

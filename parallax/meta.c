@@ -318,9 +318,10 @@ void meta_key_reap(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_
 void meta_key_group(uint64_t group, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "group/%016" PRIx64, group); }
 void meta_key_clones(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/", volume); }
 
-void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix)
+bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq)
 {
-	snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/%016" PRIx64 "/", volume, mark_seq);
+	char end;
+	return sscanf(key, "clone/%*16[0-9a-f]/%16" SCNx64 "%c", ret_mark_seq, &end) == 2 && end == '/';
 }
 
 void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key)

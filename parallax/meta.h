@@ -112,7 +112,7 @@ void meta_key_snapshots(uint64_t volume, char *ret_prefix);
 /* One per clone of a snapshot, written and deleted with the clone: while there is one, the snapshot's blocks stay. */
 void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key);
 void meta_key_clones(uint64_t volume, char *ret_prefix);                    /* of all its snapshots */
-void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
+bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq);              /* of which snapshot, by the key; false: it is none */
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
 void meta_key_alive(uint64_t stamp, char *ret_key); /* there while the holder with this stamp lives, where the engine has leases */
 void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed */

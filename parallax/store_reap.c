@@ -5,60 +5,80 @@
 
 #include "core/bytes.h"
 #include "parallax/behead.h"
+#include "parallax/clones.h"
 #include "parallax/store_private.h"
 #include "parallax/wanted.h"
 
+/* A volume's snapshots, those that are doomed too. */
 struct census {
-	unsigned alive, all, doomed, droppable;
-	uint64_t volume, newest_root;
-	struct catalog *catalog;
-	uint64_t marks[256]; /* to be removed with the volume, a batch at a time */
+	size_t alive, count, room;
+	uint64_t newest_root;
+	struct censused {
+		uint64_t mark_seq;
+		bool doomed;
+	} *entries; /* malloc'd */
 };
 
 static int census_entry(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
+	if (c->count == c->room) {
+		size_t room = c->room ? 2 * c->room : 64;
+		struct censused *entries = realloc(c->entries, room * sizeof *entries);
+		if (!entries)
+			return -ENOMEM;
+		c->entries = entries;
+		c->room = room;
+	}
 	c->alive += !m->doomed;
-	if (c->all < ARRAY_COUNT(c->marks))
-		c->marks[c->all] = m->mark_seq;
-	c->all++;
+	c->newest_root = m->root.pointer.position;
+	c->entries[c->count++] = (struct censused){ m->mark_seq, m->doomed };
 	return 0;
 }
+
+static int census_take(struct store *s, uint64_t volume, struct census *ret)
+{
+	*ret = (struct census){ 0 };
+	return store_each_snapshot(s->catalog, volume, census_entry, ret);
+}
+
+enum { REMOVED_TOGETHER = 38 };
 
 /* The keys of a volume that is gone; snapshots first, a few at a time, the log and its hold on its parent last. */
 static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *log)
 {
-	char keys[41][META_KEY_BYTES];
-	struct census *c = malloc(sizeof *c);
+	char keys[REMOVED_TOGETHER + 3][META_KEY_BYTES];
+	struct census c;
 	struct catalog_txn *t = malloc(sizeof *t);
-	int r = c && t ? 0 : -ENOMEM;
-	while (r == 0) {
-		*c = (struct census){ 0 };
-		r = store_each_snapshot(s->catalog, volume, census_entry, c);
-		unsigned n = MIN(c->all, 38u);
-		if (r < 0)
+	size_t done = 0;
+	int r = census_take(s, volume, &c);
+	for (bool last = false; r == 0 && !last;) {
+		size_t n = MIN(c.count - done, (size_t)REMOVED_TOGETHER);
+		if (!t) {
+			r = -ENOMEM;
 			break;
+		}
 		catalog_txn_init(t);
-		for (unsigned i = 0; i < n; i++) {
-			meta_key_snapshot(volume, c->marks[i], keys[i]);
+		for (size_t i = 0; i < n; i++) {
+			meta_key_snapshot(volume, c.entries[done + i].mark_seq, keys[i]);
 			catalog_txn_delete(t, keys[i]);
 		}
-		if (c->all <= n) {
-			meta_key_log(volume, keys[38]);
-			meta_key_owner(volume, keys[39]);
-			catalog_txn_delete(t, keys[38]);
-			catalog_txn_delete(t, keys[39]);
+		done += n;
+		last = done == c.count;
+		if (last) {
+			meta_key_log(volume, keys[REMOVED_TOGETHER]);
+			meta_key_owner(volume, keys[REMOVED_TOGETHER + 1]);
+			catalog_txn_delete(t, keys[REMOVED_TOGETHER]);
+			catalog_txn_delete(t, keys[REMOVED_TOGETHER + 1]);
 			if (log->parent_volume) {
-				meta_key_clone(log->parent_volume, log->parent_mark, volume, keys[40]);
-				catalog_txn_delete(t, keys[40]);
+				meta_key_clone(log->parent_volume, log->parent_mark, volume, keys[REMOVED_TOGETHER + 2]);
+				catalog_txn_delete(t, keys[REMOVED_TOGETHER + 2]);
 			}
 		}
 		r = store_txn(s->catalog, t);
-		if (c->all <= n)
-			break;
 	}
 	free(t);
-	free(c);
+	free(c.entries);
 	return r;
 }
 
@@ -130,75 +150,33 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 	return r ? r : remove_keys(s, volume, log);
 }
 
-static int is_clone(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)arg;
-	(void)key;
-	(void)value;
-	return 1;
-}
-
-/* Also when the catalog doesn't say. */
-static bool has_clones(struct store *s, uint64_t volume)
-{
-	char prefix[META_KEY_BYTES];
-	meta_key_clones(volume, prefix);
-	return catalog_list(s->catalog, prefix, is_clone, NULL) != 0;
-}
-
-struct marks {
-	uint64_t *marks;
-	size_t count;
-};
-
-static int note_mark(void *arg, const struct meta_snapshot *m)
-{
-	struct marks *l = arg;
-	uint64_t *marks = realloc(l->marks, (l->count + 1) * sizeof *marks);
-	if (!marks)
-		return -ENOMEM;
-	l->marks = marks;
-	l->marks[l->count++] = m->mark_seq;
-	return 0;
-}
-
-/* Somebody reads a snapshot that was deleted meanwhile. Also when the catalog doesn't say. */
-static bool has_readers(struct store *s, uint64_t volume)
+/* Somebody reads a snapshot that was deleted meanwhile. */
+static bool has_readers(struct store *s, uint64_t volume, const struct census *c)
 {
 	const struct volume_places *p = &s->places->ops;
-	struct marks l = { 0 };
-	bool read = p->snapshot_idle && store_each_snapshot(s->catalog, volume, note_mark, &l) != 0;
-	for (size_t i = 0; !read && p->snapshot_idle && i < l.count; i++)
-		read = p->snapshot_idle(p->arg, volume, l.marks[i]) != 0;
-	free(l.marks);
-	return read;
+	for (size_t i = 0; p->snapshot_idle && i < c->count; i++)
+		if (p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0)
+			return true;
+	return false;
 }
 
-static int is_droppable(void *arg, const struct meta_snapshot *m)
+/* A doomed one without clones; who holds it besides is seen when it is dropped. */
+static bool any_droppable(const struct census *c, const struct clones *clones)
 {
-	struct census *c = arg;
-	char prefix[META_KEY_BYTES];
-	c->newest_root = m->root.pointer.position;
-	if (!m->doomed)
-		return 0;
-	meta_key_snapshot_clones(c->volume, m->mark_seq, prefix);
-	c->doomed++;
-	c->droppable += catalog_list(c->catalog, prefix, is_clone, NULL) == 0;
-	return 0;
+	for (size_t i = 0; i < c->count; i++)
+		if (c->entries[i].doomed && clones_of(clones, c->entries[i].mark_seq) == 0)
+			return true;
+	return false;
 }
 
 /* Frees what can be freed now of an existing volume that stays. True if nothing is left that waits. */
-static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *log, struct census *c)
+static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *log, const struct census *c, const struct clones *clones)
 {
 	struct volume *v;
-	c->volume = volume;
-	c->catalog = s->catalog;
-	if (store_each_snapshot(s->catalog, volume, is_droppable, c) < 0)
-		return false;
 	bool beheaded = !log->doomed || log->root.pointer.position == c->newest_root;
-	if (c->doomed == 0 && beheaded)
+	if (c->alive == c->count && beheaded)
 		return true;
-	if ((c->droppable == 0 && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
+	if ((!any_droppable(c, clones) && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
 		return false;
 	if (!beheaded)
 		volume_behead(v);
@@ -210,22 +188,23 @@ static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *l
 /* 1: the volume is gone; 0: nothing of it waits; -errno: something does. */
 static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 {
-	struct census *c = calloc(1, sizeof *c);
-	if (!c)
-		return -ENOMEM;
+	struct census c = { 0 };
+	struct clones clones = { 0 };
 	int r = meta_get_log(s->catalog, volume, log, NULL);
 	if (r == -ENOENT) {
-		free(c);
 		*log = (struct meta_log){ 0 };
 		return 1;
 	}
 	if (r == 0)
-		r = store_each_snapshot(s->catalog, volume, census_entry, c);
-	if (r == 0 && log->doomed && c->alive == 0 && !has_clones(s, volume))
-		r = !has_readers(s, volume) && destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
+		r = census_take(s, volume, &c);
+	if (r == 0)
+		r = clones_read(s->catalog, volume, &clones); /* after the census, see clones.h */
+	if (r == 0 && log->doomed && c.alive == 0 && clones.count == 0)
+		r = !has_readers(s, volume, &c) && destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
 	else if (r == 0)
-		r = reap_some(s, volume, log, c) ? 0 : -EAGAIN;
-	free(c);
+		r = reap_some(s, volume, log, &c, &clones) ? 0 : -EAGAIN;
+	clones_free(&clones);
+	free(c.entries);
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/option.h"
+#include "parallax/clones.h"
 #include "parallax/store_private.h"
 
 /* ---- create ---- */
@@ -71,27 +72,14 @@ static int collect_snapshot(void *arg, const struct meta_snapshot *m)
 	return 0;
 }
 
-static int count_clone(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)key;
-	(void)value;
-	++*(uint32_t *)arg;
-	return 0;
-}
-
-static int count_clones(struct store *s, uint64_t volume, uint64_t mark, uint32_t *ret)
-{
-	char prefix[META_KEY_BYTES];
-	*ret = 0;
-	meta_key_snapshot_clones(volume, mark, prefix);
-	return catalog_list(s->catalog, prefix, count_clone, ret);
-}
-
 static int list_one_volume(struct store *s, struct snapshot_list *l, const char *name, uint64_t volume)
 {
 	struct store_space *space = NULL;
+	struct clones clones = { 0 };
 	l->count = 0;
 	int r = store_each_snapshot(s->catalog, volume, collect_snapshot, l);
+	if (r == 0 && l->count)
+		r = clones_read(s->catalog, volume, &clones);
 	if (r == 0 && l->count && l->space)
 		r = store_space_open(s, volume, &space, l->report);
 	for (size_t i = 0; r == 0 && i < l->count; i++) {
@@ -99,13 +87,14 @@ static int list_one_volume(struct store *s, struct snapshot_list *l, const char 
 		struct store_snapshot out = { .size_bytes = m->size_bytes, .created_ns = m->created_ns };
 		snprintf(out.volume, sizeof out.volume, "%s", name);
 		snprintf(out.name, sizeof out.name, "%s", m->name);
-		r = count_clones(s, volume, m->mark_seq, &out.clones);
-		if (r == 0 && space && out.clones == 0)
+		out.clones = clones_of(&clones, m->mark_seq);
+		if (space && out.clones == 0)
 			r = store_space_snapshot(space, m->mark_seq, &out.frees_bytes);
 		if (r == 0)
 			r = l->entry(l->arg, &out);
 	}
 	store_space_close(space);
+	clones_free(&clones);
 	return r;
 }
 

@@ -814,3 +814,40 @@ static int body_many_wait(struct rig *r)
 }
 
 Test(store, one_that_can_go_does_not_wait_for_many) { rig_test(body_many_wait); }
+
+/* Deleted snapshots that clones keep; more than one checkpoint drops. One that is younger than all of them doesn't wait for them. */
+static int body_held_wait(struct rig *r)
+{
+	enum { MANY = 20 };
+	char snap[32], clone[32];
+	struct store_volume v;
+	create(r, "v", BYTES);
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(snap, sizeof snap, "v@s%u", i);
+		snprintf(clone, sizeof clone, "c%u", i);
+		snapshot(r, snap);
+		OK(r, store_clone(r->store, snap, clone, REPORT(r)));
+		OK(r, store_snapshot_delete(r->store, snap, REPORT(r)));
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct blk_node *n = attach(r, "v", false);
+		fill(n, 0, 40 * 4096, (uint8_t)(i + 1));
+		cr_assert_eq(blk_close(n), 0);
+		if (i == 0)
+			snapshot(r, "v@z");
+	}
+	OK(r, store_volume_show(r->store, "v", &v, REPORT(r)));
+	cr_assert(v.snapshot_bytes >= 40 * 4096, "%llu", (unsigned long long)v.snapshot_bytes);
+	OK(r, store_snapshot_delete(r->store, "v@z", REPORT(r)));
+	OK(r, store_volume_show(r->store, "v", &v, REPORT(r)));
+	cr_assert(v.snapshot_bytes < 10 * 4096, "it waits behind %d that wait for clones: %llu", MANY, (unsigned long long)v.snapshot_bytes);
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(clone, sizeof clone, "c%u", i);
+		OK(r, store_volume_delete(r->store, clone, false, REPORT(r)));
+	}
+	OK(r, store_volume_delete(r->store, "v", false, REPORT(r)));
+	expect_nothing_left(r);
+	return 0;
+}
+
+Test(store, a_snapshot_that_can_go_does_not_wait_for_many_that_clones_keep) { rig_test(body_held_wait); }

@@ -1,0 +1,60 @@
+#include "parallax/clones.h"
+
+#include <stdlib.h>
+
+#include "parallax/meta.h"
+
+static int note_clone(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct clones *l = arg;
+	(void)value;
+	if (l->count == l->room) {
+		size_t room = l->room ? 2 * l->room : 64;
+		uint64_t *marks = realloc(l->marks, room * sizeof *marks);
+		if (!marks)
+			return -ENOMEM;
+		l->marks = marks;
+		l->room = room;
+	}
+	if (!meta_clone_mark(key, &l->marks[l->count]))
+		return -EUCLEAN;
+	l->count++;
+	return 0;
+}
+
+int clones_read(struct catalog *c, uint64_t volume, struct clones *ret)
+{
+	char prefix[META_KEY_BYTES];
+	*ret = (struct clones){ 0 };
+	meta_key_clones(volume, prefix);
+	int r = catalog_list(c, prefix, note_clone, ret);
+	if (r < 0)
+		clones_free(ret);
+	return r;
+}
+
+/* The first that is not below it. */
+static size_t place(const struct clones *l, uint64_t mark_seq)
+{
+	size_t low = 0, high = l->count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (l->marks[middle] < mark_seq)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+uint32_t clones_of(const struct clones *l, uint64_t mark_seq)
+{
+	size_t at = place(l, mark_seq), end = mark_seq == UINT64_MAX ? l->count : place(l, mark_seq + 1);
+	return (uint32_t)(end - at);
+}
+
+void clones_free(struct clones *l)
+{
+	free(l->marks);
+	*l = (struct clones){ 0 };
+}
