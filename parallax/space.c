@@ -11,6 +11,13 @@
 
 void space_init(struct space *s) { *s = (struct space){ 0 }; }
 
+/* An older list gets more only when a younger snapshot is deleted: there may be ten thousand. */
+static void tail_free(struct space_tail *t)
+{
+	free(t->entries);
+	*t = (struct space_tail){ 0 };
+}
+
 static void list_clear(struct space_list *l)
 {
 	free(l->chunks);
@@ -35,7 +42,7 @@ static int grow(void *array, uint32_t *room, uint32_t count, size_t size)
 {
 	if (count <= *room)
 		return 0;
-	uint32_t want = MAX(count, *room ? *room * 2 : 16);
+	uint32_t want = MAX(count, *room ? *room * 2 : 4);
 	void *p = realloc(*(void **)array, want * size);
 	if (!p)
 		return -ENOMEM;
@@ -191,12 +198,30 @@ struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned 
 
 /* ---- lists ---- */
 
+/* How many of them are not after that mark. */
+static uint32_t lists_up_to(const struct space *s, uint64_t mark_seq)
+{
+	uint32_t low = 0, high = s->list_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (s->lists[middle].mark_seq <= mark_seq)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static uint32_t list_index(const struct space *s, uint64_t mark_seq)
+{
+	uint32_t n = lists_up_to(s, mark_seq);
+	return n && s->lists[n - 1].mark_seq == mark_seq ? n - 1 : UINT32_MAX;
+}
+
 struct space_list *space_list_find(struct space *s, uint64_t mark_seq)
 {
-	for (uint32_t i = s->list_count; i-- > 0;)
-		if (s->lists[i].mark_seq == mark_seq)
-			return &s->lists[i];
-	return NULL;
+	uint32_t i = list_index(s, mark_seq);
+	return i == UINT32_MAX ? NULL : &s->lists[i];
 }
 
 static struct space_list *newest(struct space *s) { return s->list_count ? &s->lists[s->list_count - 1] : NULL; }
@@ -307,10 +332,8 @@ int space_data_replaced(struct space *s, uint64_t position)
 
 struct space_list *space_list_up_to(struct space *s, uint64_t mark_seq)
 {
-	for (uint32_t i = s->list_count; i-- > 0;)
-		if (s->lists[i].mark_seq <= mark_seq)
-			return &s->lists[i];
-	return NULL;
+	uint32_t n = lists_up_to(s, mark_seq);
+	return n ? &s->lists[n - 1] : NULL;
 }
 
 void space_fold(struct space *s)
@@ -331,8 +354,11 @@ void space_fold(struct space *s)
 	for (uint32_t i = 0; i < s->list_count; i++) {
 		struct space_list *l = &s->lists[i];
 		l->folded = true;
-		if (l->pending.count == 0)
+		if (l->pending.count == 0) {
+			if (l != newest(s))
+				tail_free(&l->pending);
 			continue;
+		}
 		l->tail_changed[0] = true;
 		if (l->tail[0].count == 0) { /* the common case: hand the array over */
 			struct space_tail t = l->tail[0];
@@ -441,6 +467,8 @@ static int tail_written(struct space *s, const struct space_tail_write *w, const
 		return r;
 	t->count -= w->count;
 	l->tail_changed[k] = t->count > 0;
+	if (t->count == 0 && l != newest(s))
+		tail_free(t);
 	return 0;
 }
 
@@ -453,14 +481,6 @@ int space_tail_written(struct space *s, const struct space_tail_write *w, const 
 }
 
 /* ---- dropping a snapshot ---- */
-
-static uint32_t list_index(const struct space *s, uint64_t mark_seq)
-{
-	for (uint32_t i = 0; i < s->list_count; i++)
-		if (s->lists[i].mark_seq == mark_seq)
-			return i;
-	return UINT32_MAX;
-}
 
 /* The greatest position that the predecessor of a list's mark can hold; 0: no predecessor. */
 static uint64_t border(const struct space *s, uint32_t index, bool nodes)
