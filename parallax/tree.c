@@ -12,7 +12,7 @@
 static_assert(sizeof(struct pointer) == 16 && __BYTE_ORDER == __LITTLE_ENDIAN,
 	      "slots are used in memory as they are on disk");
 
-#define SPARE_MAX 256
+enum { SLAB_NODES = 64, SPARE_MAX = 4 * SLAB_NODES };
 #define PATH_NODES 8
 
 static inline bool slot_hole(const struct pointer *s) { return s->position == 0; }
@@ -23,7 +23,44 @@ static inline struct pointer slot_of(struct tree_node *n) { return (struct point
 static inline uint64_t slot_blocks(uint32_t level) { return UINT64_C(1) << (NODE_FANOUT_BITS * level); }
 static inline unsigned slot_index(uint64_t block, uint32_t level) { return (unsigned)(block >> (NODE_FANOUT_BITS * level)) % NODE_FANOUT; }
 
-/* ---- node objects ---- */
+/* ---- node objects: many at a time, because a page that is allocated alone takes two ---- */
+
+struct tree_slab {
+	struct link link;
+	unsigned used;       /* nodes that aren't spare */
+	uint8_t *pages;
+	struct tree_node nodes[SLAB_NODES];
+};
+
+static bool slab_new(struct tree *t)
+{
+	struct tree_slab *s = calloc(1, sizeof *s);
+	if (s)
+		s->pages = env_alloc_aligned((size_t)SLAB_NODES * BLOCK_BYTES);
+	if (!s || !s->pages) {
+		free(s);
+		return false;
+	}
+	for (unsigned i = 0; i < SLAB_NODES; i++) {
+		struct tree_node *n = &s->nodes[i];
+		*n = (struct tree_node){ .slots = (struct pointer *)(void *)(s->pages + (size_t)i * BLOCK_BYTES), .slab = s };
+		link_init(&n->lru);
+		link_push(&t->spare, &n->lru);
+	}
+	t->spare_count += SLAB_NODES;
+	link_push(&t->slabs, &s->link);
+	return true;
+}
+
+static void slab_free(struct tree *t, struct tree_slab *s)
+{
+	for (unsigned i = 0; i < SLAB_NODES; i++)
+		link_drop(&s->nodes[i].lru);
+	t->spare_count -= SLAB_NODES;
+	link_drop(&s->link);
+	free(s->pages);
+	free(s);
+}
 
 static void node_evict(struct tree *t, struct tree_node *n);
 
@@ -47,22 +84,12 @@ static void make_room(struct tree *t)
 static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first)
 {
 	make_room(t);
-	struct tree_node *n;
-	struct pointer *slots;
-	struct link *l = link_pop(&t->spare);
-	if (l) {
-		n = container_of(l, struct tree_node, lru);
-		slots = n->slots;
-		t->spare_count--;
-	} else {
-		n = malloc(sizeof *n);
-		slots = n ? env_alloc_aligned(BLOCK_BYTES) : NULL;
-		if (!slots) {
-			free(n);
-			return NULL;
-		}
-	}
-	*n = (struct tree_node){ .slots = slots, .generation = t->generation, .level = level, .first = first, .references = 1 };
+	if (link_empty(&t->spare) && !slab_new(t))
+		return NULL;
+	struct tree_node *n = container_of(link_pop(&t->spare), struct tree_node, lru);
+	t->spare_count--;
+	n->slab->used++;
+	*n = (struct tree_node){ .slots = n->slots, .slab = n->slab, .generation = t->generation, .level = level, .first = first, .references = 1 };
 	link_init(&n->lru);
 	t->node_count++;
 	return n;
@@ -71,13 +98,10 @@ static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first
 static void node_free(struct tree *t, struct tree_node *n)
 {
 	t->node_count--;
-	if (t->spare_count < SPARE_MAX) {
-		t->spare_count++;
-		link_push(&t->spare, &n->lru);
-		return;
-	}
-	free(n->slots);
-	free(n);
+	t->spare_count++;
+	link_push_front(&t->spare, &n->lru); /* used again first, so that whole slabs become free */
+	if (--n->slab->used == 0 && t->spare_count > SPARE_MAX)
+		slab_free(t, n->slab);
 }
 
 static void node_evict(struct tree *t, struct tree_node *n)
@@ -148,6 +172,7 @@ void tree_init(struct tree *t, struct env *env, tree_read *read, void *arg, cons
 	link_init(&t->lru);
 	link_init(&t->loads);
 	link_init(&t->spare);
+	link_init(&t->slabs);
 }
 
 void tree_destroy(struct tree *t)
@@ -158,11 +183,8 @@ void tree_destroy(struct tree *t)
 	while (!link_empty(&t->lru))
 		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
 	assert(t->node_count == 0);
-	for (struct link *l; (l = link_pop(&t->spare));) {
-		struct tree_node *n = container_of(l, struct tree_node, lru);
-		free(n->slots);
-		free(n);
-	}
+	while (!link_empty(&t->slabs))
+		slab_free(t, container_of(t->slabs.next, struct tree_slab, link));
 }
 
 uint32_t tree_level_for(uint64_t blocks)

@@ -24,6 +24,7 @@ enum { SLOT_MEMORY = 1 }; /* in pointer.flags, only in memory: position is a str
 
 struct tree_node {
 	struct pointer *slots;     /* NODE_FANOUT of them, one page */
+	struct tree_slab *slab;    /* that it is one of */
 	uint64_t generation;       /* that it was made or loaded in; only the current one may be changed */
 	struct pointer at;         /* where it is on disk; position 0 with `written`: it was empty, so a hole */
 	struct pointer origin;     /* what it replaces on disk; position 0: nothing */
@@ -54,7 +55,7 @@ struct tree {
 	uint32_t level;            /* of the root; it covers 256^(level+1) blocks */
 	uint64_t generation;
 	struct tree_node *cached;  /* hash by at.position */
-	struct link lru, loads, spare;
+	struct link lru, loads, spare, slabs;
 	unsigned node_count, dirty_count, spare_count, node_budget;
 	uint64_t hits, misses;
 };
