@@ -566,15 +566,15 @@ int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct point
 
 enum { SKIP_STEPS_MAX = 1024 };
 
-int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct job *parent)
+static int skip_holes(struct tree *t, uint64_t *first, uint64_t end, struct job *parent)
 {
 	for (unsigned step = 0; *first < end && step < SKIP_STEPS_MAX; step++) {
 		struct tree_node *leaf;
 		struct tree_need need;
 		uint64_t span;
-		int r = v->failed ? -EIO : tree_leaf_read(&v->tree, *first, &leaf, &span, &need);
+		int r = tree_leaf_read(t, *first, &leaf, &span, &need);
 		if (r == -EAGAIN)
-			tree_load(&v->tree, &need, parent);
+			tree_load(t, &need, parent);
 		if (r < 0)
 			return r;
 		span = MIN(span, end - *first);
@@ -586,6 +586,11 @@ int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct jo
 			return 0;
 	}
 	return *first < end ? -EAGAIN : 0;
+}
+
+int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct job *parent)
+{
+	return v->failed ? -EIO : skip_holes(&v->tree, first, end, parent);
 }
 
 /* ---- checkpoints ---- */
@@ -759,4 +764,9 @@ struct sources *volume_reader_sources(struct volume_reader *d) { return &d->sour
 int volume_reader_lookup(struct volume_reader *d, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)
 {
 	return lookup(&d->tree, first, count, ret_pointers, parent);
+}
+
+int volume_reader_skip_holes(struct volume_reader *d, uint64_t *first, uint64_t end, struct job *parent)
+{
+	return skip_holes(&d->tree, first, end, parent);
 }

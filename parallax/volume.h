@@ -142,5 +142,6 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 int volume_reader_close(struct volume_reader *r); /* FIBER */
 uint64_t volume_reader_size(const struct volume_reader *r);
 int volume_reader_lookup(struct volume_reader *r, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
+int volume_reader_skip_holes(struct volume_reader *r, uint64_t *first, uint64_t end, struct job *parent);
 struct sources *volume_reader_sources(struct volume_reader *r);
 #endif

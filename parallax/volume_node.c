@@ -44,6 +44,11 @@ static int node_lookup(struct volume_node *n, uint64_t first, uint32_t count, st
 	return n->volume ? volume_lookup(n->volume, first, count, ret, parent) : volume_reader_lookup(n->reader, first, count, ret, parent);
 }
 
+static int node_skip_holes(struct volume_node *n, uint64_t *first, uint64_t end, struct job *parent)
+{
+	return n->volume ? volume_skip_holes(n->volume, first, end, parent) : volume_reader_skip_holes(n->reader, first, end, parent);
+}
+
 static struct sources *node_sources(struct volume_node *n)
 {
 	return n->volume ? volume_sources(n->volume) : volume_reader_sources(n->reader);
@@ -387,26 +392,41 @@ static bool map_add(struct blk_map *m, uint64_t length, uint32_t flags)
 	return true;
 }
 
+/* The next `count` blocks of the request are all of a kind. False: there is no room for more. */
+static bool map_blocks(struct volume_frame *f, uint64_t count, uint32_t flags)
+{
+	const struct blk_io *io = f->io;
+	uint64_t start = (f->first + f->cleared) * BLOCK_BYTES, end = start + count * BLOCK_BYTES;
+	f->cleared += count;
+	return map_add(io->map, MIN(end, io->offset + io->length) - MAX(start, io->offset), flags);
+}
+
+static void map_full(struct job *j) { frame_finish(container_of(j, struct volume_frame, job), 0); }
+
+/* Holes are passed over by subtrees, and what isn't one up to a record's worth per step, so that neither a huge volume without anything in it
+ * nor one without a hole holds up the loop. */
 static void map_step(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
-	struct blk_io *io = f->io;
+	uint64_t at = f->first + f->cleared, first = at;
+	uint32_t n = 0;
 	int r = j->status;
-	/* up to a record's worth per step, so that a map of a huge hole-free volume doesn't hold up the loop */
-	uint32_t n = (uint32_t)MIN(f->blocks - f->cleared, (uint64_t)VOLUME_IO_BLOCKS);
+	bool more = r == 0;
 	if (r == 0)
-		r = node_lookup(f->n, f->first + f->cleared, n, f->pointers, j);
-	if (r == -EAGAIN) {
-		job_then(j, map_step);
+		r = node_skip_holes(f->n, &first, f->first + f->blocks, j);
+	if (first > at && more)
+		more = map_blocks(f, first - at, BLK_EXTENT_HOLE | BLK_EXTENT_ZERO);
+	if (r == 0 && more) {
+		n = (uint32_t)MIN(f->blocks - f->cleared, (uint64_t)VOLUME_IO_BLOCKS);
+		r = n ? node_lookup(f->n, first, n, f->pointers, j) : 0;
+	}
+	if (r == -EAGAIN) { /* what is being loaded ends before the request does */
+		job_then(j, more ? map_step : map_full);
 		return;
 	}
-	bool more = r == 0;
-	for (uint32_t i = 0; more && i < n; i++) {
-		uint64_t start = (f->first + f->cleared + i) * BLOCK_BYTES, end = start + BLOCK_BYTES;
-		uint64_t length = MIN(end, io->offset + io->length) - MAX(start, io->offset);
-		more = map_add(io->map, length, f->pointers[i].position ? BLK_EXTENT_DATA : BLK_EXTENT_HOLE | BLK_EXTENT_ZERO);
-	}
-	f->cleared += n;
+	more &= r == 0;
+	for (uint32_t i = 0; more && i < n && f->pointers[i].position; i++)
+		more = map_blocks(f, 1, BLK_EXTENT_DATA);
 	if (more && f->cleared < f->blocks) {
 		job_then(j, map_step);
 		return;
