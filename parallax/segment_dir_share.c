@@ -162,25 +162,26 @@ static bool in_groups(const uint8_t *groups, uint64_t id) { return !groups || bi
 /* One that can't be read at the moment is passed over: the next list will have it. */
 static int list_fill(struct segment_dir *d, struct segment_io *io, uint8_t *bytes)
 {
+	struct dir_index *x = d->index;
 	uint64_t after = io->segment;
-	size_t at;
+	size_t at = index_place(x, after + 1);
 	io->filled = 0;
-	while (io->filled + SHARE_ENTRY_BYTES <= SHARE_LIST_BYTES && (at = index_place(d->index, after + 1)) < d->index->count) {
-		after = d->index->entries[at].entry.header.segment;
-		if (!in_groups(io->groups, after))
-			continue;
-		if (!d->index->entries[at].known) {
+	while (io->filled + SHARE_ENTRY_BYTES <= SHARE_LIST_BYTES && at < x->count) {
+		bool wanted = in_groups(io->groups, after = x->entries[at].entry.header.segment);
+		if (wanted && !x->entries[at].known) {
 			int r = look_at(d, after);
 			if (r == -ENOMEM || r == -ESHUTDOWN)
 				return r;
+			at = index_place(x, after); /* meanwhile others came and went, or it did */
 		}
-		const struct dir_index_entry *e = index_find(d->index, after);
-		if (!e || !e->known)
-			continue;
-		share_entry_encode(&e->entry, bytes + io->filled);
-		io->filled += SHARE_ENTRY_BYTES;
+		const struct dir_index_entry *e = at < x->count && x->entries[at].entry.header.segment == after ? &x->entries[at] : NULL;
+		if (wanted && e && e->known) {
+			share_entry_encode(&e->entry, bytes + io->filled);
+			io->filled += SHARE_ENTRY_BYTES;
+		}
+		at += e != NULL;
 	}
-	io->next = index_place(d->index, after + 1) < d->index->count ? after : 0;
+	io->next = at < x->count ? after : 0;
 	return 0;
 }
 
