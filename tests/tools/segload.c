@@ -7,6 +7,8 @@
  *     segload verify ADDRESS SEGMENT LENGTH
  *         the copy is at least LENGTH blocks, whole, and holds exactly those records
  *     segload stat|fence|sync|delete ADDRESS SEGMENT [NUMBER]   one operation (fence: epoch, sync: length)
+ *     segload many ADDRESS SEGMENT COUNT VOLUME
+ *         makes COUNT sealed segments of one record of two blocks each, MANY_DEPTH at a time; of the volume with that uuid (32 digits)
  *
  * Addresses as the server prints them. Everything in a segment follows from its id, so that a later run can check it. */
 #include <errno.h>
@@ -21,12 +23,13 @@
 #include "parallax/segment.h"
 
 #define DEPTH_MAX 256u
+enum { MANY_DEPTH = 16, MANY_SIZE_BLOCKS = 8, MANY_PAYLOAD = 2 };
 #define DEADLINE_NS (5 * NS_PER_S)
 
 struct load {
 	struct env *env;
 	struct segment_server *server;
-	const char *mode, *address;
+	const char *mode, *address, *volume;
 	struct segment_header header;
 	uint64_t numbers[5];
 	/* append */
@@ -194,6 +197,74 @@ static int run_append(struct load *l)
 	return 0;
 }
 
+/* ---- many ---- */
+
+struct maker {
+	struct load *all, load; /* the record and its chain are its own */
+	struct append append;
+};
+
+static int make_one(struct load *l, struct append *a)
+{
+	struct segment_io io;
+	int r = one(l, SEGMENT_CREATE, 0, &io);
+	if (r < 0)
+		return r;
+	record_make(l, a);
+	r = segment_wait(l->server, &a->io);
+	if (r < 0)
+		return r;
+	io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = l->header.segment, .epoch = 1, .block = l->block, .crc = l->prev };
+	return segment_wait(l->server, &io);
+}
+
+/* FIBER. One after the other, while there are any. */
+static int make_run(void *arg)
+{
+	struct maker *m = arg;
+	struct load *all = m->all, *l = &m->load;
+	while (all->records_left && all->status == 0) {
+		uint64_t segment = all->header.segment + --all->records_left;
+		struct segment_header h = header_of(segment);
+		memcpy(h.volume.bytes, all->header.volume.bytes, sizeof h.volume.bytes);
+		h.size_blocks = MANY_SIZE_BLOCKS;
+		*l = (struct load){ .env = all->env, .server = all->server, .header = h, .incarnation = all->incarnation, .epoch = 1, .block = 1,
+				    .payload_blocks = MANY_PAYLOAD };
+		int r = make_one(l, &m->append);
+		all->status = all->status ? all->status : r;
+		all->done += r == 0;
+	}
+	all->under_way--;
+	fiber_cond_wake(&all->changed);
+	return 0;
+}
+
+static int run_many(struct load *l, const char *volume)
+{
+	struct maker *makers = calloc(MANY_DEPTH, sizeof *makers);
+	for (unsigned i = 0; i < sizeof l->header.volume.bytes; i++)
+		if (strlen(volume) != 32 || sscanf(volume + 2 * i, "%2hhx", &l->header.volume.bytes[i]) != 1)
+			return -EINVAL;
+	l->records_left = l->numbers[0];
+	uint64_t begin = env_now_ns(l->env);
+	for (unsigned i = 0; makers && i < MANY_DEPTH; i++) {
+		makers[i].all = l;
+		makers[i].append.iov.iov_base = env_alloc_aligned(RECORD_BYTES_MAX);
+		l->under_way++;
+		if (!makers[i].append.iov.iov_base || fiber_start(&l->env->loop, make_run, &makers[i], NULL) < 0) {
+			l->under_way--;
+			l->status = -ENOMEM;
+		}
+	}
+	while (l->under_way)
+		fiber_cond_wait(&l->env->loop, &l->changed);
+	printf("made=%" PRIu64 " per_second=%" PRIu64 "\n", l->done, l->done * NS_PER_S / (env_now_ns(l->env) - begin + 1));
+	for (unsigned i = 0; makers && i < MANY_DEPTH; i++)
+		free(makers[i].append.iov.iov_base);
+	free(makers);
+	return l->status;
+}
+
 static int bad(uint32_t block, const char *what)
 {
 	fprintf(stderr, "segload: block %u: %s\n", block, what);
@@ -273,6 +344,8 @@ static int run(void *arg)
 		r = run_append(l);
 	else if (strcmp(l->mode, "verify") == 0)
 		r = run_verify(l);
+	else if (strcmp(l->mode, "many") == 0)
+		r = run_many(l, l->volume);
 	else if (strcmp(l->mode, "fence") == 0)
 		r = run_one(l, SEGMENT_FENCE);
 	else if (strcmp(l->mode, "sync") == 0)
@@ -291,7 +364,7 @@ int main(int argc, char **argv)
 {
 	struct load l = { .epoch = 1 };
 	if (argc < 4) {
-		fprintf(stderr, "usage: segload append|verify|stat|fence|sync|delete ADDRESS SEGMENT NUMBERS…\n");
+		fprintf(stderr, "usage: segload append|verify|stat|fence|sync|delete|many ADDRESS SEGMENT NUMBERS…\n");
 		return 2;
 	}
 	l.mode = argv[1];
@@ -299,6 +372,7 @@ int main(int argc, char **argv)
 	l.header = header_of(strtoull(argv[3], NULL, 10));
 	for (int i = 4; i < argc && i < 9; i++)
 		l.numbers[i - 4] = strtoull(argv[i], NULL, 10);
+	l.volume = argc > 5 ? argv[5] : "";
 	fiber_cond_init(&l.changed);
 	if (env_linux_create(0, &l.env) < 0)
 		return 1;
