@@ -1,6 +1,9 @@
 /* A transaction is one of etcd's, with its mod_revision compared; reads are linearizable. A list is read in pages of one
  * revision; if that is compacted meanwhile, it begins again.
  *
+ * Only the store that was opened is believed: each transaction and read compares its id. An etcd with another one, or none, is
+ * one that can't be asked; so its other addresses are tried, and who waits for the catalog goes on waiting.
+ *
  * What can go wrong: nobody can be asked (-ENOTCONN), or the answer is missing, late, or "leader changed" (-ETIMEDOUT, outcome unknown);
  * out of quota (-EDQUOT); no permission (-EACCES); a transaction that is larger than this etcd takes (-E2BIG). */
 #include "parallax/catalog_etcd.h"
@@ -25,18 +28,35 @@ static int damaged(struct etcd *e, int status)
 	return status == -EBADMSG ? -EPROTO : status;
 }
 
+/* What answers there is another store, or none. */
+static int foreign(struct etcd *e, const char *other)
+{
+	char text[ETCD_ID_BYTES + 8];
+	snprintf(text, sizeof text, *other ? "id %s" : "no id", other);
+	snprintf(e->catalog.why, sizeof e->catalog.why, "the etcd at %.100s is not the cluster's (%s, expected %s)",
+		 strstr(e->at.url[e->current], "//") + 2, text, e->id);
+	e->current = (e->current + 1) % e->at.count;
+	return -EREMCHG;
+}
+
+/* `id` NULL: any store. */
+static const char *id_of(const struct etcd *e) { return e->id[0] ? e->id : NULL; }
+
 /* ---- transactions ---- */
 
-static int txn_with(struct etcd *e, const char *prefix, const struct catalog_txn *t, uint64_t *ret_revision)
+static int txn_once(struct etcd *e, const char *prefix, const struct catalog_txn *t, const char *id, uint64_t *ret_revision)
 {
-	struct etcd_call call = { .path = "/v3/kv/txn", .request = etcd_txn_request(prefix, t), .answer_max = ETCD_REPLY_MAX, .change = true };
+	struct etcd_call call = { .path = "/v3/kv/txn", .request = etcd_txn_request(prefix, t, id), .answer_max = ETCD_REPLY_MAX, .change = true };
+	char other[ETCD_ID_BYTES];
 	bool succeeded = false;
 	uint64_t revision = 0;
 	int r = etcd_call(e, &call);
 	if (r < 0)
 		return r;
-	r = etcd_txn_answer(call.answer, call.answer_length, &succeeded, &revision);
+	r = etcd_txn_answer(call.answer, call.answer_length, id, &succeeded, &revision, other);
 	free(call.answer);
+	if (r == -EREMCHG)
+		return foreign(e, other);
 	if (r < 0)
 		return damaged(e, r) == -EPROTO ? -ETIMEDOUT : r; /* it may have been carried out */
 	if (succeeded && ret_revision)
@@ -46,27 +66,49 @@ static int txn_with(struct etcd *e, const char *prefix, const struct catalog_txn
 
 static int etcd_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
-	return txn_with(etcd_of(c), ETCD_PREFIX, t, ret_revision);
+	struct etcd *e = etcd_of(c);
+	int r = -EREMCHG;
+	for (unsigned tried = 0; r == -EREMCHG && tried < e->at.count; tried++)
+		r = txn_once(e, ETCD_PREFIX, t, id_of(e), ret_revision);
+	return r == -EREMCHG ? -ENOTCONN : r;
 }
 
 /* ---- reading ---- */
 
-static int range_with(struct etcd *e, const char *prefix, char *request, struct etcd_range *ret)
+struct range_of {
+	const char *prefix, *key;
+	bool all_below;
+	const char *after;
+	unsigned limit;
+	uint64_t revision;
+};
+
+static int range_once(struct etcd *e, const struct range_of *q, const char *id, struct etcd_range *ret)
 {
-	struct etcd_call call = { .path = "/v3/kv/range", .request = request, .answer_max = ETCD_REPLY_MAX };
+	struct etcd_call call = { .path = id ? "/v3/kv/txn" : "/v3/kv/range", .answer_max = ETCD_REPLY_MAX,
+				  .request = etcd_range_request(q->prefix, q->key, q->all_below, q->after, q->limit, q->revision, id) };
+	char other[ETCD_ID_BYTES];
 	int r = etcd_call(e, &call);
 	if (r < 0)
 		return r;
-	r = damaged(e, etcd_range_answer(call.answer, call.answer_length, prefix, ret));
+	r = damaged(e, etcd_range_answer(call.answer, call.answer_length, q->prefix, id, ret, other));
 	free(call.answer);
-	return r;
+	return r == -EREMCHG ? foreign(e, other) : r;
 }
 
-static int get_with(struct etcd *e, const char *prefix, const char *key, struct catalog_value *ret_value)
+static int range_with(struct etcd *e, const struct range_of *q, const char *id, struct etcd_range *ret)
+{
+	int r = -EREMCHG;
+	for (unsigned tried = 0; r == -EREMCHG && tried < e->at.count; tried++)
+		r = range_once(e, q, id, ret);
+	return r == -EREMCHG ? -ENOTCONN : r;
+}
+
+static int get_with(struct etcd *e, const char *prefix, const char *key, const char *id, struct catalog_value *ret_value)
 {
 	struct etcd_range range;
 	*ret_value = (struct catalog_value){ 0 };
-	int r = range_with(e, prefix, etcd_range_request(prefix, key, false, NULL, 0, 0), &range);
+	int r = range_with(e, &(struct range_of){ .prefix = prefix, .key = key }, id, &range);
 	if (r < 0)
 		return r;
 	r = range.count == 0 ? -ENOENT : range.count > 1 || strcmp(range.items[0].key, key) ? damaged(e, -EBADMSG) : 0;
@@ -80,7 +122,7 @@ static int get_with(struct etcd *e, const char *prefix, const char *key, struct 
 
 static int etcd_get(struct catalog *c, const char *key, struct catalog_value *ret_value)
 {
-	return get_with(etcd_of(c), ETCD_PREFIX, key, ret_value);
+	return get_with(etcd_of(c), ETCD_PREFIX, key, id_of(etcd_of(c)), ret_value);
 }
 
 struct listing {
@@ -123,8 +165,9 @@ static int list_once(struct etcd *e, const char *prefix, struct listing *l)
 	*l = (struct listing){ 0 };
 	while (r == 0 && more) {
 		struct etcd_range page;
-		const char *after = l->all.count ? l->all.items[l->all.count - 1].key : NULL;
-		r = range_with(e, ETCD_PREFIX, etcd_range_request(ETCD_PREFIX, prefix, true, after, limit, l->all.revision), &page);
+		const struct range_of q = { ETCD_PREFIX, prefix, /* all_below= */ true, l->all.count ? l->all.items[l->all.count - 1].key : NULL, limit,
+					    l->all.revision };
+		r = range_with(e, &q, id_of(e), &page);
 		if (r == -EMSGSIZE && limit > 1) {
 			limit = limit > 8 ? limit / 4 : 1; /* large values */
 			r = 0;
@@ -189,45 +232,91 @@ static const struct catalog_ops etcd_ops = {
 	.watch = etcd_watch, .watch_end = etcd_watch_end,
 };
 
-static int make_format(struct etcd *e, const char *addresses, struct report *report)
+static void new_id(struct env *env, char ret[ETCD_ID_BYTES])
 {
-	char text[16];
-	struct catalog_txn *t = malloc(sizeof *t);
-	int r = t ? 0 : -ENOMEM;
-	if (r == 0) {
-		snprintf(text, sizeof text, "%d", ETCD_FORMAT);
-		catalog_txn_init(t);
-		catalog_txn_compare(t, ETCD_FORMAT_KEY, 0);
-		catalog_txn_put(t, ETCD_FORMAT_KEY, text, strlen(text));
-		r = txn_with(e, "", t, NULL);
-	}
-	free(t);
-	if (r == -EAGAIN) /* somebody was faster, or an attempt of ours had arrived */
-		return 0;
-	return r < 0 ? report_set(report, r, "catalog etcd:%s can't be made: %s", addresses, catalog_text(&e->catalog, r)) : 0;
+	uint64_t high = env_random(env), low = env_random(env);
+	snprintf(ret, ETCD_ID_BYTES, "%016" PRIx64 "%016" PRIx64, high, low);
 }
 
-static int check_format(struct etcd *e, const char *addresses, bool create, struct report *report)
+/* The store's keys: format, unless it is there (`format` isn't NULL), and id. -EAGAIN: somebody was faster, or an attempt of ours had arrived. */
+static int make_keys(struct etcd *e, const struct catalog_value *format)
 {
-	struct catalog_value v;
-	int r = get_with(e, "", ETCD_FORMAT_KEY, &v);
-	if (r == -ENOENT && create)
-		return make_format(e, addresses, report);
-	if (r == -ENOENT) /* not as a status: that is a store that nobody has made yet, and this may be one that was lost */
-		return report_set(report, -ENODATA, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
-				  addresses, addresses);
-	if (r < 0)
-		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
-	const char *text = (const char *)v.bytes;
-	bool digits = v.length > 0 && v.length < 10 && strspn(text, "0123456789") == v.length;
+	char text[16], id[ETCD_ID_BYTES];
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return -ENOMEM;
+	snprintf(text, sizeof text, "%d", ETCD_FORMAT);
+	new_id(e->catalog.env, id);
+	catalog_txn_init(t);
+	catalog_txn_compare(t, ETCD_FORMAT_KEY, format ? format->revision : 0);
+	catalog_txn_compare(t, ETCD_ID_KEY, 0);
+	if (!format)
+		catalog_txn_put(t, ETCD_FORMAT_KEY, text, strlen(text));
+	catalog_txn_put(t, ETCD_ID_KEY, id, strlen(id));
+	int r = txn_once(e, "", t, NULL, NULL);
+	free(t);
+	return r;
+}
+
+static int make_format(struct etcd *e, const char *addresses, struct report *report)
+{
+	int r = make_keys(e, NULL);
+	return r < 0 && r != -EAGAIN ? report_set(report, r, "catalog etcd:%s can't be made: %s", addresses, catalog_text(&e->catalog, r)) : 0;
+}
+
+static int check_format(const char *addresses, const struct catalog_value *v, struct report *report)
+{
+	const char *text = (const char *)v->bytes;
+	bool digits = v->length > 0 && v->length < 10 && strspn(text, "0123456789") == v->length;
 	unsigned long format = digits ? strtoul(text, NULL, 10) : 0;
-	catalog_value_free(&v);
 	if (format == 0)
 		return report_set(report, -EUCLEAN, "catalog etcd:%s: its key %s is damaged (restore a backup)", addresses, ETCD_FORMAT_KEY);
 	if (format > ETCD_FORMAT)
 		return report_set(report, -EPROTONOSUPPORT, "catalog etcd:%s has format %lu, newer than this program knows (%d); upgrade it", addresses,
 				  format, ETCD_FORMAT);
 	return 0;
+}
+
+/* Which store is it? One that an older program made has no id until now; where it can't be written (no quota, no right), it goes on without. */
+static int learn_id(struct etcd *e, const char *addresses, const struct catalog_value *format, struct report *report)
+{
+	struct catalog_value v;
+	int r = get_with(e, "", ETCD_ID_KEY, NULL, &v);
+	if (r == -ENOENT) {
+		make_keys(e, format);
+		r = get_with(e, "", ETCD_ID_KEY, NULL, &v);
+	}
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
+	bool good = v.length == ETCD_ID_BYTES - 1 && strspn((const char *)v.bytes, "0123456789abcdef") == v.length;
+	if (good)
+		memcpy(e->id, v.bytes, ETCD_ID_BYTES);
+	catalog_value_free(&v);
+	return good ? 0 : report_set(report, -EUCLEAN, "catalog etcd:%s: its key %s is damaged (restore a backup)", addresses, ETCD_ID_KEY);
+}
+
+static int find_store(struct etcd *e, const char *addresses, bool create, struct report *report)
+{
+	struct catalog_value v;
+	int r = get_with(e, "", ETCD_FORMAT_KEY, NULL, &v);
+	if (r == -ENOENT && create) {
+		r = make_format(e, addresses, report);
+		if (r < 0)
+			return r;
+		r = get_with(e, "", ETCD_FORMAT_KEY, NULL, &v);
+	}
+	if (r == -ENOENT) /* not as a status: that is a store that nobody has made yet, and this may be one that was lost */
+		return report_set(report, -ENODATA, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
+				  addresses, addresses);
+	if (r < 0)
+		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
+	r = check_format(addresses, &v, report);
+	if (r == 0)
+		r = learn_id(e, addresses, &v, report);
+	catalog_value_free(&v);
+	return r;
 }
 
 static int etcd_set_up(struct etcd *e, const char *addresses, const struct catalog_access *access, struct report *report)
@@ -260,7 +349,7 @@ int catalog_etcd_open(struct env *env, const char *addresses, const struct catal
 	int r = etcd_set_up(e, addresses, access ? access : &nobody, report);
 	if (r == 0) {
 		e->current = (unsigned)(env_random(env) % e->at.count); /* so that not everybody asks the same one */
-		r = check_format(e, addresses, create, report);
+		r = find_store(e, addresses, create, report);
 	}
 	if (r < 0) {
 		etcd_close(&e->catalog);

@@ -13,6 +13,7 @@
 struct etcd {
 	struct catalog catalog;
 	struct etcd_endpoints at;
+	char id[ETCD_ID_BYTES];    /* of the store that was opened; "": it has none yet, and none is compared */
 	unsigned current;          /* the address that answered last */
 	struct http_client *http;
 	struct http_client *beat;  /* of leases: connections of its own; NULL until there is one */

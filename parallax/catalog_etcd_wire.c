@@ -121,9 +121,18 @@ static json_t *decimal(uint64_t n)
 	return json_string_nocheck(text);
 }
 
-static json_t *txn_compares(const char *prefix, const struct catalog_txn *t)
+static json_t *compare_id(const char *id)
 {
-	json_t *list = json_array();
+	return json_pack("{s:s, s:s, s:o, s:o}", "target", "VALUE", "result", "EQUAL", "key", key_text("", ETCD_ID_KEY, "", 0), "value",
+			 base64(id, strlen(id)));
+}
+
+/* What is done if a compare fails: it may have been the id. */
+static json_t *ask_id(void) { return json_pack("[{s:{s:o}}]", "request_range", "key", key_text("", ETCD_ID_KEY, "", 0)); }
+
+static json_t *txn_compares(const char *prefix, const struct catalog_txn *t, const char *id)
+{
+	json_t *list = id ? json_pack("[o]", compare_id(id)) : json_array();
 	for (unsigned i = 0; list && i < t->compare_count; i++) {
 		const struct catalog_compare *c = &t->compare[i];
 		json_t *one = json_pack("{s:s, s:s, s:o, s:o}", "target", "MOD", "result", "EQUAL", "key", key_text(prefix, c->key, "", 0),
@@ -162,9 +171,11 @@ static json_t *txn_changes(const char *prefix, const struct catalog_txn *t)
 	return list;
 }
 
-char *etcd_txn_request(const char *prefix, const struct catalog_txn *t)
+char *etcd_txn_request(const char *prefix, const struct catalog_txn *t, const char *id)
 {
-	return dump(json_pack("{s:o, s:o}", "compare", txn_compares(prefix, t), "success", txn_changes(prefix, t)));
+	json_t *compares = txn_compares(prefix, t, id), *changes = txn_changes(prefix, t);
+	return dump(id ? json_pack("{s:o, s:o, s:o}", "compare", compares, "success", changes, "failure", ask_id())
+		       : json_pack("{s:o, s:o}", "compare", compares, "success", changes));
 }
 
 /* The first key behind all that begin with it: the last byte plus one. Ours are ASCII, so there is one. */
@@ -178,7 +189,7 @@ static json_t *range_end(const char *prefix, const char *key)
 	return base64(whole, n);
 }
 
-char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision)
+char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision, const char *id)
 {
 	json_t *j = json_pack("{s:o}", "key", after ? key_text(prefix, after, "\0", 1) : key_text(prefix, key, "", 0));
 	int bad = !j;
@@ -192,7 +203,7 @@ char *etcd_range_request(const char *prefix, const char *key, bool all_below, co
 		json_decref(j);
 		return NULL;
 	}
-	return dump(j);
+	return dump(id ? json_pack("{s:[o], s:[{s:o}], s:o}", "compare", compare_id(id), "success", "request_range", j, "failure", ask_id()) : j);
 }
 
 char *etcd_login_request(const char *user, const char *password)
@@ -273,6 +284,33 @@ static int header_revision(const json_t *answer, uint64_t *ret)
 	return r < 0 || *ret == 0 ? -EBADMSG : 0;
 }
 
+/* The first of a transaction's responses, which is a range. NULL: it isn't. */
+static const json_t *first_range(const json_t *answer)
+{
+	return json_object_get(json_array_get(json_object_get(answer, "responses"), 0), "response_range");
+}
+
+/* A compare failed. 0: not that of the id; -EREMCHG: ret_other is the store's; -EBADMSG. */
+static int read_other(const json_t *answer, const char *id, char ret_other[ETCD_ID_BYTES])
+{
+	const json_t *range = first_range(answer), *kvs = json_object_get(range, "kvs");
+	uint8_t *value = NULL;
+	size_t n = 0;
+	if (!json_is_object(range) || (kvs && !json_is_array(kvs)) || json_array_size(kvs) > 1)
+		return -EBADMSG;
+	int r = json_array_size(kvs) ? unbase64(json_object_get(json_array_get(kvs, 0), "value"), ETCD_ID_BYTES - 1, &value, &n) : 0;
+	if (r < 0)
+		return r;
+	ret_other[0] = 0;
+	for (size_t i = 0; i < n; i++) {
+		ret_other[i] = value[i] > ' ' && value[i] < 0x7f ? (char)value[i] : '?';
+		ret_other[i + 1] = 0;
+	}
+	bool same = value && n == strlen(id) && memcmp(value, id, n) == 0;
+	free(value);
+	return same ? 0 : -EREMCHG;
+}
+
 static int item_fill(struct etcd_item *item, const json_t *kv, const char *prefix)
 {
 	uint8_t *key = NULL;
@@ -295,14 +333,15 @@ static int item_fill(struct etcd_item *item, const json_t *kv, const char *prefi
 	return item->value.bytes ? 0 : -ENOMEM;
 }
 
-static int range_fill(const json_t *answer, const char *prefix, struct etcd_range *ret)
+/* `range`: in the answer, or all of it. */
+static int range_fill(const json_t *answer, const json_t *range, const char *prefix, struct etcd_range *ret)
 {
-	const json_t *kvs = json_object_get(answer, "kvs");
+	const json_t *kvs = json_object_get(range, "kvs");
 	size_t count = json_array_size(kvs);
 	int r = header_revision(answer, &ret->revision);
-	if (r < 0 || (kvs && !json_is_array(kvs)))
+	if (r < 0 || !json_is_object(range) || (kvs && !json_is_array(kvs)))
 		return -EBADMSG;
-	ret->more = json_is_true(json_object_get(answer, "more"));
+	ret->more = json_is_true(json_object_get(range, "more"));
 	if (ret->more && count == 0)
 		return -EBADMSG;
 	ret->items = calloc(count + 1, sizeof *ret->items);
@@ -317,11 +356,15 @@ static int range_fill(const json_t *answer, const char *prefix, struct etcd_rang
 	return r;
 }
 
-int etcd_range_answer(const void *bytes, size_t length, const char *prefix, struct etcd_range *ret)
+int etcd_range_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct etcd_range *ret, char ret_other[ETCD_ID_BYTES])
 {
 	json_t *j = parse(bytes, length);
 	*ret = (struct etcd_range){ 0 };
-	int r = j ? range_fill(j, prefix, ret) : -EBADMSG;
+	int r = j ? 0 : -EBADMSG;
+	if (r == 0 && id && !json_is_true(json_object_get(j, "succeeded")))
+		r = read_other(j, id, ret_other) == -EREMCHG ? -EREMCHG : -EBADMSG;
+	if (r == 0)
+		r = range_fill(j, id ? first_range(j) : j, prefix, ret);
 	json_decref(j);
 	if (r < 0)
 		etcd_range_free(ret);
@@ -336,11 +379,13 @@ void etcd_range_free(struct etcd_range *r)
 	*r = (struct etcd_range){ 0 };
 }
 
-int etcd_txn_answer(const void *bytes, size_t length, bool *ret_succeeded, uint64_t *ret_revision)
+int etcd_txn_answer(const void *bytes, size_t length, const char *id, bool *ret_succeeded, uint64_t *ret_revision, char ret_other[ETCD_ID_BYTES])
 {
 	json_t *j = parse(bytes, length), *succeeded = json_object_get(j, "succeeded");
 	uint64_t revision;
 	int r = j && header_revision(j, &revision) == 0 && (!succeeded || json_is_boolean(succeeded)) ? 0 : -EBADMSG;
+	if (r == 0 && id && !json_is_true(succeeded))
+		r = read_other(j, id, ret_other);
 	if (r == 0) {
 		*ret_succeeded = json_is_true(succeeded);
 		*ret_revision = revision;

@@ -2,7 +2,11 @@
  * who reads it, its values and nesting here, before it is parsed. In etcd all keys of ours are below aquifer/:
  *
  *   aquifer/format    the layout's version, in decimal digits
+ *   aquifer/id        of this store, made with it: 32 hex digits
  *   aquifer/kv/KEY    the catalog's keys
+ *
+ * Whoever has opened the store compares its id in each transaction, and reads in transactions: an etcd that was emptied, restored or
+ * replaced meanwhile has another one, or none. Then revisions, which begin anew, would mean nothing.
  *
  * All functions that return char * give malloc'd text, NULL if out of memory. */
 #ifndef AQ_CATALOG_ETCD_WIRE_H
@@ -12,6 +16,7 @@
 #define ETCD_PREFIX "aquifer/kv/"
 #define ETCD_FORMAT_KEY "aquifer/format"
 #define ETCD_FORMAT 1
+#define ETCD_ID_KEY "aquifer/id"
 
 enum {
 	ETCD_ENDPOINTS_MAX = 16, ETCD_URL_BYTES = 288, ETCD_KEY_BYTES = 300,
@@ -19,6 +24,7 @@ enum {
 	ETCD_VALUES_MAX = 16384,     /* JSON values in an answer, at most: a page has some 8 for each key */
 	ETCD_DEPTH_MAX = 16,
 	ETCD_WHY_BYTES = 192, ETCD_TOKEN_BYTES = 4096,
+	ETCD_ID_BYTES = 33,
 };
 
 struct etcd_endpoints {
@@ -29,17 +35,17 @@ struct etcd_endpoints {
 /* "http[s]://HOST:PORT[,HOST:PORT…]". 0, or -EINVAL with what is wrong. */
 int etcd_endpoints_parse(const char *text, struct etcd_endpoints *ret, struct report *report);
 
-/* ---- requests ---- */
+/* ---- requests; `id` (NULL: any): what the store's must be ---- */
 
-char *etcd_txn_request(const char *prefix, const struct catalog_txn *t);
+char *etcd_txn_request(const char *prefix, const struct catalog_txn *t, const char *id);
 /* Keys from `key` on, to those that begin with `key` (prefix) or itself alone; at most `limit` (0: all). `after`: beyond that
- * key, NULL: from the beginning. `revision` 0: as of now. */
-char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision);
+ * key, NULL: from the beginning. `revision` 0: as of now. With an id it is for /v3/kv/txn, without for /v3/kv/range. */
+char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision, const char *id);
 char *etcd_login_request(const char *user, const char *password);
 char *etcd_lease_request(uint64_t id, uint64_t ttl_s); /* id 0: grant; ttl_s 0: of the lease `id` */
 char *etcd_watch_request(const char *prefix, const char *key);
 
-/* ---- answers; -EBADMSG: it isn't one ---- */
+/* ---- answers; -EBADMSG: it isn't one; -EREMCHG: the store's id is not `id` (that of the request) but ret_other ("": it has none) ---- */
 
 struct etcd_item {
 	char key[CATALOG_KEY_MAX + 1]; /* without the prefix */
@@ -51,9 +57,9 @@ struct etcd_range {
 	struct etcd_item *items; /* in order */
 	size_t count;
 };
-int etcd_range_answer(const void *bytes, size_t length, const char *prefix, struct etcd_range *ret);
+int etcd_range_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct etcd_range *ret, char ret_other[ETCD_ID_BYTES]);
 void etcd_range_free(struct etcd_range *r);
-int etcd_txn_answer(const void *bytes, size_t length, bool *ret_succeeded, uint64_t *ret_revision);
+int etcd_txn_answer(const void *bytes, size_t length, const char *id, bool *ret_succeeded, uint64_t *ret_revision, char ret_other[ETCD_ID_BYTES]);
 int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKEN_BYTES]);
 /* Of a grant or a keepalive. `ret_ttl_s` 0: the lease is gone. */
 int etcd_lease_answer(const void *bytes, size_t length, uint64_t *ret_id, uint64_t *ret_ttl_s);

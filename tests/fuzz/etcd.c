@@ -8,11 +8,25 @@
 #include "parallax/catalog_copy.h"
 #include "parallax/catalog_etcd_wire.h"
 
-static void fuzz_range(const uint8_t *b, size_t n)
+#define ID "0123456789abcdef0123456789abcdef"
+
+/* What a foreign store's id is said to be is for people. */
+static void check_other(const char *other)
+{
+	assert(memchr(other, 0, ETCD_ID_BYTES) && strcmp(other, ID) != 0);
+	for (const char *p = other; *p; p++)
+		assert(*p > ' ' && *p < 0x7f);
+}
+
+static void fuzz_range(const uint8_t *b, size_t n, const char *id)
 {
 	struct etcd_range r;
-	if (etcd_range_answer(b, n, "", &r) < 0) {
-		assert(!r.items && !r.count);
+	char other[ETCD_ID_BYTES];
+	int e = etcd_range_answer(b, n, "", id, &r, other);
+	if (e < 0) {
+		assert(!r.items && !r.count && (id || e != -EREMCHG));
+		if (e == -EREMCHG)
+			check_other(other);
 		return;
 	}
 	assert(r.revision && r.count <= ETCD_VALUES_MAX && (r.count || !r.more));
@@ -24,6 +38,17 @@ static void fuzz_range(const uint8_t *b, size_t n)
 			assert(*p >= ' ' && *p < 0x7f);
 	}
 	etcd_range_free(&r);
+}
+
+static void fuzz_txn(const uint8_t *b, size_t n, const char *id)
+{
+	char other[ETCD_ID_BYTES];
+	bool succeeded;
+	uint64_t revision;
+	int e = etcd_txn_answer(b, n, id, &succeeded, &revision, other);
+	assert(e < 0 || revision);
+	if (e == -EREMCHG)
+		check_other(other);
 }
 
 static void fuzz_error(const uint8_t *b, size_t n)
@@ -68,15 +93,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char token[ETCD_TOKEN_BYTES];
-	bool succeeded;
 	uint64_t a, b;
 	if (size == 0)
 		return 0;
 	const uint8_t *bytes = data + 1;
 	size_t n = size - 1;
 	switch (data[0]) {
-	case 'r': fuzz_range(bytes, n); break;
-	case 't': assert(etcd_txn_answer(bytes, n, &succeeded, &a) < 0 || a); break;
+	case 'r': fuzz_range(bytes, n, NULL); break;
+	case 'R': fuzz_range(bytes, n, ID); break;
+	case 't': fuzz_txn(bytes, n, NULL); break;
+	case 'T': fuzz_txn(bytes, n, ID); break;
 	case 'k':
 		if (etcd_login_answer(bytes, n, token) == 0)
 			assert(token[0] && !strpbrk(token, "\r\n "));

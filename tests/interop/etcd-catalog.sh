@@ -17,7 +17,7 @@ says "^ok" make
 says "^ok" make # no harm done
 says "^ok" conform
 says "^ok" put before restart
-[ "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get --prefix --keys-only aquifer/ | grep -c .)" = 2 ] || fail "keys are left over"
+[ "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get --prefix --keys-only aquifer/ | grep -c .)" = 3 ] || fail "keys are left over"
 
 # several processes take numbers at once
 counters=

@@ -8,12 +8,14 @@
  *   count KEY N                takes N numbers, one by one; prints the last
  *   fill KEY BYTES             puts large values, KEY0 KEY1 …, until there is an error; prints how many
  *   lease KEY SECONDS TTL      a key that lasts as long as we do, for that long
- *   watch PREFIX SECONDS       "woken" with a time for each waking */
+ *   watch PREFIX SECONDS       "woken" with a time for each waking
+ *   after FILE COMMAND…        says "open", and does it as soon as there is that file: of the store that it opened before */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/fiber.h"
@@ -176,6 +178,17 @@ static const struct {
 	{ "list", 1, do_list }, { "count", 2, do_count }, { "fill", 2, do_fill }, { "lease", 3, do_lease }, { "watch", 2, do_watch },
 };
 
+static void wait_for_file(struct program *p)
+{
+	printf("open\n");
+	fflush(stdout);
+	while (access(p->args[0], F_OK) < 0)
+		fiber_sleep(&p->env->loop, 20 * NS_PER_MS);
+	p->command = p->args[1];
+	p->args += 2;
+	p->arg_count -= 2;
+}
+
 static int run(void *arg)
 {
 	struct program *p = arg;
@@ -190,6 +203,8 @@ static int run(void *arg)
 		return r;
 	}
 	r = -EINVAL;
+	if (strcmp(p->command, "after") == 0 && p->arg_count >= 2)
+		wait_for_file(p);
 	for (unsigned i = 0; i < ARRAY_COUNT(commands); i++)
 		if (strcmp(commands[i].name, p->command) == 0 && commands[i].args == p->arg_count)
 			r = commands[i].run(p);

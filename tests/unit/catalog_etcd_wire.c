@@ -53,14 +53,14 @@ Test(catalog_etcd_wire, transaction)
 	catalog_txn_compare(t, "a", 7);
 	catalog_txn_put(t, "b", "xyz", 3);
 	catalog_txn_delete(t, "a");
-	char *text = etcd_txn_request("p/", t);
+	char *text = etcd_txn_request("p/", t, NULL);
 	cr_assert_str_eq(text, "{\"compare\":[{\"target\":\"MOD\",\"result\":\"EQUAL\",\"key\":\"cC9h\",\"mod_revision\":\"7\"}],\"success\":["
 			       "{\"request_put\":{\"key\":\"cC9i\",\"value\":\"eHl6\"}},{\"request_delete_range\":{\"key\":\"cC9h\"}}]}");
 	free(text);
 	t->compare_count = 0;
 	t->change_count = 1;
 	t->change[0].lease = UINT64_C(9007199254740993); /* more than a double holds */
-	text = etcd_txn_request("p/", t);
+	text = etcd_txn_request("p/", t, NULL);
 	cr_assert(strstr(text, "\"lease\":\"9007199254740993\""), "%s", text);
 	free(text);
 	free(t);
@@ -68,20 +68,20 @@ Test(catalog_etcd_wire, transaction)
 
 Test(catalog_etcd_wire, ranges)
 {
-	char *text = etcd_range_request("p/", "v/", true, NULL, 10, 0);
+	char *text = etcd_range_request("p/", "v/", true, NULL, 10, 0, NULL);
 	cr_assert_str_eq(text, "{\"key\":\"cC92Lw==\",\"range_end\":\"cC92MA==\",\"limit\":\"10\"}"); /* p/v/ to p/v0 */
 	free(text);
-	text = etcd_range_request("p/", "v/", true, "v/3", 0, 5);
+	text = etcd_range_request("p/", "v/", true, "v/3", 0, 5, NULL);
 	cr_assert_str_eq(text, "{\"key\":\"cC92LzMA\",\"range_end\":\"cC92MA==\",\"revision\":\"5\"}"); /* p/v/3\0 */
 	free(text);
-	text = etcd_range_request("p/", "v", false, NULL, 0, 0);
+	text = etcd_range_request("p/", "v", false, NULL, 0, 0, NULL);
 	cr_assert_str_eq(text, "{\"key\":\"cC92\"}");
 	free(text);
 }
 
 /* ---- answers ---- */
 
-static int range_of(const char *text, struct etcd_range *ret) { return etcd_range_answer(text, strlen(text), "p/", ret); }
+static int range_of(const char *text, struct etcd_range *ret) { return etcd_range_answer(text, strlen(text), "p/", NULL, ret, NULL); }
 
 Test(catalog_etcd_wire, range_answer)
 {
@@ -131,11 +131,11 @@ Test(catalog_etcd_wire, answers_that_grow)
 	char *text = malloc(n + 100);
 	struct etcd_range r;
 	memset(text, '[', n);
-	cr_assert_eq(etcd_range_answer(text, n, "p/", &r), -EBADMSG);
+	cr_assert_eq(etcd_range_answer(text, n, "p/", NULL, &r, NULL), -EBADMSG);
 	for (size_t i = 0; i < n; i++)
 		text[i] = "[],"[i % 3];
 	text[0] = '[';
-	cr_assert_eq(etcd_range_answer(text, n, "p/", &r), -EBADMSG);
+	cr_assert_eq(etcd_range_answer(text, n, "p/", NULL, &r, NULL), -EBADMSG);
 	/* a value of the largest size, and one beyond it */
 	for (size_t length = CATALOG_VALUE_MAX / 3 * 4 + 4; length <= CATALOG_VALUE_MAX / 3 * 4 + 8; length += 4) {
 		int begin = sprintf(text, HEAD "\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"1\",\"value\":\"");
@@ -143,7 +143,7 @@ Test(catalog_etcd_wire, answers_that_grow)
 		if (length == CATALOG_VALUE_MAX / 3 * 4 + 4)
 			memcpy(text + begin + length - 2, "==", 2); /* 256 KiB is a multiple of three, and one */
 		strcpy(text + begin + length, "\"}]}");
-		int e = etcd_range_answer(text, strlen(text), "p/", &r);
+		int e = etcd_range_answer(text, strlen(text), "p/", NULL, &r, NULL);
 		cr_assert_eq(e, length == CATALOG_VALUE_MAX / 3 * 4 + 4 ? 0 : -EBADMSG, "%zu: %d", length, e);
 		if (e == 0)
 			cr_assert_eq(r.items[0].value.length, CATALOG_VALUE_MAX);
@@ -157,13 +157,69 @@ Test(catalog_etcd_wire, transaction_answers)
 	bool succeeded = false;
 	uint64_t revision = 0;
 	const char *text = HEAD "\"succeeded\":true,\"responses\":[{\"response_put\":{\"header\":{\"revision\":\"9\"}}}]}";
-	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), 0);
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), NULL, &succeeded, &revision, NULL), 0);
 	cr_assert(succeeded && revision == 9);
 	text = "{\"header\":{\"revision\":\"9\"}}"; /* false is left out */
-	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), 0);
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), NULL, &succeeded, &revision, NULL), 0);
 	cr_assert(!succeeded);
 	text = HEAD "\"succeeded\":\"true\"}";
-	cr_assert_eq(etcd_txn_answer(text, strlen(text), &succeeded, &revision), -EBADMSG);
+	cr_assert_eq(etcd_txn_answer(text, strlen(text), NULL, &succeeded, &revision, NULL), -EBADMSG);
+}
+
+/* Requests that are for one store only, and what another one answers. */
+#define ID "0123456789abcdef0123456789abcdef"
+#define ID_64 "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+#define ASK_ID "\"failure\":[{\"request_range\":{\"key\":\"YXF1aWZlci9pZA==\"}}]}"
+#define IS_ID "{\"target\":\"VALUE\",\"result\":\"EQUAL\",\"key\":\"YXF1aWZlci9pZA==\",\"value\":\"" ID_64 "\"}"
+
+Test(catalog_etcd_wire, requests_for_one_store)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	catalog_txn_init(t);
+	catalog_txn_compare(t, "a", 7);
+	catalog_txn_delete(t, "a");
+	char *text = etcd_txn_request("p/", t, ID);
+	cr_assert_str_eq(text, "{\"compare\":[" IS_ID ",{\"target\":\"MOD\",\"result\":\"EQUAL\",\"key\":\"cC9h\",\"mod_revision\":\"7\"}],"
+			       "\"success\":[{\"request_delete_range\":{\"key\":\"cC9h\"}}]," ASK_ID);
+	free(text);
+	free(t);
+	text = etcd_range_request("p/", "v", false, NULL, 3, 0, ID);
+	cr_assert_str_eq(text, "{\"compare\":[" IS_ID "],\"success\":[{\"request_range\":{\"key\":\"cC92\",\"limit\":\"3\"}}]," ASK_ID);
+	free(text);
+}
+
+Test(catalog_etcd_wire, answers_of_one_store_and_of_others)
+{
+	struct etcd_range r;
+	char other[ETCD_ID_BYTES];
+	bool succeeded = true;
+	uint64_t revision;
+#define RANGE(text) etcd_range_answer(text, strlen(text), "p/", ID, &r, other)
+#define TXN(text) etcd_txn_answer(text, strlen(text), ID, &succeeded, &revision, other)
+#define FIRST(kvs) HEAD "\"responses\":[{\"response_range\":{" kvs "}}]}"
+	cr_assert_eq(RANGE(HEAD "\"succeeded\":true,\"responses\":[{\"response_range\":{\"kvs\":[{\"key\":\"cC9h\",\"mod_revision\":\"4\"}],\"count\":\"1\"}}]}"), 0);
+	cr_assert(r.revision == 9 && r.count == 1 && strcmp(r.items[0].key, "a") == 0);
+	etcd_range_free(&r);
+	const char *mine = FIRST("\"kvs\":[{\"value\":\"" ID_64 "\"}]"), *theirs = FIRST("\"kvs\":[{\"value\":\"AWJj\"}]"), *none = FIRST("");
+	cr_assert_eq(RANGE(theirs), -EREMCHG);
+	cr_assert_str_eq(other, "?bc");
+	cr_assert_eq(RANGE(none), -EREMCHG);
+	cr_assert_str_eq(other, "");
+	cr_assert_eq(RANGE(mine), -EBADMSG); /* it was compared with that */
+	cr_assert_eq(TXN(mine), 0);
+	cr_assert(!succeeded);
+	cr_assert_eq(TXN(theirs), -EREMCHG);
+	cr_assert_eq(TXN(none), -EREMCHG);
+	cr_assert_eq(TXN(HEAD "\"succeeded\":true}"), 0);
+	cr_assert(succeeded);
+	static const char *const bad[] = { HEAD "\"x\":1}", HEAD "\"responses\":[]}", HEAD "\"responses\":[{\"response_put\":{}}]}", FIRST("\"kvs\":{}"),
+					   FIRST("\"kvs\":[{}]"), FIRST("\"kvs\":[{\"value\":\"YQ==\"},{\"value\":\"YQ==\"}]"), FIRST("\"kvs\":[{\"value\":\"" ID_64 ID_64 "\"}]") };
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++) {
+		cr_assert_eq(RANGE(bad[i]), -EBADMSG, "%s", bad[i]);
+		cr_assert(!r.items);
+		cr_assert_eq(TXN(bad[i]), -EBADMSG, "%s", bad[i]);
+	}
+	cr_assert_eq(RANGE(HEAD "\"succeeded\":true}"), -EBADMSG);
 }
 
 Test(catalog_etcd_wire, tokens)
