@@ -1,6 +1,6 @@
 # The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), and some of them twice, because a
 # seed must be a run; `make sim SEED=n` runs one again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
-# simulator finds each of tests/sim/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
+# simulator finds each of tests/sim/plants, and the unit tests of access control those of tests/unit/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
 SEEDS    ?= 100
 FIRST    ?= 1
 SCENARIO ?=
@@ -10,16 +10,25 @@ MUTANTS_MAKE = $(MAKE) B=build/mutants PLANTS=-DAQ_PLANTS
 $(B)/unit: $(B)/obj/tests/sim/catalog_sim.o
 $(B)/sim: $(B)/obj/tests/unit/blktest.o
 
+# Those of the unit tests that tests/unit/plants are for
+$(B)/unit-access: $(patsubst %,$(B)/obj/tests/unit/%.o,access tls tlstest plant) $(B)/libaquifer.a
+	$(call say,LD )
+	$(Q)$(CC) $^ $(LDFLAGS) -lcriterion $(ALL_LIBS) -o $@
+
 sim: $(B)/sim
 	$(Q)$(B)/sim $(SIM_ARGS)
 	$(Q)$(if $(SEED),,$(B)/sim $(if $(SCENARIO),--scenario $(SCENARIO)) --twice --seeds 10)
 
-mutants:
+mutants: mutants-unit
 	+$(Q)$(MUTANTS_MAKE) build/mutants/sim
 	$(Q)tests/sim/mutants.sh build/mutants/sim
+
+mutants-unit:
+	+$(Q)$(MUTANTS_MAKE) build/mutants/unit-access
+	$(Q)tests/unit/mutants.sh build/mutants/unit-access
 
 mutant:
 	+$(Q)$(MUTANTS_MAKE) build/mutants/sim
 	$(Q)build/mutants/sim --plant $(PLANT) $(SIM_ARGS)
 
-.PHONY: sim mutants mutant
+.PHONY: sim mutants mutants-unit mutant

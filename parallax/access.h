@@ -6,8 +6,8 @@
  *     key, request ──signed──▶ access/request/ID ──watched──▶ token there, not expired, not used for this role?
  *     check, write the file ◀── access/answer/ID ◀── one transaction: token used, answer put, request gone
  *
- * The catalog holds no secret: of a token it has a public key, signed by the authority. Who can write the catalog can keep others out and
- * let the revoked in again, but nobody in who had no token. */
+ * The catalog holds no secret: of a token it has a public key, signed by the authority. Who can write the catalog can keep others out, but let nobody
+ * in who had no token; nor a revoked one where an agent or a server has seen that he is, for each remembers it. */
 #ifndef AQ_ACCESS_H
 #define AQ_ACCESS_H
 #include "parallax/catalog.h"
@@ -106,8 +106,11 @@ int access_issued_list(struct catalog *c, int (*entry)(void *arg, const struct a
 bool access_issued_warns(const struct access_issued *i, uint64_t now_s, char *ret_text, size_t bytes);
 /* FIBER. From now on certificates of the host count no more, until it has new ones. */
 int access_revoke(struct catalog *c, const char *host, struct report *report);
-/* FIBER. The list, malloc'd. */
+/* FIBER. The list as the catalog has it, malloc'd. */
 int access_revoked(struct catalog *c, struct identity_revoked **ret, size_t *ret_count);
+/* FIBER. … and what this host has seen of it before (access_revoked.c). With `keep` it is remembered from now on, and what the catalog lacks is put there
+ * again: what agents and servers do. */
+int access_revoked_known(struct catalog *c, const char *root, bool keep, struct identity_revoked **ret, size_t *ret_count);
 
 /* ---- taking part (access_join.c) ---- */
 
@@ -128,7 +131,7 @@ int access_read(struct env *env, const char *root, const char *which, char **ret
 int access_write(struct env *env, const char *root, const char *which, const char *text, struct report *report);
 const char *access_file(enum identity_role role);
 
-/* Keeps env->identity as the files and the catalog say, looking every ACCESS_KEEP_NS; with `changed` also when somebody was revoked. */
+/* Keeps env->identity as the files and the catalog say, looking every ACCESS_KEEP_NS; with `changed` also when somebody was revoked, which is then remembered. */
 #define ACCESS_KEEP_NS (10 * NS_PER_S)
 struct access_keeper;
 /* FIBER. Looks once before it returns. `changed` (may be NULL) is told each time the list of the revoked was read. NULL: no memory. */

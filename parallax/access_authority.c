@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/access.h"
 #include "proto/access.pb-c.h"
 
@@ -172,7 +173,7 @@ static int check_token(const struct access_question *q, const struct access_toke
 		return report_set(report, -EACCES, "the token wasn't made by this authority");
 	if (!t || t->expires_s < now)
 		return report_set(report, -EACCES, "the token has been used or has expired (make another: aquifer cluster token)");
-	if (!(t->roles & q->role))
+	if (!(t->roles & q->role) && !PLANTED(access_token_any_role))
 		return report_set(report, -EACCES, "the token isn't for a%s, or was used for that", q->role == ROLE_AGENT ? "n agent" : " server");
 	if (t->host[0] && strcmp(t->host, q->host) != 0)
 		return report_set(report, -EACCES, "the token is for host %s, not for %s", t->host, q->host);
@@ -278,7 +279,7 @@ static int decide(struct serving *s, int *ret_status, char **ret_certificate, ch
 		catalog_value_free(&v);
 	}
 	r = access_question_check(q, known ? &s->token : NULL, s->authority.certificate, now_s(s->c), report);
-	if (r == 0 && revoked(s, q))
+	if (r == 0 && !PLANTED(access_renews_revoked) && revoked(s, q))
 		r = report_set(report, -EACCES, "host %s was revoked (enrol it again: aquifer cluster token)", q->host);
 	if (r == 0)
 		r = certificate_issue(s->authority.certificate, s->authority.key, q->request, q->request_length, q->role, q->host, now_s(s->c),
@@ -398,12 +399,12 @@ static int take_away(struct catalog *c, const char *prefix, uint64_t (*until)(co
 	return r == -EAGAIN ? 0 : r;
 }
 
-static int serve(struct serving *s, bool tidy)
+static int serve(struct serving *s, const char *root, bool tidy)
 {
 	struct waiting *w = calloc(1, sizeof *w);
 	int r = w ? catalog_list(s->c, ACCESS_REQUESTS, collect, w) : -ENOMEM;
 	if (r == 0 && w->count > 0)
-		r = access_revoked(s->c, &s->revoked, &s->revoked_count);
+		r = access_revoked_known(s->c, root, /* keep= */ true, &s->revoked, &s->revoked_count);
 	for (unsigned i = 0; r == 0 && i < w->count; i++)
 		r = answer_one(s, &w->one[i]);
 	waiting_free(w);
@@ -421,7 +422,7 @@ int access_serve(struct catalog *c, const char *root, bool tidy, void (*said)(vo
 	s->said = said;
 	s->arg = arg;
 	int r = authority_read(c->env, root, &s->authority, report);
-	if (r == 0 && (r = serve(s, tidy)) < 0)
+	if (r == 0 && (r = serve(s, root, tidy)) < 0)
 		say_catalog(c, r, report);
 	authority_free(&s->authority);
 	free(s->revoked);

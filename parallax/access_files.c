@@ -10,7 +10,7 @@
 #include "core/textfile.h"
 #include "parallax/access.h"
 
-#define FILE_BYTES_MAX (64u << 10)
+#define FILE_BYTES_MAX (256u << 10)
 enum { PATH_BYTES = 4200 };
 
 const char *access_file(enum identity_role role) { return role == ROLE_SERVER ? "server.pem" : "agent.pem"; }

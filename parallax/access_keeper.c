@@ -25,7 +25,7 @@ static void look(struct access_keeper *k)
 	struct identity_revoked *list;
 	size_t count;
 	access_load(k->env, k->root, k->role, NULL);
-	if (!k->env->identity || access_revoked(k->catalog, &list, &count) < 0)
+	if (!k->env->identity || access_revoked_known(k->catalog, k->root, /* keep= */ k->changed != NULL, &list, &count) < 0)
 		return;
 	int r = k->env->identity ? identity_revoke(k->env->identity, list, count) : 0;
 	free(list);

@@ -321,14 +321,16 @@ uint64_t copies_smallest(struct copies *c)
 /* FIBER. Somebody else may have done it meanwhile. */
 static void look_up(struct copies *c, struct peer *p)
 {
-	struct meta_server m;
+	struct meta_server m = { .incarnation = 0 };
 	struct segment_server *old = p->server, *now = NULL;
 	int r = meta_get_server(c->catalog, &p->id, &m, NULL);
-	if (r < 0 || !m.address[0] || p->server != old || (old && strcmp(m.address, p->address) == 0) || c->closing)
+	bool same = old && strcmp(m.address, p->address) == 0 && strcmp(m.host, p->host) == 0;
+	if (r < 0 || !m.address[0] || p->server != old || same || c->closing)
 		return;
-	if (segment_remote_start(c->env, m.address, &p->id, COPIES_DEADLINE_NS, &now) < 0)
+	if (segment_remote_start(c->env, m.address, &p->id, m.host, COPIES_DEADLINE_NS, &now) < 0)
 		return;
 	snprintf(p->address, sizeof p->address, "%s", m.address);
+	snprintf(p->host, sizeof p->host, "%s", m.host);
 	p->server = now;
 	segment_server_close(old);
 }

@@ -17,7 +17,7 @@ struct peer {
 	struct copies *copies;
 	uuid id;
 	struct segment_server *server; /* NULL: its address isn't known yet; may be replaced across a suspension */
-	char address[META_TEXT_MAX];
+	char address[META_TEXT_MAX], host[64]; /* as server/UUID has them */
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
 	uint64_t slow_ns;              /* reads ask others first until then */

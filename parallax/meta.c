@@ -261,6 +261,7 @@ uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length)
 	to.incarnation = m->incarnation;
 	to.address = (char *)(uintptr_t)m->address;
 	to.domain = (char *)(uintptr_t)m->domain;
+	to.host = (char *)(uintptr_t)m->host;
 	to.draining = m->draining;
 	to.removed = m->removed;
 	PACK(server, &to);
@@ -271,6 +272,7 @@ static int server_unpack(const Aquifer__Store__Server *from, struct meta_server 
 	*ret = (struct meta_server){ .incarnation = from->incarnation, .draining = from->draining, .removed = from->removed };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->domain, sizeof ret->domain, from->domain);
+	copy_text(ret->host, sizeof ret->host, from->host);
 	return 0;
 }
 

@@ -78,6 +78,7 @@ struct meta_name {
 struct meta_server {
 	uint64_t incarnation;
 	char address[META_TEXT_MAX], domain[64];
+	char host[64]; /* whose certificate it has, "" if that isn't known */
 	bool draining, removed; /* what operators said */
 };
 

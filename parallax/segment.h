@@ -141,6 +141,7 @@ struct segment_dir_options {
 	uint64_t size_limit;
 	const char *address;   /* registered in the catalog; NULL: embedded */
 	const char *domain;    /* registered too: what fails together, "" or NULL if nobody said */
+	const char *host;      /* likewise: whose certificate it has, "" or NULL if it has none */
 };
 int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		     const struct segment_dir_options *options, struct segment_server **ret_server,
@@ -175,8 +176,9 @@ struct segment_status {
 /* FIBER. Asks an aquifer-server; with `gc` it also begins a round of that, and gc_rounds is what it will be at least when that has
  * ended. -ENOSYS: an older one. */
 int segment_remote_status(struct segment_server *s, bool gc, struct segment_status *ret);
-/* The same for the server `id`, without waiting for it: the connection is made in the background, also if it isn't there yet.
+/* The same for the server `id`, without waiting for it: the connection is made in the background, also if it isn't there yet. `host`: whose certificate it
+ * must have at a "tls:" address; "": of any.
  * 0, -EINVAL (address), -ENOMEM. */
-int segment_remote_start(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+int segment_remote_start(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
 			 struct segment_server **ret_server);
 #endif

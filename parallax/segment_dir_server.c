@@ -195,6 +195,7 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		m.removed = false; /* it is back */
 		snprintf(m.address, sizeof m.address, "%s", options->address ? options->address : "");
 		snprintf(m.domain, sizeof m.domain, "%s", options->domain ? options->domain : "");
+		snprintf(m.host, sizeof m.host, "%s", options->host ? options->host : "");
 		size_t length = 0;
 		uint8_t *bytes = meta_server_encode(&m, &length);
 		struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;

@@ -205,7 +205,7 @@ static const char *remote_why(const struct segment_server *base)
 
 static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why, .cancel = remote_cancel };
 
-static int remote_open(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+static int remote_open(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
 		       struct segment_server **ret_server, struct report *report)
 {
 	struct segment_remote *s = calloc(1, sizeof *s);
@@ -225,6 +225,7 @@ static int remote_open(struct env *env, const char *address, const uuid *id, uin
 		.lazy = id != NULL,
 		.connect_timeout_ns = deadline_ns,
 		.roles = ROLE_SERVER,
+		.host = host,
 		.greet = remote_greet,
 		.arg = s,
 	};
@@ -240,11 +241,11 @@ static int remote_open(struct env *env, const char *address, const uuid *id, uin
 int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
 			struct segment_server **ret_server, struct report *report)
 {
-	return remote_open(env, address, NULL, deadline_ns, ret_server, report);
+	return remote_open(env, address, NULL, NULL, deadline_ns, ret_server, report);
 }
 
-int segment_remote_start(struct env *env, const char *address, const uuid *id, uint64_t deadline_ns,
+int segment_remote_start(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
 			 struct segment_server **ret_server)
 {
-	return remote_open(env, address, id, deadline_ns, ret_server, NULL);
+	return remote_open(env, address, id, host, deadline_ns, ret_server, NULL);
 }

@@ -33,6 +33,7 @@ struct rpc_client_options {
 	uint64_t silence_ns;          /* a server that says nothing for so long, although asked, is lost; 0: 10 s */
 	unsigned in_flight;           /* calls under way at a time, others wait in order; 0: 256; the server may allow fewer */
 	unsigned roles;               /* identity_role: who may answer at a "tls:" address; 0: ROLE_ANY */
+	const char *host;             /* … and of which host; NULL or "": of any; copied */
 	/* FIBER, may be NULL: called at each connection before other calls are let in; may make calls that are
 	 * marked `early`. Not 0: this connection is no good (with the first one rpc_connect() fails). */
 	int (*greet)(void *arg, struct rpc_client *client, struct report *report);

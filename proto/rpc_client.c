@@ -41,6 +41,7 @@ struct rpc_client {
 	struct env *env;
 	struct rpc_client_options options;
 	char *address, *stream_address; /* the latter without TLS */
+	char host[IDENTITY_HOST_BYTES]; /* options.host */
 	enum client_state state;
 	bool closing, keeping;
 	struct channel channel;
@@ -464,7 +465,7 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 	int r = stream_connect(c->env, c->stream_address, c->options.connect_timeout_ns, &stream);
 	if (r == 0 && tls_address(c->address)) {
 		struct report why = { "" };
-		r = tls_connect(c->env, stream, c->options.roles, c->options.connect_timeout_ns, &tls, &why);
+		r = tls_connect(c->env, stream, c->options.roles, c->host[0] ? c->host : NULL, c->options.connect_timeout_ns, &tls, &why);
 		stream = NULL;
 		if (r == -EACCES || r == -EKEYREJECTED)
 			snprintf(c->refused, sizeof c->refused, "%s", why.text);
@@ -565,6 +566,8 @@ static struct rpc_client *client_new(struct env *env, const char *address, const
 	c->next_id = 1;
 	c->ping_ns = UINT64_MAX;
 	o->roles = o->roles ? o->roles : ROLE_ANY;
+	snprintf(c->host, sizeof c->host, "%s", o->host ? o->host : "");
+	o->host = NULL;
 	c->address = strdup(address);
 	c->stream_address = strdup(address);
 	c->slots = calloc(o->in_flight + SLOTS_SPARE, sizeof *c->slots);

@@ -28,6 +28,7 @@ struct tls {
 	struct stream *stream;
 	struct identity *identity;
 	unsigned roles;             /* who may be at the other end: identity_role */
+	const char *host;           /* … and whose certificate it must be; NULL: any of those; borrowed until the handshake is over */
 	struct identity_name peer;  /* who is, once the handshake is over */
 	uint64_t rekey_bytes;       /* tests lower it */
 	/* private */
@@ -65,8 +66,8 @@ void tls_shutdown(struct tls *t);
 void tls_close(struct tls *t);
 /* One clause for people when a certificate was refused, by either side; NULL otherwise. */
 const char *tls_why(const struct tls *t);
-/* FIBER. A client's whole beginning on a stream, which is taken over, also on failure. */
-int tls_connect(struct env *env, struct stream *stream, unsigned roles, uint64_t deadline_ns, struct tls **ret, struct report *report);
+/* FIBER. A client's whole beginning on a stream, which is taken over, also on failure. `host`: as above. */
+int tls_connect(struct env *env, struct stream *stream, unsigned roles, const char *host, uint64_t deadline_ns, struct tls **ret, struct report *report);
 
 /* "tls:HOST:PORT" is "tcp:HOST:PORT" with certificates. */
 static inline bool tls_address(const char *address) { return strncmp(address, "tls:", 4) == 0; }

@@ -296,7 +296,9 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	struct report report = { 0 };
 	struct segment_server *segments;
 	struct server *server;
+	char host[IDENTITY_HOST_BYTES] = ""; /* it may have another certificate across a suspension */
 	struct segment_dir_options o = {
+		.host = host,
 		.create = true,
 		.size_limit = p->size_limit,
 		.address = p->registered,
@@ -304,8 +306,10 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	};
 	if (!*p->registered)
 		snprintf(p->registered, sizeof p->registered, "%s", listener_address(listener));
-	if (p->secure)
+	if (p->secure) {
 		memcpy(p->registered, "tls:", 4); /* of as many letters as "tcp:" */
+		strcpy(host, p->env->identity->name.host);
+	}
 	int r = segment_dir_open(p->env, p->data, catalog, &o, &segments, &report);
 	if (r < 0) {
 		listener_close(listener);

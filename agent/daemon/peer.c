@@ -8,7 +8,7 @@
 
 int peer_connect(struct env *env, const struct store_agent *agent, struct rpc_client **ret_client, struct report *report)
 {
-	struct rpc_client_options o = { .service = "peer", .connect_timeout_ns = CONNECT_NS, .roles = ROLE_AGENT };
+	struct rpc_client_options o = { .service = "peer", .connect_timeout_ns = CONNECT_NS, .roles = ROLE_AGENT, .host = agent->host };
 	struct report why = { 0 };
 	int r = rpc_connect(env, agent->address, &o, ret_client, &why);
 	return r < 0 ? report_set(report, r, "the agent of host %s can't be reached at %s: %s", agent->host, agent->address, report_text(&why, r)) : 0;

@@ -27,6 +27,19 @@ address=$(agent_at b)
 { sleep 0.5; echo hello; sleep 0.5; } | timeout 10 openssl s_client -connect "${address#tls:}" >"$dir/said" 2>&1 || true
 grep -q 'certificate required' "$dir/said" || fail "a stranger at the agent: $(tail -n 3 "$dir/said")"
 
+# certificates of the cluster that aren't good there: a server's, at an agent; one that has run out
+as() { # PATTERN CERTIFICATE KEY: at the agent of b
+	{ sleep 0.3; echo hello; sleep 0.3; } | timeout 10 openssl s_client -connect "${address#tls:}" -cert "$2" -key "$3" >"$dir/said" 2>&1 || true
+	grep -q "$1" "$dir/said" || fail "with $2: $(tail -n 3 "$dir/said")"
+}
+pki=$dir/a/etc/aquifer/tls
+as 'unsupported certificate' "$pki/server.pem" "$pki/server.pem"
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$dir/k" -out "$dir/q" -subj /CN=a 2>/dev/null
+echo subjectAltName=URI:aquifer:agent/a >"$dir/ext"
+openssl x509 -req -in "$dir/q" -CA "$pki/authority.crt" -CAkey "$pki/authority.key" -set_serial 77 -days 0 -extfile "$dir/ext" -out "$dir/c" 2>/dev/null
+sleep 1
+as 'certificate expired' "$dir/c" "$dir/k"
+
 printf 'agent.listen = 0.0.0.0:0\nagent.advertise = x:1\n' >>"$dir/x/etc/aquifer/aquifer.conf"
 hosts="$hosts x"
 on x agent start >/dev/null || fail "the stranger's agent"
@@ -37,6 +50,12 @@ on a cluster revoke b >/dev/null || fail "revoke"
 out() { on b server list | grep -q revoked; }
 until_true 10 out || fail "a revoked host is let in: $(on b server list)"
 refused 1 "revoked" on b cluster renew
+# who can write the catalog can't take that back: those who saw it remember
+there() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" aquifer/kv/access/revoked/b; }
+[ "$(there del)" = 1 ] || fail "no revocation in the catalog"
+back() { [ -n "$(there get)" ]; }
+until_true 15 back || fail "nobody puts the revocation back"
+out || fail "a revoked host is let in when the catalog forgets: $(on b server list)"
 on b cluster join "$(on a cluster token)" >/dev/null || fail "enrolling again"
 qemu-io -f raw -c 'write -P 7 8M 1M' -c flush -c 'read -P 7 8M 1M' "$uri" 2>&1 | grep -qi failed && fail "writing after being enrolled again"
 nbdcopy "$uri" - | cmp -n 8388608 - "$dir/data" || fail "content at the end"

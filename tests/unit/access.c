@@ -411,6 +411,84 @@ ACCESS_TEST(who_was_revoked_is_not_renewed_but_can_be_enrolled_again)
 	return 0;
 }
 
+static void catalog_say(struct world *w, const char *key, const void *bytes, size_t n)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	catalog_txn_init(t);
+	if (bytes)
+		catalog_txn_put(t, key, bytes, n);
+	else
+		catalog_txn_delete(t, key);
+	cr_assert_eq(catalog_txn(w->catalog, t, NULL), 0);
+	free(t);
+}
+
+/* Until when `host` is revoked; 0: he isn't. */
+static uint64_t revoked_until(struct world *w, const char *root, bool keep, const char *host)
+{
+	struct identity_revoked *list;
+	size_t n;
+	uint64_t until_s = 0;
+	cr_assert_eq(access_revoked_known(w->catalog, root, keep, &list, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i].host, host) == 0)
+			until_s = list[i].until_s;
+	free(list);
+	return until_s;
+}
+
+ACCESS_TEST(a_revocation_outlives_its_entry_in_the_catalog)
+{
+	uint64_t now_s = env_wall_ns(w->env) / NS_PER_S;
+	good(w, access_revoke(w->catalog, "beta", &w->report));
+	cr_assert_eq(count(w, ACCESS_REVOKED), 1);
+	uint64_t until_s = revoked_until(w, w->gamma, /* keep= */ false, "beta");
+	cr_assert(until_s >= now_s && until_s <= now_s + 5);
+	catalog_say(w, ACCESS_REVOKED "beta", NULL, 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "beta"), 0); /* who hasn't seen it can't know */
+	good(w, access_revoke(w->catalog, "beta", &w->report));
+	until_s = revoked_until(w, w->gamma, /* keep= */ true, "beta");
+	catalog_say(w, ACCESS_REVOKED "beta", NULL, 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ false, "beta"), until_s);
+	cr_assert_eq(count(w, ACCESS_REVOKED), 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "beta"), until_s);
+	cr_assert_eq(revoked_until(w, w->beta, /* keep= */ false, "beta"), until_s, "it wasn't put back");
+	/* nor is it made earlier */
+	catalog_say(w, ACCESS_REVOKED "beta", "\x09\x01\0\0\0\0\0\0\0", 9);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "beta"), until_s);
+	cr_assert_eq(revoked_until(w, w->beta, /* keep= */ false, "beta"), until_s);
+	/* what nobody can read, or means certificates to come, counts while it is there and no longer */
+	catalog_say(w, ACCESS_REVOKED "delta", "?", 1);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "delta"), UINT64_MAX);
+	catalog_say(w, ACCESS_REVOKED "delta", NULL, 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "delta"), 0);
+	/* a file that was damaged takes nothing away from what the catalog says, and what it says of old certificates is dropped */
+	good(w, access_write(w->env, w->gamma, "revoked", "\n\nx\n ../x 7\nbeta x\nepsilon 77\nzeta 18446744073709551615\nbeta", &w->report));
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "beta"), until_s);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "epsilon"), 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "zeta"), 0);
+	catalog_say(w, ACCESS_REVOKED "beta", NULL, 0);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ true, "beta"), until_s, "it wasn't written down again");
+	return 0;
+}
+
+/* Who can write the catalog may fill it with revocations of nobody; later ones count all the same, and are remembered no further than there is room. */
+ACCESS_TEST(revocations_are_limited_and_what_is_remembered_leaves_room)
+{
+	uint64_t now_s = env_wall_ns(w->env) / NS_PER_S, until_s;
+	char *text = malloc(IDENTITY_REVOKED_MAX * 40), *p = text;
+	for (unsigned i = 0; i < IDENTITY_REVOKED_MAX + 10; i++)
+		p += sprintf(p, "x%04u %llu\n", i, (unsigned long long)now_s - 5);
+	good(w, access_write(w->env, w->gamma, "revoked", text, &w->report));
+	free(text);
+	good(w, access_revoke(w->catalog, "beta", &w->report));
+	until_s = revoked_until(w, w->gamma, /* keep= */ false, "beta");
+	cr_assert(until_s >= now_s);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ false, "x0000"), now_s - 5);
+	cr_assert_eq(revoked_until(w, w->gamma, /* keep= */ false, "x4000"), 0);
+	return 0;
+}
+
 ACCESS_TEST(one_cluster_has_one_authority)
 {
 	char token[ACCESS_TOKEN_BYTES], *text;

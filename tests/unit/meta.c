@@ -150,9 +150,9 @@ Test(meta, the_others_round_trip)
 	cr_assert(meta_agent_decode(b, n, &a2) == 0 && memcmp(&a, &a2, sizeof a) == 0);
 	free(b);
 	cr_assert_eq(meta_agent_decode("", 0, &a2), -EUCLEAN, "without a token");
-	struct meta_server v = { .incarnation = 3, .address = "tcp:h:1", .domain = "rack1", .draining = true }, v2;
+	struct meta_server v = { .incarnation = 3, .address = "tcp:h:1", .domain = "rack1", .host = "alpha", .draining = true }, v2;
 	b = meta_server_encode(&v, &n);
-	cr_assert(meta_server_decode(b, n, &v2) == 0 && v2.incarnation == 3 && strcmp(v2.address, v.address) == 0 && strcmp(v2.domain, v.domain) == 0 &&
+	cr_assert(meta_server_decode(b, n, &v2) == 0 && v2.incarnation == 3 && strcmp(v2.address, v.address) == 0 && strcmp(v2.domain, v.domain) == 0 && strcmp(v2.host, v.host) == 0 &&
 		  v2.draining && !v2.removed);
 	free(b);
 }

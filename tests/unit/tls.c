@@ -24,7 +24,7 @@ struct world {
 	uint64_t now_s;
 	struct rpc_server *rpc;
 	struct rpc_server_options options;
-	const char *address;
+	const char *address, *host;
 	struct report report;
 	char who[IDENTITY_HOST_BYTES];
 	enum identity_role role;
@@ -57,7 +57,7 @@ static int listen_down(void *arg)
 static int call_once(void *arg)
 {
 	struct world *w = arg;
-	struct rpc_client_options o = { .service = "test", .roles = ROLE_SERVER };
+	struct rpc_client_options o = { .service = "test", .roles = ROLE_SERVER, .host = w->host };
 	struct rpc_client *c;
 	struct rpc_call call;
 	int r = rpc_connect(w->client, w->address, &o, &c, &w->report);
@@ -143,6 +143,22 @@ Test(tls, who_is_not_gets_nothing_and_hears_why)
 	be(w.client, tlstest_identity(&w.ours, &w.ours, ROLE_AGENT, "alpha", w.now_s + DAY_S, DAY_S));
 	expect(&w, -EACCES, "doesn't accept this host's certificate");
 	be(w.client, identity(&w, ROLE_AGENT, "alpha"));
+	expect(&w, 0, "");
+	teardown(&w);
+}
+
+/* Another server of the cluster, which has got hold of the address. */
+Test(tls, a_certificate_of_another_host_is_not_the_one_that_is_meant)
+{
+	struct world w;
+	setup(&w, ROLE_AGENT);
+	w.host = "beta";
+	expect(&w, 0, "");
+	be(w.server, identity(&w, ROLE_SERVER, "gamma"));
+	expect(&w, -EKEYREJECTED, "it is host gamma's, not beta's");
+	be(w.server, identity(&w, ROLE_SERVER, "betamax"));
+	expect(&w, -EKEYREJECTED, "it is host betamax's, not beta's");
+	w.host = "";
 	expect(&w, 0, "");
 	teardown(&w);
 }
@@ -396,7 +412,7 @@ static int pair_connect(void *arg)
 	struct pair *p = arg;
 	struct stream *s;
 	cr_assert_eq(stream_connect(p->w->client, "tcp:server:2", NS_PER_S, &s), 0);
-	int r = tls_connect(p->w->client, s, ROLE_ANY, NS_PER_S, &p->client, &p->w->report);
+	int r = tls_connect(p->w->client, s, ROLE_ANY, NULL, NS_PER_S, &p->client, &p->w->report);
 	while (r == 0 && !p->server)
 		fiber_sleep(&p->w->client->loop, NS_PER_MS);
 	return r;
