@@ -13,6 +13,23 @@ static const char *const op_names[BLK_OP_COUNT] = {
 
 const char *blk_op_name(enum blk_op op) { return op_names[op]; }
 
+void blk_waits_text(const struct blk_waits *w, char *ret_text, size_t bytes)
+{
+	unsigned kinds = 0, said = 0;
+	size_t n = 0;
+	for (unsigned op = 0; op < BLK_OP_COUNT; op++)
+		kinds += w->requests[op] > 0;
+	snprintf(ret_text, bytes, "nothing");
+	for (unsigned op = 0; op < BLK_OP_COUNT && n < bytes; op++) {
+		if (!w->requests[op])
+			continue;
+		const char *plural = w->requests[op] == 1 ? "" : op == BLK_FLUSH || op == BLK_ZERO ? "es" : "s";
+		n += (size_t)snprintf(ret_text + n, bytes - n, "%s%u %s%s", said == 0 ? "" : said + 1 == kinds ? " and " : ", ", w->requests[op],
+				      op_names[op], plural);
+		said++;
+	}
+}
+
 /* ---- opening and closing ---- */
 
 static int frames_make(struct blk_node *n)

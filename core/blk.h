@@ -101,6 +101,19 @@ struct blk_open {                     /* what open() is given */
 	uint64_t incoming_ms;         /* … for so long at most; 0: for ever */
 };
 
+/* Requests of a node that wait because something can't be reached, and those that waited too long. */
+struct blk_waits {
+	unsigned requests[BLK_OP_COUNT];
+	uint64_t oldest_ns;           /* since when the first of them waits, since 1970; 0: none does */
+	char what[256];               /* for what, one clause; also while no request has come to need it; "": nothing */
+	uint64_t since_ns;            /* since when that can't be had, since 1970 */
+	uint64_t limit_ns;            /* after which they end with -EIO; 0: they don't */
+	uint64_t timed_out;           /* those that did */
+	enum blk_op last_op;          /* the last of them, */
+	uint64_t last_ns;             /* … since 1970, */
+	char last_for[256];           /* … and what it had waited for */
+};
+
 struct blk_driver {
 	const char *name;
 	const char *summary;                /* one line for --help and docs */
@@ -124,6 +137,8 @@ struct blk_driver {
 	/* Is it in another state than serving (a volume that comes from another host, or has gone to one)? A word for it, and the rest for
 	 * people. NULL: never. */
 	bool (*condition)(struct blk_node *node, char ret_state[16], char *ret_why, size_t bytes);
+	/* What do its requests wait for, or did? False: nothing. NULL: nothing ever. */
+	bool (*waits)(struct blk_node *node, struct blk_waits *ret);
 	/* FIBER. Does something of the driver's own to a running node ("snapshot-create NAME"), as the operator or
 	 * another process asked through the tapdisk's control socket. `args` ends with NULL. 0 or -errno with a report;
 	 * *ret_json is NULL or a malloc'd JSON text, the caller's. -EOPNOTSUPP: no such verb. NULL: has none. */
@@ -175,6 +190,8 @@ int blk_op_wait(struct blk_node *node, enum blk_op op, uint64_t offset, uint64_t
 int blk_map_wait(struct blk_node *node, uint64_t offset, uint64_t length, struct blk_map *map);
 
 const char *blk_op_name(enum blk_op op);
+/* "3 writes and 1 flush"; "nothing" if all are 0. */
+void blk_waits_text(const struct blk_waits *w, char *ret_text, size_t bytes);
 
 /* ---- iovec helpers (core/iov.c) ---- */
 uint64_t iov_bytes(const struct iovec *iov, int count);

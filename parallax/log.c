@@ -100,7 +100,11 @@ static void flying_less(struct log *l, const struct log_record *r)
 	l->flying_writes -= r->write_count;
 }
 
-static void end_write(struct volume_write *w, int status) { job_put(w->parent, status); }
+static void end_write(struct volume_write *w, int status)
+{
+	w->busy = false;
+	job_put(w->parent, status);
+}
 
 static void fail_writes(struct volume *v, int status)
 {
@@ -192,6 +196,7 @@ static void record_add(struct log *l, struct log_record *r, struct volume_write 
 	}
 	link_drop(&w->link);
 	link_push(&r->writes, &w->link);
+	w->record = r;
 	l->queued--;
 	r->write_count++;
 }
@@ -269,6 +274,7 @@ static void depth_note(struct log *l)
 static void record_fly(struct volume *v, struct log_record *r)
 {
 	struct log *l = &v->log;
+	r->acked = false;
 	r->head.seq = l->next_seq++;
 	link_for(k, &r->writes)
 		container_of(k, struct volume_write, link)->seq = r->head.seq;
@@ -421,6 +427,7 @@ static void record_acked(struct volume *v, struct log_record *r)
 {
 	struct log *l = &v->log;
 	struct log_segment *g = r->segment;
+	r->acked = true;
 	l->acked_seq = r->head.seq;
 	l->acked_crc = r->head.header_crc;
 	g->acked = r->head.block + record_blocks(&r->head);
@@ -522,6 +529,8 @@ void volume_write(struct volume *v, struct volume_write *w, struct job *parent)
 {
 	job_hold(parent);
 	w->parent = parent;
+	w->record = NULL;
+	w->busy = !v->failed;
 	if (v->failed) {
 		job_put(parent, -EIO);
 		return;

@@ -203,6 +203,7 @@ static int mender(void *arg)
 	struct log *l = &v->log;
 	while (!v->failed && !all_answered(v))
 		fiber_cond_wait(&v->env->loop, &l->changed);
+	l->mending_quiet = true;
 	if (l->short_of_space && !v->failed) {
 		l->full = l->starved = true;
 		log_withdraw(v);
@@ -221,7 +222,7 @@ static int mender(void *arg)
 	}
 	if (r < 0)
 		volume_fail(v, r == -EPERM || r == -ESHUTDOWN ? r : -EIO);
-	v->away = l->mending = false;
+	v->away = l->mending = l->mending_quiet = false;
 	l->fibers--;
 	if (r == 0)
 		mended(v);

@@ -99,6 +99,7 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.size_bytes = m->size_bytes;
 	to.replicas = m->replicas;
 	to.min_replicas = m->min_replicas;
+	to.io_timeout_ms = m->io_timeout_ms;
 	to.uuid = (ProtobufCBinaryData){ 16, (uint8_t *)(uintptr_t)m->volume.bytes };
 	to.parent_volume = m->parent_volume;
 	to.parent_mark = m->parent_mark;
@@ -138,7 +139,7 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		return -EUCLEAN;
 	struct meta_log *m = ret;
 	*m = (struct meta_log){ .stamp = from->stamp, .size_bytes = from->size_bytes, .replicas = from->replicas,
-		.min_replicas = from->min_replicas, .parent_volume = from->parent_volume, .parent_mark = from->parent_mark,
+		.min_replicas = from->min_replicas, .io_timeout_ms = from->io_timeout_ms, .parent_volume = from->parent_volume, .parent_mark = from->parent_mark,
 		.origin = from->origin, .last_id = from->last_id, .generation = from->generation,
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
 		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,

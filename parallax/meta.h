@@ -34,6 +34,7 @@ struct meta_segment {
 struct meta_log {
 	uint64_t stamp, size_bytes;
 	uint32_t replicas, min_replicas;
+	uint32_t io_timeout_ms;              /* requests that can't reach what they need fail after that; 0: never */
 	uuid volume;
 	uint64_t parent_volume, parent_mark; /* clone of; 0: none */
 	uint64_t origin;                     /* position: own blocks are above */

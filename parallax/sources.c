@@ -1,6 +1,7 @@
 #include "parallax/sources.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +63,7 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 		 uint64_t volume, const struct meta_log *log, struct copies *own, struct report *report)
 {
 	*s = (struct sources){ .env = env };
+	link_init(&s->waiting);
 	hedges_init(&s->hedges, env);
 	int r = source_add(s, catalog, places, volume, log, own, report);
 	struct meta_log *ancestor = malloc(sizeof *ancestor);
@@ -174,6 +176,13 @@ int block_read_verify(const struct block_read *r, const struct iovec *iov, int i
 
 static void read_done(struct job *j);
 
+static void read_end(struct block_read *r, int status)
+{
+	link_drop(&r->waits);
+	r->busy = false;
+	job_put(r->parent, status);
+}
+
 static bool was_asked(const struct block_read *r, const struct peer *p)
 {
 	for (unsigned i = 0; i < r->attempts; i++)
@@ -222,7 +231,11 @@ static void read_start(struct block_read *r)
 
 static void read_again(struct job *j)
 {
-	read_start(container_of(j, struct block_read, job));
+	struct block_read *r = container_of(j, struct block_read, job);
+	if (r->expired)
+		read_end(r, -EIO);
+	else
+		read_start(r);
 }
 
 static void read_wait(struct block_read *r)
@@ -255,25 +268,33 @@ static void read_failed(struct block_read *r, int status)
 		status = -ENOTCONN;
 	bool again = segment_away(status) ? s->patient : look_again(r, status) || (s->unsettled && s->unsettled(s->unsettled_arg));
 	if (again && !s->env->dead) {
+		if (segment_away(status) && link_empty(&r->waits)) {
+			link_push(&s->waiting, &r->waits);
+			r->away_ns = env_now_ns(s->env);
+		}
 		read_wait(r);
 		return;
 	}
 	s->errors++;
 	if (status == -EBADMSG || status == -ENOENT || status == -EINVAL || status == -ENODATA) /* gone, shorter than it was, or trimmed */
 		status = -EIO;
-	job_put(r->parent, status);
+	read_end(r, status);
 }
 
 static void read_good(struct block_read *r, struct peer *peer)
 {
 	if (r->attempts > 1 && peer)
 		copies_found(peer->copies, r->io.segment, peer);
-	job_put(r->parent, 0);
+	read_end(r, 0);
 }
 
 /* Asks the next server, if there is one. */
 static void read_next(struct block_read *r, int status)
 {
+	if (r->expired) {
+		read_end(r, -EIO);
+		return;
+	}
 	struct peer *next = block_read_next_peer(r);
 	if (next && r->attempts == PLACEMENT_CANDIDATES_MAX)
 		next = NULL;
@@ -310,7 +331,7 @@ static void read_done(struct job *j)
 	note_failure(r, r->peer, status);
 	if (r->rival && r->rival->good) {
 		hedge_take(r);
-		job_put(r->parent, 0);
+		read_end(r, 0);
 		return;
 	}
 	r->lost = r->rival != NULL;
@@ -325,7 +346,7 @@ void block_read_rival_done(struct block_read *r, int status)
 	r->lost = false;
 	if (status == 0 && lost) {
 		hedge_take(r);
-		job_put(r->parent, 0);
+		read_end(r, 0);
 	} else if (status < 0) {
 		note_failure(r, r->rival->peer, status);
 		r->sources->retries++;
@@ -347,9 +368,42 @@ void sources_read(struct sources *s, struct block_read *r, const struct pointer 
 	r->looks = 0;
 	r->parent = parent;
 	r->rival = NULL;
-	r->lost = false;
+	r->lost = r->expired = false;
+	r->busy = true;
 	link_init(&r->slow);
+	link_init(&r->waits);
+	timer_init(&r->again);
 	read_start(r);
+}
+
+void block_read_expire(struct block_read *r)
+{
+	if (!r->busy)
+		return;
+	r->expired = true;
+	if (timer_running(&r->again)) {
+		timer_cancel(r->sources->env, &r->again);
+		return;
+	}
+	if (r->peer)
+		peer_cancel(r->peer, &r->io);
+	if (r->rival)
+		peer_cancel(r->rival->peer, &r->rival->io);
+}
+
+bool sources_waits(struct sources *s, char *ret_text, size_t bytes, uint64_t *ret_since_ns)
+{
+	struct peer *candidates[PLACEMENT_CANDIDATES_MAX];
+	char who[META_TEXT_MAX];
+	if (link_empty(&s->waiting))
+		return false;
+	const struct block_read *r = container_of(s->waiting.next, struct block_read, waits);
+	struct copies *copies = source_of(s, r->io.segment);
+	unsigned n = copies ? copies_candidates(copies, r->io.segment, candidates) : 0;
+	peers_missing(candidates, n, who, sizeof who);
+	snprintf(ret_text, bytes, "segment %llu, which is where nobody answers; missing: %.160s", (unsigned long long)r->io.segment, who[0] ? who : "none now");
+	*ret_since_ns = r->away_ns;
+	return true;
 }
 
 struct node_read {

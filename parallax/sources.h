@@ -49,6 +49,7 @@ struct sources {
 	bool (*unsettled)(void *arg);
 	void *unsettled_arg;
 	struct hedges hedges;
+	struct link waiting;    /* block_read.waits: those whose servers are all away, the oldest first */
 	uint64_t retries, errors, hedged, hedges_won; /* reads; the last two: that were late, and that another server answered first */
 };
 
@@ -81,6 +82,9 @@ struct block_read {
 	bool twice;             /* he was */
 	bool away;              /* one that may have it couldn't be asked */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
+	bool busy, expired;     /* under way; and given up by who asked */
+	struct link waits;      /* sources.waiting */
+	uint64_t away_ns;       /* since then */
 	struct job *parent;
 };
 /* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is
@@ -88,6 +92,11 @@ struct block_read {
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);
+/* Who asked gives up: it ends with -EIO, as soon as nobody fills its buffers any more, unless it ends well before. */
+void block_read_expire(struct block_read *r);
+/* For people: what the reads that have waited longest wait for, in one clause. False: none waits. `*ret_since_ns` is on
+ * env_now_ns()'s clock. */
+bool sources_waits(struct sources *s, char *ret_text, size_t bytes, uint64_t *ret_since_ns);
 /* For hedge.c: are these its blocks? 0, -EBADMSG. Who may be asked next? NULL: nobody. Its rival has an answer, which is good with status 0. */
 int block_read_verify(const struct block_read *r, const struct iovec *iov, int iov_count);
 struct peer *block_read_next_peer(const struct block_read *r);

@@ -387,6 +387,7 @@ static int choose_replicas(struct store *s, const struct store_volume_options *o
 		return report_set(report, -ENODEV, "there is no server in the cluster's catalog yet (start an aquifer-server first)");
 	unsigned most = MIN(domains, (unsigned)META_REPLICAS_MAX);
 	log->replicas = options->replicas ? options->replicas : most;
+	log->io_timeout_ms = options->io_timeout_ms;
 	log->min_replicas = options->min_replicas ? options->min_replicas : log->replicas == 3 ? 2 : 1;
 	_Static_assert((int)STORE_REPLICAS_MAX == (int)META_REPLICAS_MAX, "what is offered is what a segment's record holds");
 	if (log->replicas > STORE_REPLICAS_MAX)
@@ -516,7 +517,8 @@ static int fill_volume(struct store *s, const struct store_names *names, const c
 	}
 	*ret = (struct store_volume){ .id = named->volume, .size_bytes = log->size_bytes, .used_bytes = log->mapped_blocks * BLOCK_BYTES,
 		.exclusive_bytes = log->live_blocks * BLOCK_BYTES, .snapshot_bytes = log->dead_blocks * BLOCK_BYTES, .epoch = owner.epoch,
-		.replicas = log->replicas, .min_replicas = log->min_replicas, .created_ns = log->created_ns };
+		.replicas = log->replicas, .min_replicas = log->min_replicas, .io_timeout_ms = log->io_timeout_ms,
+		.created_ns = log->created_ns };
 	snprintf(ret->name, sizeof ret->name, "%s", name);
 	if (log->parent_volume)
 		parent_text(s, names, log, ret->parent);
@@ -598,12 +600,61 @@ int store_volume_list(struct store *s, int (*entry)(void *arg, const struct stor
 	return r;
 }
 
+#define IO_TIMEOUT_MS_MAX (UINT64_C(7) * 86400 * 1000)
+
+int store_parse_io_timeout(const char *text, uint32_t *ret_ms, struct report *report)
+{
+	static const struct { const char *unit; uint64_t ms; } units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
+	char *end;
+	uint64_t n = text[0] >= '0' && text[0] <= '9' && strlen(text) < 12 ? strtoull(text, &end, 10) : 0, unit = 0;
+	*ret_ms = 0;
+	if (strcmp(text, "forever") == 0)
+		return 0;
+	for (unsigned i = 0; n && i < ARRAY_COUNT(units); i++)
+		if (strcmp(end, units[i].unit) == 0)
+			unit = units[i].ms;
+	if (unit == 0)
+		return report_set(report, -EINVAL, "io-timeout: '%s' is not a time (for example 30s, 5m, or forever)", text);
+	if (n * unit < 1000 || n * unit > IO_TIMEOUT_MS_MAX)
+		return report_set(report, -EINVAL, "io-timeout is from 1s to 7d, or forever");
+	*ret_ms = (uint32_t)(n * unit);
+	return 0;
+}
+
+void store_io_timeout_text(uint32_t ms, char ret_text[24])
+{
+	if (ms == 0)
+		snprintf(ret_text, 24, "forever");
+	else if (ms % 1000)
+		snprintf(ret_text, 24, "%ums", ms);
+	else
+		snprintf(ret_text, 24, "%us", ms / 1000);
+}
+
 int store_volume_set(struct store *s, const char *name, const char *key, const char *value, struct report *report)
 {
-	(void)value;
-	struct meta_name named;
-	int r = find_name(s->catalog, name, &named, NULL, report);
-	return r < 0 ? r : report_set(report, -EINVAL, "a volume has no setting '%s' in this version", key);
+	uint64_t id = 0;
+	uint32_t ms;
+	char text[16];
+	const char *args[] = { text, NULL };
+	struct volume *v;
+	int r = store_find_volume(s->places, name, &id, report);
+	if (r == 0 && strcmp(key, "io-timeout") != 0)
+		r = report_set(report, -EINVAL, "a volume has no setting '%s' in this version (there is io-timeout)", key);
+	if (r == 0)
+		r = store_parse_io_timeout(value, &ms, report);
+	if (r < 0)
+		return r;
+	snprintf(text, sizeof text, "%u", ms);
+	r = store_ask_holder(s, name, id, "io-timeout", args, report);
+	if (r != -ENXIO)
+		return r;
+	r = store_maintain(s->places, id, &v, report);
+	if (r < 0)
+		return r;
+	r = volume_set_io_timeout(v, ms, report);
+	int closed = volume_close(v);
+	return r ? r : closed < 0 ? report_set(report, closed, "%s", errno_text(closed)) : 0;
 }
 
 int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, bool force, struct report *report)

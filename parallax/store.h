@@ -80,6 +80,7 @@ struct store_volume {
 	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones; of what it was before a rollback, all */
 	uint64_t epoch;
 	uint32_t replicas, min_replicas;
+	uint32_t io_timeout_ms;    /* 0: requests wait for ever */
 	uint32_t snapshot_count;
 	uint64_t created_ns;       /* since 1970 */
 	bool embedded;             /* its data is in a directory of this host, beside the catalog; else on a server */
@@ -92,7 +93,11 @@ struct store_volume_options {
 	uint64_t size_bytes;       /* a multiple of 4096 */
 	uint32_t replicas;         /* 0: default */
 	uint32_t min_replicas;     /* 0: default */
+	uint32_t io_timeout_ms;    /* requests that can't reach what they need end with -EIO after so long; 0: they wait for ever */
 };
+/* "forever", or a number with ms, s, m, h or d: from 1s to 7d. -EINVAL with a report. */
+int store_parse_io_timeout(const char *text, uint32_t *ret_ms, struct report *report);
+void store_io_timeout_text(uint32_t ms, char ret_text[24]);
 
 int store_volume_create(struct store *s, const char *name, const struct store_volume_options *options,
 			struct report *report);
@@ -100,6 +105,7 @@ int store_volume_create(struct store *s, const char *name, const struct store_vo
 int store_volume_list(struct store *s, int (*entry)(void *arg, const struct store_volume *v), void *arg,
 		      struct report *report);
 int store_volume_show(struct store *s, const char *name, struct store_volume *ret_volume, struct report *report);
+/* The only key is io-timeout. Attached: it holds at once, also for requests that wait already. */
 int store_volume_set(struct store *s, const char *name, const char *key, const char *value, struct report *report);
 /* -EINVAL if it would shrink and `force` is false. Attached: the guest sees the new size. */
 int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, bool force, struct report *report);

@@ -213,7 +213,7 @@ static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char
 		r = catalog_counter_take(s->catalog, "counter/segment", parent->last_id, 1, &border);
 	if (r == 0) {
 		*log = (struct meta_log){ .size_bytes = m.size_bytes, .replicas = parent->replicas, .min_replicas = parent->min_replicas,
-			.parent_volume = volume, .parent_mark = mark, .origin = position_make(border, 0xffff), .last_id = border,
+			.io_timeout_ms = parent->io_timeout_ms, .parent_volume = volume, .parent_mark = mark, .origin = position_make(border, 0xffff), .last_id = border,
 			.root = m.root, .from_seq = 1, .created_ns = env_wall_ns(s->env), .embedded = parent->embedded,
 			.mapped_blocks = m.mapped_blocks };
 		put_le64(log->volume.bytes, env_random(s->env));

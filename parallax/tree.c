@@ -432,6 +432,21 @@ void tree_load(struct tree *t, const struct tree_need *need, struct job *parent)
 	link_push(&load->waiters, &w->link);
 }
 
+void tree_abandon(struct tree *t, struct job *parent, int status)
+{
+	link_for(l, &t->loads) {
+		struct tree_load *load = container_of(l, struct tree_load, link);
+		link_for_safe(k, n, &load->waiters) {
+			struct tree_waiter *w = container_of(k, struct tree_waiter, link);
+			if (w->parent != parent)
+				continue;
+			link_drop(&w->link);
+			job_put(parent, status);
+			free(w);
+		}
+	}
+}
+
 /* ---- versions ---- */
 
 void tree_freeze(struct tree *t, struct tree_version *ret_version)

@@ -86,6 +86,9 @@ static inline unsigned tree_slot(uint64_t block) { return (unsigned)(block % NOD
 /* Holds `parent` until the node is in the cache (or 0 if it is already there); puts -EIO … on failure. */
 void tree_load(struct tree *t, const struct tree_need *need, struct job *parent);
 
+/* `parent` waits no longer for any node: what was held for it is put with `status`. Loading goes on. */
+void tree_abandon(struct tree *t, struct job *parent, int status);
+
 /* Everything up to now is `ret_version`; later changes copy. */
 void tree_freeze(struct tree *t, struct tree_version *ret_version);
 void tree_version_release(struct tree *t, struct tree_version *v);

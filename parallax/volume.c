@@ -25,6 +25,7 @@
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 uint64_t volume_acquisition(const struct volume *v) { return v->owner.stamp; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
+struct tree *volume_tree(struct volume *v) { return &v->tree; }
 
 /* ---- acquiring ---- */
 
@@ -460,9 +461,19 @@ static bool table_lacks(const struct volume *v)
 	return false;
 }
 
+/* What was given up may still be on its way into the map. */
+static void await_applied(struct volume *v)
+{
+	while (!volume_gives_up(v) && volume_expired_lands(v) && fiber_sleep(&v->env->loop, NS_PER_MS) == 0)
+		;
+}
+
 static int close_cleanly(struct volume *v, const struct volume_offer *to)
 {
 	int r = log_flush_wait(v);
+	await_applied(v);
+	if (r == 0 && volume_expired_lands(v))
+		r = -ETIMEDOUT;
 	/* one that is under way has taken what is dirty, and isn't published yet */
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	/* twice: what the first one freed can be dropped by the second */
@@ -680,6 +691,31 @@ int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct repo
 	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;
 }
 
+/* ---- how long requests wait ---- */
+
+uint64_t volume_io_timeout_ns(const struct volume *v) { return v->meta.io_timeout_ms * NS_PER_MS; }
+
+bool volume_writes_wait(const struct volume *v)
+{
+	return v->away || v->catalog_away || (v->apply.waiting && !link_empty(&v->sources.waiting));
+}
+
+int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report)
+{
+	if (v->catalog_away)
+		return report_set(report, -ETIMEDOUT, "the catalog can't be reached: %s (try again when it is back)", v->catalog_why);
+	struct publication *p = v->failed ? NULL : malloc(sizeof *p);
+	int r = v->failed ? -EIO : p ? 0 : -ENOMEM;
+	if (r == 0) {
+		publish_begin(v, p);
+		p->impatient = true;
+		p->log.io_timeout_ms = ms;
+		r = publish_commit(p);
+	}
+	free(p);
+	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;
+}
+
 /* ---- counters ---- */
 
 void volume_count(const struct volume *v, struct volume_counters *ret)
@@ -711,7 +747,7 @@ struct volume_reader {
 	struct env *env;
 	struct tree tree;
 	struct sources sources;
-	uint64_t size_bytes;
+	uint64_t size_bytes, io_timeout_ns;
 };
 
 int volume_reader_open(struct env *env, const struct volume_reader_open *how, struct volume_reader **ret_reader,
@@ -729,6 +765,8 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 		r = report_set(report, -EAGAIN, "the snapshot has no root yet");
 	if (r == 0)
 		r = sources_open(&d->sources, env, how->catalog, how->places, how->volume, log, NULL, report);
+	if (r == 0)
+		d->io_timeout_ns = log->io_timeout_ms * NS_PER_MS;
 	free(log);
 	if (r < 0) {
 		free(d);
@@ -760,6 +798,8 @@ int volume_reader_close(struct volume_reader *d)
 
 uint64_t volume_reader_size(const struct volume_reader *d) { return d->size_bytes; }
 struct sources *volume_reader_sources(struct volume_reader *d) { return &d->sources; }
+struct tree *volume_reader_tree(struct volume_reader *d) { return &d->tree; }
+uint64_t volume_reader_io_timeout_ns(const struct volume_reader *d) { return d->io_timeout_ns; }
 
 int volume_reader_lookup(struct volume_reader *d, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent)
 {

@@ -9,6 +9,7 @@
 #include "parallax/segment.h"
 #include "parallax/sources.h"
 
+struct tree;
 struct volume;
 
 struct volume_limits {             /* 0 means the default */
@@ -82,6 +83,8 @@ struct volume_write {
 	struct job *parent;
 	/* the log's until completion */
 	struct link link;
+	struct log_record *record; /* that it is in; NULL: none yet */
+	bool busy;
 	uint32_t payload;          /* index of its first payload block in the record */
 	uint64_t seq;
 };
@@ -91,6 +94,10 @@ enum { VOLUME_IO_BLOCKS = 256, VOLUME_MARKS_MAX = 24, VOLUME_HOLD_MS_MAX = 10000
 /* Holds parent; put when the write is acknowledged and applied. The caller keeps overlapping
  * partial writes apart. */
 void volume_write(struct volume *v, struct volume_write *w, struct job *parent);
+/* Who asked gives up: it ends with -EIO, and may or may not have happened; if it hasn't when this volume next serves
+ * anything that comes after it, it never will. Nothing that was acknowledged is touched. False: not yet, ask again: servers may
+ * still be reading its buffers, or it is about to end by itself. */
+bool volume_write_expire(struct volume *v, struct volume_write *w);
 /* Durable: everything whose parent was put before. */
 struct volume_flush {
 	struct job *parent;
@@ -98,6 +105,15 @@ struct volume_flush {
 	uint64_t seq;
 };
 void volume_flush(struct volume *v, struct volume_flush *f, struct job *parent);
+/* It ends with -EIO. What it was to make durable is kept, and the next flush covers it as if this one had never been. */
+void volume_flush_expire(struct volume *v, struct volume_flush *f);
+/* Is something that was given up on its way into the map? Who reads a block to write it again in part must wait for that, or a
+ * read could see it come and go. */
+bool volume_expired_lands(const struct volume *v);
+uint64_t volume_io_timeout_ns(const struct volume *v); /* 0: requests wait for ever */
+/* Which of its requests can't go on because something can't be reached: those that write or flush; those that need a node of the map
+ * or a block, for these see volume_sources(). */
+bool volume_writes_wait(const struct volume *v);
 
 /* Pointers of `count` blocks from `first`, now: 0, or -EAGAIN after starting to load what is missing (parent held: call again
  * when it has been put without error). */
@@ -107,6 +123,7 @@ int volume_lookup(struct volume *v, uint64_t first, uint32_t count, struct point
 int volume_skip_holes(struct volume *v, uint64_t *first, uint64_t end, struct job *parent);
 /* Where its blocks can be read; see sources.h. */
 struct sources *volume_sources(struct volume *v);
+struct tree *volume_tree(struct volume *v); /* of its map: for giving up a lookup */
 
 /* ---- operations on an open volume, FIBER ---- */
 
@@ -115,6 +132,7 @@ int volume_snapshot(struct volume *v, const char *name, struct report *report);
 /* Publishes everything up to now and starts replay after it; removes doomed snapshots that nobody holds. */
 int volume_checkpoint(struct volume *v);
 int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct report *report);
+int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report);
 
 struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
@@ -144,4 +162,6 @@ uint64_t volume_reader_size(const struct volume_reader *r);
 int volume_reader_lookup(struct volume_reader *r, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
 int volume_reader_skip_holes(struct volume_reader *r, uint64_t *first, uint64_t end, struct job *parent);
 struct sources *volume_reader_sources(struct volume_reader *r);
+struct tree *volume_reader_tree(struct volume_reader *r);
+uint64_t volume_reader_io_timeout_ns(const struct volume_reader *r); /* as its volume said when it was opened */
 #endif

@@ -9,6 +9,7 @@
 #include "parallax/store.h"
 #include "parallax/store_private.h"
 #include "parallax/volume_move.h"
+#include "parallax/volume_wait.h"
 
 struct opened {
 	struct places *places;
@@ -101,6 +102,7 @@ static int driver_volume_close(struct blk_node *node)
 	struct opened *o = n->open_state;
 	if (!n->reader)
 		volume_move_end(&o->move);
+	volume_node_end(n);
 	int r = volume_close(n->volume);
 	if (r == -ENOSPC || r == -ETIMEDOUT) /* the flush was good, only the last checkpoint isn't: the next opener replays, nothing is lost */
 		r = 0;
@@ -134,5 +136,6 @@ const struct blk_driver driver_volume = {
 	.submit = volume_node_submit,
 	.describe = volume_node_describe,
 	.condition = driver_volume_condition,
+	.waits = volume_wait_tell,
 	.control = driver_volume_control,
 };

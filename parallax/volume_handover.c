@@ -7,6 +7,7 @@
 static void hold(struct volume_node *n)
 {
 	n->intake.held = true;
+	n->intake.stuck = false;
 	n->intake.since_ns = env_now_ns(n->node.env);
 	while (n->intake.in_flight > 0 && !PLANTED(handover_no_drain))
 		fiber_cond_wait(n->node.loop, &n->intake.changed);
@@ -25,9 +26,11 @@ static void resume(struct volume_node *n)
 		volume_node_start(f);
 }
 
-void volume_handover_prepare(struct volume_node *n, uint64_t size_bytes)
+void volume_handover_prepare(struct volume_node *n, uint64_t size_bytes, uint64_t io_timeout_ns)
 {
 	n->node.info.size = size_bytes;
+	n->io_timeout_ns = io_timeout_ns;
+	n->intake.since_ns = env_now_ns(n->node.env);
 	n->intake.held = n->intake.clean = true;
 }
 
@@ -45,6 +48,7 @@ int volume_handover_take(struct volume_node *n, const struct volume_open *how, s
 	n->volume = v;
 	n->intake.next = n->intake.former = 0;
 	n->node.info.size = volume_size(v);
+	n->intake.stuck = false;
 	resume(n);
 	return 0;
 }
@@ -57,6 +61,7 @@ int volume_handover_deactivate(struct volume_node *n, const struct volume_offer 
 		return report_set(report, r, "what was written can't be published: %s", errno_text(r));
 	hold(n);
 	struct volume *v = n->volume;
+	n->io_timeout_ns = volume_io_timeout_ns(v);
 	n->volume = NULL;
 	n->intake.former = volume_acquisition(v);
 	r = volume_close_offering(v, to);

@@ -12,8 +12,8 @@
 #define AQ_VOLUME_HANDOVER_H
 #include "parallax/volume_node.h"
 
-/* The node was opened over nothing; `size_bytes` as its record says now: it may be another one when it is activated. */
-void volume_handover_prepare(struct volume_node *n, uint64_t size_bytes);
+/* The node was opened over nothing; size and limit are as its record says now: they may be others when it is activated. */
+void volume_handover_prepare(struct volume_node *n, uint64_t size_bytes, uint64_t io_timeout_ns);
 /* Target, or (to take it back) source: `how->offer` says which offer. 0: it serves. -ESTALE: the offer is gone, somebody else has it.
  * Other failures: it may be tried again, and must be, by this side or the other, before anybody else can have the volume without force. */
 int volume_handover_take(struct volume_node *n, const struct volume_open *how, struct report *report);

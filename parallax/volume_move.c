@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
+#include "parallax/volume_wait.h"
 
 #define OFFER_NS (5 * NS_PER_S)     /* an offer that isn't taken in so long is taken back */
 #define TICK_NS (100 * NS_PER_MS)
@@ -139,7 +140,10 @@ static void see_to_closing(struct volume_move *m)
 static void see_to_offer(struct volume_move *m)
 {
 	int r = look_at_offer(m);
-	if (r == 1) {
+	m->why[0] = '\0';
+	if (r < 0) {
+		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
+	} else if (r == 1) {
 		gone(m);
 	} else if (r == 0 && (m->back || now_ns(m) >= m->due_ns)) {
 		take_back(m);
@@ -147,6 +151,14 @@ static void see_to_offer(struct volume_move *m)
 }
 
 /* ---- both ---- */
+
+/* What waits on the device doesn't wait for the other side, which is a matter of moments, but for what can't be reached. */
+static void note_stuck(struct volume_move *m)
+{
+	m->node->intake.stuck = m->node->intake.held && m->why[0];
+	if (m->node->intake.stuck)
+		volume_wait_kick(m->node);
+}
 
 static bool is_waiting(const struct volume_move *m) { return m->state == MOVE_INCOMING || m->state == MOVE_OFFERED || m->deactivating; }
 
@@ -199,6 +211,7 @@ static int run(void *arg)
 			give_up(m);
 		else
 			look_for_it(m);
+		note_stuck(m);
 		if (m->back && is_waiting(m))
 			fiber_sleep(loop_of(m), LOOK_SOON_NS); /* as often as that */
 		else if (is_waiting(m))
@@ -247,7 +260,7 @@ static int prepare(struct volume_move *m, struct report *report)
 	struct meta_log *log = malloc(sizeof *log);
 	int r = log ? meta_get_log(catalog_of(m), m->open.volume, log, NULL) : -ENOMEM;
 	if (r == 0)
-		volume_handover_prepare(m->node, log->size_bytes);
+		volume_handover_prepare(m->node, log->size_bytes, log->io_timeout_ms * NS_PER_MS);
 	free(log);
 	return r < 0 ? report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(catalog_of(m), r)) : 0;
 }

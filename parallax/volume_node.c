@@ -17,7 +17,9 @@
 #include "core/plant.h"
 #include "parallax/volume_group.h"
 #include "parallax/volume_status.h"
+#include "parallax/volume_wait.h"
 
+#define LANDS_NS (10 * NS_PER_MS) /* between looks whether what was given up is in the map */
 enum { CLEAR_BLOCKS = 65536 };
 
 static void read_lookup(struct job *j), read_issue(struct job *j), read_check(struct job *j);
@@ -32,12 +34,16 @@ void volume_node_init(struct volume_node *n, struct volume *v, struct volume_rea
 	fiber_mutex_init(&n->resizing);
 	link_init(&n->intake.waiting);
 	fiber_cond_init(&n->intake.changed);
+	volume_wait_init(n);
+	n->io_timeout_ns = d ? volume_reader_io_timeout_ns(d) : 0;
 	n->node.info = (struct blk_info){
 		.size = v ? volume_size(v) : d ? volume_reader_size(d) : 0, .block_size = 512, .preferred_size = BLOCK_BYTES,
 		.memory_align = BLOCK_BYTES, .max_transfer = (uint64_t)(VOLUME_IO_BLOCKS - 1) * BLOCK_BYTES, .read_only = d,
 		.can_discard = true, .can_zero = true, .can_map = true, .discard_zeroes = true, .multi_client = true,
 	};
 }
+
+void volume_node_end(struct volume_node *n) { volume_wait_end(n); }
 
 static int node_lookup(struct volume_node *n, uint64_t first, uint32_t count, struct pointer *ret, struct job *parent)
 {
@@ -64,7 +70,8 @@ void volume_node_finish(struct volume_frame *f, int status)
 	for (unsigned i = 0; i < 2; i++)
 		free(f->edge[i]);
 	free(f->copy);
-	blk_end(f->io, status);
+	volume_wait_over(f, status);
+	blk_end(f->io, status && f->expired ? -EIO : status);
 	blk_frame_put(node, f);
 }
 
@@ -89,6 +96,7 @@ static void frame_end(struct job *j)
 static void read_lookup(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
+	f->phase = PHASE_MAP;
 	int r = j->status ? j->status : node_lookup(f->n, f->first, (uint32_t)f->blocks, f->pointers, j);
 	if (r == -EAGAIN) {
 		job_then(j, read_lookup);
@@ -200,6 +208,7 @@ static void read_copy_edges(struct volume_frame *f)
 static void read_issue(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
+	f->phase = PHASE_READ;
 	if (j->status == 0)
 		read_unbounce(f);
 	int r = j->status ? 0 : read_runs(f);
@@ -216,7 +225,7 @@ static void read_check(struct job *j)
 		read_copy_edges(f);
 	}
 	/* A block overwritten meanwhile may be gone: what is there now counts. One that stays unreadable is EIO. */
-	if (j->status && j->status != -ENOMEM && f->attempts++ == 0) {
+	if (j->status && j->status != -ENOMEM && !f->expired && f->attempts++ == 0) {
 		j->status = 0;
 		job_then(j, read_lookup);
 		return;
@@ -233,6 +242,7 @@ static void write_start(struct volume_frame *f)
 	f->range = (struct range){ .start = f->first, .end = f->first + f->blocks, .exclusive = !whole };
 	if (PLANTED(volume_partial_no_lock))
 		f->range.exclusive = false;
+	f->phase = PHASE_LOCK;
 	range_acquire(&f->n->lock, &f->range, &f->job);
 	(void)io;
 	job_then(&f->job, write_locked);
@@ -242,7 +252,13 @@ static void write_start(struct volume_frame *f)
 static void write_locked(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
-	int r = j->status;
+	int r = f->expired ? -EIO : j->status;
+	if (r == 0 && makes_edges(f) && volume_expired_lands(f->n->volume)) {
+		timer_start(f->n->node.env, &f->again, LANDS_NS, j);
+		job_then(j, write_locked);
+		return;
+	}
+	f->phase = PHASE_MAP;
 	if (r == 0 && (f->head || (f->blocks == 1 && f->tail)))
 		r = node_lookup(f->n, f->first, 1, &f->pointers[0], j);
 	if (r == 0 && f->tail && f->blocks > 1)
@@ -272,6 +288,7 @@ static void write_edges_known(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
 	int r = 0;
+	f->phase = PHASE_READ;
 	if (f->head || (f->blocks == 1 && f->tail))
 		r = read_edge(f, 0);
 	if (r == 0 && f->tail && f->blocks > 1)
@@ -325,6 +342,7 @@ static void write_edges_read(struct job *j)
 	bool first_partial = f->head || (f->blocks == 1 && f->tail), last_partial = f->tail && f->blocks > 1;
 	uint64_t middle = f->blocks - first_partial - last_partial, first = f->first + first_partial;
 	int r = j->status;
+	f->phase = PHASE_LOG;
 	f->write_count = 0;
 	if (r == 0 && first_partial)
 		add_edge(f, 0, f->first);
@@ -357,6 +375,7 @@ static void write_next(struct job *j)
 	uint64_t start = f->first + first_partial, first = start + f->cleared;
 	int r = volume_skip_holes(f->n->volume, &first, start + middle, j);
 	f->cleared = first - start;
+	f->phase = r == -EAGAIN ? PHASE_MAP : PHASE_LOG;
 	if (r < 0 || f->cleared == middle) {
 		if (r < 0 && r != -EAGAIN)
 			job_hold(j), job_put(j, r);
@@ -365,6 +384,7 @@ static void write_next(struct job *j)
 	}
 	uint32_t n = (uint32_t)MIN(middle - f->cleared, (uint64_t)CLEAR_BLOCKS);
 	f->writes[0] = (struct volume_write){ .first = first, .count = n, .clear = true };
+	f->write_count = 1;
 	f->cleared += n;
 	volume_write(f->n->volume, &f->writes[0], j);
 	job_then(j, write_next);
@@ -373,6 +393,7 @@ static void write_next(struct job *j)
 static void write_written(struct job *j)
 {
 	struct volume_frame *f = container_of(j, struct volume_frame, job);
+	f->phase = PHASE_LOG;
 	if (j->status == 0 && (f->io->flags & BLK_FUA))
 		volume_flush(f->n->volume, &f->flush, j);
 	job_then(j, frame_end);
@@ -412,6 +433,7 @@ static void map_step(struct job *j)
 	uint32_t n = 0;
 	int r = j->status;
 	bool more = r == 0;
+	f->phase = PHASE_MAP;
 	if (r == 0)
 		r = node_skip_holes(f->n, &first, f->first + f->blocks, j);
 	if (first > at && more)
@@ -450,6 +472,7 @@ void volume_node_submit(struct blk_node *node, struct blk_io *io)
 	f->head = (uint32_t)(io->offset % BLOCK_BYTES);
 	f->tail = (uint32_t)((f->first + f->blocks) * BLOCK_BYTES - (io->offset + io->length));
 	link_init(&f->link);
+	volume_wait_begin(f);
 	/* what was acknowledged here is durable, or nothing ever was: making a loop device flushes, and so does taking it away */
 	if (io->op == BLK_FLUSH && (f->n->intake.gone || f->n->intake.clean))
 		volume_node_finish(f, 0);
@@ -475,6 +498,7 @@ void volume_node_start(struct volume_frame *f)
 		job_then(&f->job, read_lookup);
 		break;
 	case BLK_FLUSH:
+		f->phase = PHASE_LOG;
 		if (f->n->volume)
 			volume_flush(f->n->volume, &f->flush, &f->job);
 		job_then(&f->job, frame_end);
@@ -506,6 +530,7 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 		{ "node_misses", c.node_misses }, { "read_retries", c.read_retries }, { "read_errors", c.read_errors }, { "hedged", c.hedged }, { "hedges_won", c.hedges_won }, { "mends", c.mends },
 		{ "mapped_blocks", c.mapped_blocks }, { "live_blocks", c.live_blocks }, { "dead_blocks", c.dead_blocks },
 		{ "segments_freed", c.segments_freed }, { "away", c.away }, { "catalog_away", c.catalog_away }, { "failed", (uint64_t)-c.failed },
+		{ "timed_out", n->wait.timed_out },
 	};
 	for (unsigned i = 0; i < ARRAY_COUNT(items); i++)
 		item(arg, items[i].key, items[i].value);
@@ -553,6 +578,11 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		volume_status(n->volume, &status);
 		*ret_json = volume_status_encode(&status);
 		return *ret_json ? 0 : -ENOMEM;
+	}
+	if (strcmp(verb, "io-timeout") == 0 && args[0]) {
+		int r = volume_set_io_timeout(n->volume, (uint32_t)strtoul(args[0], NULL, 10), report);
+		volume_wait_kick(n);
+		return r;
 	}
 	if (strcmp(verb, "resize") == 0 && args[0])
 		return node_resize(n, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);

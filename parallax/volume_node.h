@@ -21,17 +21,35 @@ struct volume_node {
 		unsigned in_flight;
 		struct link waiting;    /* frames */
 		struct fiber_cond changed;
+		bool stuck;             /* the volume can't be had for now: what waits, waits for that */
 	} intake;
+	struct {                        /* how long requests wait: volume_wait.h */
+		struct link frames;     /* frames in use, the oldest first */
+		struct timer timer;
+		struct job job;
+		bool ticking, ending;
+		uint64_t timed_out, last_ns; /* requests that were given up; the last one, since 1970 */
+		enum blk_op last_op;
+		char last_for[256];
+		struct fiber_cond ended;
+	} wait;
+	uint64_t io_timeout_ns;         /* while there is no volume, and for snapshots; 0: for ever */
 	void *open_state;               /* the opener's own */
 };
 
 enum { VOLUME_FRAME_READS = 16, VOLUME_FRAME_IOVS = 96 };
+
+enum volume_phase { PHASE_HELD, PHASE_LOCK, PHASE_MAP, PHASE_READ, PHASE_LOG };
 
 /* A request; here only so that drivers can say how large it is. */
 struct volume_frame {
 	struct job job;
 	struct volume_node *n;
 	struct link link;               /* waiting */
+	struct link watched;            /* volume_node.wait.frames */
+	enum volume_phase phase;        /* what it waits for */
+	bool expired;                   /* it is given up, and ends as soon as it can */
+	struct timer again;
 	struct blk_io *io;
 	struct range range;
 	uint64_t first, blocks;         /* all blocks that the request touches */
@@ -54,10 +72,12 @@ struct volume_frame {
 
 /* Sets the node up over a volume or a reader, or (both NULL) over nothing yet. */
 void volume_node_init(struct volume_node *n, struct volume *v, struct volume_reader *d);
+/* FIBER. The last request has ended. After this the volume may be closed. */
+void volume_node_end(struct volume_node *n);
 void volume_node_submit(struct blk_node *node, struct blk_io *io);
 void volume_node_start(struct volume_frame *f); /* a request that waited */
 void volume_node_finish(struct volume_frame *f, int status);
 void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
-/* Verbs: "snapshot NAME", "checkpoint", "resize BYTES [force]", and those of volume_group.h. FIBER; several at once. */
+/* Verbs: "snapshot NAME", "checkpoint", "resize BYTES [force]", "io-timeout MS", and those of volume_group.h. FIBER; several at once. */
 int volume_node_control(struct blk_node *node, const char *verb, const char *const *args, char **ret_json, struct report *report);
 #endif

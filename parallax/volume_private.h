@@ -76,7 +76,7 @@ struct log_record {             /* in flight or being applied */
 	unsigned write_count;
 	struct log_append *append;
 	struct log_segment *segment;
-	bool answered;
+	bool answered, acked;
 	int status;
 	struct link link;
 };
@@ -102,6 +102,8 @@ struct log {
 	struct log_record *records;
 	bool append_next;       /* fairness between appends and writes */
 	bool mending;
+	bool mending_quiet;     /* and nothing is in flight at any server */
+	uint64_t expired_seq;   /* greatest of a write that was given up after it was acknowledged */
 	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */
 	bool full, starved, dry;
 	bool short_of_space;    /* why it is being mended: an append found the disk full */

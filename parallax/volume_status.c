@@ -12,14 +12,18 @@
 void volume_status(struct volume *v, struct volume_status *ret)
 {
 	char who[META_TEXT_MAX];
+	uint64_t since_ns;
 	*ret = (struct volume_status){ .failed = v->failed, .full = v->log.full };
 	if (v->catalog_away) {
 		snprintf(ret->waits_for, sizeof ret->waits_for, "the catalog: %.200s", v->catalog_why);
 		ret->waits_since_ns = v->waits_ns;
 	} else if (v->away) {
 		peers_missing(v->copies->peers, v->copies->count, who, sizeof who);
-		snprintf(ret->waits_for, sizeof ret->waits_for, "%u servers that its segments belong to; missing: %.160s", v->meta.min_replicas, who[0] ? who : "none now");
+		snprintf(ret->waits_for, sizeof ret->waits_for, "%u server%s that its segments belong to; missing: %.160s", v->meta.min_replicas,
+			 v->meta.min_replicas == 1 ? "" : "s", who[0] ? who : "none now");
 		ret->waits_since_ns = v->waits_ns;
+	} else if (sources_waits(&v->sources, ret->waits_for, sizeof ret->waits_for, &since_ns)) {
+		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - since_ns);
 	} else if (v->log.mending) {
 		snprintf(ret->waits_for, sizeof ret->waits_for, "a server that failed to be left out");
 		ret->waits_since_ns = env_wall_ns(v->env);

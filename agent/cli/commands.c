@@ -41,6 +41,7 @@ static const struct argp_option convert_options[] = {
 static const struct argp_option volume_create_options[] = {
 	{ "replicas", CLI_REPLICAS, "N", 0, "Copies of each segment", 0 },
 	{ "min-replicas", CLI_MIN_REPLICAS, "N", 0, "Copies without which writes wait", 0 },
+	{ "io-timeout", CLI_IO_TIMEOUT, "TIME", 0, "How long requests wait for servers that can't be reached before they fail: 30s, 5m; default: forever", 0 },
 	{ 0 },
 };
 static const struct argp_option volume_resize_options[] = {
@@ -133,7 +134,10 @@ const struct cli_command cli_commands[] = {
 	{ "volume create", "NAME SIZE", "Make an empty volume", NULL, volume_create_options, 2, 2, false, cli_volume_create },
 	{ "volume list", "", "The volumes of the store", NULL, NULL, 0, 0, true, cli_volume_list },
 	{ "volume show", "NAME", "Size, space, holder and health of a volume", NULL, NULL, 1, 1, true, cli_volume_show },
-	{ "volume set", "NAME KEY=VALUE", "Change a property of a volume", NULL, NULL, 2, 2, false, cli_volume_set },
+	{ "volume set", "NAME KEY=VALUE", "Change a property of a volume",
+	  "io-timeout=TIME (1s to 7d, or forever): how long requests wait for servers or the catalog when these can't be reached, before they fail with an I/O "
+	  "error. Also while it is attached, and for requests that wait already.\n",
+	  NULL, 2, 2, false, cli_volume_set },
 	{ "volume resize", "NAME SIZE", "Grow a volume; shrink it with --force", NULL, volume_resize_options, 2, 2, false,
 	  cli_volume_resize },
 	{ "volume rename", "OLD NEW", "Give a volume another name", NULL, NULL, 2, 2, false, cli_volume_rename },

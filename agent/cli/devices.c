@@ -11,6 +11,7 @@
 #include "agent/cli/cli.h"
 #include "agent/daemon/client.h"
 #include "core/blk.h"
+#include "parallax/store.h"
 
 extern char **environ;
 
@@ -100,6 +101,25 @@ static void print_counters(const json_t *node)
 		printf("    %-24s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
 }
 
+/* "3 writes and 1 flush wait since … for …", and how many were given up. */
+static void print_waits(const json_t *w)
+{
+	char requests[96], since[32], limit[24];
+	struct blk_waits waits = { 0 };
+	uint64_t timed_out = number_at(w, "timed_out");
+	for (int op = 0; op < BLK_OP_COUNT; op++)
+		waits.requests[op] = (unsigned)number_at(json_object_get(w, "requests"), blk_op_name((enum blk_op)op));
+	blk_waits_text(&waits, requests, sizeof requests);
+	store_io_timeout_text((uint32_t)number_at(w, "limit_ms"), limit);
+	if (number_at(w, "oldest_ns"))
+		printf("    %s wait since %s (at most: %s) for %s\n", requests, cli_time(number_at(w, "oldest_ns"), since), limit, text_at(w, "for"));
+	else if (text_at(w, "for")[0])
+		printf("    waits since %s for %s\n", cli_time(number_at(w, "since_ns"), since), text_at(w, "for"));
+	if (timed_out)
+		printf("    %" PRIu64 " requests ended with an I/O error because they had waited too long; the last one, a %s, at %s, for %s\n", timed_out,
+		       text_at(w, "last"), cli_time(number_at(w, "last_ns"), since), text_at(w, "last_for"));
+}
+
 static void print_show(const json_t *j)
 {
 	char size[24];
@@ -124,6 +144,8 @@ static void print_show(const json_t *j)
 		printf("  %s: %s(%s), %s%s%s%s%s%s\n", text_at(e, "name"), text_at(e, "driver"), text_at(e, "args"),
 		       format_size(number_at(e, "size"), size), json_is_true(json_object_get(e, "read_only")) ? ", read only" : "", condition ? ", " : "",
 		       text_at(condition, "state"), condition ? ": " : "", text_at(condition, "reason"));
+		if (json_object_get(e, "waits"))
+			print_waits(json_object_get(e, "waits"));
 		print_counters(e);
 	}
 }

@@ -38,6 +38,10 @@ int cli_volume_create(struct cli *c)
 	    (r = number_option(c, CLI_REPLICAS, "replicas", &o.replicas)) < 0 ||
 	    (r = number_option(c, CLI_MIN_REPLICAS, "min-replicas", &o.min_replicas)) < 0)
 		return r;
+	const char *timeout = cli_option(c, CLI_IO_TIMEOUT);
+	struct report why = { "" };
+	if (timeout && store_parse_io_timeout(timeout, &o.io_timeout_ms, &why) < 0)
+		return cli_usage(c, "%s", why.text);
 	if (o.replicas && o.min_replicas > o.replicas)
 		return cli_usage(c, "--min-replicas is more than --replicas");
 	if ((r = cli_store_open(c, true, &s)) < 0)
@@ -51,11 +55,11 @@ static json_t *volume_json(const struct store_volume *v)
 {
 	json_t *holder = v->state == STORE_FREE ? json_null()
 						: json_pack("{s:s, s:s}", "text", v->holder.text, "control", v->holder.control);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:i, s:I, s:s, s:s, s:b}", "name", v->name, "id",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:I, s:i, s:I, s:s, s:s, s:b}", "name", v->name, "id",
 			 (json_int_t)v->id, "size", (json_int_t)v->size_bytes, "used", (json_int_t)v->used_bytes, "exclusive",
 			 (json_int_t)v->exclusive_bytes, "snapshot_bytes", (json_int_t)v->snapshot_bytes, "state",
 			 store_state_name(v->state), "holder", holder, "epoch", (json_int_t)v->epoch, "replicas",
-			 (int)v->replicas, "min_replicas", (int)v->min_replicas, "snapshots", (int)v->snapshot_count,
+			 (int)v->replicas, "min_replicas", (int)v->min_replicas, "io_timeout_ms", (json_int_t)v->io_timeout_ms, "snapshots", (int)v->snapshot_count,
 			 "created_ns", (json_int_t)v->created_ns, "parent", v->parent, "health", v->health,
 			 "embedded", v->embedded);
 }
@@ -106,7 +110,7 @@ int cli_volume_show(struct cli *c)
 		return r;
 	if (cli_flag(c, CLI_JSON))
 		return cli_print_json(volume_json(&v));
-	char created[32];
+	char created[32], timeout[24];
 	printf("%-22s %s\n", "name", v.name);
 	print_bytes("size", v.size_bytes);
 	print_bytes("used", v.used_bytes);
@@ -117,6 +121,8 @@ int cli_volume_show(struct cli *c)
 	printf("%-22s %s\n", "created", cli_time(v.created_ns, created));
 	printf("%-22s %s\n", "data", v.embedded ? "embedded: a directory of this host, beside the catalog" : "on a server");
 	printf("%-22s %u (writes need %u)\n", "replicas", v.replicas, v.min_replicas);
+	store_io_timeout_text(v.io_timeout_ms, timeout);
+	printf("%-22s %s\n", "io-timeout", timeout);
 	printf("%-22s %s\n", "state", store_state_name(v.state));
 	printf("%-22s %s\n", "holder", v.state == STORE_FREE ? "-" : v.holder.text);
 	printf("%-22s %" PRIu64 "\n", "epoch", v.epoch);

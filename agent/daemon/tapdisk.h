@@ -45,6 +45,7 @@ struct tapdisk {
 	char condition[256];         /* the graph's state and why, "" while it serves */
 	/* tapdisk_trouble.c */
 	char trouble[256];           /* what is wrong with the graph, "" if nothing */
+	char trouble_about[256];     /* without what changes with each request */
 	struct timer look_timer;
 	struct job looking;
 	bool looks, look_no_more;

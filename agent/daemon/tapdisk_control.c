@@ -30,6 +30,17 @@ static json_t *counters_json(const struct blk_counters *c)
 	return j;
 }
 
+static json_t *waits_json(const struct blk_waits *w)
+{
+	json_t *requests = json_object();
+	for (int op = 0; op < BLK_OP_COUNT; op++)
+		if (w->requests[op])
+			json_object_set_new(requests, blk_op_name((enum blk_op)op), json_integer(w->requests[op]));
+	return json_pack("{s:o, s:I, s:s, s:I, s:I, s:I, s:s, s:I, s:s}", "requests", requests, "oldest_ns", (json_int_t)w->oldest_ns, "for", w->what, "since_ns",
+			 (json_int_t)w->since_ns, "limit_ms", (json_int_t)(w->limit_ns / NS_PER_MS), "timed_out", (json_int_t)w->timed_out, "last",
+			 w->timed_out ? blk_op_name(w->last_op) : "", "last_ns", (json_int_t)w->last_ns, "last_for", w->last_for);
+}
+
 static void add_node(void *arg, struct blk_node *n, const char *args)
 {
 	json_t *children = json_array(), *items = json_object();
@@ -46,6 +57,9 @@ static void add_node(void *arg, struct blk_node *n, const char *args)
 					     "counters", counters_json(&n->counters), "items", items);
 	if (state[0])
 		json_object_set_new(node, "condition", json_pack("{s:s, s:s}", "state", state, "reason", why));
+	struct blk_waits waits;
+	if (n->driver->waits && n->driver->waits(n, &waits))
+		json_object_set_new(node, "waits", waits_json(&waits));
 	json_array_append_new(arg, node);
 }
 

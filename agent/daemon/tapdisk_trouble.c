@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/daemon/log.h"
@@ -16,6 +17,7 @@ struct look {
 	const struct blk_node *node;
 	char *text;
 	size_t bytes;
+	char about[sizeof ((struct blk_waits *)0)->what]; /* what doesn't change with each request */
 };
 
 /* The items that drivers give their trouble in; see blk_driver.describe. */
@@ -30,30 +32,58 @@ static void look_at_item(void *arg, const char *key, uint64_t value)
 		snprintf(l->text, l->bytes, "%s failed (%s): nothing can be read or written any more", l->node->name, strerror((int)value));
 	else if (strcmp(key, "read_errors") == 0)
 		snprintf(l->text, l->bytes, "%s: %llu reads failed, what they asked for is damaged or missing", l->node->name, (unsigned long long)value);
-	else if (strcmp(key, "away") == 0)
-		snprintf(l->text, l->bytes, "%s waits for its server, which doesn't answer", l->node->name);
-	else if (strcmp(key, "catalog_away") == 0)
-		snprintf(l->text, l->bytes, "%s waits for the catalog, which doesn't answer or takes nothing: what is written fits into open segments still",
-			 l->node->name);
+}
+
+static const char *time_text(uint64_t ns, char buffer[32])
+{
+	time_t seconds = (time_t)(ns / NS_PER_S);
+	struct tm tm;
+	if (!localtime_r(&seconds, &tm) || !strftime(buffer, 32, "%Y-%m-%d %H:%M:%S", &tm))
+		snprintf(buffer, 32, "?");
+	return buffer;
+}
+
+static void look_at_waits(struct look *l, const struct blk_waits *w)
+{
+	char requests[96], since[32];
+	if (l->text[0] || !w->what[0])
+		return;
+	if (w->oldest_ns) {
+		blk_waits_text(w, requests, sizeof requests);
+		snprintf(l->text, l->bytes, "%s: %s wait since %s for %s", l->node->name, requests, time_text(w->oldest_ns, since), w->what);
+	} else {
+		snprintf(l->text, l->bytes, "%s waits since %s for %s", l->node->name, time_text(w->since_ns, since), w->what);
+	}
+	snprintf(l->about, sizeof l->about, "%s", w->what);
 }
 
 static void look_at_node(void *arg, struct blk_node *node, const char *args)
 {
 	struct look *l = arg;
+	struct blk_waits w;
 	(void)args;
 	l->node = node;
 	if (node->driver->describe)
 		node->driver->describe(node, look_at_item, l);
+	if (node->driver->waits && node->driver->waits(node, &w))
+		look_at_waits(l, &w);
+}
+
+static void find_trouble(const struct tapdisk *t, struct look *l)
+{
+	l->text[0] = l->about[0] = '\0';
+	if (t->graph)
+		graph_walk(t->graph, look_at_node, l);
+	else if (!t->over)
+		snprintf(l->text, l->bytes, "%s", t->trouble[0] ? t->trouble : t->flushed ? "all is written, its graph is being closed" : "");
+	if (!l->about[0])
+		snprintf(l->about, sizeof l->about, "%s", l->text);
 }
 
 void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes)
 {
 	struct look l = { .text = ret_text, .bytes = bytes };
-	ret_text[0] = '\0';
-	if (t->graph)
-		graph_walk(t->graph, look_at_node, &l);
-	else if (!t->over)
-		snprintf(ret_text, bytes, "%s", t->trouble[0] ? t->trouble : t->flushed ? "all is written, its graph is being closed" : "");
+	find_trouble(t, &l);
 }
 
 static void write_down(const struct tapdisk *t, const char *text)
@@ -80,9 +110,12 @@ static void look(struct job *j)
 	}
 	tapdisk_condition_look(t);
 	tapdisk_sizes_look(t);
-	tapdisk_trouble(t, text, sizeof text);
-	if (t->graph && strcmp(text, t->trouble) != 0) {
+	struct look l = { .text = text, .bytes = sizeof text };
+	find_trouble(t, &l);
+	if (t->graph && strcmp(l.about, t->trouble_about) != 0) /* how many wait now is no news */
 		log_line("%s", text[0] ? text : "all is well again");
+	if (t->graph && strcmp(text, t->trouble) != 0) {
+		strcpy(t->trouble_about, l.about);
 		strcpy(t->trouble, text);
 		if (t->options->run_dir)
 			write_down(t, text);

@@ -55,6 +55,7 @@ _aquifer_argument() {
 		SRC) _aquifer_volumes; compgen -f -- "$cur" ;;
 		FILE | 'FILE]' | DST | GRAPH) compgen -f -- "$cur" ;;
 		FORMAT) _aquifer_formats ;;
+		KEY=VALUE) printf '%s\n' io-timeout= io-timeout=forever io-timeout=30s ;;
 		NAME)
 			case $2 in
 			'volume create' | 'volume import') ;;
@@ -70,6 +71,7 @@ _aquifer_argument() {
 _aquifer_value() {
 	case $1 in
 	--as) printf '%s\n' loop nbd ;;
+	--io-timeout) printf '%s\n' forever 30s 5m ;;
 	--export) printf '%s\n' loop: nbd: ;;
 	--to) [[ $command == migrate ]] && _aquifer_hosts || _aquifer_formats ;;
 	--for) printf '%s\n' agent server ;;
@@ -92,7 +94,7 @@ _aquifer_parse() {
 			_aquifer_root=${word#--root=}
 		elif [[ $word == --* ]]; then
 			case $word in
-			--root | --name | --as | --graph | --listen | --to | --backing | --replicas | --min-replicas | --catalog | --for | --host | --ttl) value=$word ;;
+			--root | --name | --as | --graph | --listen | --to | --backing | --replicas | --min-replicas | --io-timeout | --catalog | --for | --host | --ttl) value=$word ;;
 			esac
 		else
 			plain+=("$word")

@@ -52,6 +52,7 @@ check 'aquifer agent ' start stop status restart list
 check 'aquifer agent st' start stop status
 check 'aquifer image con' convert
 check 'aquifer volume ' create show …
+check 'aquifer volume create --io-timeout f' forever
 check 'aquifer detach ' disk1 disk2 web1
 check 'aquifer detach d' disk1 disk2
 check 'aquifer detach --force d' disk1 disk2

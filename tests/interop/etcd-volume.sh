@@ -62,7 +62,7 @@ refused 1 "127.0.0.1" aquifer snapshot create v@none
 refused 1 "127.0.0.1" aquifer volume list
 # …and what does not fit waits, says so, and goes on when etcd is there again
 load waits --offset=64M --size=160M --bs=64k
-until_true 30 reason v "waits for the catalog" || fail "the list hides it: $(aquifer list)"
+until_true 30 reason v "waits* since .* for the catalog" || fail "the list hides it: $(aquifer list)"
 kill -0 $fio || fail "it didn't wait: $(tail -n 5 "$dir/fio.waits")"
 etcd_start 1 $quota
 etcd_up

@@ -44,9 +44,9 @@ qemu-io -f raw -c 'write -P 7 8M 4k' -c flush "$new" | grep -q wrote || fail "wr
 kill -STOP "$server"
 qemu-io -f raw -c 'write -P 9 16M 4k' "$new" >/dev/null 2>&1 &
 clients="$clients $!"
-until_true 20 reason w "waits for its server" || fail "the list hides it: $(aquifer list)"
+until_true 20 reason w "write waits* since .* for 1 server.*missing: unix:" || fail "the list hides it: $(aquifer list)"
 kill -9 $! && wait $! 2>/dev/null || true
-refused 1 "(waits for its server|in use by).*detach --force" timeout 100 "$top/$B/aquifer" detach w
+refused 1 "(waits? since|in use by).*detach --force" timeout 100 "$top/$B/aquifer" detach w
 tap=$(field w pid)
 timeout 60 "$top/$B/aquifer" detach w --force || fail "detach --force: $(aquifer list)"
 ended_itself

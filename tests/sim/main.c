@@ -79,6 +79,19 @@ static void task_ended(struct job *j)
 	t->ended = true;
 }
 
+#define GIVE_UP_SLACK_NS (8 * NS_PER_S) /* servers that hang are known to only after a while, one after the other */
+
+bool scenario_gave_up(struct scenario_run *run, struct sim *sim, int status, uint64_t began_ns, uint32_t limit_ms)
+{
+	uint64_t limit_ns = limit_ms * NS_PER_MS, waited_ns = sim ? sim_now_ns(sim) - began_ns : 0;
+	if (limit_ns && waited_ns > limit_ns + GIVE_UP_SLACK_NS)
+		scenario_fail(run, "a request took %llu ms, and was to be given up after %u", (unsigned long long)(waited_ns / NS_PER_MS), limit_ms);
+	bool gave_up = status == -EIO && limit_ns && waited_ns >= limit_ns;
+	if (gave_up)
+		sim_note(sim, "a request is given up after %llu ms", (unsigned long long)(waited_ns / NS_PER_MS));
+	return gave_up;
+}
+
 void scenario_task_start(struct scenario_task *t, struct env *env, int (*run)(void *arg), void *arg)
 {
 	*t = (struct scenario_task){ 0 };

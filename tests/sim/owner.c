@@ -76,11 +76,17 @@ static int driver_open(struct blk_node *node, const struct blk_open *how, struct
 	return 0;
 }
 
+static int driver_close(struct blk_node *node)
+{
+	volume_node_end(container_of(node, struct volume_node, node));
+	return 0;
+}
+
 int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report)
 {
 	struct blk_open how = { .node_name = "v" };
 	*driver = (struct owner_driver){ { .name = "volume", .node_size = sizeof(struct volume_node),
-		.frame_size = sizeof(struct volume_frame), .depth = 8, .open = driver_open, .submit = volume_node_submit }, v };
+		.frame_size = sizeof(struct volume_frame), .depth = 8, .open = driver_open, .close = driver_close, .submit = volume_node_submit }, v };
 	return blk_open(o->env, &driver->driver, &how, NULL, 0, ret_node, report);
 }
 

@@ -37,6 +37,9 @@ struct sim *scenario_sim(struct scenario_run *run, const struct sim_doses *doses
 void scenario_end(struct scenario_run *run, struct sim *sim);
 /* Steps the world until `*stop`, at most `steps` steps; true if it stopped. A world at rest before is a failure. */
 bool scenario_step_until(struct scenario_run *run, struct sim *sim, const bool *stop, uint64_t steps);
+/* Was a request that ended with `status` given up, as the volume says (its io-timeout; 0: never)? It may not be earlier, and one that had to
+ * wait must be, not much later. NULL: nobody is there to ask. */
+bool scenario_gave_up(struct scenario_run *run, struct sim *sim, int status, uint64_t began_ns, uint32_t limit_ms);
 
 /* A fiber that the scenario runs next to the world; `ended` when it has. */
 struct scenario_task {

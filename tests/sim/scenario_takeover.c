@@ -208,7 +208,7 @@ static int prepare_run(void *arg)
 	struct report report = { "" };
 	int r = owner_node(&s->o, &s->o.driver, NULL, &s->o.node, &report);
 	if (r == 0)
-		volume_handover_prepare(node_of(s), (uint64_t)BLOCKS * BLOCK_BYTES);
+		volume_handover_prepare(node_of(s), (uint64_t)BLOCKS * BLOCK_BYTES, 0);
 	return r;
 }
 

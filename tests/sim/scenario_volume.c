@@ -69,7 +69,7 @@ struct volume_world {
 	struct owner o;
 	struct block_server servers[SERVERS_MAX];
 	unsigned server_count;
-	uint32_t replicas, min_replicas;
+	uint32_t replicas, min_replicas, io_timeout_ms;
 	unsigned lost_power;       /* servers (bits) that may lack what was acknowledged since the volume was opened */
 	unsigned gone;             /* servers (bits) that are lost for ever, with their disks */
 	struct client clients[CLIENTS_MAX];
@@ -91,9 +91,10 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
-/* A server that is away, killed or cut off, makes requests wait; it fails none. */
-static void note_io(struct volume_world *w, int status)
+/* A server that is away, killed or cut off, makes requests wait; it fails none, unless they are to wait for so long only. */
+static void note_io(struct volume_world *w, int status, uint64_t began_ns)
 {
+	status = scenario_gave_up(w->run, w->o.env->dead ? NULL : w->sim, status, began_ns, w->io_timeout_ms) ? 0 : status;
 	note_failure(w, status);
 	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->o.env->dead)
 		FAIL(w, "life %u: a request failed (%d), and nothing but connections had", LIFE(w), status);
@@ -117,12 +118,12 @@ static void client_write(struct volume_world *w, bool zero)
 	uint32_t count, first = pick_range(w, &count);
 	uint8_t *b = zero ? NULL : env_alloc_aligned((size_t)count * ORACLE_SECTOR);
 	unsigned flags = draw(w, 8) == 0 ? BLK_FUA : 0;
-	uint64_t id = oracle_write_begin(w->oracle, first, count, zero, b);
+	uint64_t began_ns = sim_now_ns(w->sim), id = oracle_write_begin(w->oracle, first, count, zero, b);
 	int r = zero ? blk_op_wait(w->o.node, draw(w, 2) ? BLK_ZERO : BLK_DISCARD, (uint64_t)first * ORACLE_SECTOR, (uint64_t)count * ORACLE_SECTOR, flags)
 		     : blk_write_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
 	if (!w->o.env->dead)
 		oracle_write_end(w->oracle, id, r == 0, flags & BLK_FUA);
-	note_io(w, r);
+	note_io(w, r, began_ns);
 	free(b);
 }
 
@@ -130,22 +131,22 @@ static void client_read(struct volume_world *w)
 {
 	uint32_t count, first = pick_range(w, &count);
 	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
-	uint64_t began = oracle_now(w->oracle);
+	uint64_t began = oracle_now(w->oracle), began_ns = sim_now_ns(w->sim);
 	int r = blk_read_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
 	const char *why = r == 0 && !w->o.env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
-	note_io(w, r);
+	note_io(w, r, began_ns);
 	free(b);
 }
 
 static void client_flush(struct volume_world *w)
 {
-	uint64_t began = oracle_now(w->oracle);
+	uint64_t began = oracle_now(w->oracle), began_ns = sim_now_ns(w->sim);
 	int r = blk_op_wait(w->o.node, BLK_FLUSH, 0, 0, 0);
 	if (r == 0 && !w->o.env->dead)
 		oracle_flushed(w->oracle, began);
-	note_io(w, r);
+	note_io(w, r, began_ns);
 }
 
 static struct snapshot *snapshot_free_slot(struct volume_world *w)
@@ -218,7 +219,7 @@ static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 	for (uint64_t at = 0; r == 0 && at < size; at += 256 << 10)
 		for (unsigned attempt = 0; attempt < 100; attempt++) {
 			r = blk_read_wait(w->o.node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
-			if (r != -ENOTCONN && r != -ETIMEDOUT)
+			if (r != -ENOTCONN && r != -ETIMEDOUT && !(r == -EIO && w->io_timeout_ms))
 				break;
 			fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 		}
@@ -356,7 +357,8 @@ static int life_begin(void *arg)
 	struct report report = { "" };
 	int r = -ENOENT;
 	for (unsigned attempt = 0; attempt < 100 && !w->o.env->dead; attempt++) {
-		struct store_volume_options o = { .size_bytes = w->size_bytes, .replicas = w->replicas, .min_replicas = w->min_replicas };
+		struct store_volume_options o = { .size_bytes = w->size_bytes, .replicas = w->replicas, .min_replicas = w->min_replicas,
+						  .io_timeout_ms = w->io_timeout_ms };
 		report.text[0] = '\0';
 		if (w->life == 1)
 			r = store_volume_create(&w->o.store, "v", &o, &report);
@@ -820,6 +822,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	struct sim_doses *d = sim_doses(w->sim);
 	d->slow = draw(w, 2) ? 20000 : 0;
 	draw_servers(w);
+	w->io_timeout_ms = run->seed % 3 == 0 ? 1000 + (uint32_t)(run->seed / 3 % 9) * 250 : 0;
 	w->faults = !cluster && draw(w, 4) == 0;
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
 		d->read_error = draw(w, 2) ? 2000 : 0;

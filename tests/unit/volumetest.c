@@ -23,6 +23,12 @@ static int node_open(struct blk_node *node, const struct blk_open *how, struct r
 	return 0;
 }
 
+static int node_close(struct blk_node *node)
+{
+	volume_node_end(container_of(node, struct volume_node, node));
+	return 0;
+}
+
 void volume_rig_begin(struct volume_rig *g)
 {
 	g->env = sim_process_create(g->sim, g->host);
@@ -73,7 +79,7 @@ static int body_open(void *arg)
 		return r;
 	g->driver = (struct blk_driver){ .name = "volume", .node_size = sizeof(struct volume_node),
 					 .frame_size = sizeof(struct volume_frame), .depth = 8, .open = node_open,
-					 .submit = volume_node_submit };
+					 .close = node_close, .submit = volume_node_submit };
 	struct blk_open node_how = { .node_name = "v", .root = (const char *)g };
 	return blk_open(g->env, &g->driver, &node_how, NULL, 0, &g->node, &g->report);
 }
