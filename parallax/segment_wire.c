@@ -216,5 +216,6 @@ void segment_wire_status(const Aquifer__Segment__Status *m, struct segment_statu
 		.gc_refused = m->gc_refused,
 	};
 	memset(ret->held, 0xff, sizeof ret->held); /* of what it doesn't say, it may have some */
-	memcpy(ret->held, m->held.data, MIN(m->held.len, sizeof ret->held));
+	if (m->held.len)
+		memcpy(ret->held, m->held.data, MIN(m->held.len, sizeof ret->held));
 }

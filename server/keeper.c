@@ -12,6 +12,7 @@
 #define GC_FIRST_NS (60 * NS_PER_S)
 #define MANAGER_NS (2 * NS_PER_S)
 #define LOST_NS (600 * NS_PER_S)
+enum { LISTED_MAX = 4 << 20 }; /* copies that a peer is believed to have */
 
 /* ---- naps ---- */
 
@@ -25,19 +26,19 @@ void keeper_nap(struct keeper *k, struct nap *nap, uint64_t ns)
 	nap->hurry = false;
 }
 
-static void nap_end(struct keeper *k, struct nap *nap)
+void keeper_wake(struct keeper *k, struct nap *nap)
 {
 	nap->hurry = true;
 	timer_cancel(k->env, &nap->timer);
 }
 
-void keeper_hurry(struct keeper *k) { nap_end(k, &k->rebuild_nap); }
+void keeper_hurry(struct keeper *k) { keeper_wake(k, &k->rebuild_nap); }
 
 /* One that is under way may have passed what the caller means: the next one counts. */
 uint64_t keeper_gc(struct keeper *k)
 {
 	k->status.gc_asked = MAX(k->status.gc_asked, k->status.gc_rounds + (k->gc_runs ? 2 : 1));
-	nap_end(k, &k->gc_nap);
+	keeper_wake(k, &k->gc_nap);
 	return k->status.gc_asked;
 }
 
@@ -61,7 +62,7 @@ static int list_add(struct found_list *list, struct peer *peer, const struct sha
 	return 0;
 }
 
-/* A page; `after` goes on, to 0 when all was told. Ids that don't grow would go on for ever. */
+/* A page; `after` goes on, to 0 when all was told. Ids that don't grow, or pages without any, would go on for ever. */
 static int list_page(struct keeper *k, struct peer *peer, const uint8_t *groups, uint8_t *page, uint64_t *after, struct found_list *list)
 {
 	struct iovec v = { page, SHARE_LIST_BYTES };
@@ -77,7 +78,7 @@ static int list_page(struct keeper *k, struct peer *peer, const uint8_t *groups,
 		if (r == 0 && (!groups || groups[placement_group_number(last) / 8] >> placement_group_number(last) % 8 & 1))
 			r = list_add(list, peer, &e);
 	}
-	if (r == 0 && io.next && io.next < MAX(last, *after + 1))
+	if (r == 0 && io.next && (io.next < last || last == *after))
 		r = -EBADMSG;
 	*after = io.next;
 	return r;
@@ -87,9 +88,10 @@ int keeper_list(struct keeper *k, struct peer *peer, const uint8_t *groups, stru
 {
 	uint8_t *page = malloc(SHARE_LIST_BYTES);
 	uint64_t after = 0;
+	size_t before = list->count;
 	int r = page ? 0 : -ENOMEM;
 	do
-		r = r ? r : keeper_ends(k) ? -ESHUTDOWN : list_page(k, peer, groups, page, &after, list);
+		r = r ? r : keeper_ends(k) ? -ESHUTDOWN : peer && list->count - before > LISTED_MAX ? -E2BIG : list_page(k, peer, groups, page, &after, list);
 	while (r == 0 && after);
 	free(page);
 	return r;
@@ -175,6 +177,7 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 	timer_init(&k->manager_nap.timer);
 	timer_init(&k->gc_nap.timer);
 	fiber_cond_init(&k->ended);
+	fiber_cond_init(&k->manager_changed);
 	int r = copies_open(env, catalog, &k->copies, report);
 	if (r < 0) {
 		free(k);
@@ -186,6 +189,8 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 		r = fiber_begin(k, gc_fiber);
 	if (r == 0)
 		r = fiber_begin(k, manager_fiber);
+	if (r == 0 && catalog->ops->watch)
+		r = fiber_begin(k, manager_watch_fiber);
 	if (r < 0)
 		keeper_stop(k);
 	else
@@ -199,9 +204,10 @@ void keeper_stop(struct keeper *k)
 		return;
 	k->closing = true;
 	server_rules(k->server, NULL);
-	nap_end(k, &k->rebuild_nap);
-	nap_end(k, &k->gc_nap);
-	nap_end(k, &k->manager_nap);
+	keeper_wake(k, &k->rebuild_nap);
+	keeper_wake(k, &k->gc_nap);
+	keeper_wake(k, &k->manager_nap);
+	fiber_cond_wake(&k->manager_changed);
 	copies_cut(k->copies);
 	while (k->fibers)
 		fiber_cond_wait(&k->env->loop, &k->ended);

@@ -33,6 +33,7 @@ struct keeper {
 	struct nap rebuild_nap, gc_nap, manager_nap;
 	struct catalog_lease *lease; /* manager.c */
 	bool no_leases;
+	struct fiber_cond manager_changed; /* somebody is elected, or isn't any more */
 	uint64_t manager_ns;     /* it is the manager since then; 0: it isn't */
 	unsigned fibers;
 	bool closing;
@@ -52,6 +53,7 @@ struct found_list {
 static inline bool keeper_ends(const struct keeper *k) { return k->closing || k->env->dead; }
 /* FIBER. */
 void keeper_nap(struct keeper *k, struct nap *nap, uint64_t ns);
+void keeper_wake(struct keeper *k, struct nap *nap); /* not FIBER; ends it, or the next one */
 /* FIBER. Appends what `peer` (NULL: this directory) has in `groups` (NULL: all). */
 int keeper_list(struct keeper *k, struct peer *peer, const uint8_t *groups, struct found_list *list);
 /* FIBER. One operation on this directory. */
@@ -64,5 +66,6 @@ int pull_frees(struct keeper *k, const struct found *sources, size_t count);
 
 int rebuild_fiber(void *keeper); /* rebuild.c: the fiber */
 int manager_fiber(void *keeper);
+int manager_watch_fiber(void *keeper);
 int gc_fiber(void *keeper);    /* gc.c: likewise */
 #endif

@@ -200,6 +200,23 @@ static void manage(struct keeper *k)
 	free(v);
 }
 
+/* A manager that died is succeeded as soon as its lease has run out, not at the next look. */
+int manager_watch_fiber(void *arg)
+{
+	struct keeper *k = arg;
+	struct catalog_watch *watch = NULL;
+	if (catalog_watch(k->catalog, MANAGER_KEY, &k->manager_changed, &watch) < 0)
+		watch = NULL; /* by looking, then */
+	while (watch && !keeper_ends(k)) {
+		fiber_cond_wait(&k->env->loop, &k->manager_changed);
+		keeper_wake(k, &k->manager_nap);
+	}
+	catalog_watch_end(watch);
+	k->fibers--;
+	fiber_cond_wake(&k->ended);
+	return 0;
+}
+
 int manager_fiber(void *arg)
 {
 	struct keeper *k = arg;
