@@ -31,7 +31,7 @@ $(FUZZ_TARGETS): $(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/%.o $(B)/fuzz/libaquifer.
 	$(Q)$(FUZZ_CC) $^ $(FUZZ_SAN) -fsanitize=fuzzer $(LDFLAGS) $(ALL_LIBS) -o $@
 
 # Those that live in the simulated world, with its catalog
-$(B)/fuzz/server $(B)/fuzz/liar: $(B)/fuzz/obj/tests/sim/catalog_sim.o
+$(B)/fuzz/agent $(B)/fuzz/server $(B)/fuzz/liar: $(B)/fuzz/obj/tests/sim/catalog_sim.o
 $(B)/fuzz/liar: $(B)/fuzz/obj/tests/unit/liar.o
 
 fuzz: $(FUZZ_TARGETS)
