@@ -31,7 +31,7 @@ if [ "${SOAK:-0}" = 1 ]; then
 	export LONG=1 TEST_LIMIT=3600
 	cluster_rounds=${ROUNDS:-500} sim_seeds=${SIM_SEEDS:-5000} fuzz_seconds=${FUZZ_SECONDS:-60} crash_rounds=${CRASH_ROUNDS:-100} stretch=1000
 else
-	cluster_rounds=${ROUNDS:-3} sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-4} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
+	cluster_rounds=${ROUNDS:-3} sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-3} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
 fi
 
 has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }

@@ -63,9 +63,10 @@ int client_call(struct rpc_client *client, const struct client_call *call, char 
 {
 	struct iovec out = { (void *)(uintptr_t)call->text, call->text ? strlen(call->text) : 0 };
 	char *text = NULL;
-	if (ret_text && !(text = malloc(RPC_PAYLOAD_MAX + 1)))
+	size_t most = call->answer_max ? call->answer_max : RPC_PAYLOAD_MAX;
+	if (ret_text && !(text = malloc(most + 1)))
 		return -ENOMEM;
-	struct iovec in = { text, RPC_PAYLOAD_MAX };
+	struct iovec in = { text, most };
 	struct rpc_call c;
 	rpc_call_init(&c, call->method, call->request, NULL);
 	c.payload = &out;

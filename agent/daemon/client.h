@@ -16,7 +16,9 @@ struct client_call {
 	const ProtobufCMessage *request;
 	const char *text;         /* the call's payload; NULL: none */
 	uint64_t deadline_ns;     /* 0: none */
+	uint32_t answer_max;      /* bytes; 0: as long as an answer can be */
 };
+enum { CLIENT_PEER_ANSWER_MAX = 256 << 10 }; /* of other hosts' agents: a few numbers and names, which become JSON values of many times their length */
 /* FIBER. *ret_text (may be NULL): the reply's payload, malloc'd, with a NUL. */
 int client_call(struct rpc_client *client, const struct client_call *call, char **ret_text, struct report *report);
 

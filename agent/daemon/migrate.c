@@ -106,7 +106,7 @@ static int find_source(struct migration *m, struct tap **ret_tap, struct report 
 static int ask_target(struct migration *m, uint32_t method, const ProtobufCMessage *request, const char *text, uint64_t deadline_ns, char **ret_text,
 		      struct report *report)
 {
-	struct client_call call = { .method = method, .request = request, .text = text, .deadline_ns = deadline_ns };
+	struct client_call call = { .method = method, .request = request, .text = text, .deadline_ns = deadline_ns, .answer_max = CLIENT_PEER_ANSWER_MAX };
 	int r = client_call(m->peer, &call, ret_text, report);
 	return r < 0 ? report_prefix(report, r, "host %s", m->target.host) : 0;
 }

@@ -31,7 +31,8 @@ int peer_tapdisk_control(struct env *env, const struct store_holder *holder, con
 	p.control = (char *)(uintptr_t)holder->control;
 	p.call = &q;
 	p.deadline_ms = deadline_ns / NS_PER_MS + 1;
-	struct client_call c = { .method = AQUIFER__PEER_METHOD__PEER_CONTROL, .request = &p.base, .deadline_ns = deadline_ns + MARGIN_NS };
+	struct client_call c = { .method = AQUIFER__PEER_METHOD__PEER_CONTROL, .request = &p.base, .deadline_ns = deadline_ns + MARGIN_NS,
+				 .answer_max = CLIENT_PEER_ANSWER_MAX };
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
 	return r < 0 ? report_prefix(report, r, "on host %s", holder->agent.host) : 0;

@@ -1,10 +1,15 @@
-/* What the catalog says of volumes: bytes to structs. The first byte says which. What is accepted keeps within its limits, ends its
+/* What the catalog says of volumes, servers and agents, what servers list of their copies, and what tapdisks answer to who asks about a volume: bytes to structs. The first
+ * byte says which. What is accepted keeps within its limits, ends its
  * texts, and comes back the same when it is encoded and decoded again. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallax/meta.h"
+#include "agent/daemon/state.h"
+#include "parallax/placement.h"
+#include "parallax/segment_share.h"
+#include "parallax/volume_group.h"
+#include "parallax/volume_status.h"
 
 #define TEXT(field) assert(memchr(field, 0, sizeof(field)))
 
@@ -83,13 +88,80 @@ static void fuzz_server(const uint8_t *b, size_t n)
 	if (meta_server_decode(b, n, &m) == 0) {
 		TEXT(m.address);
 		TEXT(m.domain);
+		TEXT(m.host);
 	}
+}
+
+static void fuzz_placement(const uint8_t *b, size_t n)
+{
+	static struct placement m, again;
+	if (placement_decode(b, n, &m) < 0)
+		return;
+	assert(m.server_count <= PLACEMENT_SERVERS_MAX);
+	for (uint32_t i = 0; i < m.server_count; i++) {
+		TEXT(m.servers[i].domain);
+		assert(m.servers[i].state <= PLACED_LOST);
+	}
+	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+		const struct placement_group *p = &m.groups[g];
+		assert(p->target_count <= META_REPLICAS_MAX && p->former_count <= PLACEMENT_FORMER_MAX);
+		for (unsigned i = 0; i < p->target_count; i++)
+			assert(p->target[i] < m.server_count);
+		for (unsigned i = 0; i < p->former_count; i++)
+			assert(p->former[i] < m.server_count);
+	}
+	size_t length = 0;
+	uint8_t *bytes = placement_encode(&m, &length);
+	assert(bytes && placement_decode(bytes, length, &again) == 0 && again.revision == m.revision && again.server_count == m.server_count);
+	free(bytes);
+}
+
+/* Pages that servers give one another: entries, and blocks with their checksums, which the input needn't guess. */
+static void fuzz_share(const uint8_t *b, size_t n)
+{
+	static uint8_t page[SHARE_HEAD_BYTES + 4 * BLOCK_BYTES];
+	struct share_entry e;
+	uint32_t count;
+	if (n >= SHARE_ENTRY_BYTES && share_entry_decode(b, &e) == 0)
+		assert(e.header.segment && e.header.segment >> 48 == 0 && e.header.size_blocks <= SEGMENT_BLOCKS_MAX && e.length <= e.header.size_blocks);
+	if (n < 3)
+		return;
+	size_t blocks = b[0] % 5;
+	uint32_t from = b[1], length = b[2];
+	memset(page, 0, SHARE_HEAD_BYTES);
+	memcpy(page, b + 3, n - 3 < SHARE_HEAD_BYTES ? n - 3 : SHARE_HEAD_BYTES);
+	if (share_page_check(page, SHARE_HEAD_BYTES + blocks * BLOCK_BYTES, from, length, &count) == 0)
+		assert(count == blocks && (count == 0 || (share_head_block(page, 0) >= from && share_head_block(page, count - 1) < length)));
+}
+
+static void fuzz_answers(const uint8_t *b, size_t n)
+{
+	char *text = strndup((const char *)b, n);
+	struct volume_status status;
+	struct volume_mark mark;
+	struct tap_state state;
+	if (!text)
+		return;
+	if (volume_status_decode(text, &status) == 0) {
+		TEXT(status.waits_for);
+		for (const char *p = status.waits_for; *p; p++)
+			assert(*p >= ' ');
+	}
+	if (volume_mark_decode(text, &mark) == 0)
+		assert(mark.seq);
+	if (tap_state_decode(text, strlen(text), &state, NULL) == 0) {
+		assert(state.pid > 0 && state.device_count <= STATE_DEVICES_MAX);
+		TEXT(state.name);
+		tap_state_free(&state);
+	}
+	free(text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static void (*const what[])(const uint8_t *, size_t) = { fuzz_log, fuzz_owner, fuzz_snapshot, fuzz_name, fuzz_server, fuzz_agent };
+	static void (*const what[])(const uint8_t *, size_t) = { fuzz_log, fuzz_owner, fuzz_snapshot, fuzz_name, fuzz_server, fuzz_agent,
+							   fuzz_placement, fuzz_share, fuzz_answers };
 	if (size >= 1 && data[0] < sizeof what / sizeof what[0])
 		what[data[0]](data + 1, size - 1);
 	return 0;
