@@ -40,7 +40,7 @@ int frame_decode(const void *buffer, size_t length, struct frame *ret_frame, siz
 		return -EBADMSG;
 	if (get_le16(p + AT_VERSION) != FRAME_VERSION)
 		return -EPROTONOSUPPORT;
-	if (p[AT_KIND] < FRAME_HELLO || p[AT_KIND] > FRAME_PING || p[AT_ZERO] != 0)
+	if (p[AT_KIND] < FRAME_HELLO || p[AT_KIND] > FRAME_CANCEL || p[AT_ZERO] != 0)
 		return -EBADMSG;
 	uint32_t header_bytes = get_le32(p + AT_HEADER_BYTES), payload_bytes = get_le32(p + AT_PAYLOAD_BYTES);
 	if (header_bytes > FRAME_HEADER_MAX || payload_bytes > FRAME_PAYLOAD_MAX)

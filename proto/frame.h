@@ -25,6 +25,7 @@ enum frame_kind {
 	FRAME_CALL,
 	FRAME_REPLY,     /* to any of the others */
 	FRAME_PING,      /* a call that the RPC layer answers itself */
+	FRAME_CANCEL,    /* the call with this id needs no answer any more; from protocol 2 on; not answered itself */
 };
 
 struct frame {
@@ -34,7 +35,7 @@ struct frame {
 };
 
 /* Decodes prefix and header. 0; -EAGAIN: *ret_need bytes are needed in all; -EBADMSG: not a frame, or
- * damaged; -EPROTONOSUPPORT: a newer version; -EMSGSIZE: longer than allowed. */
+ * damaged; -EPROTONOSUPPORT: a newer version of this layout; -EMSGSIZE: longer than allowed. */
 int frame_decode(const void *buffer, size_t length, struct frame *ret_frame, size_t *ret_need);
 
 /* Bytes of prefix and header for an envelope (its `body` is ignored) and a body (may be NULL). */

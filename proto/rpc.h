@@ -16,8 +16,11 @@
 #include "proto/pool.h"
 
 /* Version of what is said inside the frames. A new version is spoken along with the one before it, so that
- * clients and servers can be upgraded in any order, one version at a time. */
-enum { RPC_PROTOCOL = 1, RPC_PROTOCOL_OLDEST = 1 };
+ * clients and servers can be upgraded in any order, one version at a time: docs/formats/versions.md.
+ *   2: a call can be canceled, so that an answer that nobody waits for isn't sent */
+enum { RPC_PROTOCOL = 2, RPC_PROTOCOL_OLDEST = 1, RPC_PROTOCOL_CANCEL = 2 };
+/* What this program speaks: the same, but for tests that link another one (proto/protocol.c). */
+extern const uint32_t rpc_protocol_newest, rpc_protocol_oldest;
 enum { RPC_PAYLOAD_MAX = FRAME_PAYLOAD_MAX };
 
 /* ---- client ---- */
@@ -83,12 +86,14 @@ void rpc_close(struct rpc_client *client);
 /* Holds `parent`, puts it with the call's status when it has ended. Never suspends. */
 void rpc_submit(struct rpc_client *client, struct rpc_call *call, struct job *parent);
 /* Its answer isn't needed any more: it ends with -ECANCELED (it may have been carried out), unless its buffers are being used this
- * moment or it has ended; then it ends by itself. */
+ * moment or it has ended; then it ends by itself. A server that understands it is told, and sends no payload. */
 void rpc_cancel(struct rpc_client *client, struct rpc_call *call);
 /* FIBER. The same, waited for; returns call->status and adds the server's sentence to the report (may be NULL). */
 int rpc_call_wait(struct rpc_client *client, struct rpc_call *call, struct report *report);
 bool rpc_connected(const struct rpc_client *client);
-/* Why there is no connection, if it is for the certificate of one of the two: one clause, else "". */
+/* The version that is spoken on its connection; 0: not known yet. */
+uint32_t rpc_protocol(const struct rpc_client *client);
+/* Why there is no connection, if it is for the certificate of one of the two, or for want of a version that both speak: one clause, else "". */
 const char *rpc_refused(const struct rpc_client *client);
 /* Waits until connected, at most so long. FIBER. 0 or -ETIMEDOUT. */
 int rpc_wait_connected(struct rpc_client *client, uint64_t timeout_ns);
@@ -114,7 +119,7 @@ struct rpc_request {
 	struct link link;
 	uint64_t id;
 	enum frame_kind kind;
-	bool replied;
+	bool replied, canceled;
 	ProtobufCBinaryData body;
 	struct iovec payload_iov, reply_iov;
 	struct pool_buffer payload_buffer, reply_buffer, head_buffer;

@@ -8,7 +8,7 @@
  *
  * A call is QUEUED (in order, until a slot is free), SENT (has a slot), then ENDED. If its
  * deadline passes while nothing of ours is borrowed any more, it ends and leaves its
- * slot *abandoned*, which swallows the late reply; if its buffers are still in use, the
+ * slot *abandoned*, which swallows the late reply (and the server is told that it need not be long); if its buffers are still in use, the
  * connection is given up, for that is the only way to get them back. So a reply with an id that has no
  * slot is a lie, and ends the connection too. */
 #include <assert.h>
@@ -31,6 +31,7 @@ enum call_state { CALL_NEW, CALL_QUEUED, CALL_SENT, CALL_ENDED };
 #define GRACE_NS (5 * NS_PER_MS)
 #define ERRNO_MAX 4095
 #define SLOTS_SPARE 1u /* beyond in_flight, for the ping */
+enum { CANCELS_MAX = 8 }; /* on their way at a time: more aren't sent, for a cancel only saves work */
 
 struct slot {
 	uint64_t id;           /* 0: free */
@@ -63,6 +64,8 @@ struct rpc_client {
 	struct rpc_call ping;
 	bool pinging;
 	uint64_t ping_ns;
+	uint32_t protocol;          /* spoken with the server */
+	struct channel_send cancels[CANCELS_MAX];
 };
 
 static void client_clock(struct job *j);
@@ -193,13 +196,39 @@ void rpc_submit(struct rpc_client *c, struct rpc_call *call, struct job *parent)
 		client_start_queued(c);
 }
 
+static void cancel_sent(struct channel_send *s, int status)
+{
+	(void)status; /* a failed send ends the connection */
+	channel_send_clean(s);
+}
+
+/* Tells a server that understands it that nobody waits for the answer to call `id`. */
+static void client_cancel(struct rpc_client *c, uint64_t id)
+{
+	Aquifer__Envelope e = AQUIFER__ENVELOPE__INIT;
+	unsigned i = 0;
+	while (i < CANCELS_MAX && c->cancels[i].active)
+		i++;
+	if (c->protocol < RPC_PROTOCOL_CANCEL || c->channel.down || i == CANCELS_MAX)
+		return;
+	if (channel_send_pack(&c->cancels[i], FRAME_CANCEL, &e, NULL, 0) == 0)
+		channel_send(&c->channel, &c->cancels[i], id, NULL, 0, cancel_sent);
+}
+
+/* It ends, and its late reply is thrown away. */
+static void call_abandon(struct rpc_client *c, struct rpc_call *call, int status)
+{
+	if (call->state == CALL_SENT) {
+		slot_find(c, call->id)->call = NULL;
+		client_cancel(c, call->id);
+	}
+	call_end(c, call, status);
+}
+
 void rpc_cancel(struct rpc_client *c, struct rpc_call *call)
 {
-	if (call->state == CALL_ENDED || call->send.active || c->receiving == call)
-		return;
-	if (call->state == CALL_SENT)
-		slot_find(c, call->id)->call = NULL;
-	call_end(c, call, -ECANCELED);
+	if (call->state != CALL_ENDED && !call->send.active && c->receiving != call)
+		call_abandon(c, call, -ECANCELED);
 }
 
 int rpc_call_wait(struct rpc_client *c, struct rpc_call *call, struct report *report)
@@ -337,12 +366,12 @@ static void client_clock_hurry(struct rpc_client *c, uint64_t due_ns)
 
 static void call_expire(struct rpc_client *c, struct rpc_call *call)
 {
-	bool borrowed = (call->send.active || c->receiving == call) && !PLANTED(rpc_deadline_takes_buffers);
-	if (call->state == CALL_SENT && !borrowed)
-		slot_find(c, call->id)->call = NULL;
-	call_end(c, call, -ETIMEDOUT);
-	if (borrowed)
+	if ((call->send.active || c->receiving == call) && !PLANTED(rpc_deadline_takes_buffers)) {
+		call_end(c, call, -ETIMEDOUT);
 		channel_down(&c->channel, -ETIMEDOUT);
+		return;
+	}
+	call_abandon(c, call, -ETIMEDOUT);
 }
 
 /* Ends what is overdue; returns the next deadline, at most `next`. */
@@ -445,7 +474,10 @@ static int client_hello(struct rpc_client *c, struct report *report)
 			r = report_set(report, -EPROTO, "the server's greeting makes no sense");
 		else
 			c->slots_max = MIN(c->options.in_flight, h->in_flight);
+		c->protocol = r == 0 ? h->protocol : 0;
 	}
+	if (r == -EPROTONOSUPPORT)
+		snprintf(c->refused, sizeof c->refused, "%s", call.text);
 	rpc_call_clean(&call);
 	return r;
 }
@@ -480,6 +512,8 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		return r;
 	}
 	c->channel_used = true;
+	c->lost_status = 0;
+	c->protocol = 0;
 	c->state = CLIENT_GREETING;
 	c->slots_max = 1;
 	channel_start(&c->channel);
@@ -492,7 +526,11 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		if (c->channel_used)
 			channel_down(&c->channel, r);
 		client_wait_idle(c);
-		return c->refused[0] ? report_set(report, -EACCES, "%s", c->refused) : r;
+		if (r == -ENOTCONN && c->lost_status == -EPROTONOSUPPORT) {
+			snprintf(c->refused, sizeof c->refused, "it answers in frames of a newer version than this program knows (upgrade this program)");
+			r = -EPROTONOSUPPORT;
+		}
+		return c->refused[0] ? report_set(report, r == -EPROTONOSUPPORT ? r : -EACCES, "%s", c->refused) : r;
 	}
 	c->refused[0] = 0;
 	c->state = CLIENT_UP;
@@ -555,8 +593,10 @@ static struct rpc_client *client_new(struct env *env, const char *address, const
 	o->retry_max_ns = o->retry_max_ns ? o->retry_max_ns : 2 * NS_PER_S;
 	o->silence_ns = o->silence_ns ? o->silence_ns : 10 * NS_PER_S;
 	o->in_flight = MIN(o->in_flight ? o->in_flight : IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX);
-	o->protocol = o->protocol ? o->protocol : RPC_PROTOCOL;
-	o->protocol_oldest = o->protocol_oldest ? o->protocol_oldest : RPC_PROTOCOL_OLDEST;
+	o->protocol = o->protocol ? o->protocol : rpc_protocol_newest;
+	o->protocol_oldest = o->protocol_oldest ? o->protocol_oldest : rpc_protocol_oldest;
+	for (unsigned i = 0; i < CANCELS_MAX; i++)
+		channel_send_init(&c->cancels[i]);
 	arena_init(&c->arena);
 	link_init(&c->queued);
 	link_init(&c->sent);
@@ -615,6 +655,8 @@ void rpc_close(struct rpc_client *c)
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	client_free(c);
 }
+
+uint32_t rpc_protocol(const struct rpc_client *c) { return c->protocol; }
 
 const char *rpc_refused(const struct rpc_client *c) { return c->state == CLIENT_UP ? "" : c->refused; }
 

@@ -53,8 +53,9 @@ struct rpc_peer {
 	uint64_t last_id, opened_ns, pool_used;
 	unsigned in_flight;
 	uint32_t uid;
+	uint32_t protocol;           /* spoken with it, once greeted */
 	struct rpc_request *current; /* being received */
-	struct link spare;           /* requests for reuse */
+	struct link open, spare;     /* requests without a reply; for reuse */
 };
 
 static void peer_free_maybe(struct rpc_peer *p);
@@ -138,6 +139,13 @@ void rpc_reply(struct rpc_request *r, int status, const char *text, const Protob
 	struct rpc_peer *p = r->peer;
 	assert(!r->replied && status <= 0);
 	r->replied = true;
+	link_drop(&r->link);
+	if (r->canceled) { /* it is answered all the same, for the client's slot, but nobody will look at it */
+		status = -ECANCELED;
+		text = NULL;
+		message = NULL;
+		payload_count = 0;
+	}
 	uint64_t payload_bytes = iov_bytes(payload, payload_count);
 	assert(payload_bytes <= r->reply_limit);
 	int failed = p->channel.down ? -ENOTCONN : request_pack(r, status, text, message, payload_bytes);
@@ -254,6 +262,18 @@ static int peer_header_call(struct rpc_peer *p, const struct frame *f, const Aqu
 	return 0;
 }
 
+/* A call that was answered meanwhile is none any more, so an id that isn't found is nothing unusual. */
+static int peer_header_cancel(struct rpc_peer *p, const struct frame *f, const Aquifer__Envelope *e)
+{
+	if (p->protocol < RPC_PROTOCOL_CANCEL || f->payload_bytes || e->reply_limit || e->id > p->last_id)
+		return -EPROTO;
+	link_for (l, &p->open) {
+		struct rpc_request *r = container_of(l, struct rpc_request, link);
+		r->canceled |= r->id == e->id && r->kind == FRAME_CALL;
+	}
+	return 0;
+}
+
 static int peer_header(struct channel *c, const struct frame *f)
 {
 	struct rpc_peer *p = container_of(c, struct rpc_peer, channel);
@@ -262,8 +282,8 @@ static int peer_header(struct channel *c, const struct frame *f)
 	struct arena arena;
 	arena_init(&arena);
 	Aquifer__Envelope *e = frame_envelope(f, &arena.allocator);
-	int status = e ? peer_header_call(p, f, e) : -EPROTO;
-	if (status == 0)
+	int status = !e ? -EPROTO : f->kind == FRAME_CANCEL ? peer_header_cancel(p, f, e) : peer_header_call(p, f, e);
+	if (status == 0 && p->current)
 		p->current->kind = f->kind;
 	arena_reset(&arena);
 	return status;
@@ -306,7 +326,8 @@ static void peer_hello(struct rpc_request *r)
 	}
 	Aquifer__Hello answer = AQUIFER__HELLO__INIT;
 	answer.service = (char *)(uintptr_t)o->service;
-	answer.protocol = answer.protocol_oldest = MIN(h->protocol, o->protocol);
+	p->protocol = MIN(h->protocol, o->protocol);
+	answer.protocol = answer.protocol_oldest = p->protocol;
 	answer.in_flight = o->in_flight;
 	answer.payload_limit = FRAME_PAYLOAD_MAX;
 	answer.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
@@ -327,8 +348,11 @@ static void peer_frame(struct channel *c)
 	struct rpc_peer *p = container_of(c, struct rpc_peer, channel);
 	struct rpc_server *s = p->server;
 	struct rpc_request *r = p->current;
+	if (!r)
+		return; /* a cancel */
 	p->current = NULL;
 	p->in_flight++;
+	link_push(&p->open, &r->link);
 	if (r->kind == FRAME_HELLO)
 		peer_hello(r);
 	else if (r->kind == FRAME_PING)
@@ -406,6 +430,7 @@ static int peer_new(struct rpc_server *s, struct stream *stream, struct tls *tls
 	p->uid = stream_peer_uid(tls ? tls->stream : stream);
 	p->opened_ns = env_now_ns(s->env);
 	link_init(&p->waiting);
+	link_init(&p->open);
 	link_init(&p->spare);
 	link_push(&s->peers, &p->link);
 	s->peer_count++;
@@ -496,8 +521,8 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	o->connections_max = o->connections_max ? o->connections_max : CONNECTIONS_DEFAULT;
 	o->in_flight = o->in_flight ? o->in_flight : IN_FLIGHT_DEFAULT;
 	o->silence_ns = o->silence_ns ? o->silence_ns : 60 * NS_PER_S;
-	o->protocol = o->protocol ? o->protocol : RPC_PROTOCOL;
-	o->protocol_oldest = o->protocol_oldest ? o->protocol_oldest : RPC_PROTOCOL_OLDEST;
+	o->protocol = o->protocol ? o->protocol : rpc_protocol_newest;
+	o->protocol_oldest = o->protocol_oldest ? o->protocol_oldest : rpc_protocol_oldest;
 	/* two of the largest payloads and a header must fit, or a request could wait for ever */
 	uint64_t pool_least = 2 * FRAME_PAYLOAD_MAX + pool_cost(FRAME_HEADER_MAX);
 	pool_init(&s->pool, MAX(o->pool_bytes ? o->pool_bytes : POOL_DEFAULT, pool_least));

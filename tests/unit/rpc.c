@@ -86,7 +86,7 @@ static void let_go(struct world *w)
 	unsigned n = w->kept_count;
 	w->kept_count = 0;
 	for (unsigned i = 0; i < n; i++)
-		rpc_reply(w->kept[i], 0, NULL, NULL, NULL, 0);
+		rpc_reply_bytes(w->kept[i], NULL, w->kept[i]->reply_limit);
 }
 
 static void world_listen(struct world *w)
@@ -136,6 +136,13 @@ static int call_plain(struct rpc_client *c, uint32_t method, uint64_t deadline_n
 	int r = rpc_call_wait(c, &call, NULL);
 	rpc_call_clean(&call);
 	return r;
+}
+
+static void count_lost(void *arg, int status)
+{
+	struct world *w = arg;
+	cr_assert_lt(status, 0);
+	w->lost++;
 }
 
 /* ---- what works ---- */
@@ -389,6 +396,107 @@ RPC_TEST(versions_next_to_each_other_meet_others_do_not)
 	return 0;
 }
 
+RPC_TEST(the_highest_version_that_both_speak_is_spoken)
+{
+	struct world *w = arg;
+	static const uint32_t ranges[][5] = { { 1, 2, 1, 2, 2 }, { 1, 1, 1, 2, 1 }, { 1, 2, 1, 1, 1 }, { 2, 3, 1, 2, 2 }, { 1, 9, 4, 7, 7 } };
+	for (unsigned i = 0; i < ARRAY_COUNT(ranges); i++) {
+		w->options.protocol_oldest = ranges[i][0];
+		w->options.protocol = ranges[i][1];
+		world_listen(w);
+		struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .protocol_oldest = ranges[i][2], .protocol = ranges[i][3] });
+		cr_assert_eq(rpc_protocol(c), ranges[i][4]);
+		rpc_close(c);
+		rpc_server_close(w->server, 0);
+	}
+	return 0;
+}
+
+/* Whoever waits in the background says why, too. */
+RPC_TEST(a_server_without_a_common_version_is_named_so)
+{
+	struct world *w = arg;
+	struct rpc_client *c;
+	struct rpc_client_options o = { .service = "test", .lazy = true, .reconnect = true, .retry_min_ns = NS_PER_MS };
+	w->options.protocol_oldest = 8;
+	w->options.protocol = 9;
+	world_listen(w);
+	cr_assert_eq(rpc_connect(w->env, w->address, &o, &c, NULL), 0);
+	for (unsigned i = 0; i < 1000 && !rpc_refused(c)[0]; i++)
+		fiber_sleep(&w->env->loop, NS_PER_MS);
+	cr_assert_str_eq(rpc_refused(c), "the server speaks versions 8 to 9 of the protocol, the client 1 to 2 (upgrade the older)");
+	cr_assert_not(rpc_connected(c));
+	rpc_server_close(w->server, 0);
+	w->options.protocol_oldest = 2; /* it is replaced */
+	world_listen(w);
+	cr_assert_eq(rpc_wait_connected(c, NS_PER_S), 0);
+	cr_assert_str_empty(rpc_refused(c));
+	rpc_close(c);
+	rpc_server_close(w->server, 0);
+	return 0;
+}
+
+/* The server of `protocol` is told of what is canceled or overdue, or isn't, and all goes on. */
+static void cancel_at(struct world *w, uint32_t protocol)
+{
+	static uint8_t page[65536];
+	struct iovec v = { page, sizeof page };
+	struct rpc_call call;
+	struct job ended;
+	bool told = protocol >= RPC_PROTOCOL_CANCEL;
+	w->options.protocol = protocol;
+	world_listen(w);
+	struct rpc_client *c = world_connect(w, (struct rpc_client_options){ .lost = count_lost, .arg = w });
+	rpc_call_init(&call, NEVER, NULL, NULL);
+	call.reply_payload = &v;
+	call.reply_payload_count = 1;
+	job_init(&ended, &w->env->loop);
+	rpc_submit(c, &call, &ended);
+	while (w->kept_count == 0)
+		fiber_sleep(&w->env->loop, NS_PER_MS);
+	rpc_cancel(c, &call);
+	cr_assert_eq(fiber_wait(&ended), -ECANCELED);
+	rpc_call_clean(&call);
+	cr_assert_eq(call_plain(c, NEVER, 5 * NS_PER_MS), -ETIMEDOUT);
+	cr_assert_eq(call_plain(c, FAIL, 0), -ENOSPC); /* by now the server has seen all that was sent before */
+	cr_assert_eq(w->kept_count, 2);
+	cr_assert_eq(w->kept[0]->canceled, told);
+	cr_assert_eq(w->kept[1]->canceled, told);
+	memset(page, 0x11, sizeof page);
+	let_go(w);
+	cr_assert_eq(call_plain(c, FAIL, 0), -ENOSPC); /* the late replies have come */
+	for (size_t i = 0; i < sizeof page; i++)
+		cr_assert_eq(page[i], 0x11, "a buffer that isn't lent any more");
+	for (unsigned i = 0; i < 300; i++) { /* no slot is lost */
+		rpc_call_init(&call, NEVER, NULL, NULL);
+		job_init(&ended, &w->env->loop);
+		rpc_submit(c, &call, &ended);
+		while (w->kept_count == 0)
+			fiber_sleep(&w->env->loop, 0);
+		rpc_cancel(c, &call);
+		cr_assert_eq(fiber_wait(&ended), -ECANCELED);
+		rpc_call_clean(&call);
+		let_go(w);
+	}
+	cr_assert_eq(call_plain(c, FAIL, 0), -ENOSPC);
+	cr_assert_eq(w->lost, 0);
+	rpc_close(c);
+	rpc_server_close(w->server, 0);
+	cr_assert_eq(w->kept_count, 0);
+}
+
+RPC_TEST(who_cancels_a_call_tells_a_server_that_understands_it)
+{
+	cancel_at(arg, RPC_PROTOCOL);
+	return 0;
+}
+
+RPC_TEST(who_cancels_a_call_does_not_tell_an_older_server)
+{
+	cancel_at(arg, RPC_PROTOCOL_CANCEL - 1);
+	return 0;
+}
+
 RPC_TEST(more_connections_than_allowed_are_told_so)
 {
 	struct world *w = arg;
@@ -432,13 +540,6 @@ RPC_TEST(deadline_ends_a_call_and_its_late_reply_is_swallowed)
 	rpc_close(c);
 	rpc_server_close(w->server, 0);
 	return 0;
-}
-
-static void count_lost(void *arg, int status)
-{
-	struct world *w = arg;
-	cr_assert_lt(status, 0);
-	w->lost++;
 }
 
 static int close_server(void *arg)
@@ -534,6 +635,7 @@ struct liar {
 	struct stream *stream;
 	uint8_t bytes[4096];
 	uint64_t id; /* of the last call read */
+	uint32_t protocol_oldest; /* that it offers; 0: no other than the newest */
 };
 
 /* Reads one frame without payload; 0 or the stream's error. */
@@ -758,7 +860,8 @@ static void liar_connect(struct liar *l, bool hello)
 	Aquifer__Hello h = AQUIFER__HELLO__INIT;
 	Aquifer__Envelope e = AQUIFER__ENVELOPE__INIT;
 	h.service = (char *)"test";
-	h.protocol = h.protocol_oldest = RPC_PROTOCOL;
+	h.protocol = RPC_PROTOCOL;
+	h.protocol_oldest = l->protocol_oldest ? l->protocol_oldest : RPC_PROTOCOL;
 	e.id = 10;
 	cr_assert_eq(liar_write(l, FRAME_HELLO, &e, &h.base, 0), 0);
 	cr_assert_eq(liar_read(l, &f), 0);
@@ -779,6 +882,60 @@ static void liar_is_thrown_out(struct liar *l, int answers, const char *what)
 	stream_close(l->stream);
 }
 
+/* What comes over the wire: an answer without the payload, and nothing for ids that are no calls under way. */
+RPC_TEST(a_canceled_call_is_answered_without_payload)
+{
+	struct world *w = arg;
+	struct liar l = { .world = w };
+	struct frame f;
+	world_listen(w);
+	liar_connect(&l, true);
+	Aquifer__Envelope e = AQUIFER__ENVELOPE__INIT, cancel = AQUIFER__ENVELOPE__INIT;
+	e.method = NEVER;
+	e.reply_limit = 8192;
+	for (e.id = 11; e.id <= 12; e.id++)
+		cr_assert_eq(liar_write(&l, FRAME_CALL, &e, NULL, 0), 0);
+	static const uint64_t ids[] = { 3, 10, 11, 11 };
+	for (unsigned i = 0; i < ARRAY_COUNT(ids); i++) {
+		cancel.id = ids[i];
+		cr_assert_eq(liar_write(&l, FRAME_CANCEL, &cancel, NULL, 0), 0);
+	}
+	e.id = 13;
+	e.method = FAIL;
+	cr_assert_eq(liar_write(&l, FRAME_CALL, &e, NULL, 0), 0);
+	cr_assert_eq(liar_read(&l, &f), 0);
+	cr_assert_eq(l.id, 13);
+	let_go(w);
+	cr_assert_eq(liar_read(&l, &f), 0);
+	cr_assert(l.id == 11 && f.payload_bytes == 0);
+	Aquifer__Envelope *got = frame_envelope(&f, NULL);
+	cr_assert_eq(got->status, -ECANCELED);
+	aquifer__envelope__free_unpacked(got, NULL);
+	cr_assert_eq(liar_read(&l, &f), 0);
+	cr_assert(l.id == 12 && f.payload_bytes == 8192);
+	stream_shutdown(l.stream);
+	stream_close(l.stream);
+	rpc_server_close(w->server, 0);
+	return 0;
+}
+
+/* A peer of the version before would break off, too. */
+RPC_TEST(a_cancel_that_was_not_agreed_on_ends_the_connection)
+{
+	struct world *w = arg;
+	struct liar l = { .world = w };
+	w->options.protocol = RPC_PROTOCOL_CANCEL - 1;
+	world_listen(w);
+	l.protocol_oldest = RPC_PROTOCOL_CANCEL - 1;
+	liar_connect(&l, true);
+	Aquifer__Envelope e = AQUIFER__ENVELOPE__INIT;
+	e.id = 10;
+	liar_write(&l, FRAME_CANCEL, &e, NULL, 0);
+	liar_is_thrown_out(&l, 0, "a cancel in version 1");
+	rpc_server_close(w->server, 0);
+	return 0;
+}
+
 RPC_TEST(lying_clients_are_thrown_out_and_others_served)
 {
 	struct world *w = arg;
@@ -797,6 +954,10 @@ RPC_TEST(lying_clients_are_thrown_out_and_others_served)
 		{ "a ping before the greeting", false, FRAME_PING, 11, 0, 0, 1 },
 		{ "a second greeting", true, FRAME_HELLO, 11, 0, 0, 1 },
 		{ "a reply", true, FRAME_REPLY, 11, 0, 0, 1 },
+		{ "a cancel before the greeting", false, FRAME_CANCEL, 11, 0, 0, 1 },
+		{ "a cancel of a call that is to come", true, FRAME_CANCEL, 11, 0, 0, 1 },
+		{ "a cancel with a payload", true, FRAME_CANCEL, 10, 0, 1, 1 },
+		{ "a cancel with room for an answer", true, FRAME_CANCEL, 10, 1, 0, 1 },
 		{ "an id that was used", true, FRAME_CALL, 10, 0, 0, 1 },
 		{ "a call replayed", true, FRAME_CALL, 11, 0, 0, 2 },
 		{ "room for too much", true, FRAME_CALL, 11, UINT32_MAX, 0, 1 },

@@ -78,7 +78,8 @@ static void handle(void *arg, struct rpc_request *r)
 static int server_up(void *arg)
 {
 	struct sim_rpc *t = arg;
-	struct rpc_server_options o = { .service = "sim", .handle = handle, .arg = t, .in_flight = 7, .pool_bytes = 1 };
+	struct rpc_server_options o = { .service = "sim", .handle = handle, .arg = t, .in_flight = 7, .pool_bytes = 1,
+					.protocol = 1 + (uint32_t)sim_random(t->sim) % RPC_PROTOCOL };
 	return rpc_listen(t->server_env, t->tls ? "tls:server:1" : "tcp:server:1", &o, &t->server, NULL);
 }
 
@@ -92,7 +93,8 @@ static int server_down(void *arg)
 static int client_up(void *arg)
 {
 	struct sim_rpc *t = arg;
-	struct rpc_client_options o = { .service = "sim", .reconnect = true, .in_flight = 16 };
+	struct rpc_client_options o = { .service = "sim", .reconnect = true, .in_flight = 16,
+					.protocol = 1 + (uint32_t)sim_random(t->sim) % RPC_PROTOCOL };
 	return rpc_connect(t->client_env, t->tls ? "tls:server:1" : "tcp:server:1", &o, &t->client, NULL);
 }
 
