@@ -125,14 +125,14 @@ int record_decode(const void *buffer, size_t length, const struct segment_header
 	if (get_le32(b) != RECORD_MAGIC || get_le64(b + 56) != in->salt || get_le64(b + 24) != in->segment ||
 	    get_le32(b + 32) != block)
 		return -ENODATA;
+	uint32_t left = in->size_blocks - MIN(block, in->size_blocks);
 	struct record r = { .kind = b[10], .segment = in->segment, .block = block, .prev = get_le32(b + 36),
 			    .epoch = get_le64(b + 40), .seq = get_le64(b + 48), .salt = in->salt,
 			    .acked = get_le64(b + 64), .synced = get_le64(b + 72), .mark = get_le64(b + 80),
 			    .header_blocks = get_le32(b + 12), .payload_blocks = get_le32(b + 16),
 			    .entry_count = get_le32(b + 20), .header_crc = get_le32(b + 4), .bytes = b };
-	if (r.entry_count > RECORD_BYTES_MAX / ENTRY_BYTES || r.payload_blocks > RECORD_BLOCKS_MAX ||
-	    r.header_blocks != record_header_blocks(r.entry_count, r.payload_blocks) ||
-	    record_blocks(&r) > RECORD_BLOCKS_MAX || record_blocks(&r) > in->size_blocks - MIN(block, in->size_blocks))
+	/* what every version has where it is now: a newer record must not look like a damaged one, after which a log is cut */
+	if (r.header_blocks == 0 || r.header_blocks > MIN(left, RECORD_BLOCKS_MAX))
 		return -EBADMSG;
 	if (length < (size_t)r.header_blocks * BLOCK_BYTES) {
 		*ret = r;
@@ -142,6 +142,9 @@ int record_decode(const void *buffer, size_t length, const struct segment_header
 		return -EBADMSG;
 	if (get_le16(b + 8) > FORMAT_VERSION)
 		return -EPROTONOSUPPORT;
+	if (r.entry_count > RECORD_BYTES_MAX / ENTRY_BYTES || r.payload_blocks > RECORD_BLOCKS_MAX ||
+	    r.header_blocks != record_header_blocks(r.entry_count, r.payload_blocks) || record_blocks(&r) > MIN(left, RECORD_BLOCKS_MAX))
+		return -EBADMSG;
 	if (r.kind < RECORD_DATA || r.kind > RECORD_CHECKPOINT || r.epoch != in->epoch || r.seq == 0 || !entries_sound(&r))
 		return -EBADMSG;
 	*ret = r;

@@ -212,6 +212,49 @@ Test(format, record_of_a_newer_version)
 	free(b);
 }
 
+static void seal_newer(uint8_t *b, uint32_t blocks)
+{
+	put_le16(b + 8, FORMAT_VERSION + 1);
+	put_le32(b + 4, 0);
+	put_le32(b + 4, crc32c(0, b, (size_t)blocks * BLOCK_BYTES));
+}
+
+/* After a damaged one the log ends; so one that is only not understood mustn't look damaged, whatever is in it. */
+Test(format, record_of_a_newer_version_with_other_fields)
+{
+	uint8_t *b = malloc(3 * BLOCK_BYTES);
+	struct record r = sample(RECORD_MARK), got;
+	record_encode(&r, b);
+	memset(b + BLOCK_BYTES, 0x17, 2 * BLOCK_BYTES);
+	for (unsigned at = 10; at < 100; at++) {
+		uint8_t was = b[at];
+		if (at == 12)
+			at = 16; /* how long the header is: */
+		if (at == 24)
+			at = 36; /* whose it is */
+		if (at == 56)
+			at = 64;
+		b[at] = (uint8_t)~b[at];
+		seal_newer(b, 1);
+		cr_assert_eq(record_decode(b, BLOCK_BYTES, &home, 5, &got), -EPROTONOSUPPORT, "byte %u", at);
+		b[at] = was;
+	}
+	put_le32(b + 12, 3);
+	seal_newer(b, 3);
+	cr_assert_eq(record_decode(b, BLOCK_BYTES, &home, 5, &got), -EAGAIN);
+	cr_assert_eq(got.header_blocks, 3);
+	cr_assert_eq(record_decode(b, 3 * BLOCK_BYTES, &home, 5, &got), -EPROTONOSUPPORT);
+	b[2 * BLOCK_BYTES] ^= 1; /* torn */
+	cr_assert_eq(record_decode(b, 3 * BLOCK_BYTES, &home, 5, &got), -EBADMSG);
+	static const uint32_t lies[] = { 0, RECORD_BLOCKS_MAX + 1, UINT32_MAX };
+	for (unsigned i = 0; i < ARRAY_COUNT(lies); i++) {
+		put_le32(b + 12, lies[i]);
+		seal_newer(b, 1);
+		cr_assert_eq(record_decode(b, 3 * BLOCK_BYTES, &home, 5, &got), -EBADMSG, "%u header blocks", lies[i]);
+	}
+	free(b);
+}
+
 Test(format, payload_is_checked_block_by_block)
 {
 	uint8_t *b = malloc(BLOCK_BYTES), *payload = malloc(3 * BLOCK_BYTES);
