@@ -59,6 +59,11 @@ int report_path(struct report *r, int status, const char *doing, const char *pat
 	return report_set(r, status, "%s %s: %s", doing, path, strerror(-status));
 }
 
+int report_newer(struct report *r, const char *what, unsigned found, unsigned known)
+{
+	return report_set(r, -EPROTONOSUPPORT, "%s is of version %u, newer than this program knows (%u): upgrade this program", what, found, known);
+}
+
 const char *errno_text(int status)
 {
 	switch (-status) {

@@ -17,6 +17,8 @@ int report_prefix(struct report *r, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* "DOING PATH: WHY (WHAT TO DO)" of a file that somebody named: an image, a target. Returns `status`. */
 int report_path(struct report *r, int status, const char *doing, const char *path);
+/* `what`, "catalog /a/b" say, is of version `found`, and this program knows only `known`. Returns -EPROTONOSUPPORT. */
+int report_newer(struct report *r, const char *what, unsigned found, unsigned known);
 /* What a -errno means, for people: strerror(), but in our words where an errno stands for something of ours. */
 const char *errno_text(int status);
 /* The sentence, or errno_text(status) when nothing was said. */

@@ -39,6 +39,8 @@ struct access_token {
 };
 void access_token_print(const struct access_token *t, char ret[ACCESS_TOKEN_BYTES]);
 int access_token_parse(const char *text, struct access_token *ret); /* -EINVAL */
+/* The same; -EPROTONOSUPPORT: of a newer version. With a report. */
+int access_token_read(const char *text, struct access_token *ret, struct report *report);
 
 struct access_question {
 	enum identity_role role;

@@ -258,8 +258,8 @@ int access_join(struct catalog *c, const char *root, const char *token, enum ide
 	int r = j ? 0 : -ENOMEM;
 	if (r < 0)
 		return r;
-	if (token && access_token_parse(token, &j->token) < 0)
-		r = report_set(report, -EINVAL, "that is no token, or not all of it (it begins with aquifer1. and has 112 characters)");
+	if (token)
+		r = access_token_read(token, &j->token, report);
 	if (r == 0 && !token && !access_authority_here(c->env, root))
 		r = report_set(report, -ENOENT, "the cluster's authority isn't on this host: a token is needed (there: aquifer cluster token)");
 	j->question.token = j->token.id;

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 
 /* ---- tokens ---- */
 
+enum { TOKEN_VERSION = 1 };
 static const char token_prefix[] = "aquifer1.";
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 enum { TOKEN_RAW = 8 + 1 + 32 + CERTIFICATE_PRINT_BYTES + 4, TOKEN_DIGITS = (TOKEN_RAW * 8 + 5) / 6 };
@@ -56,6 +58,16 @@ int access_token_parse(const char *text, struct access_token *ret)
 	memcpy(ret->authority, raw + 41, CERTIFICATE_PRINT_BYTES);
 	explicit_bzero(raw, sizeof raw);
 	return 0;
+}
+
+int access_token_read(const char *text, struct access_token *ret, struct report *report)
+{
+	unsigned version = 0;
+	int n = 0;
+	if (sscanf(text, "aquifer%3u.%n", &version, &n) == 1 && n > 0 && version > TOKEN_VERSION)
+		return report_newer(report, "the token", version, TOKEN_VERSION);
+	int r = access_token_parse(text, ret);
+	return r < 0 ? report_set(report, r, "that is no token, or not all of it (it begins with aquifer1. and has 112 characters)") : 0;
 }
 
 /* ---- requests ---- */

@@ -264,6 +264,13 @@ static int make_format(struct etcd *e, const char *addresses, struct report *rep
 	return r < 0 && r != -EAGAIN ? report_set(report, r, "catalog etcd:%s can't be made: %s", addresses, catalog_text(&e->catalog, r)) : 0;
 }
 
+static int newer(const char *addresses, unsigned long format, struct report *report)
+{
+	char what[600];
+	snprintf(what, sizeof what, "catalog etcd:%.500s", addresses);
+	return report_newer(report, what, (unsigned)format, ETCD_FORMAT);
+}
+
 static int check_format(const char *addresses, const struct catalog_value *v, struct report *report)
 {
 	const char *text = (const char *)v->bytes;
@@ -272,8 +279,7 @@ static int check_format(const char *addresses, const struct catalog_value *v, st
 	if (format == 0)
 		return report_set(report, -EUCLEAN, "catalog etcd:%s: its key %s is damaged (restore a backup)", addresses, ETCD_FORMAT_KEY);
 	if (format > ETCD_FORMAT)
-		return report_set(report, -EPROTONOSUPPORT, "catalog etcd:%s has format %lu, newer than this program knows (%d); upgrade it", addresses,
-				  format, ETCD_FORMAT);
+		return newer(addresses, format, report);
 	return 0;
 }
 

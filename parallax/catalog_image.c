@@ -63,7 +63,7 @@ static int read_header(const json_t *j, struct report *report)
 	if (!json_is_integer(version) || json_integer_value(version) < 1)
 		return report_set(report, -EUCLEAN, "it isn't a backup of a catalog");
 	if (json_integer_value(version) > VERSION)
-		return report_set(report, -EPROTONOSUPPORT, "it is of a newer version than this program knows (upgrade this program)");
+		return report_newer(report, "it", (unsigned)MIN(json_integer_value(version), INT32_MAX), VERSION);
 	return 0;
 }
 

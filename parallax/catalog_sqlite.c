@@ -286,7 +286,14 @@ static int read_pragma(sqlite3 *db, const char *sql, int *ret)
 #define RESTART "PRAGMA wal_checkpoint(RESTART); INSERT OR IGNORE INTO kv VALUES ('', '', 1)"
 #define MODES "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 300"
 
-static int create_schema(sqlite3 *db)
+static int newer(const char *path, int version, struct report *report)
+{
+	char what[600];
+	snprintf(what, sizeof what, "catalog %.500s", path);
+	return report_newer(report, what, (unsigned)version, SCHEMA_VERSION);
+}
+
+static int create_schema(sqlite3 *db, const char *path, struct report *report)
 {
 	int r = run_sql(db, "BEGIN IMMEDIATE");
 	int version = 0;
@@ -301,7 +308,7 @@ static int create_schema(sqlite3 *db)
 		run_sql(db, "ROLLBACK");
 	if (r == 0 && version == 0)
 		run_sql(db, RESTART); /* as well as can be */
-	return r;
+	return r == 0 && version > SCHEMA_VERSION ? newer(path, version, report) : r; /* somebody else was faster */
 }
 
 /* Before anything of the file is changed: is it ours, or nobody's yet? */
@@ -317,8 +324,7 @@ static int check_schema(sqlite3 *db, const char *path, int *ret_version, struct 
 	if (application != APPLICATION_ID && (*ret_version || application || tables))
 		return report_set(report, -EUCLEAN, "%s is some other program's SQLite file", path);
 	if (*ret_version > SCHEMA_VERSION)
-		return report_set(report, -EPROTONOSUPPORT, "catalog %s has format %d, newer than this program knows (%d); upgrade it", path,
-				  *ret_version, SCHEMA_VERSION);
+		return newer(path, *ret_version, report);
 	return 0;
 }
 
@@ -357,7 +363,7 @@ static int open_run(void *arg)
 	if (r == 0)
 		r = set_modes(db);
 	if (r == 0 && version == 0)
-		r = create_schema(db);
+		r = create_schema(db, c->s->path, c->report);
 	if (r == 0 && sqlite3_db_readonly(db, NULL))
 		r = report_set(c->report, -EROFS, "catalog %s can't be written (read-only file system, or no permission)", c->s->path);
 	if (r < 0) {

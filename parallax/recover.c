@@ -73,11 +73,11 @@ static int missing(const struct meta_segment *m, const struct found *f, struct r
 			  who[0] ? who : "one that was lost meanwhile");
 }
 
-static int fence_failed(uint64_t segment, int status, struct report *report)
+static int fence_failed(const struct volume *v, uint64_t segment, int status, struct report *report)
 {
 	if (status == -EPROTONOSUPPORT)
-		return report_set(report, status, "segment %llu is of a newer version than this program knows (upgrade this program)",
-				  (unsigned long long)segment);
+		return report_set(report, status, "segment %llu is of a newer version than %s (upgrade %s)", (unsigned long long)segment,
+				  v->server ? "this program knows" : "a server that has it knows", v->server ? "this program" : "the servers");
 	return report_set(report, status, "segment %llu can't be taken over: %s", (unsigned long long)segment, errno_text(status));
 }
 
@@ -128,7 +128,7 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 		other = f->ios[i].status && !segment_away(f->ios[i].status) && !is_absent(&f->ios[i]) ? f->ios[i].status : other;
 	}
 	if (other == -EPERM || other == -ESHUTDOWN)
-		return fence_failed(m->id, other, report);
+		return fence_failed(v, m->id, other, report);
 	if (longest(m, f, COPY_WHOLE))
 		return 0;
 	if (away && !(c->accept_flushed && away + absent < m->ensemble_count))
@@ -138,7 +138,7 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 	if (longest(m, f, COPY_BROKEN))
 		return judge_broken(c, &f->ios[f->source], report);
 	if (other)
-		return fence_failed(m->id, other, report);
+		return fence_failed(v, m->id, other, report);
 	/* it was durable before it was listed (R12) */
 	return report_set(report, -EUCLEAN, "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
 			  (unsigned long long)m->id);

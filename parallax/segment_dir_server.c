@@ -110,12 +110,13 @@ static int server_read(struct segment_dir *d, struct report *report)
 		if (r == 0)
 			r = done == BLOCK_BYTES ? dir_server_decode(block, &d->state) : -EBADMSG;
 	}
+	uint32_t found = r == -EPROTONOSUPPORT ? get_le32(block + 8) : 0;
 	free(block);
 	file_close(d->env, f);
 	if (r == -EBADMSG)
 		return report_set(report, -EUCLEAN, "%s is damaged (restore it from a backup; its copies can't be trusted without it)", path);
 	if (r == -EPROTONOSUPPORT)
-		return report_set(report, r, "%s is of a newer version than this program knows (upgrade this program)", path);
+		return report_newer(report, path, found, DIR_VERSION);
 	return r < 0 ? report_set(report, r, "read %s: %s", path, errno_text(r)) : 0;
 }
 

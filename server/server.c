@@ -53,6 +53,7 @@ static const char *server_text(int status)
 	case -EEXIST: return "the server has a copy of this segment already";
 	case -ENOSPC: return "the server is full";
 	case -EIO: return "the server's disk reported an error";
+	case -EPROTONOSUPPORT: return "what is there is of a newer version than this server knows (upgrade it)";
 	default: return NULL;
 	}
 }
@@ -96,6 +97,7 @@ static void server_info(struct server *s, struct rpc_request *r)
 	m.free_bytes = s->segments->free_bytes;
 	m.total_bytes = s->segments->total_bytes;
 	m.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
+	m.protocol = rpc_protocol_newest;
 	rpc_reply_bytes(r, &m.base, 0);
 }
 

@@ -86,9 +86,13 @@ int cli_cluster_join(struct cli *c)
 	char host[64];
 	unsigned roles;
 	snprintf(c->what, sizeof c->what, "cluster join"); /* not the token */
-	if (token && access_token_parse(token, &t) < 0)
+	struct report why = { "" };
+	int r = token ? access_token_read(token, &t, &why) : 0;
+	if (r == -EPROTONOSUPPORT)
+		return report_set(&c->report, r, "%s", why.text);
+	if (r < 0)
 		return cli_usage(c, "that is no token, or not all of it (`aquifer cluster token` on the authority's host prints one)");
-	int r = roles_of(c, t.roles, &roles);
+	r = roles_of(c, t.roles, &roles);
 	explicit_bzero(&t, sizeof t);
 	if (r == 0)
 		r = catalog_open_configured(c->env, c->root, given, &catalog, &c->report);

@@ -4,7 +4,6 @@
 #include "core/crc.h"
 
 static const uint8_t magic[8] = "AQFCOW\r\n";
-#define VERSION 1u
 #define MAP_MAGIC UINT32_C(0x6d776f63) /* "cowm" */
 
 /* Both kinds of page keep their checksum, over the page with zeroes in its place, here. */
@@ -29,7 +28,7 @@ void cow_header_encode(const struct cow_header *h, uint8_t page[COW_PAGE])
 {
 	memset(page, 0, COW_PAGE);
 	memcpy(page, magic, sizeof magic);
-	put_le32(page + 8, VERSION);
+	put_le32(page + 8, COW_VERSION);
 	put_le64(page + 16, h->sequence);
 	put_le64(page + 24, h->size);
 	put_le64(page + 32, h->parent_size);
@@ -47,10 +46,10 @@ enum cow_check cow_header_decode(const uint8_t page[COW_PAGE], struct cow_header
 		return COW_BLANK;
 	if (memcmp(page, magic, sizeof magic) != 0)
 		return COW_FOREIGN;
-	if (get_le32(page + 8) > VERSION)
-		return COW_NEWER;
 	if (get_le32(page + CRC_AT) != page_crc(page))
 		return COW_DAMAGED;
+	if (get_le32(page + 8) > COW_VERSION)
+		return COW_NEWER;
 	struct cow_header h = {
 		.sequence = get_le64(page + 16),
 		.size = get_le64(page + 24),
@@ -59,7 +58,7 @@ enum cow_check cow_header_decode(const uint8_t page[COW_PAGE], struct cow_header
 		.clean = get_le32(page + 52) == 1,
 	};
 	if (h.size == 0 || h.size > COW_SIZE_MAX || h.size % 512 || h.parent_size > h.size ||
-	    get_le32(page + 8) != VERSION || get_le32(page + 48) != COW_BLOCK || get_le32(page + 52) > 1 ||
+	    get_le32(page + 8) != COW_VERSION || get_le32(page + 48) != COW_BLOCK || get_le32(page + 52) > 1 ||
 	    get_le64(page + 56) != COW_GROUP_DATA || get_le64(page + 64) != COW_GROUP)
 		return COW_DAMAGED;
 	*ret_header = h;
@@ -76,6 +75,12 @@ enum cow_check cow_header_choose(const uint8_t pages[2 * COW_PAGE], struct cow_h
 		return first == COW_BLANK || first == COW_FOREIGN ? COW_FOREIGN : COW_DAMAGED;
 	*ret_header = second != COW_OK || (first == COW_OK && a.sequence > b.sequence) ? a : b;
 	return COW_OK;
+}
+
+uint32_t cow_header_version(const uint8_t pages[2 * COW_PAGE])
+{
+	struct cow_header h;
+	return get_le32(pages + (cow_header_decode(pages, &h) == COW_NEWER ? 0 : COW_PAGE) + 8);
 }
 
 /* 0 magic   4 zero   8 zero   12 crc   16 id   24 sequence   32 group   40 zero   64 states */

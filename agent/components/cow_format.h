@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define COW_VERSION 1u
 #define COW_BLOCK UINT64_C(4096)            /* what has a state of its own */
 #define COW_GROUP_DATA (UINT64_C(63) << 20) /* bytes of the disk in a group */
 #define COW_GROUP (UINT64_C(64) << 20)      /* bytes of the file in a group: 1 MiB for the map, then the data */
@@ -37,6 +38,8 @@ void cow_header_encode(const struct cow_header *h, uint8_t page[COW_PAGE]);
 enum cow_check cow_header_decode(const uint8_t page[COW_PAGE], struct cow_header *ret_header);
 /* Of two copies, the newer good one. COW_OK, or what is wrong with the first. */
 enum cow_check cow_header_choose(const uint8_t pages[2 * COW_PAGE], struct cow_header *ret_header);
+/* What the copy that is COW_NEWER says. */
+uint32_t cow_header_version(const uint8_t pages[2 * COW_PAGE]);
 
 /* Fills in what surrounds the states, which are in the page already. */
 void cow_map_seal(uint8_t page[COW_PAGE], uint64_t id, uint64_t group, uint64_t sequence);

@@ -298,12 +298,13 @@ static int load_header(struct cow_map *m, const char *path, struct report *repor
 		struct cow_header first;
 		m->header_slot = cow_header_decode(pages, &first) != COW_OK || first.sequence != m->header.sequence;
 	}
+	uint32_t newer = r == 0 && check == COW_NEWER ? cow_header_version(pages) : 0;
 	free(pages);
 	if (r < 0)
 		return report_set(report, r, "%s: read its header: %s", path, strerror(-r));
 	switch (check) {
 	case COW_OK: return 0;
-	case COW_NEWER: return report_set(report, -ENOTSUP, "%s was written by a newer version of Aquifer", path);
+	case COW_NEWER: return report_newer(report, path, newer, COW_VERSION);
 	case COW_DAMAGED: return report_set(report, -EIO, "%s: both copies of its header are damaged", path);
 	default:
 		return report_set(report, -EINVAL, "%s is not a cow layer; it was not touched (name a new file, or raw(%s) "
