@@ -288,12 +288,14 @@ uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
 	to.stamp = m->stamp;
 	to.pid = m->pid;
 	to.since_ns = m->since_ns;
+	to.protocol = m->protocol;
 	PACK(agent, &to);
 }
 
 static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *ret)
 {
-	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns };
+	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns,
+				     .protocol = from->protocol };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->version, sizeof ret->version, from->version);
 	if (from->token.len != META_TOKEN_BYTES)

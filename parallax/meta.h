@@ -86,6 +86,7 @@ struct meta_server {
 enum { META_TOKEN_BYTES = 16 };
 struct meta_agent {
 	char address[META_TEXT_MAX], version[32];
+	uint32_t protocol; /* newest version that it speaks; 0: it is of a time when there was only 1 */
 	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
 	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
 };

@@ -144,6 +144,7 @@ static int remote_greet(void *arg, struct rpc_client *client, struct report *rep
 		s->base.incarnation = m->incarnation;
 		s->base.free_bytes = m->free_bytes;
 		s->base.total_bytes = m->total_bytes;
+		s->base.protocol = m->protocol ? m->protocol : 1;
 		s->known = true;
 	}
 	rpc_call_clean(&call);

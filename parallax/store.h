@@ -30,6 +30,7 @@ enum {
 /* A host's agent, where another host reaches it. */
 struct store_agent {
 	char host[64], address[256], version[32];
+	uint32_t protocol;         /* the newest version that it speaks */
 	uint8_t token[16];         /* to be shown with each call */
 	uint64_t since_ns;         /* since 1970: when it started */
 	bool alive;                /* as far as is known */
@@ -176,6 +177,7 @@ struct store_server {
 	char why[128];             /* it doesn't: one clause, "" if that isn't known */
 	const char *state;         /* "in", "draining", "drained", "lost" */
 	bool answers;              /* now; what follows is 0 if it doesn't */
+	uint32_t protocol;         /* the newest version that it speaks */
 	uint64_t free_bytes, total_bytes;
 	uint64_t copies, unsealed; /* that it has */
 	uint64_t missing, missing_bytes, bytes_per_s; /* that it is making, or will; how fast */

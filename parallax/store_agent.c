@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/option.h"
 #include "parallax/store_private.h"
+#include "proto/rpc.h"
 
 const char *store_host(const struct store *s) { return s->places->host; }
 
@@ -21,7 +22,7 @@ bool places_agent_alive(struct places *p, const char *host, const struct meta_ag
 
 static void describe(struct places *p, const char *host, const struct meta_agent *m, struct store_agent *ret)
 {
-	*ret = (struct store_agent){ .since_ns = m->since_ns, .alive = places_agent_alive(p, host, m) };
+	*ret = (struct store_agent){ .since_ns = m->since_ns, .protocol = m->protocol ? m->protocol : 1, .alive = places_agent_alive(p, host, m) };
 	snprintf(ret->host, sizeof ret->host, "%s", host);
 	snprintf(ret->address, sizeof ret->address, "%s", m->address);
 	snprintf(ret->version, sizeof ret->version, "%s", m->version);
@@ -157,7 +158,8 @@ int store_agent_register(struct store *s, const char *address, const char *versi
 	if (!r)
 		return -ENOMEM;
 	r->store = s;
-	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env) };
+	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env),
+					 .protocol = rpc_protocol_newest };
 	snprintf(r->agent.address, sizeof r->agent.address, "%s", address);
 	snprintf(r->agent.version, sizeof r->agent.version, "%s", version);
 	for (unsigned i = 0; i < META_TOKEN_BYTES; i += 8)

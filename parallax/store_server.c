@@ -56,6 +56,7 @@ static void fill(const struct copies *c, uint32_t index, struct peer *p, struct 
 	if (told && placed->state == PLACED_DRAINING && s.copies == 0 && s.map == c->map.revision)
 		ret->state = "drained";
 	struct segment_server *server = p->server;
+	ret->protocol = server ? server->protocol : 0;
 	ret->free_bytes = server ? server->free_bytes : 0;
 	ret->total_bytes = server ? server->total_bytes : 0;
 }

@@ -129,11 +129,12 @@ static int list_agent(void *arg, const struct store_agent *a)
 	char since[32];
 	const char *state = a->alive ? "up" : "gone";
 	if (l->json)
-		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:I}", "host", a->host, "address", a->address, "version", a->version,
-								"state", state, "since_ns", (json_int_t)a->since_ns));
+		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:i, s:s, s:I}", "host", a->host, "address", a->address, "version", a->version,
+								"protocol", (int)a->protocol, "state", state, "since_ns", (json_int_t)a->since_ns));
 	table_cell(l->table, "%s", a->host);
 	table_cell(l->table, "%s", a->address);
 	table_cell(l->table, "%s", a->version);
+	table_cell(l->table, "%u", a->protocol);
 	table_cell(l->table, "%s", state);
 	table_cell(l->table, "%s", cli_time(a->since_ns, since));
 	return 0;
@@ -141,7 +142,7 @@ static int list_agent(void *arg, const struct store_agent *a)
 
 int cli_agent_list(struct cli *c)
 {
-	static const char *const headings[] = { "HOST", "ADDRESS", "VERSION", "STATE", "SINCE", NULL };
+	static const char *const headings[] = { "HOST", "ADDRESS", "VERSION", ">PROTOCOL", "STATE", "SINCE", NULL };
 	struct listing l;
 	struct store *s;
 	int r = cli_list_begin(c, headings, &l, &s);

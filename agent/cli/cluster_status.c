@@ -13,6 +13,37 @@
 
 enum { HELD_LINES = 12 }; /* one screen; the rest is counted, and --json has all */
 
+/* ---- versions ---- */
+
+/* The newest version of the protocol that all parts that run speak, this program included, and how many know none newer. */
+struct common {
+	uint32_t protocol;
+	size_t servers, hosts;
+};
+
+static struct common common(const struct store_status *t)
+{
+	struct common c = { .protocol = rpc_protocol_newest };
+	for (size_t i = 0; i < t->server_count; i++)
+		c.protocol = t->servers[i].server.answers ? MIN(c.protocol, t->servers[i].server.protocol) : c.protocol;
+	for (size_t i = 0; i < t->agent_count; i++)
+		c.protocol = t->agents[i].alive ? MIN(c.protocol, t->agents[i].protocol) : c.protocol;
+	for (size_t i = 0; i < t->server_count; i++)
+		c.servers += t->servers[i].server.answers && t->servers[i].server.protocol == c.protocol;
+	for (size_t i = 0; i < t->agent_count; i++)
+		c.hosts += t->agents[i].alive && t->agents[i].protocol == c.protocol;
+	return c;
+}
+
+static void print_versions(const struct store_status *t)
+{
+	struct common c = common(t);
+	printf("%-10s aquifer %s, protocol %u, format of the store %u", "versions", AQ_VERSION, rpc_protocol_newest, FORMAT_VERSION);
+	if (c.protocol < rpc_protocol_newest)
+		printf("; %zu server%s and %zu host%s speak only protocol %u", c.servers, c.servers == 1 ? "" : "s", c.hosts, c.hosts == 1 ? "" : "s", c.protocol);
+	printf("\n");
+}
+
 /* ---- JSON ---- */
 
 static json_t *health_json(const struct store_health *h)
@@ -42,6 +73,7 @@ static json_t *servers_json(const struct store_status *t)
 						   "warnings", (int)e->level, "incarnation", (json_int_t)s->incarnation);
 		const struct store_server_work *k = &e->work;
 		json_object_set_new(j, "software", json_string(k->software));
+		json_object_set_new(j, "protocol", json_integer(s->protocol));
 		if (k->status)
 			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
 								    (json_int_t)k->missing, "missing_bytes", (json_int_t)k->missing_bytes, "bytes_per_s",
@@ -76,8 +108,8 @@ static json_t *hosts_json(const struct store_status *t)
 {
 	json_t *a = json_array();
 	for (size_t i = 0; i < t->agent_count; i++)
-		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:b, s:I}", "host", t->agents[i].host, "address", t->agents[i].address, "version", t->agents[i].version,
-						   "alive", t->agents[i].alive, "since_ns", (json_int_t)t->agents[i].since_ns));
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:i, s:b, s:I}", "host", t->agents[i].host, "address", t->agents[i].address, "version", t->agents[i].version,
+						   "protocol", (int)t->agents[i].protocol, "alive", t->agents[i].alive, "since_ns", (json_int_t)t->agents[i].since_ns));
 	return a;
 }
 
@@ -86,14 +118,14 @@ static int print_json(const struct store_status *t)
 	json_t *problems = json_array();
 	for (size_t i = 0; i < t->problem_count; i++)
 		json_array_append_new(problems, json_string(t->problems[i]));
-	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s, s:o}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i}}",
+	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s, s:o}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i, s:i}}",
 					"healthy", t->problem_count == 0, "problems", problems, "catalog", "url", t->catalog_url, "answer_ns", (json_int_t)t->catalog_ns,
 					"restored", t->restored, "members", members_json(t), "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
 					"groups", "all", (int)t->groups, "complete", (int)t->complete, "degraded", (int)t->degraded, "lost", (int)t->lost, "short",
 					(int)t->short_of, "moving", (int)t->moving, "map", (json_int_t)t->map_revision, "volumes", volumes_json(t), "hosts",
 					hosts_json(t), "directory", "path", t->directory, "free", (json_int_t)t->free_bytes, "total", (json_int_t)t->total_bytes,
 					"warn_full", json_integer(t->warn.count ? t->warn.percent[0] : 0), "versions", "aquifer", AQ_VERSION, "store_format",
-					(int)FORMAT_VERSION, "protocol", RPC_PROTOCOL));
+					(int)FORMAT_VERSION, "protocol", (int)rpc_protocol_newest, "protocol_of_all", (int)common(t).protocol));
 }
 
 /* ---- text ---- */
@@ -136,7 +168,7 @@ static void print_rebuild(const struct store_status *t)
 
 static void print_servers(const struct store_status *t)
 {
-	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", "VERSION", NULL };
+	static const char *const headings[] = { "  SERVER", "DOMAIN", "STATE", ">FREE", ">SIZE", ">USED", ">STARTS", "VERSION", ">PROTOCOL", NULL };
 	uint64_t free_bytes = 0, total = 0;
 	unsigned up = 0;
 	char a[24], b[24], when[32];
@@ -167,6 +199,10 @@ static void print_servers(const struct store_status *t)
 			table_cell(table, "-");
 		table_cell(table, "%" PRIu64, s->incarnation);
 		table_cell(table, "%s", e->work.software[0] ? e->work.software : "-");
+		if (s->answers)
+			table_cell(table, "%u", s->protocol);
+		else
+			table_cell(table, "-");
 	}
 	table_print(table, stdout);
 	print_rebuild(t);
@@ -226,7 +262,7 @@ static void print_text(const struct store_status *t)
 	printf("%-10s %zu, %zu attached\n", "volumes", t->volume_count, held);
 	if (held)
 		print_held(t);
-	printf("%-10s aquifer %s, protocol %d, format of the store %u\n", "versions", AQ_VERSION, RPC_PROTOCOL, FORMAT_VERSION);
+	print_versions(t);
 }
 
 int cli_cluster_status(struct cli *c)

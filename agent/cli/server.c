@@ -44,13 +44,13 @@ static int list_server(void *arg, const struct store_server *s)
 	struct listing *l = arg;
 	char size[24], state[160];
 	if (l->json)
-		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "id", s->id,
+		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}", "id", s->id,
 								"address", s->address, "domain", s->domain, "state", s->state, "answers", s->answers,
 								"free", (json_int_t)s->free_bytes, "total", (json_int_t)s->total_bytes, "incarnation",
 								(json_int_t)s->incarnation, "weight", (int)s->weight, "share", s->share / 1000.0, "copies",
 								(json_int_t)s->copies, "unsealed", (json_int_t)s->unsealed, "missing", (json_int_t)s->missing,
 								"missing_bytes", (json_int_t)s->missing_bytes, "rebuild_bytes_per_s", (json_int_t)s->bytes_per_s,
-								"misplaced", (json_int_t)s->misplaced, "settled", s->settled));
+								"misplaced", (json_int_t)s->misplaced, "settled", s->settled, "protocol", (int)s->protocol));
 	state_text(s, state, sizeof state);
 	table_cell(l->table, "%s", s->id);
 	table_cell(l->table, "%s", s->address[0] ? s->address : "-");
@@ -59,12 +59,16 @@ static int list_server(void *arg, const struct store_server *s)
 	table_cell(l->table, "%s", s->answers ? format_size_human(s->free_bytes, size) : "-");
 	table_cell(l->table, "%s", s->answers ? format_size_human(s->total_bytes, size) : "-");
 	table_cell(l->table, "%u.%u %%", s->share / 10, s->share % 10);
+	if (s->answers)
+		table_cell(l->table, "%u", s->protocol);
+	else
+		table_cell(l->table, "-");
 	return 0;
 }
 
 int cli_server_list(struct cli *c)
 {
-	static const char *const headings[] = { "SERVER", "ADDRESS", "DOMAIN", "STATE", ">FREE", ">SIZE", ">SHARE", NULL };
+	static const char *const headings[] = { "SERVER", "ADDRESS", "DOMAIN", "STATE", ">FREE", ">SIZE", ">SHARE", ">PROTOCOL", NULL };
 	struct listing l;
 	struct store *s;
 	int r = cli_list_begin(c, headings, &l, &s);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/catalog_access.h"
 #include "tests/unit/tlstest.h"
@@ -41,6 +42,22 @@ Test(access, a_token_is_read_as_it_was_printed_and_no_other_way)
 	snprintf(other, sizeof other, "%sA", text);
 	cr_assert_eq(access_token_parse(other, &back), -EINVAL);
 	cr_assert_eq(access_token_parse("", &back), -EINVAL);
+	static const struct {
+		const char *token, *said;
+		int status;
+	} read[] = {
+		{ "aquifer2.AAAA", "the token is of version 2, newer than this program knows (1): upgrade this program", -EPROTONOSUPPORT },
+		{ "aquifer17.", "the token is of version 17", -EPROTONOSUPPORT },
+		{ "aquifer0.AAAA", "that is no token", -EINVAL },
+		{ "aquifer1.AAAA", "that is no token", -EINVAL },
+		{ "aquifer2", "that is no token", -EINVAL },
+		{ "web1", "that is no token", -EINVAL },
+	};
+	for (unsigned i = 0; i < ARRAY_COUNT(read); i++) {
+		struct report report = { "" };
+		cr_assert_eq(access_token_read(read[i].token, &back, &report), read[i].status, "%s", read[i].token);
+		cr_assert_eq(strncmp(report.text, read[i].said, strlen(read[i].said)), 0, "%s", report.text);
+	}
 }
 
 struct asking {

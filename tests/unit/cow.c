@@ -6,6 +6,7 @@
 
 #include "agent/components/cow_format.h"
 #include "core/bytes.h"
+#include "core/crc.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
 #include "tests/unit/blktest.h"
@@ -273,6 +274,36 @@ Test(cow, says_what_it_refuses)
 	world_stop(&w);
 }
 
+/* In whichever copy of the header: the other one is older. Nothing is written, also not where it is to grow. */
+Test(cow, a_layer_of_a_newer_version_is_refused_and_not_touched)
+{
+	struct world w;
+	uint8_t was[2 * COW_PAGE], newer[2 * COW_PAGE], after[2 * COW_PAGE];
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, world_close, &w);
+	sim_disk_read(w.s.host, "/top.raw", 0, was, sizeof was);
+	for (unsigned copy = 0; copy < 2; copy++) {
+		uint8_t *page = newer + copy * COW_PAGE;
+		memcpy(newer, was, sizeof newer);
+		put_le32(page + 8, COW_VERSION + 2);
+		put_le32(page + 12, 0);
+		put_le32(page + 12, crc32c(0, page, COW_PAGE));
+		sim_disk_write(w.s.host, "/top.raw", 0, newer, sizeof newer);
+		for (unsigned i = 0; i < 2; i++) {
+			w.words[1] = i ? "size=1G" : NULL;
+			refused(&w, -EPROTONOSUPPORT, "/top.raw is of version 3, newer than this program knows (1): upgrade this program");
+			sim_disk_read(w.s.host, "/top.raw", 0, after, sizeof after);
+			cr_assert_arr_eq(after, newer, sizeof after);
+		}
+	}
+	sim_disk_write(w.s.host, "/top.raw", 0, was, sizeof was);
+	w.words[1] = NULL;
+	run_ok(&w, world_open, &w);
+	run_ok(&w, world_close, &w);
+	world_stop(&w);
+}
+
 Test(cow, a_truncated_layer_is_refused)
 {
 	struct world w;
@@ -414,7 +445,7 @@ Test(cow_format, header_and_map_survive_and_damage_is_seen)
 	cr_assert(got.sequence == 7 && got.size == h.size && got.parent_size == 512 && got.id == h.id && got.clean);
 	for (unsigned i = 8; i < COW_PAGE; i++) {
 		page[i] ^= 0x10;
-		cr_assert_neq(cow_header_decode(page, &got), COW_OK, "byte %u", i);
+		cr_assert_eq(cow_header_decode(page, &got), COW_DAMAGED, "byte %u", i);
 		page[i] ^= 0x10;
 	}
 	memset(page, 0, sizeof page);
