@@ -58,7 +58,7 @@ kill_tapdisk() { # HOST
 servers=3
 hosts_up a b
 [ "$(spoken)" = '[1,1,2]' ] || fail "server list: $(on b server list)"
-[ "$(on a agent list --json | jq -c 'map([.host, .protocol]) | sort')" = '[["a",1],["b",2]]' ] || fail "agent list: $(on a agent list)"
+[ "$(on b agent list --json | jq -c 'map([.host, .protocol]) | sort')" = '[["a",1],["b",2]]' ] || fail "agent list: $(on b agent list)"
 on b cluster status >"$dir/status" || true
 grep -q 'protocol 2, .*; 2 servers and 1 host speak only protocol 1' "$dir/status" || fail "cluster status: $(cat "$dir/status")"
 [ "$(on b cluster status --json | jq -c '[.versions.protocol, .versions.protocol_of_all]')" = '[2,1]' ] || fail "cluster status: $(on b cluster status --json)"

@@ -274,6 +274,25 @@ Test(cow, says_what_it_refuses)
 	world_stop(&w);
 }
 
+Test(cow, a_truncated_layer_is_refused)
+{
+	struct world w;
+	uint8_t pages[2 * COW_PAGE];
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, world_close, &w);
+	sim_disk_read(w.s.host, "/top.raw", 0, pages, sizeof pages);
+	simfile_make(&w.s, "/top.raw", 64 << 20);
+	sim_disk_write(w.s.host, "/top.raw", 0, pages, sizeof pages);
+	w.words[1] = NULL;
+	refused(&w, -EIO, "was truncated");
+	world_stop(&w);
+}
+
+/* ---- damage ---- */
+
+static int flush(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_FLUSH, 0, 0, 0); }
+
 /* In whichever copy of the header: the other one is older. Nothing is written, also not where it is to grow. */
 Test(cow, a_layer_of_a_newer_version_is_refused_and_not_touched)
 {
@@ -281,7 +300,8 @@ Test(cow, a_layer_of_a_newer_version_is_refused_and_not_touched)
 	uint8_t was[2 * COW_PAGE], newer[2 * COW_PAGE], after[2 * COW_PAGE];
 	world_start(&w, 1, 512);
 	run_ok(&w, world_open, &w);
-	run_ok(&w, world_close, &w);
+	run_ok(&w, write_one, &w);
+	run_ok(&w, world_close, &w); /* both copies have been written by now */
 	sim_disk_read(w.s.host, "/top.raw", 0, was, sizeof was);
 	for (unsigned copy = 0; copy < 2; copy++) {
 		uint8_t *page = newer + copy * COW_PAGE;
@@ -303,25 +323,6 @@ Test(cow, a_layer_of_a_newer_version_is_refused_and_not_touched)
 	run_ok(&w, world_close, &w);
 	world_stop(&w);
 }
-
-Test(cow, a_truncated_layer_is_refused)
-{
-	struct world w;
-	uint8_t pages[2 * COW_PAGE];
-	world_start(&w, 1, 512);
-	run_ok(&w, world_open, &w);
-	run_ok(&w, world_close, &w);
-	sim_disk_read(w.s.host, "/top.raw", 0, pages, sizeof pages);
-	simfile_make(&w.s, "/top.raw", 64 << 20);
-	sim_disk_write(w.s.host, "/top.raw", 0, pages, sizeof pages);
-	w.words[1] = NULL;
-	refused(&w, -EIO, "was truncated");
-	world_stop(&w);
-}
-
-/* ---- damage ---- */
-
-static int flush(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_FLUSH, 0, 0, 0); }
 
 Test(cow, a_flipped_bit_in_a_closed_map_is_noticed)
 {
