@@ -71,17 +71,37 @@ static int install_open(struct segment_install *i)
 	return r == -EOPNOTSUPP || r == -ENOTSUP ? 0 : r;
 }
 
+/* What is there already: 0 if it may be replaced. Asked before anything is fetched, and again at the end. */
+static int install_may(struct copy *c)
+{
+	int r = dir_load(c); /* of a newer version: it is no less than what would come */
+	return r == 0 && c->exists && c->slot.sealed && copy_state(c) == COPY_WHOLE ? -EEXIST : r;
+}
+
+static int install_look(struct segment_dir *d, uint64_t segment)
+{
+	struct copy *c = copy_hold(d, segment);
+	if (!c)
+		return -ENOMEM;
+	fiber_mutex_lock(&d->env->loop, &c->mutex);
+	int r = install_may(c);
+	fiber_mutex_unlock(&c->mutex);
+	copy_release(c);
+	return r;
+}
+
 int segment_dir_install_begin(struct segment_server *s, const struct share_entry *e, struct segment_install **ret)
 {
-	struct segment_install *i = calloc(1, sizeof *i);
+	int r = install_look(dir_of(s), e->header.segment);
+	struct segment_install *i = r == 0 ? calloc(1, sizeof *i) : NULL;
 	if (!i)
-		return -ENOMEM;
+		return r ? r : -ENOMEM;
 	i->dir = dir_of(s);
 	i->entry = *e;
 	i->to = PACK_BASE;
 	i->map = calloc(1, sizeof *i->map);
 	i->crcs = calloc(e->length, sizeof *i->crcs);
-	int r = i->map && i->crcs ? install_open(i) : -ENOMEM;
+	r = i->map && i->crcs ? install_open(i) : -ENOMEM;
 	if (r == 0) {
 		i->map->blocks = e->length;
 		*ret = i;
@@ -214,11 +234,9 @@ static int install_end(struct segment_install *i, struct copy *c, uint8_t *frees
 			return -EBADMSG;
 		trimmed += bit_get(frees, b);
 	}
-	int r = dir_load(c);
+	int r = install_may(c);
 	if (r < 0)
 		return r;
-	if (c->exists && c->slot.sealed && copy_state(c) == COPY_WHOLE)
-		return -EEXIST;
 	struct copy_slot slot = { .header = e->header, .incarnation = c->dir->state.incarnation, .generation = 2, .fenced_epoch = c->fenced_epoch,
 				  .sealed = true, .length = e->length, .prev = e->prev, .last_seq = e->last_seq, .packed = true,
 				  .trim = frees, .trimmed = trimmed };

@@ -40,7 +40,7 @@ uint32_t share_head_crc(const void *page, uint32_t i);
 /* ---- a sealed copy in a directory, made from pages (segment_dir_install.c). FIBER, all but next ---- */
 
 struct segment_install;
-/* -ENOSPC, … */
+/* -ENOSPC, …; -EEXIST: there is a sealed, whole copy already; -EPROTONOSUPPORT: there is one of a newer version */
 int segment_dir_install_begin(struct segment_server *dir, const struct share_entry *e, struct segment_install **ret);
 uint32_t segment_dir_install_next(const struct segment_install *i); /* the block that the next page begins with */
 /* A page as FETCH answered it, and its `next`. -EBADMSG: it is damaged or makes no sense; may be given again. */

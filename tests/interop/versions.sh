@@ -103,6 +103,15 @@ kind[2]=old
 server_up 2
 wait $loading || fail "while servers were restarted: $(cat "$dir/during")"
 [ "$(spoken)" = '[1,2,2]' ] || fail "server list: $(on b server list)"
+
+# the old host's agent is upgraded above its tapdisk, which goes on
+tapdisk=$(at a v pid)
+on a agent stop >/dev/null || fail "stop the old agent"
+kind[a]=new
+on a agent start >/dev/null || fail "the new agent"
+[ "$(at a v pid) $(at a v state)" = "$tapdisk running" ] || fail "after the agent's upgrade: $(on a list)"
+on a show v --json | jq -e '.nodes | length > 0' >/dev/null || fail "show: $(on a show v)"
+write_more a
 on a detach v >/dev/null || fail "detach"
 on b attach v --as nbd >/dev/null || fail "attach"
 write_more b

@@ -300,6 +300,19 @@ static int body_copies(void *arg)
 	cr_assert_eq(op(&d, SEGMENT_SEAL, 5, NULL, 0), 0);
 	for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
 		refused(&d, 5, (uint64_t)slot * BLOCK_BYTES, newer_slot, 0, all);
+	/* nor does a copy from elsewhere take its place */
+	struct share_entry e = { .header = { .segment = 5, .volume = { "v" }, .epoch = 7, .salt = 99, .size_blocks = BLOCKS }, .sealed = true, .whole = true,
+				 .length = length, .prev = crc };
+	struct segment_install *install;
+	cr_assert_eq(segment_dir_install_begin(d.server, &e, &install), -EEXIST);
+	cr_assert_eq(sim_disk_read(d.g->host, d.l.path, 0, d.before, BLOCK_BYTES), 0);
+	memcpy(d.after, d.before, BLOCK_BYTES);
+	newer_slot(d.after);
+	cr_assert_eq(sim_disk_write(d.g->host, d.l.path, 0, d.after, BLOCK_BYTES), 0);
+	dir_reopen(&d);
+	cr_assert_eq(segment_dir_install_begin(d.server, &e, &install), -EPROTONOSUPPORT);
+	cr_assert_eq(sim_disk_write(d.g->host, d.l.path, 0, d.before, BLOCK_BYTES), 0);
+	dir_reopen(&d);
 	/* its footer: what would be a damaged copy's is given up where there is another */
 	uint64_t footer = COPY_BASE + (uint64_t)length * BLOCK_BYTES;
 	refused(&d, 5, footer, newer_footer, COPY_BASE, packing);
