@@ -42,6 +42,7 @@ struct checkpoint {
 	bool drops_left;
 	struct meta_root root, space;
 	uint64_t table_last;
+	struct volume_closing *closing;
 };
 
 /* ---- when ---- */
@@ -458,10 +459,15 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	}
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++)
 		publish_drop(c, p, &c->drops[i], &changes[n++]);
+	bool last = c->closing && volume_closing_fits(v, c->table_last);
+	if (last)
+		volume_closing_add(c->closing, p);
 	if (r == 0)
 		r = publish_commit(p);
 	else
 		publish_abort(p);
+	if (r == 0 && last)
+		c->closing->done = true;
 	for (unsigned i = 0; i < n; i++) {
 		free(changes[i].bytes);
 		changes[i].bytes = NULL;
@@ -490,7 +496,7 @@ static int publish(struct checkpoint *c)
 }
 
 /* What can't be deleted everywhere now is tried again after the next checkpoint. */
-static void delete_freed(struct volume *v)
+void checkpoint_delete_freed(struct volume *v)
 {
 	unsigned kept = 0, i = 0;
 	for (; i < v->freed_count && i < DELETES_MAX && !v->failed; i++) {
@@ -547,7 +553,7 @@ static int checkpoint_steps(struct checkpoint *c)
 	return r ? r : publish(c);
 }
 
-int checkpoint_run(struct volume *v)
+int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
 	if (c)
@@ -557,6 +563,7 @@ int checkpoint_run(struct volume *v)
 		return -ENOMEM;
 	}
 	c->v = v;
+	c->closing = closing;
 	link_init(&c->marks);
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	freeze(c);
@@ -565,7 +572,8 @@ int checkpoint_run(struct volume *v)
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;
 		v->table_last = c->table_last;
-		delete_freed(v);
+		if (!closing) /* else that has time until the volume is let go */
+			checkpoint_delete_freed(v);
 		trim_kick(v);
 	}
 	release(c, r);
@@ -577,6 +585,8 @@ int checkpoint_run(struct volume *v)
 	log_pump(v);
 	return r;
 }
+
+int checkpoint_run(struct volume *v) { return checkpoint_closing(v, NULL); }
 
 static int checkpointer(void *arg)
 {

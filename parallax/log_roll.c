@@ -29,18 +29,18 @@ static struct log_segment *finished_uncut(struct volume *v)
 
 /* On all of the servers where it belongs that can be asked (R12); -ENOTCONN when those are too few. Then, or when too few
  * could make it, none has it. -ENOSPC: for want of space. */
-static int create_sized(struct volume *v, uint64_t id, uint32_t blocks, bool reserve, struct meta_segment *ret)
+static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t blocks, bool reserve, struct meta_segment *ret)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	struct segment_io ios[META_REPLICAS_MAX];
-	struct meta_segment g = { .id = id, .epoch = v->epoch, .salt = env_random(v->env), .size_blocks = blocks };
+	struct meta_segment g = { .id = id, .epoch = epoch, .salt = env_random(v->env), .size_blocks = blocks };
 	unsigned n = copies_place(v->copies, id, v->meta.replicas, peers);
 	if (n < v->meta.min_replicas)
 		return -ENOTCONN;
 	for (unsigned i = 0; i < n; i++)
-		ios[i] = (struct segment_io){ .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch,
+		ios[i] = (struct segment_io){ .op = SEGMENT_CREATE, .segment = id, .epoch = epoch,
 					      .incarnation = peers[i]->server->incarnation, .reserve = reserve,
-					      .header = { id, v->meta.volume, v->epoch, g.salt, blocks } };
+					      .header = { id, v->meta.volume, epoch, g.salt, blocks } };
 	unsigned good = peers_wait(peers, ios, n);
 	int r = 0;
 	for (unsigned i = 0; i < n; i++) {
@@ -55,7 +55,7 @@ static int create_sized(struct volume *v, uint64_t id, uint32_t blocks, bool res
 	}
 	for (unsigned i = 0; i < n; i++)
 		if (ios[i].status == 0) {
-			struct segment_io io = { .op = SEGMENT_DELETE, .segment = id, .epoch = v->epoch };
+			struct segment_io io = { .op = SEGMENT_DELETE, .segment = id, .epoch = epoch };
 			peer_wait(peers[i], &io);
 		}
 	return r;
@@ -72,12 +72,12 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	if (r < 0)
 		return r;
 	uint64_t id = l->spare_id;
-	r = create_sized(v, id, v->limits.segment_blocks, false, ret);
+	r = create_sized(v, id, v->epoch, v->limits.segment_blocks, false, ret);
 	if (r == 0)
 		l->full = l->starved = l->dry = false;
 	if (r == -ENOSPC && reserve) {
 		uint64_t blocks = MAX(checkpoint_reserve(v) + LOG_CLEAR_ROOM, (uint64_t)LOG_RESERVE_BLOCKS);
-		r = create_sized(v, id, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret);
+		r = create_sized(v, id, v->epoch, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret);
 		l->full = l->starved = true;
 		l->dry = r == -ENOSPC;
 	}
@@ -99,6 +99,13 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 			log->last_id = log->segments[log->segment_count++].id;
 	}
 	return r;
+}
+
+int log_create_next(struct volume *v, uint64_t epoch, struct meta_segment *ret)
+{
+	uint64_t id;
+	int r = catalog_counter_take(v->catalog, "counter/segment", MAX(v->meta.last_id, v->log.spare_id), 1, &id);
+	return r < 0 ? r : create_sized(v, id, epoch, v->limits.segment_blocks, false, ret);
 }
 
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept)
@@ -171,6 +178,11 @@ static int roll(struct volume *v)
 		return r;
 	}
 	publish_begin(v, p); /* keeps the mender out, too */
+	if (v->closing) {
+		publish_abort(p);
+		free(p);
+		return 0;
+	}
 	struct log_segment *done = finished_uncut(v);
 	if (done && done->synced < done->acked)
 		done = NULL;

@@ -169,6 +169,9 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 	return 0;
 }
 
+/* The one before us had it made for us: our epoch is in it, so there was nobody to write. */
+static bool is_ours(const struct volume *v, const struct meta_segment *m) { return !m->cut && m->epoch == v->epoch; }
+
 static int find_lengths(struct recovery *c, struct report *report)
 {
 	struct volume *v = c->v;
@@ -176,6 +179,8 @@ static int find_lengths(struct recovery *c, struct report *report)
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
 		if (v->meta.segments[i].cut)
 			c->walk.length[i] = v->meta.segments[i].length;
+		else if (is_ours(v, &v->meta.segments[i]))
+			c->walk.length[i] = 1;
 		else
 			r = fence_segment(c, i, report);
 	}
@@ -421,6 +426,8 @@ static int replay(struct recovery *c, struct report *report)
 static int list_own(struct recovery *c, struct report *report)
 {
 	struct volume *v = c->v;
+	if (v->meta.segment_count == 1 && is_ours(v, &v->meta.segments[0]))
+		return log_segment_listed(v, &v->meta.segments[0]);
 	struct publication *p = malloc(sizeof *p);
 	struct meta_log *before = malloc(sizeof *before);
 	int r = p && before ? 0 : -ENOMEM;

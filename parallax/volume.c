@@ -19,8 +19,6 @@
 #define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
-#define CLEAR_OUT_NS (50 * NS_PER_MS)
-#define TRIM_NS (2 * NS_PER_S)    /* closing: what can't be trimmed and packed until then is left to the next opener */
 
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 uint64_t volume_acquisition(const struct volume *v) { return v->owner.stamp; }
@@ -390,118 +388,12 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 
 /* ---- closing ---- */
 
-/* Segments that were listed and never used: nobody knows them once they aren't listed, unless a checkpoint came by. */
-static void delete_unused(struct volume *v)
-{
-	link_for(l, &v->log.segments) {
-		const struct log_segment *g = container_of(l, struct log_segment, link);
-		if (g->acked <= 1)
-			log_delete_segment(v, g->meta.id); /* after a kill right here the next opener does it, in an embedded volume */
-	}
-}
-bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
-
-static void offer_to(struct meta_owner *o, const struct volume_offer *to)
-{
-	o->state = OWNER_OFFERED;
-	o->epoch++;
-	o->stamp = to->id;
-	o->pid = to->pid;
-	snprintf(o->holder, sizeof o->holder, "%s", to->holder ? to->holder : "");
-	snprintf(o->control, sizeof o->control, "%s", to->control ? to->control : "");
-	snprintf(o->host, sizeof o->host, "%s", to->host ? to->host : "");
-}
-
-/* Everything is in the last checkpoint: list nothing, so that the next opener has nothing to fence or replay. */
-static int publish_closed(struct volume *v, const struct volume_offer *to)
-{
-	struct publication *p = malloc(sizeof *p);
-	struct meta_owner owner = v->owner;
-	char owner_key[META_KEY_BYTES];
-	size_t length = 0;
-	owner.state = OWNER_FREE;
-	owner.holder[0] = owner.control[0] = owner.host[0] = '\0';
-	owner.pid = 0;
-	if (to)
-		offer_to(&owner, to);
-	uint8_t *bytes = p ? meta_owner_encode(&owner, &length) : NULL;
-	if (!bytes) {
-		free(p);
-		return -ENOMEM;
-	}
-	publish_begin(v, p);
-	struct log_segment *g = v->log.current;
-	p->log.segment_count = 0;
-	p->log.from_seq = v->log.acked_seq + 1;
-	p->log.from_prev = v->log.acked_crc;
-	p->log.from_position = position_make(p->log.last_id, 0xffff);
-	meta_key_owner(v->id, owner_key);
-	catalog_txn_put(&p->txn, owner_key, bytes, length);
-	int r = publish_commit(p);
-	if (r == 0 && to && v->alive) /* who takes it has the servers to himself; without leases he waits for our lock */
-		fiber_sleep(&v->env->loop, CLEAR_OUT_NS);
-	if (r == 0 && g && g->acked > 1)
-		log_seal(g);
-	if (r == 0)
-		delete_unused(v);
-	free(bytes);
-	free(p);
-	return r;
-}
-
-/* A segment with records that the last table doesn't know, because the log went on in it after a failure, when the table was being
- * written: nobody would know of it once it isn't listed. */
-static bool table_lacks(const struct volume *v)
-{
-	link_for(l, &v->log.segments) {
-		const struct log_segment *g = container_of(l, struct log_segment, link);
-		if (g->acked > 1 && g->meta.id > v->table_last)
-			return true;
-	}
-	return false;
-}
-
-/* What was given up may still be on its way into the map. */
-static void await_applied(struct volume *v)
-{
-	while (!volume_gives_up(v) && volume_expired_lands(v) && fiber_sleep(&v->env->loop, NS_PER_MS) == 0)
-		;
-}
-
-static int close_cleanly(struct volume *v, const struct volume_offer *to)
-{
-	int r = log_flush_wait(v);
-	await_applied(v);
-	if (r == 0 && volume_expired_lands(v))
-		r = -ETIMEDOUT;
-	/* one that is under way has taken what is dirty, and isn't published yet */
-	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
-	/* twice: what the first one freed can be dropped by the second */
-	for (unsigned i = 0; r == 0 && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted || table_lacks(v)); i++) {
-		fiber_mutex_unlock(&v->checkpointing);
-		r = checkpoint_run(v);
-		fiber_mutex_lock(&v->env->loop, &v->checkpointing);
-	}
-	while (r == 0 && v->log.mending)
-		fiber_sleep(&v->env->loop, NS_PER_MS);
-	if (r == 0)
-		r = v->failed;
-	if (r == 0) {
-		if (!to) /* somebody waits */
-			trim_finish(v, env_now_ns(v->env) + TRIM_NS);
-		v->closing = true; /* nobody creates segments any more */
-		r = publish_closed(v, to);
-	}
-	fiber_mutex_unlock(&v->checkpointing);
-	return r;
-}
-
 static int close_volume(struct volume *v, const struct volume_offer *to)
 {
 	int r = v->failed;
 	v->close_by_ns = env_now_ns(v->env) + CLOSE_NS;
 	if (!v->failed) {
-		r = close_cleanly(v, to);
+		r = volume_close_cleanly(v, to);
 		if (r < 0)
 			volume_fail(v, r);
 	}

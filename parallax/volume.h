@@ -63,6 +63,8 @@ struct volume_offer {
 	const char *holder, *control, *host; /* the target's, for the owner record */
 	uint64_t pid;
 };
+/* FIBER. It will be offered: makes what whoever takes it goes on with, beforehand. What fails is left to him. */
+int volume_ready_next(struct volume *v);
 /* FIBER. As volume_close(), but the volume isn't free then: it is offered. 0: so it is. */
 int volume_close_offering(struct volume *v, const struct volume_offer *to);
 

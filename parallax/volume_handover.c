@@ -59,6 +59,7 @@ int volume_handover_deactivate(struct volume_node *n, const struct volume_offer 
 	int r = volume_checkpoint(n->volume);
 	if (r < 0)
 		return report_set(report, r, "what was written can't be published: %s", errno_text(r));
+	volume_ready_next(n->volume);
 	hold(n);
 	struct volume *v = n->volume;
 	n->io_timeout_ns = volume_io_timeout_ns(v);

@@ -180,6 +180,7 @@ struct volume {
 	bool closing;
 	bool handed;                    /* it was offered to us: somebody waits */
 	bool taken_over;                /* whoever had it before hadn't closed it */
+	struct meta_segment next;       /* made for the owner after this one, not listed; id 0: none */
 	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
 	/* applying */
 	struct {
@@ -238,7 +239,6 @@ void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
 void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
-bool volume_gives_up(const struct volume *v); /* closing, and it takes too long */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */
 void log_segment_drop(struct volume *v, struct log_segment *g);
@@ -265,6 +265,8 @@ int log_roll_start(struct volume *v);
 /* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
  * then guest data is refused from now on. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
+/* FIBER. One that isn't ours but whose owner will have that epoch; on the servers only. `publishing` is locked. */
+int log_create_next(struct volume *v, uint64_t epoch, struct meta_segment *ret);
 /* FIBER. What was created for `log` beyond the first `kept` isn't listed after all: deleted. */
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept);
 int log_segment_listed(struct volume *v, const struct meta_segment *meta); /* it is in the catalog now: 0 or -ENOMEM */
@@ -292,6 +294,10 @@ int checkpoint_start(struct volume *v); /* the fiber that runs one when it is du
 void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
+/* FIBER: one now, the last if `closing` (NULL: never) fits: then that is in its transaction, and `done`. */
+struct volume_closing;
+int checkpoint_closing(struct volume *v, struct volume_closing *closing);
+void checkpoint_delete_freed(struct volume *v); /* FIBER. Segments that the last table has no more */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
 /* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
 int trim_start(struct volume *v);       /* the fiber that does it */
@@ -324,6 +330,20 @@ struct replay {
 	uint32_t *crcs;
 };
 int replay_walk(struct replay *p, struct report *report);
+/* volume_close.c */
+struct publication;
+struct volume_closing {
+	const struct volume_offer *to;          /* NULL: the volume will be free */
+	char owner_key[META_KEY_BYTES];
+	uint8_t *owner;
+	size_t owner_bytes;
+	bool done;                              /* it is published */
+};
+bool volume_gives_up(const struct volume *v); /* closing, and it takes too long */
+bool volume_closing_fits(const struct volume *v, uint64_t table_last); /* nothing is left to be published after a checkpoint with such a table */
+void volume_closing_add(struct volume_closing *c, struct publication *p);
+/* FIBER. Publishes all there is and lets the volume go, and clears out. On failure that was not published, or nobody knows. */
+int volume_close_cleanly(struct volume *v, const struct volume_offer *to);
 /* volume_group.c */
 void group_hold(struct volume *v);      /* its mark has been applied */
 /* volume_snapshot.c: FIBERs. */
