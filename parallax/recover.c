@@ -170,7 +170,7 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 }
 
 /* The one before us had it made for us: our epoch is in it, so there was nobody to write. */
-static bool is_ours(const struct volume *v, const struct meta_segment *m) { return !m->cut && m->epoch == v->epoch; }
+static bool is_ours(const struct volume *v, const struct meta_segment *m) { return !m->cut && (m->epoch == v->epoch || PLANTED(recover_adopts_any)); }
 
 static int find_lengths(struct recovery *c, struct report *report)
 {
@@ -276,7 +276,7 @@ static void seal_cuts(struct recovery *c, const struct meta_log *before)
 
 /* ---- state as of the checkpoint ---- */
 
-static int load_space(struct volume *v, struct report *report)
+int recover_space(struct volume *v, struct report *report)
 {
 	uint8_t *bytes = NULL;
 	int r = 0;
@@ -299,6 +299,7 @@ static int load_space(struct volume *v, struct report *report)
 	v->version_end = v->meta.node_end;
 	if (v->space.list_count)
 		v->newest_mark = v->space.lists[v->space.list_count - 1].mark_seq;
+	v->space_loaded = r == 0;
 	return r;
 }
 
@@ -471,8 +472,8 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 	int r = find_lengths(c, report);
 	if (r == 0)
 		r = settle_lengths(c, report);
-	if (r == 0)
-		r = load_space(v, report);
+	if (r == 0 && !v->space_loaded)
+		r = recover_space(v, report);
 	if (r == 0)
 		r = list_own(c, report);
 	struct log *l = &v->log;

@@ -82,9 +82,11 @@ static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *
 	return r;
 }
 
-/* All where it belongs say that they don't have it, and nobody else says he does: then one that is lost doesn't matter any more. */
-static bool is_gone(struct copies *c, uint64_t segment)
+/* All where it belongs say that they don't have it, and nobody else says he does: then one that is lost doesn't matter any more. One that is
+ * too short has been created there and never was a holder's. */
+static bool is_gone(struct copies *c, uint64_t position)
 {
+	uint64_t segment = position_segment(position);
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
 	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
 	unsigned n = copies_candidates(c, segment, peers), gone = 0;
@@ -93,7 +95,8 @@ static bool is_gone(struct copies *c, uint64_t segment)
 	peers_wait(peers, ios, n);
 	for (unsigned i = 0; i < n; i++) {
 		bool lost = segment_away(ios[i].status) && !copies_belongs(c, segment, peers[i]);
-		gone += lost || ios[i].status == -ENOENT || (ios[i].status == 0 && ios[i].state == COPY_ABSENT);
+		gone += lost || ios[i].status == -ENOENT ||
+			(ios[i].status == 0 && (ios[i].state == COPY_ABSENT || ios[i].length <= position_block(position)));
 	}
 	return n > 0 && gone == n;
 }
@@ -108,7 +111,7 @@ static int delete_listed(const struct meta_log *log, struct copies *c, struct wa
 	if (r == 0) {
 		for (size_t i = 0; r == 0 && i < v->count; i++)
 			r = v->segments[i] == table ? 0 : copies_delete(c, v->segments[i], 0);
-	} else if (r != -ENOENT && table && is_gone(c, table)) {
+	} else if (r != -ENOENT && table && is_gone(c, log->space.pointer.position)) {
 		r = 0;
 		for (uint32_t i = 0; r == 0 && i < log->segment_count; i++)
 			r = copies_delete(c, log->segments[i].id, 0);

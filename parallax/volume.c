@@ -13,10 +13,6 @@
 #define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
-#define CATALOG_TRIES 200
-#define ALIVE_S 10 /* a holder that died is seen as such by other hosts after so long */
-#define CATALOG_PAUSE_NS (20 * NS_PER_MS)
-#define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 
@@ -24,172 +20,6 @@ uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
 uint64_t volume_acquisition(const struct volume *v) { return v->owner.stamp; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
 struct tree *volume_tree(struct volume *v) { return &v->tree; }
-
-/* ---- acquiring ---- */
-
-static int held(const struct meta_owner *o, struct report *report)
-{
-	return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it there, or attach with --force to take it away)",
-			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
-}
-
-/* Whoever has the lock will soon let it go: a command that maintains the volume, or a process that is about to
- * say who it is, or that has died. */
-static bool lock_is_passing(const struct volume_places *p, const struct meta_owner *owner)
-{
-	return owner->state == OWNER_FREE || strcmp(owner->holder, VOLUME_MAINTENANCE) == 0 ||
-	       (p->holder_alive && !p->holder_alive(p->arg, owner));
-}
-
-/* One that was open before has its directory; a new one in its place would be an empty volume. */
-static int was_never_open(struct volume *v, bool *ret_fresh, struct report *report)
-{
-	struct meta_owner before;
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
-	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
-		if (attempt)
-			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
-		r = meta_get_owner(v->catalog, v->id, &before, NULL);
-	}
-	if (r < 0 && r != -ENOENT)
-		return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
-	*ret_fresh = r == 0 && before.epoch == 0;
-	return 0;
-}
-
-/* The place where its segments are, locked against a second opener on this host (R34). */
-static int open_place(struct volume *v, const struct volume_open *how, struct report *report)
-{
-	const struct volume_places *p = how->places;
-	bool fresh = false;
-	int r = how->offer ? 0 : was_never_open(v, &fresh, report); /* what is offered was open */
-	if (r < 0)
-		return r;
-	r = -EBUSY;
-	unsigned waited_ms = 0;
-	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
-		struct meta_owner owner;
-		struct report cause = { "" };
-		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause)
-		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
-		if (r != -EBUSY) {
-			if (r == -ENOENT && v->meta.embedded)
-				report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
-			else if (r < 0)
-				report_set(report, r, "%s", report_text(&cause, r));
-			break;
-		}
-		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
-			owner = (struct meta_owner){ 0 };
-		if (!how->force && lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
-			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
-			waited_ms += 20;
-			attempt--;
-			continue;
-		}
-		if (!how->force || attempt > 0)
-			return held(&owner, report);
-		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
-			r = 0;
-			break;
-		}
-		if (!p->evict)
-			return held(&owner, report);
-		r = p->evict(p->arg, &owner, report);
-		if (r < 0)
-			return r;
-		r = -EBUSY;
-	}
-	if (r == 0 && v->server && !(v->copies = copies_embedded(v->env, v->server)))
-		r = -ENOMEM;
-	return r;
-}
-
-/* May it be taken, as far as offers are concerned? */
-static int judge_offer(const struct volume_open *how, const struct meta_owner *now, struct report *report)
-{
-	const struct volume_places *p = how->places;
-	bool offered = now->state == OWNER_OFFERED;
-	bool ours = now->state == OWNER_HELD && now->stamp && (now->stamp == how->former || now->stamp == how->acquisition);
-	if (how->offer && !ours && !(offered && now->stamp == how->offer) && !PLANTED(handover_offer_unchecked))
-		return report_set(report, -ESTALE, "the offer is gone: %s%s", now->holder[0] ? "it is attached as " : "nobody has the volume", now->holder);
-	if (offered && !how->offer && !how->force && !(p->holder_alive && !p->holder_alive(p->arg, now)))
-		return report_set(report, -EBUSY, "it is being handed over to %s (attach with --force to take it away)", now->holder);
-	return 0;
-}
-
-/* Before the owner record names us: whoever sees that finds us alive. Politeness only, so what fails is left at that. */
-static void show_life(struct volume *v, const struct volume_open *how)
-{
-	char key[META_KEY_BYTES];
-	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
-	meta_key_alive(v->stamp, key);
-	if (how->warm && how->warm->alive)
-		return;
-	if (!how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0)
-		catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
-}
-
-/* owner := (me, held, epoch + 1), whoever held it before: who may be robbed was decided by the lock. */
-static int acquire(struct volume *v, const struct volume_open *how, struct report *report)
-{
-	char key[META_KEY_BYTES];
-	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp };
-	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
-	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
-	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
-	meta_key_owner(v->id, key);
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
-		struct meta_owner now;
-		uint64_t revision;
-		int r = meta_get_owner(v->catalog, v->id, &now, &revision);
-		if (r == 0 && now.stamp == mine.stamp && now.epoch == mine.epoch && mine.epoch) {
-			v->owner = now; /* an attempt of unknown outcome had arrived */
-			v->owner_revision = revision;
-			v->epoch = now.epoch;
-			return 0;
-		}
-		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
-			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
-		if (r == 0 || r == -ENOENT) {
-			const struct volume_places *p = how->places;
-			if (r == 0 && !mine.epoch && now.state == OWNER_HELD && !how->force && !how->offer && p->held_elsewhere && p->held_elsewhere(p->arg, &now))
-				return held(&now, report);
-			if (!mine.epoch) {
-				int offer = judge_offer(how, &now, report);
-				if (offer < 0)
-					return offer;
-				mine.epoch = now.epoch + 1;
-				v->taken_over = r == 0 && now.state == OWNER_HELD;
-			}
-			if (r == 0 && now.epoch >= mine.epoch)
-				return held(&now, report); /* somebody was faster */
-			struct catalog_txn *t = malloc(sizeof *t);
-			size_t length = 0;
-			uint8_t *bytes = meta_owner_encode(&mine, &length);
-			r = t && bytes ? 0 : -ENOMEM;
-			if (r == 0) {
-				catalog_txn_init(t);
-				catalog_txn_compare(t, key, revision);
-				catalog_txn_put(t, key, bytes, length);
-				r = catalog_txn(v->catalog, t, &v->owner_revision);
-			}
-			free(bytes);
-			free(t);
-			if (r == 0) {
-				v->owner = mine;
-				v->epoch = mine.epoch;
-				return 0;
-			}
-			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
-				return report_set(report, r, "the catalog refuses: %s", catalog_text(v->catalog, r));
-		}
-		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
-	}
-	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
-}
 
 /* ---- opening ---- */
 
@@ -285,51 +115,77 @@ static struct copies *warm_copies(struct volume_warm *w)
 	return c;
 }
 
-void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret)
+/* ---- acquiring beside reading ---- */
+
+struct acquiring {
+	struct volume *v;
+	const struct volume_open *how;
+	struct report report;
+};
+
+static int acquire_beside(void *arg)
 {
-	char key[META_KEY_BYTES];
-	struct meta_log *log = malloc(sizeof *log);
-	*ret = (struct volume_warm){ 0 };
-	meta_key_alive(acquisition, key);
-	catalog_lease(catalog, ALIVE_S, key, &ret->alive);
-	if (log && meta_get_log(catalog, volume, log, NULL) == 0) {
-		if (!log->embedded)
-			copies_open(env, catalog, &ret->copies, NULL);
-		catalog_counter_take(catalog, "counter/segment", log->last_id, 1, &ret->segment);
-	}
-	free(log);
+	struct acquiring *a = arg;
+	return volume_acquire(a->v, a->how, &a->report);
 }
 
-void volume_warm_end(struct volume_warm *w)
+/* The state as of its record, in memory. */
+static int load_published(struct volume *v, const struct volume_open *how, struct report *report)
 {
-	catalog_lease_end(w->alive);
-	copies_close(w->copies);
-	*w = (struct volume_warm){ 0 };
-}
-
-static int open_steps(struct volume *v, const struct volume_open *how, struct report *report)
-{
-	int r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
-	if (r < 0)
-		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
-	r = open_place(v, how, report);
-	v->handed = how->offer != 0;
-	if (how->warm)
-		v->log.spare_id = how->warm->segment;
-	if (r == 0) {
-		show_life(v, how);
-		r = acquire(v, how, report);
-	}
-	if (r == 0)
-		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
-	if (r == 0)
-		r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server || !how->warm ? v->copies : warm_copies(how->warm), report);
+	int r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server || !how->warm ? v->copies : warm_copies(how->warm), report);
 	if (r == 0 && !v->server)
 		v->copies = v->sources.cluster;
 	if (r == 0)
 		choose_segment_size(v);
+	return r ? r : open_tree(v);
+}
+
+/* What was seen stays so until somebody acquires it, and if that is us it was right: so it is read meanwhile. */
+static int acquire_as_seen(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	struct acquiring a = { .v = v, .how = how, .report = { "" } };
+	struct job j;
+	job_init(&j, &v->env->loop);
+	job_hold(&j);
+	int r = fiber_start(&v->env->loop, acquire_beside, &a, &j);
+	if (r < 0)
+		return r;
+	r = load_published(v, how, report);
 	if (r == 0)
-		r = open_tree(v);
+		r = recover_space(v, report);
+	int acquired = fiber_wait(&j);
+	if (acquired < 0)
+		*report = a.report;
+	return acquired < 0 ? acquired : r;
+}
+
+static int acquire_as_it_is(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	int r = volume_acquire(v, how, report);
+	if (r == 0)
+		r = meta_get_log(v->catalog, v->id, &v->meta, &v->meta_revision);
+	return r ? r : load_published(v, how, report);
+}
+
+static int open_steps(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	int r = 0;
+	if (how->seen) {
+		v->meta = how->seen->log;
+		v->meta_revision = how->seen->log_revision;
+	} else {
+		r = meta_get_log(v->catalog, v->id, &v->meta, NULL);
+	}
+	if (r < 0)
+		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
+	r = volume_open_place(v, how, report);
+	v->handed = how->offer != 0;
+	if (how->warm)
+		v->log.spare_id = how->warm->segment;
+	if (r == 0) {
+		volume_show_life(v, how);
+		r = how->seen ? acquire_as_seen(v, how, report) : acquire_as_it_is(v, how, report);
+	}
 	if (r == 0)
 		r = recover(v, how->accept_flushed, report);
 	if (r == 0)

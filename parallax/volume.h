@@ -35,6 +35,15 @@ struct volume_warm {
 void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret);
 void volume_warm_end(struct volume_warm *w); /* FIBER */
 
+/* What the catalog says of a volume that is offered; the owner record was not read after the log, or they were read at once. */
+struct volume_seen {
+	struct meta_owner owner;
+	struct meta_log log;
+	uint64_t owner_revision, log_revision;
+};
+/* FIBER. Reads both at once. */
+int volume_look(struct env *env, struct catalog *catalog, uint64_t volume, struct volume_seen *ret);
+
 struct volume_open {
 	struct catalog *catalog;
 	const struct volume_places *places;
@@ -46,6 +55,7 @@ struct volume_open {
 	uint64_t former;           /* with `offer`: or if it is held by this acquisition still, whose offer failed; 0: none */
 	uint64_t acquisition;      /* the number of this one (volume_acquisition); with `offer`: or if an attempt with it that failed has it. 0: random */
 	struct volume_warm *warm;  /* NULL: nothing */
+	const struct volume_seen *seen; /* NULL, or how it is now: nothing is asked again, and -EBUSY if it is different by then */
 	bool accept_flushed;       /* where a sync of the only copy failed: go on with what it has; all that was flushed is in it */
 	struct volume_limits limits;
 };

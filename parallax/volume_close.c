@@ -127,6 +127,14 @@ static void clear_out(struct volume *v)
 	checkpoint_delete_freed(v);
 }
 
+/* What was given up may still be on its way into the map. */
+static int await_applied(struct volume *v)
+{
+	while (!volume_gives_up(v) && volume_expired_lands(v) && fiber_sleep(&v->env->loop, NS_PER_MS) == 0)
+		;
+	return volume_expired_lands(v) ? -ETIMEDOUT : 0;
+}
+
 /* With all that was written published, and as far as that goes in the same transaction. */
 static int close_within_checkpoint(struct volume *v, struct volume_closing *c)
 {
@@ -142,7 +150,7 @@ static int close_within_checkpoint(struct volume *v, struct volume_closing *c)
 	while (r == 0 && v->log.mending)
 		fiber_sleep(&v->env->loop, NS_PER_MS);
 	if (r == 0 && !c->done)
-		r = v->failed;
+		r = v->failed ? v->failed : log_flush_wait(v);
 	if (r == 0 && !c->done) {
 		if (!c->to) /* somebody waits */
 			trim_finish(v, env_now_ns(v->env) + TRIM_NS);
@@ -157,7 +165,7 @@ int volume_close_cleanly(struct volume *v, const struct volume_offer *to)
 	struct volume_closing c;
 	int r = closing_init(&c, v, to);
 	if (r == 0)
-		r = log_flush_wait(v);
+		r = await_applied(v);
 	if (r == 0)
 		r = close_within_checkpoint(v, &c);
 	if (r == 0 && to && v->alive) /* who takes it has the servers to himself; without leases he waits for our lock */

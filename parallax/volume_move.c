@@ -55,12 +55,24 @@ static bool may_take(const struct volume_move *m, const struct meta_owner *o, bo
 	return *ret_offered || ours || o->state == OWNER_FREE;
 }
 
+static void take_it(struct volume_move *m, const struct volume_open *how)
+{
+	struct report report = { "" };
+	m->taking = true;
+	int r = volume_handover_take(m->node, how, &report);
+	m->taking = false;
+	m->failed = r < 0 && r != -ESTALE && r != -EBUSY;
+	if (r < 0 && r != -EBUSY && r != -ESTALE)
+		snprintf(m->why, sizeof m->why, "%.200s", report_text(&report, r));
+	if (r == 0)
+		set_state(m, MOVE_SERVES);
+}
+
 static void look_for_it(struct volume_move *m)
 {
-	struct meta_owner o = { 0 };
-	struct report report = { "" };
+	struct volume_seen *seen = &m->seen;
+	int r = volume_look(m->node->node.env, catalog_of(m), m->open.volume, seen);
 	bool offered;
-	int r = meta_get_owner(catalog_of(m), m->open.volume, &o, NULL);
 	if (r < 0 && r != -ENOENT) {
 		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
 		return;
@@ -68,21 +80,15 @@ static void look_for_it(struct volume_move *m)
 	m->why[0] = '\0';
 	if (m->state != MOVE_INCOMING || m->cancel)
 		return;
-	if (!may_take(m, &o, &offered)) {
-		snprintf(m->whom, sizeof m->whom, "%s", o.host);
+	if (!may_take(m, &seen->owner, &offered)) {
+		snprintf(m->whom, sizeof m->whom, "%s", seen->owner.host);
 		return;
 	}
 	struct volume_open how = m->open;
 	how.offer = offered ? m->offer : 0;
+	how.seen = offered && r == 0 ? seen : NULL;
 	how.warm = m->node->intake.next == m->offer ? &m->warm : NULL;
-	m->taking = true;
-	r = volume_handover_take(m->node, &how, &report);
-	m->taking = false;
-	m->failed = r < 0 && r != -ESTALE && r != -EBUSY;
-	if (r < 0 && r != -EBUSY && r != -ESTALE)
-		snprintf(m->why, sizeof m->why, "%.200s", report_text(&report, r));
-	if (r == 0)
-		set_state(m, MOVE_SERVES);
+	take_it(m, &how);
 }
 
 static void give_up(struct volume_move *m)

@@ -41,6 +41,7 @@ struct volume_move {
 	struct fiber_cond changed;
 	struct catalog_watch *watch;
 	struct volume_warm warm;       /* for the offer, by whose number it will be acquired: alive/OFFER tells that its target lives */
+	struct volume_seen seen;
 	uint64_t served_ns;            /* since when it serves */
 };
 

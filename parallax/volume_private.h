@@ -178,6 +178,7 @@ struct volume {
 	struct log log;
 	int failed;                     /* 0, or why everything fails (R18, R14) */
 	bool closing;
+	bool space_loaded;
 	bool handed;                    /* it was offered to us: somebody waits */
 	bool taken_over;                /* whoever had it before hadn't closed it */
 	struct meta_segment next;       /* made for the owner after this one, not listed; id 0: none */
@@ -310,6 +311,7 @@ int trim_note_table(struct volume *v);  /* FIBER. Where the table that was loade
 /* orphans.c: FIBER. Deletes what a dead owner of an embedded volume left in its directory. */
 void orphans_delete(struct volume *v);
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */
+int recover_space(struct volume *v, struct report *report); /* FIBER. The accounting as of the checkpoint; recover() would else */
 int recover(struct volume *v, bool accept_flushed, struct report *report);
 /* replay.c: FIBER. Walks the log's records from `from` on, in order, through the segments of v->meta; `length` gives how far
  * each goes, by index. `record` is called for each, with entries and checksums in place. */
@@ -330,6 +332,11 @@ struct replay {
 	uint32_t *crcs;
 };
 int replay_walk(struct replay *p, struct report *report);
+/* volume_acquire.c: FIBER, in this order */
+int volume_open_place(struct volume *v, const struct volume_open *how, struct report *report);
+/* Before the owner record names us: whoever sees that finds us alive. */
+void volume_show_life(struct volume *v, const struct volume_open *how);
+int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report);
 /* volume_close.c */
 struct publication;
 struct volume_closing {

@@ -234,8 +234,12 @@ static int take_run(void *arg)
 	int r = -EAGAIN;
 	for (unsigned attempt = 0; r < 0 && r != -ESTALE && attempt < 200 && !s->o.env->dead; attempt++) {
 		struct report report = { "" };
+		struct volume_seen seen;
 		if (attempt)
 			fiber_sleep(&s->o.env->loop, 100 * NS_PER_MS);
+		bool offered = draw(t, 3) > 0 && volume_look(s->o.env, s->o.catalog, t->volume, &seen) == 0 && seen.owner.state == OWNER_OFFERED &&
+			       seen.owner.stamp == t->offer;
+		how.seen = offered ? &seen : NULL;
 		r = volume_handover_take(node_of(s), &how, &report);
 	}
 	s->o.volume = node_of(s)->volume;

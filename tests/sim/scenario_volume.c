@@ -760,6 +760,14 @@ static void note_name(void *arg, const char *key, const struct catalog_value *va
 		snprintf(n->name[n->count++], sizeof n->name[0], "%s", key + strlen("name/"));
 }
 
+static void count_key(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)key;
+	(void)value;
+	++*(unsigned *)arg;
+}
+
+/* What a server that was away kept from being freed is freed by a later look, as an agent's would be. */
 static int delete_all_run(void *arg)
 {
 	struct volume_world *w = arg;
@@ -772,7 +780,9 @@ static int delete_all_run(void *arg)
 		for (unsigned i = 0; i < names->count; i++)
 			r = store_volume_delete(&w->o.store, names->name[i], true, &report);
 		store_reap(&w->o.store);
-		if (names->count == 0)
+		unsigned left = 0;
+		catalog_sim_each(w->catalogs, "reap/", count_key, &left);
+		if (names->count == 0 && left == 0)
 			break;
 		fiber_sleep(&w->o.env->loop, NS_PER_S);
 	}
