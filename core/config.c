@@ -158,17 +158,29 @@ int config_catalog_url(struct env *env, const char *root, const char *given, cha
 	return 0;
 }
 
-int config_host(struct env *env, const char *root, char ret_host[64], struct report *report)
+static int config_name(struct env *env, const char *root, const char *key, char ret_name[64], struct report *report)
 {
 	char value[CONFIG_VALUE_BYTES];
-	int r = config_get(env, root, "host", value, report);
+	int r = config_get(env, root, key, value, report);
 	if (r == 0 && !name_valid(value))
-		return report_set(report, -EINVAL, "host = %.80s in aquifer.conf can't be a host's name (letters, digits, . _ -; at most 63)", value);
+		return report_set(report, -EINVAL, "%s = %.80s in aquifer.conf can't be a %s's name (letters, digits, . _ -; at most 63)", key, value, key);
 	if (r == 0)
-		snprintf(ret_host, 64, "%.63s", value);
+		snprintf(ret_name, 64, "%.63s", value);
+	return r;
+}
+
+int config_host(struct env *env, const char *root, char ret_host[64], struct report *report)
+{
+	int r = config_name(env, root, "host", ret_host, report);
 	if (r != -ENOENT)
 		return r;
 	memset(ret_host, 0, 64);
 	gethostname(ret_host, 63);
 	return 0;
+}
+
+int config_domain(struct env *env, const char *root, char ret_domain[64], struct report *report)
+{
+	int r = config_name(env, root, "domain", ret_domain, report);
+	return r == -ENOENT ? config_host(env, root, ret_domain, report) : r;
 }

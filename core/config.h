@@ -19,6 +19,8 @@ int config_catalog_url(struct env *env, const char *root, const char *given, cha
 
 /* FIBER. What this host is called among those that share a catalog: the file's `host`, else the machine's name. */
 int config_host(struct env *env, const char *root, char ret_host[64], struct report *report);
+/* FIBER. What fails together with this host, as servers call it (--domain): `domain =`, else as config_host(). */
+int config_domain(struct env *env, const char *root, char ret_domain[64], struct report *report);
 
 /* One line, in place; codec only. 0 and key and value (borrowed); -ENOENT: nothing in it; -EINVAL. */
 int config_parse_line(char *line, const char **ret_key, const char **ret_value);

@@ -12,6 +12,12 @@
 #define LOOK_NS NS_PER_S
 #define AWAIT_STEP_NS (NS_PER_MS / 2)
 #define AWAIT_ALL_NS (100 * NS_PER_MS)
+#define LOOK_AGAIN_NS (10 * NS_PER_S) /* what was measured so long ago, */
+enum { LOOK_AGAIN_READS = 256 };   /* … and so many reads, is measured again, by one read */
+#define HINT_NS (60 * NS_PER_S)
+#define FAR_NS NS_PER_MS           /* what takes more than so much, and twice as long as elsewhere, is far */
+#define SLOW_NS NS_PER_S           /* how long a server that was late is asked last */
+enum { SMALL_BLOCKS = 16 };        /* a read of more is measured as so many of that size */
 
 /* ---- peers ---- */
 
@@ -240,7 +246,92 @@ bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
 	return true;
 }
 
+/* ---- who is near ---- */
+
+/* Was it not asked for long, in time and in reads? Then one read of those to come is asked of it. */
+static bool is_due(const struct peer *p, uint64_t now)
+{
+	return !p->looked_ns || (now - p->looked_ns >= LOOK_AGAIN_NS && p->copies->asked - p->looked_asked >= LOOK_AGAIN_READS);
+}
+
+static void looked(struct peer *p, uint64_t now)
+{
+	p->looked_ns = now;
+	p->looked_asked = p->copies->asked;
+}
+
+void peer_asked(struct peer *p)
+{
+	uint64_t now = env_now_ns(p->copies->env);
+	p->copies->asked++;
+	if (!is_due(p, now))
+		return;
+	p->anew = true;
+	looked(p, now);
+}
+
+static void measure(struct peer *p, uint32_t blocks, uint64_t took_ns)
+{
+	uint64_t now = env_now_ns(p->copies->env);
+	took_ns = MAX(took_ns / div_up(MAX(blocks, 1u), SMALL_BLOCKS), UINT64_C(1));
+	p->read_ns = p->anew || !p->read_ns ? took_ns : MAX(p->read_ns - p->read_ns / 8 + took_ns / 8, UINT64_C(1));
+	p->anew = false;
+	looked(p, now);
+}
+
+void peer_answered(struct peer *p, uint32_t blocks, uint64_t took_ns)
+{
+	p->reads++;
+	measure(p, blocks, took_ns);
+}
+
+void peer_late(struct peer *p, uint32_t blocks, uint64_t took_ns)
+{
+	p->slow_ns = env_now_ns(p->copies->env) + SLOW_NS;
+	measure(p, blocks, took_ns);
+}
+
 static bool peer_slow(const struct peer *p) { return p->slow_ns && p->slow_ns > env_now_ns(p->copies->env); }
+
+/* 0: to be measured, 1 near, 2, 3 far. */
+static unsigned distance(const struct peer *p, uint64_t best_ns, uint64_t now)
+{
+	if (is_due(p, now))
+		return 0;
+	if (best_ns && p->read_ns > 2 * best_ns && p->read_ns > best_ns + FAR_NS)
+		return 3;
+	return p->near ? 1 : 2;
+}
+
+/* In place; the order of those that are alike stays. */
+static void nearest_first(const struct copies *c, struct peer **peers, unsigned count)
+{
+	uint64_t now = env_now_ns(c->env), best_ns = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (peers[i]->read_ns && (!best_ns || peers[i]->read_ns < best_ns))
+			best_ns = peers[i]->read_ns;
+	for (unsigned i = 1; i < count; i++) {
+		struct peer *p = peers[i];
+		unsigned d = distance(p, best_ns, now), k = i;
+		for (; k > 0 && distance(peers[k - 1], best_ns, now) > d; k--)
+			peers[k] = peers[k - 1];
+		peers[k] = p;
+	}
+}
+
+static struct peer *hint_of(const struct copies *c, uint64_t segment)
+{
+	unsigned at = segment % COPIES_HINTS;
+	return c->hints[at].segment == segment && env_now_ns(c->env) < c->hints[at].until_ns ? c->hints[at].peer : NULL;
+}
+
+/* Those that nobody should ask first come behind the `n` others. */
+static unsigned add_last(struct peer **ret, unsigned n, struct peer *const *list, unsigned count)
+{
+	for (unsigned i = 0; i < count && n < PLACEMENT_CANDIDATES_MAX; i++)
+		ret[n++] = list[i];
+	return n;
+}
 
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret)
 {
@@ -250,14 +341,17 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 	}
 	struct peer *away[PLACEMENT_CANDIDATES_MAX], *slow[PLACEMENT_CANDIDATES_MAX];
 	unsigned n = 0, away_count = 0, slow_count = 0;
-	struct peer *hint = c->hints[segment % COPIES_HINTS].segment == segment ? c->hints[segment % COPIES_HINTS].peer : NULL;
+	struct peer *hint = hint_of(c, segment);
 	if (hint && peer_usable(hint) && !peer_slow(hint))
 		ret[n++] = hint;
+	unsigned hinted = n, former = n;
 	if (c->map.revision == 0)
 		return n;
 	const struct placement_group *g = placement_group_of(&c->map, segment);
 	for (unsigned i = 0; i < (unsigned)g->target_count + g->former_count; i++) {
 		struct peer *p = copies_peer(c, &c->map.servers[i < g->target_count ? g->target[i] : g->former[i - g->target_count]].id);
+		if (i == g->target_count)
+			former = n;
 		if (!p || holds_peer(ret, n, p))
 			continue;
 		if (peer_usable(p) && peer_slow(p) && slow_count < PLACEMENT_CANDIDATES_MAX)
@@ -267,11 +361,9 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 		else if (away_count < PLACEMENT_CANDIDATES_MAX)
 			away[away_count++] = p;
 	}
-	for (unsigned i = 0; i < slow_count && n < PLACEMENT_CANDIDATES_MAX; i++)
-		ret[n++] = slow[i];
-	for (unsigned i = 0; i < away_count && n < PLACEMENT_CANDIDATES_MAX; i++)
-		ret[n++] = away[i];
-	return n;
+	nearest_first(c, ret + hinted, (g->former_count ? former : n) - hinted); /* former ones are asked for what is found on no other */
+	n = add_last(ret, n, slow, slow_count);
+	return add_last(ret, n, away, away_count);
 }
 
 bool copies_belongs(const struct copies *c, uint64_t segment, const struct peer *p)
@@ -304,6 +396,7 @@ void copies_found(struct copies *c, uint64_t segment, struct peer *at)
 {
 	c->hints[segment % COPIES_HINTS].segment = segment;
 	c->hints[segment % COPIES_HINTS].peer = at;
+	c->hints[segment % COPIES_HINTS].until_ns = env_now_ns(c->env) + HINT_NS;
 }
 
 uint64_t copies_smallest(struct copies *c)
@@ -335,6 +428,21 @@ static void look_up(struct copies *c, struct peer *p)
 	segment_server_close(old);
 }
 
+static void note_near(struct copies *c)
+{
+	for (uint32_t i = 0; i < c->map.server_count; i++) {
+		struct peer *p = find(c, &c->map.servers[i].id);
+		if (p)
+			p->near = c->domain[0] && strcmp(c->map.servers[i].domain, c->domain) == 0;
+	}
+}
+
+void copies_set_domain(struct copies *c, const char *domain)
+{
+	snprintf(c->domain, sizeof c->domain, "%s", domain);
+	note_near(c);
+}
+
 int copies_read_map(struct copies *c)
 {
 	struct placement *map = malloc(sizeof *map);
@@ -344,6 +452,7 @@ int copies_read_map(struct copies *c)
 	free(map);
 	for (uint32_t i = 0; r == 0 && i < c->map.server_count; i++)
 		r = copies_peer(c, &c->map.servers[i].id) ? 0 : -ENOMEM;
+	note_near(c);
 	return r;
 }
 

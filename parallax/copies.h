@@ -21,6 +21,11 @@ struct peer {
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
 	uint64_t slow_ns;              /* reads ask others first until then */
+	bool near;                     /* in our own failure domain */
+	uint64_t read_ns;              /* what reads of up to 64 KiB took lately; 0: not known */
+	uint64_t looked_ns, looked_asked; /* when that was, or one was asked to measure it again */
+	bool anew;                     /* the next measurement replaces it */
+	uint64_t reads;                /* that it answered well */
 	uint64_t heard_ns;             /* server/manager.c's: it answered, then */
 	struct segment_io probe;
 	struct job probe_job;
@@ -34,9 +39,12 @@ struct copies {
 	struct peer *peers[COPIES_PEERS_MAX];
 	unsigned count;
 	struct placement map;
+	char domain[64];               /* ours; "": not known */
+	uint64_t asked;                /* reads, of all of them */
 	struct {
 		uint64_t segment;
 		struct peer *peer;
+		uint64_t until_ns;
 	} hints[COPIES_HINTS];         /* who had it last time */
 	bool closing, keeping, stale;  /* stale: the map, or an address, may be */
 	uint64_t look_ns;              /* next look into the catalog not before */
@@ -57,7 +65,11 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, str
 unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
 /* Has every group `least` servers, among its first `replicas`, that are connected? */
 bool copies_enough(struct copies *c, unsigned replicas, unsigned least);
-/* All that may have a copy, the most promising first. At most PLACEMENT_CANDIDATES_MAX. */
+/* Servers in the failure domain `domain` are near. */
+void copies_set_domain(struct copies *c, const char *domain);
+/* All that may have a copy, the most promising first: those that answer and aren't late; of these near ones before others, and those whose
+ * reads take much longer than another's last; for the rest as the map has them, so that all ask the same one for the same
+ * blocks, which it then has in memory. At most PLACEMENT_CANDIDATES_MAX. */
 unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret);
 /* Is it one of those where the segment belongs? Otherwise it may have been, and what it misses of a delete or a trim it learns when it is back. */
 bool copies_belongs(const struct copies *c, uint64_t segment, const struct peer *p);
@@ -80,6 +92,10 @@ bool peer_connected(struct peer *p); /* the same without looking for its address
 /* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
 void peer_blame(struct peer *p, int status);
+/* For reads: it is asked for some blocks now; it has answered well, after so long; it hasn't, and another was faster. */
+void peer_asked(struct peer *p);
+void peer_answered(struct peer *p, uint32_t blocks, uint64_t took_ns);
+void peer_late(struct peer *p, uint32_t blocks, uint64_t took_ns);
 void peer_cancel(struct peer *p, struct segment_io *io); /* submitted, and not needed any more: see segment_server_ops */
 int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
 int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it isn't usable */

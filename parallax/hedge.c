@@ -12,7 +12,6 @@
 #define LATE_NS (20 * NS_PER_MS)        /* a read isn't late before, */
 #define LATE_MAX_NS (500 * NS_PER_MS)   /* and is after that; in between when it takes */
 enum { LATE_TIMES = 4 };                /* so many times what is usual */
-#define SLOW_NS NS_PER_S                /* how long a server that lost is asked last */
 
 static void rival_free(struct rival *v)
 {
@@ -42,7 +41,6 @@ void hedge_take(struct block_read *r)
 {
 	iov_scatter(r->iov, r->iov_count, 0, r->rival->iov.iov_base, (size_t)r->count * BLOCK_BYTES);
 	r->sources->hedges_won++;
-	copies_found(r->rival->peer->copies, r->io.segment, r->rival->peer);
 	hedge_forget(r);
 }
 
@@ -50,7 +48,6 @@ void hedge_watch(struct hedges *h, struct block_read *r)
 {
 	if (!h->running || !r->peer)
 		return;
-	r->since_ns = env_now_ns(h->env);
 	if (link_empty(&h->reads))
 		fiber_cond_wake(&h->changed);
 	link_push(&h->reads, &r->slow);
@@ -77,7 +74,9 @@ static void rival_done(struct job *j)
 	peer_blame(v->peer, status);
 	v->good = status == 0;
 	if (v->good) {
-		r->peer->slow_ns = env_now_ns(v->hedges->env) + SLOW_NS;
+		uint64_t now = env_now_ns(v->hedges->env);
+		peer_late(r->peer, r->count, now - r->since_ns);
+		peer_answered(v->peer, r->count, now - v->since_ns);
 		peer_cancel(r->peer, &r->io);
 	}
 	block_read_rival_done(r, status); /* a good one may have been taken, and freed */
@@ -97,6 +96,7 @@ static void rival_start(struct hedges *h, struct block_read *r, struct peer *pee
 	v->hedges = h;
 	v->read = r;
 	v->peer = peer;
+	v->since_ns = env_now_ns(h->env);
 	v->iov = (struct iovec){ buffer, (size_t)r->count * BLOCK_BYTES };
 	v->io = (struct segment_io){ .op = SEGMENT_READ, .segment = r->io.segment, .block = r->io.block, .blocks = r->count,
 				     .iov = &v->iov, .iov_count = 1 };

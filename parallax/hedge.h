@@ -32,6 +32,7 @@ struct rival {
 	struct hedges *hedges;
 	struct block_read *read; /* NULL: it has its answer */
 	struct peer *peer;
+	uint64_t since_ns;
 	bool good;               /* read and verified */
 	struct link link;
 };

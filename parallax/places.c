@@ -326,8 +326,10 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
 					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere,
-					 .arg = p };
+					 .domain = p->domain, .arg = p };
 	int r = config_host(env, root, p->host, report);
+	if (r == 0)
+		r = config_domain(env, root, p->domain, report);
 	if (r == 0)
 		r = config_catalog_url(env, root, catalog_url, url, report);
 	if (r == 0)

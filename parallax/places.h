@@ -12,7 +12,7 @@ struct places {
 	struct env *env;
 	struct catalog *catalog;
 	char dir[512];
-	char host[64];
+	char host[64], domain[64];
 	struct volume_places ops;
 	struct access_keeper *keeper; /* of env->identity */
 };

@@ -54,6 +54,8 @@ static int source_add(struct sources *s, struct catalog *catalog, const struct v
 		new.copies = s->cluster;
 	else if (r == 0 && !own)
 		r = open_reader(s, places, volume, &new, report);
+	if (r == 0 && !log->embedded && places->domain)
+		copies_set_domain(s->cluster, places->domain);
 	if (r == 0)
 		s->source[s->count++] = new;
 	return r;
@@ -210,10 +212,13 @@ static void read_from(struct block_read *r, struct peer *peer)
 	r->io = (struct segment_io){ .op = SEGMENT_READ, .segment = position_segment(position), .block = position_block(position),
 				     .blocks = r->count, .iov = r->iov, .iov_count = r->iov_count,
 				     .again = was_asked(r, peer) };
-	if (peer)
+	r->since_ns = env_now_ns(r->sources->env);
+	if (peer) {
+		peer_asked(peer);
 		peer_submit(peer, &r->io, &r->job);
-	else
+	} else {
 		r->job.status = -ENOENT;
+	}
 	if (r->attempts < PLACEMENT_CANDIDATES_MAX && !r->io.again)
 		r->asked[r->attempts++] = peer;
 	r->peer = peer;
@@ -224,7 +229,7 @@ static void read_from(struct block_read *r, struct peer *peer)
 static void read_start(struct block_read *r)
 {
 	r->attempts = 0;
-	r->away = r->gone = r->twice = false;
+	r->away = r->gone = r->twice = r->absent = false;
 	r->damaged = NULL;
 	read_from(r, block_read_next_peer(r));
 }
@@ -283,7 +288,7 @@ static void read_failed(struct block_read *r, int status)
 
 static void read_good(struct block_read *r, struct peer *peer)
 {
-	if (r->attempts > 1 && peer)
+	if (r->absent && peer)
 		copies_found(peer->copies, r->io.segment, peer);
 	read_end(r, 0);
 }
@@ -313,6 +318,7 @@ static void note_failure(struct block_read *r, struct peer *peer, int status)
 	if (status == -EBADMSG)
 		r->damaged = peer;
 	r->away |= segment_away(status);
+	r->absent |= !segment_away(status) && status != -ECANCELED;
 	r->gone |= status == -ENODATA;
 }
 
@@ -324,6 +330,8 @@ static void read_done(struct job *j)
 		peer_blame(r->peer, status);
 	hedge_answered(&r->sources->hedges, r, status);
 	if (status == 0) {
+		if (r->peer)
+			peer_answered(r->peer, r->count, env_now_ns(r->sources->env) - r->since_ns);
 		hedge_forget(r);
 		read_good(r, r->peer);
 		return;
@@ -404,6 +412,23 @@ bool sources_waits(struct sources *s, char *ret_text, size_t bytes, uint64_t *re
 	snprintf(ret_text, bytes, "segment %llu, which is where nobody answers; missing: %.160s", (unsigned long long)r->io.segment, who[0] ? who : "none now");
 	*ret_since_ns = r->away_ns;
 	return true;
+}
+
+enum { DESCRIBED_MAX = 32 };
+
+void sources_describe(const struct sources *s, void (*item)(void *arg, const char *key, uint64_t value), void *arg)
+{
+	char key[META_TEXT_MAX + 16];
+	for (unsigned i = 0, n = 0; s->cluster && i < s->cluster->count && n < DESCRIBED_MAX; i++) {
+		const struct peer *p = s->cluster->peers[i];
+		if (p->reads == 0)
+			continue;
+		snprintf(key, sizeof key, "reads %s", p->address);
+		item(arg, key, p->reads);
+		snprintf(key, sizeof key, "read_us %s", p->address);
+		item(arg, key, p->read_ns / 1000);
+		n++;
+	}
 }
 
 struct node_read {

@@ -25,6 +25,7 @@ struct volume_places {
 	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
 	/* FIBER. Does somebody on another host have it, as far as is known? NULL: nobody does. */
 	bool (*held_elsewhere)(void *arg, const struct meta_owner *owner);
+	const char *domain; /* this host's: servers in the same are the nearest; NULL: not known */
 	void *arg;
 };
 
@@ -81,6 +82,7 @@ struct block_read {
 	struct peer *damaged;   /* whose answer was, and who is asked again when nobody else is left; NULL: none */
 	bool twice;             /* he was */
 	bool away;              /* one that may have it couldn't be asked */
+	bool absent;            /* one that should have it has it not, or wrong */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	bool busy, expired;     /* under way; and given up by who asked */
 	struct link waits;      /* sources.waiting */
@@ -97,6 +99,8 @@ void block_read_expire(struct block_read *r);
 /* For people: what the reads that have waited longest wait for, in one clause. False: none waits. `*ret_since_ns` is on
  * env_now_ns()'s clock. */
 bool sources_waits(struct sources *s, char *ret_text, size_t bytes, uint64_t *ret_since_ns);
+/* For people: which servers' reads it were, and how long they take lately (blk_driver.describe). */
+void sources_describe(const struct sources *s, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
 /* For hedge.c: are these its blocks? 0, -EBADMSG. Who may be asked next? NULL: nobody. Its rival has an answer, which is good with status 0. */
 int block_read_verify(const struct block_read *r, const struct iovec *iov, int iov_count);
 struct peer *block_read_next_peer(const struct block_read *r);

@@ -534,6 +534,7 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 	};
 	for (unsigned i = 0; i < ARRAY_COUNT(items); i++)
 		item(arg, items[i].key, items[i].value);
+	sources_describe(volume_sources(n->volume), item, arg);
 }
 
 /* Nobody writes what is cut off, or the block it is cut through, while that is cleared. */

@@ -115,4 +115,16 @@ until_true 10 sh -c "'$top/$B/aquifer' list | grep -q wait" || fail "nobody says
 serve 2
 finish waits
 aquifer detach v >/dev/null || fail "detach"
+
+# the server in the host's own domain is asked, but for a read now and then; and who was asked is shown
+for n in 2 3; do
+	sed -i '/^domain/d' "$conf" && echo "domain = d$n" >>"$conf"
+	uri=$(aquifer attach v --as nbd) || fail "attach near server $n"
+	load "near$n" --offset=0 --verify_only
+	finish "near$n"
+	aquifer show v --json | jq -e --arg near "reads unix:$data/s$n" '.nodes[].items | [to_entries[] | select(.key | startswith("reads "))] |
+		(map(.value) | add) as $all | (map(select(.key == $near).value) | add // 0) * 10 > $all * 9' >/dev/null ||
+		fail "near server $n, reads go elsewhere: $(aquifer show v | grep reads)"
+	aquifer detach v >/dev/null || fail "detach"
+done
 echo "verified through a kill, a hang and the loss of a server, a takeover, and a wait"

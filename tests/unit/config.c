@@ -32,7 +32,7 @@ Test(config, lines)
 
 struct config_world {
 	struct env *env;
-	char root[64], url[CONFIG_VALUE_BYTES];
+	char root[64], url[CONFIG_VALUE_BYTES], domain[64];
 	const char *given;
 	struct report report;
 };
@@ -52,6 +52,13 @@ static void config_write(struct config_world *w, const char *text)
 	cr_assert(f);
 	fputs(text, f);
 	fclose(f);
+}
+
+static int look_domain(void *arg)
+{
+	struct config_world *w = arg;
+	w->report = (struct report){ 0 };
+	return config_domain(w->env, w->root, w->domain, &w->report);
 }
 
 Test(config, catalog_url_given_configured_or_default)
@@ -75,6 +82,14 @@ Test(config, catalog_url_given_configured_or_default)
 	config_write(&w, "catalog = sqlite:/elsewhere\n\nwhat is this\n");
 	cr_assert_eq(env_linux_run_fiber(w.env, look, &w), -EINVAL);
 	cr_assert(strstr(w.report.text, "aquifer.conf, line 3"), "%s", w.report.text);
+	config_write(&w, "host = h1\n");
+	cr_assert_eq(env_linux_run_fiber(w.env, look_domain, &w), 0);
+	cr_assert_str_eq(w.domain, "h1");
+	config_write(&w, "host = h1\ndomain = rack7\n");
+	cr_assert_eq(env_linux_run_fiber(w.env, look_domain, &w), 0);
+	cr_assert_str_eq(w.domain, "rack7");
+	config_write(&w, "domain = two words\n");
+	cr_assert_eq(env_linux_run_fiber(w.env, look_domain, &w), -EINVAL);
 	env_linux_destroy(w.env);
 	snprintf(command, sizeof command, "rm -r %s", w.root);
 	cr_assert_eq(system(command), 0);
