@@ -37,10 +37,33 @@ bool sim_chance(struct sim *sim, uint32_t in_a_million)
 	return in_a_million && sim_below(sim, 1000000) < in_a_million;
 }
 
+const char *sim_fault_name(enum sim_fault fault)
+{
+	static const char *const names[SIM_FAULTS] = {
+		[SIM_KILL] = "kills", [SIM_POWER_LOSS] = "power losses", [SIM_PAUSE] = "pauses", [SIM_CUT] = "one-way partitions",
+		[SIM_CONNECT_REFUSED] = "refused connects", [SIM_DROP] = "dropped connections", [SIM_SLOW] = "slow operations",
+		[SIM_WALL_JUMP] = "clock jumps", [SIM_READ_ERROR] = "read errors", [SIM_WRITE_ERROR] = "write errors",
+		[SIM_SYNC_ERROR] = "failed syncs", [SIM_NO_SPACE] = "writes without space", [SIM_READ_FLIP] = "bits flipped in reads",
+		[SIM_REST_FLIP] = "bits flipped at rest", [SIM_MISDIRECT] = "misdirected writes", [SIM_STALE_DISK] = "stale disks",
+		[SIM_LOST_DISK] = "lost disks", [SIM_CATALOG_OUTAGE] = "catalog outages", [SIM_CATALOG_TIMEOUT] = "catalog calls of unknown outcome",
+	};
+	return names[fault];
+}
+
+uint64_t sim_faults(const struct sim *sim, enum sim_fault fault) { return sim->faults[fault]; }
+void sim_fault(struct sim *sim, enum sim_fault fault) { sim->faults[fault]++; }
+
+bool sim_happens(struct sim *sim, enum sim_fault fault, uint32_t in_a_million)
+{
+	bool does = sim_chance(sim, in_a_million);
+	sim->faults[fault] += does;
+	return does;
+}
+
 uint64_t sim_latency(struct sim *sim, uint64_t dose_ns, uint64_t default_ns)
 {
 	uint64_t ns = 1 + sim_below(sim, dose_ns ? dose_ns : default_ns);
-	return sim_chance(sim, sim->doses.slow) ? ns * 100 : ns;
+	return sim_happens(sim, SIM_SLOW, sim->doses.slow) ? ns * 100 : ns;
 }
 
 static void hash_add(struct sim *sim, uint64_t v)
@@ -265,7 +288,7 @@ static uint64_t ops_now_ns(struct env *env) { return process_of(env)->sim->now_n
 static uint64_t ops_wall_ns(struct env *env)
 {
 	struct sim_host *h = process_of(env)->host;
-	if (sim_chance(h->sim, h->sim->doses.wall_jump))
+	if (sim_happens(h->sim, SIM_WALL_JUMP, h->sim->doses.wall_jump))
 		h->wall_offset_ns = (int64_t)sim_below(h->sim, 7200 * NS_PER_S) - (int64_t)(3600 * NS_PER_S);
 	return WALL_START_NS + h->sim->now_ns + (uint64_t)h->wall_offset_ns;
 }
@@ -508,6 +531,7 @@ static void process_die(struct sim_process *p, bool power)
 	sim_trace(p->sim, p, power ? "power off" : "kill", 0, 0);
 	p->env.dead = true;
 	p->paused = false;
+	p->sim->faults[SIM_KILL] += !power;
 	sim_net_process_died(p, power);
 	while (!link_empty(&p->events)) {
 		struct sim_event *e = container_of(p->events.next, struct sim_event, owned);
@@ -538,6 +562,7 @@ void sim_power_loss(struct sim_host *host)
 		if (p->host == host)
 			process_die(p, true);
 	}
+	sim_fault(host->sim, SIM_POWER_LOSS);
 	sim_disk_power_loss(host);
 	host_boot(host);
 }
@@ -546,6 +571,7 @@ void sim_pause(struct env *env)
 {
 	sim_trace(sim_of(env), process_of(env), "pause", 0, 0);
 	process_of(env)->paused = true;
+	sim_fault(sim_of(env), SIM_PAUSE);
 }
 
 void sim_resume(struct env *env)
@@ -570,6 +596,7 @@ void sim_partition(struct sim *sim, struct sim_host *from, struct sim_host *to, 
 	}
 	if (!cut)
 		return;
+	sim_fault(sim, SIM_CUT);
 	struct sim_cut *c = sim_alloc(sizeof *c);
 	c->from = from;
 	c->to = to;

@@ -33,6 +33,7 @@
  *     copy: expect detection only.)
  *   - ENOSPC when the disk is full; the first part of such a write may have been written.
  *   - Wall clocks jump, by up to an hour either way. The monotonic clock does not.
+ *   - A disk goes back to what was durable at an earlier instant, while nothing runs (a restored backup).
  *
  * Network
  *   - Delay without bound between connections, never reordering within one; back-pressure.
@@ -56,6 +57,15 @@
 struct sim;
 struct sim_host;
 
+/* What happened, for people to see that it did. The last ones are the scenarios' to count. */
+enum sim_fault {
+	SIM_KILL, SIM_POWER_LOSS, SIM_PAUSE, SIM_CUT, SIM_CONNECT_REFUSED, SIM_DROP, SIM_SLOW, SIM_WALL_JUMP,
+	SIM_READ_ERROR, SIM_WRITE_ERROR, SIM_SYNC_ERROR, SIM_NO_SPACE, SIM_READ_FLIP, SIM_REST_FLIP, SIM_MISDIRECT,
+	SIM_STALE_DISK, SIM_LOST_DISK, SIM_CATALOG_OUTAGE, SIM_CATALOG_TIMEOUT,
+	SIM_FAULTS
+};
+const char *sim_fault_name(enum sim_fault fault);
+
 struct sim_doses {
 	/* chances in a million, per operation */
 	uint32_t read_error, write_error, sync_error;
@@ -76,6 +86,8 @@ struct sim_doses *sim_doses(struct sim *sim); /* may be changed at any time; zer
 
 /* `io_align`: what direct I/O must be aligned to on this host's disk, 512 or 4096. */
 struct sim_host *sim_host_create(struct sim *sim, const char *name, uint64_t disk_bytes, uint32_t io_align);
+/* Of this host's disk alone, beside the world's: chances in a million per write. */
+void sim_host_damages(struct sim_host *host, uint32_t misdirect, uint32_t rest_flip);
 struct env *sim_process_create(struct sim *sim, struct sim_host *host);
 /* Of a live process: nothing may be under way. Its files, streams and listeners must be closed. */
 void sim_process_destroy(struct env *env);
@@ -107,6 +119,16 @@ uint64_t sim_trace_hash(const struct sim *sim);
 /* Prints each step to `f` as well (NULL: no more). */
 void sim_trace_to(struct sim *sim, FILE *f);
 void sim_note(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* How often it happened so far. */
+uint64_t sim_faults(const struct sim *sim, enum sim_fault fault);
+void sim_fault(struct sim *sim, enum sim_fault fault); /* it did, once more */
+
+/* What is durable on a disk now; and a disk that is as it was then: no process of the host lives, and no file is open. */
+struct sim_disk_state;
+struct sim_disk_state *sim_disk_keep(struct sim_host *host);
+void sim_disk_revert(const struct sim_disk_state *state);
+void sim_disk_forget(struct sim_disk_state *state); /* before the world ends; accepts NULL */
 
 /* Directed damage and inspection, for tests; paths as processes of the host see them.
  * 0 or -errno. No process is needed and no time passes. */

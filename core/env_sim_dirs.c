@@ -307,7 +307,7 @@ static int sync_dir_happens(struct sim_host *h, const char *path)
 		return r;
 	if (!dir->directory)
 		return -ENOTDIR;
-	if (sim_chance(h->sim, h->sim->doses.sync_error))
+	if (sim_happens(h->sim, SIM_SYNC_ERROR, h->sim->doses.sync_error))
 		return -EIO;
 	link_for (l, &h->dir_ops) {
 		struct dir_op *op = container_of(l, struct dir_op, link);

@@ -171,7 +171,7 @@ static void used_change(struct inode *n, uint64_t before) { n->host->disk_used +
 static void rest_flip(struct inode *n, struct disk_op *op)
 {
 	struct sim *sim = n->host->sim;
-	if (op->length == 0 || !sim_chance(sim, sim->doses.rest_flip))
+	if (op->length == 0 || !sim_happens(sim, SIM_REST_FLIP, sim->doses.rest_flip + n->host->rest_flip))
 		return;
 	op->data[sim_below(sim, op->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
 }
@@ -184,6 +184,7 @@ static int write_happens(struct inode *n, const struct file_io *io, uint64_t len
 	uint64_t needs = image_needs(&n->now, io->offset, length), before = 0;
 	if (needs > h->disk_bytes - MIN(h->disk_used, h->disk_bytes)) {
 		status = -ENOSPC;
+		sim_fault(h->sim, SIM_NO_SPACE);
 		for (length = round_down(sim_below(h->sim, length), SECTOR_BYTES);
 		     length && image_needs(&n->now, io->offset, length) > h->disk_bytes - MIN(h->disk_used, h->disk_bytes);)
 			length = round_down(length / 2, SECTOR_BYTES);
@@ -191,7 +192,7 @@ static int write_happens(struct inode *n, const struct file_io *io, uint64_t len
 	if (length == 0)
 		return status;
 	uint64_t offset = io->offset;
-	if (sim_chance(h->sim, h->sim->doses.misdirect) && n->now.size > length)
+	if (n->now.size > length && sim_happens(h->sim, SIM_MISDIRECT, h->sim->doses.misdirect + h->misdirect))
 		offset = round_down(sim_below(h->sim, n->now.size - length), h->io_align);
 	struct disk_op *op = log_add(n, OP_WRITE, offset, length);
 	iov_gather(io->iov, io->iov_count, 0, op->data, length);
@@ -299,14 +300,14 @@ static void io_end(struct disk_event *de, int status)
 static int read_happens(struct inode *n, struct file_io *io)
 {
 	struct sim *sim = n->host->sim;
-	if (sim_chance(sim, sim->doses.read_error))
+	if (sim_happens(sim, SIM_READ_ERROR, sim->doses.read_error))
 		return -EIO;
 	io->done = io->offset >= n->now.size ? 0 : MIN(io->length, n->now.size - io->offset);
 	if (io->done == 0)
 		return 0;
 	uint8_t *bytes = sim_alloc(io->done);
 	image_read(&n->now, io->offset, bytes, io->done);
-	if (sim_chance(sim, sim->doses.read_flip))
+	if (sim_happens(sim, SIM_READ_FLIP, sim->doses.read_flip))
 		bytes[sim_below(sim, io->done)] ^= (uint8_t)(1u << sim_below(sim, 8));
 	iov_scatter(io->iov, io->iov_count, 0, bytes, io->done);
 	free(bytes);
@@ -318,7 +319,7 @@ static int io_happens(struct disk_event *de)
 	struct inode *n = de->file->inode;
 	struct sim *sim = n->host->sim;
 	struct file_io *io = de->io;
-	bool fails = io->op != FILE_READ && io->op != FILE_SYNC && (n->failing || sim_chance(sim, sim->doses.write_error));
+	bool fails = io->op != FILE_READ && io->op != FILE_SYNC && (n->failing || sim_happens(sim, SIM_WRITE_ERROR, sim->doses.write_error));
 	switch (io->op) {
 	case FILE_READ:
 		return read_happens(n, io);
@@ -331,7 +332,7 @@ static int io_happens(struct disk_event *de)
 		}
 		return write_happens(n, io, io->length);
 	case FILE_SYNC:
-		if (n->failing || sim_chance(sim, sim->doses.sync_error)) {
+		if (n->failing || sim_happens(sim, SIM_SYNC_ERROR, sim->doses.sync_error)) {
 			sync_fails(n);
 			return -EIO;
 		}
@@ -652,6 +653,12 @@ int sim_disk_remove(struct sim_host *host, const char *path)
 	entries_remove(&dir->entries_now, name);
 	entries_remove(&dir->entries_durable, name);
 	return 0;
+}
+
+void sim_host_damages(struct sim_host *host, uint32_t misdirect, uint32_t rest_flip)
+{
+	host->misdirect = misdirect;
+	host->rest_flip = rest_flip;
 }
 
 uint64_t sim_disk_used(const struct sim_host *host) { return host->disk_used; }

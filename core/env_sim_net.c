@@ -203,7 +203,7 @@ static void piece_fire(struct sim_event *e)
 			connection_drop(s);
 		return;
 	}
-	if (!c->lost && sim_chance(sim, sim->doses.drop)) {
+	if (!c->lost && sim_happens(sim, SIM_DROP, sim->doses.drop)) {
 		size_t part = sim_below(sim, c->length + 1);
 		s->on_the_way -= c->length - part;
 		c->length = part;
@@ -524,7 +524,7 @@ int sim_stream_connect(struct env *env, const char *address, uint64_t timeout_ns
 	}
 	address_key(local, port, address, key);
 	struct sim_listener *l = listener_find(sim, host, key);
-	if (!l || l->pending_count >= BACKLOG || sim_chance(sim, sim->doses.connect_refused))
+	if (!l || l->pending_count >= BACKLOG || sim_happens(sim, SIM_CONNECT_REFUSED, sim->doses.connect_refused))
 		return -ECONNREFUSED;
 	struct sim_stream *mine = stream_new(p, host, local), *theirs = stream_new(l->process, p->host, local);
 	mine->peer = theirs;

@@ -39,7 +39,7 @@ struct sim_host {
 	int64_t wall_offset_ns;
 	/* disk */
 	uint64_t disk_bytes, disk_used, syncs_failed;
-	uint32_t io_align;
+	uint32_t io_align, misdirect, rest_flip;
 	uint64_t next_inode;
 	struct inode *root;
 	struct link inodes;    /* all of them */
@@ -53,6 +53,7 @@ struct sim_cut {
 
 struct sim {
 	uint64_t rng, now_ns, steps, hash;
+	uint64_t faults[SIM_FAULTS];
 	struct sim_doses doses;
 	struct sim_event **heap;
 	unsigned heap_count, heap_room;
@@ -67,6 +68,7 @@ static inline struct sim_process *process_of(struct env *env) { return container
 void *sim_alloc(size_t bytes); /* zeroed; never NULL (the simulator isn't tested for lack of memory) */
 void sim_event_add(struct sim *sim, struct sim_event *e, struct sim_process *owner, uint64_t delay_ns);
 void sim_event_remove(struct sim *sim, struct sim_event *e);
+bool sim_happens(struct sim *sim, enum sim_fault fault, uint32_t in_a_million); /* sim_chance(), counted */
 uint64_t sim_below(struct sim *sim, uint64_t limit); /* 0 … limit - 1; 0 if limit is 0 */
 uint64_t sim_latency(struct sim *sim, uint64_t dose_ns, uint64_t default_ns);
 void sim_trace(struct sim *sim, const struct sim_process *p, const char *what, uint64_t a, uint64_t b);

@@ -180,7 +180,7 @@ static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_
 			late_add(s, t);
 		return r;
 	}
-	if (s->down || sim_chance(s->sim, s->doses.timeout)) {
+	if (s->down || sim_happens(s->sim, SIM_CATALOG_TIMEOUT, s->doses.timeout)) {
 		uint64_t how = sim_below(s->sim, 3);
 		if (how == 0 && !s->down)
 			txn_apply(s, t, NULL);
@@ -200,7 +200,7 @@ static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_
 static int read_begin(struct client *c)
 {
 	int r = travel(c);
-	if (r == 0 && (c->s->down || sim_chance(c->s->sim, c->s->doses.timeout))) {
+	if (r == 0 && (c->s->down || sim_happens(c->s->sim, SIM_CATALOG_TIMEOUT, c->s->doses.timeout))) {
 		r = sim_sleep(process_of(c->catalog.env), NS_PER_S);
 		return r < 0 ? r : -ETIMEDOUT;
 	}
@@ -296,7 +296,13 @@ void catalog_sim_destroy(struct catalog_sim *s)
 }
 
 struct catalog_sim_doses *catalog_sim_doses(struct catalog_sim *s) { return &s->doses; }
-void catalog_sim_outage(struct catalog_sim *s, bool down) { s->down = down; }
+void catalog_sim_outage(struct catalog_sim *s, bool down)
+{
+	if (down && !s->down)
+		sim_fault(s->sim, SIM_CATALOG_OUTAGE);
+	s->down = down;
+}
+
 uint64_t catalog_sim_revision(const struct catalog_sim *s) { return s->revision; }
 
 struct catalog *catalog_sim_open(struct catalog_sim *s, struct env *env)

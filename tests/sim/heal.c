@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/store_scrub.h"
 #include "parallax/volume_private.h"
 #include "parallax/wanted.h"
 #include "server/keeper_private.h"
@@ -217,6 +218,36 @@ static void settle(struct heal *h)
 		FAIL(h, "the servers don't settle");
 }
 
+static void scrub_fault(void *arg, const char *where, const char *text, bool repaired)
+{
+	struct heal *h = arg;
+	sim_note(h->sim, "scrub: %s: %s", where, text);
+	if (!repaired)
+		FAIL(h, "%s: %s, and isn't repaired", where, text);
+}
+
+static int scrub_run(void *arg)
+{
+	struct heal *h = arg;
+	struct report report = { "" };
+	struct store_scrub how = { .fault = scrub_fault, .arg = h };
+	int r = store_scrub(&h->o.store, &how, &report);
+	if (r < 0)
+		FAIL(h, "the servers can't be asked to scrub: %s", report_text(&report, r));
+	return r < 0 ? r : how.bad > 0;
+}
+
+/* What is damaged on one server is mended with what others have, and is well then. */
+static void scrub(struct heal *h)
+{
+	int r = h->run->failed ? 0 : sim_run_fiber(h->o.env, scrub_run, h);
+	if (r > 0 && !h->run->failed) {
+		settle(h);
+		if (!h->run->failed && sim_run_fiber(h->o.env, scrub_run, h) > 0)
+			FAIL(h, "what was mended is damaged again");
+	}
+}
+
 /* Every block that isn't free is what its footer says, and so what it is elsewhere. */
 static void read_copy(struct heal *h, const struct share_entry *e, uint8_t *page)
 {
@@ -399,13 +430,15 @@ static void choose(struct heal *h, struct catalog_sim *catalogs)
 }
 
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
-		unsigned count, unsigned gone)
+		unsigned count, unsigned gone, bool damaged)
 {
 	struct heal *h = calloc(1, sizeof *h);
 	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .catalogs = catalogs, .host = host,
 			    .map = calloc(1, sizeof *h->map) };
 	sim_note(sim, "everything is well again");
 	memset(sim_doses(sim), 0, sizeof *sim_doses(sim));
+	for (unsigned i = 0; i < count; i++)
+		sim_host_damages(servers[i].host, 0, 0);
 	catalog_sim_doses(catalogs)->timeout = 0;
 	for (unsigned i = 0; i < count; i++)
 		h->ids[i] = servers[i].id;
@@ -417,6 +450,8 @@ void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *c
 	sim_run_fiber(h->o.env, operate, h);
 	if (!run->failed)
 		settle(h);
+	if (damaged)
+		scrub(h);
 	for (unsigned i = 0; i < count; i++) {
 		const struct keeper_status *s = runs(h, i) && servers[i].keeper ? keeper_status(servers[i].keeper) : NULL;
 		if (s)

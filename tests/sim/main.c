@@ -59,6 +59,8 @@ void scenario_end(struct scenario_run *run, struct sim *sim)
 {
 	run->steps = sim_steps(sim);
 	run->hash = sim_trace_hash(sim);
+	for (unsigned i = 0; i < SIM_FAULTS; i++)
+		run->faults[i] = sim_faults(sim, i);
 	sim_destroy(sim);
 }
 
@@ -122,7 +124,12 @@ static void replay_text(char *to, size_t size, const struct scenario *s, uint64_
 
 /* ---- running ---- */
 
-static bool run_seed(const struct scenario *s, uint64_t seed, uint64_t *ret_steps, uint64_t *ret_hash)
+/* Of all seeds of a scenario. */
+struct totals {
+	uint64_t steps, faults[SIM_FAULTS];
+};
+
+static bool run_seed(const struct scenario *s, uint64_t seed, struct totals *totals, uint64_t *ret_hash)
 {
 	char replay[128];
 	struct scenario_run run = { .seed = seed, .trace = options.trace ? stdout : NULL };
@@ -130,7 +137,9 @@ static bool run_seed(const struct scenario *s, uint64_t seed, uint64_t *ret_step
 	snprintf(crash_text, sizeof crash_text, "sim: %s: seed %llu: crashed\n  again: %s\n", s->name,
 		 (unsigned long long)seed, replay);
 	s->run(&run);
-	*ret_steps += run.steps;
+	totals->steps += run.steps;
+	for (unsigned i = 0; i < SIM_FAULTS; i++)
+		totals->faults[i] += run.faults[i];
 	*ret_hash = run.hash;
 	if (options.verbose)
 		printf("%s seed %llu: %llu steps, hash %016llx%s\n", s->name, (unsigned long long)seed,
@@ -143,13 +152,28 @@ static bool run_seed(const struct scenario *s, uint64_t seed, uint64_t *ret_step
 	return false;
 }
 
+static void print_totals(const struct scenario *s, const struct totals *t)
+{
+	bool any = false;
+	printf("sim: %s: %llu seeds from %llu good, %llu steps", s->name, (unsigned long long)options.count, (unsigned long long)options.first,
+	       (unsigned long long)t->steps);
+	for (unsigned i = 0; i < SIM_FAULTS; i++) {
+		if (t->faults[i])
+			printf("%s%llu %s", any ? ", " : "; ", (unsigned long long)t->faults[i], sim_fault_name(i));
+		any |= t->faults[i] > 0;
+	}
+	printf("\n");
+	fflush(stdout);
+}
+
 static bool run_scenario(const struct scenario *s)
 {
-	uint64_t steps = 0, hash, again;
+	struct totals totals = { 0 };
+	uint64_t hash, again;
 	for (uint64_t i = 0; i < options.count; i++) {
-		bool good = run_seed(s, options.first + i, &steps, &hash);
+		bool good = run_seed(s, options.first + i, &totals, &hash);
 		if (good && options.again && !options.trace) { /* is a seed a run? */
-			good = run_seed(s, options.first + i, &steps, &again) && hash == again;
+			good = run_seed(s, options.first + i, &totals, &again) && hash == again;
 			if (hash != again)
 				fprintf(stderr, "sim: %s: seed %llu: two runs differ\n", s->name,
 					(unsigned long long)(options.first + i));
@@ -157,9 +181,7 @@ static bool run_scenario(const struct scenario *s)
 		if (!good)
 			return false;
 	}
-	printf("sim: %s: %llu seeds from %llu good, %llu steps\n", s->name, (unsigned long long)options.count,
-	       (unsigned long long)options.first, (unsigned long long)steps);
-	fflush(stdout);
+	print_totals(s, &totals);
 	return true;
 }
 

@@ -121,6 +121,12 @@ void block_server_init(struct block_server *s, struct sim *sim, unsigned index, 
 	s->host = sim_host_create(sim, s->domain, disk_bytes, 4096);
 }
 
+static void scrub_says(void *arg, const char *text)
+{
+	const struct block_server *s = arg;
+	sim_note(sim_of(s->env), "%s: %s", s->domain, text);
+}
+
 static int server_run(void *arg)
 {
 	struct block_server *s = arg;
@@ -149,7 +155,7 @@ static int server_run(void *arg)
 		if (keeper_start(s->env, s->catalog, s->dir, s->server, s->keeps, &s->keeper, &report) < 0)
 			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
 	if (r == 0 && s->keeper && !s->env->dead) { /* always at it */
-		struct scrub_options scrubs = { .directory = s->path ? s->path : "/data", .period_ns = NS_PER_S / 4 };
+		struct scrub_options scrubs = { .directory = s->path ? s->path : "/data", .period_ns = NS_PER_S / 4, .log = scrub_says, .arg = s };
 		r = scrub_start(s->env, s->catalog, s->dir, s->server, &scrubs, &s->scrub);
 	}
 	return r;

@@ -15,6 +15,7 @@ struct scenario_run {
 	char why[512];        /* the first failure */
 	uint64_t steps;       /* filled by scenario_end() */
 	uint64_t hash;
+	uint64_t faults[SIM_FAULTS];
 };
 
 struct scenario {

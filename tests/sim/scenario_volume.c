@@ -3,8 +3,8 @@
  * One volume, embedded or on one to four servers, small segments and small limits so that turnover,
  * checkpoints and packing of everything happen all the time. A life: open (recover), check the disk and
  * every snapshot against the oracle, then clients read, write, flush, discard and take and delete
- * snapshots, until the process is killed, the power fails, or it closes in order; servers are
- * killed, lose power, are paused or cut off meanwhile, one after the other. Between lives: clones, rollback, deletion by the store's
+ * snapshots, until the process is killed, the power fails, or it closes in order; servers have
+ * troubles meanwhile (troubles.h), one after the other. Between lives: clones, rollback, deletion by the store's
  * operations. Checked: P1, P2, P3 by the oracle; I11 for every snapshot; I10 by recounting. */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
+#include "tests/sim/troubles.h"
 
 enum {
 	SNAPSHOTS_MAX = 24,
@@ -71,7 +72,8 @@ struct volume_world {
 	unsigned server_count;
 	uint32_t replicas, min_replicas, io_timeout_ms;
 	unsigned lost_power;       /* servers (bits) that may lack what was acknowledged since the volume was opened */
-	unsigned gone;             /* servers (bits) that are lost for ever, with their disks */
+	struct troubles troubles;
+	unsigned damaged;          /* servers (bits) that put some writes where they don't belong, or lose bits */
 	struct client clients[CLIENTS_MAX];
 	struct volume_limits limits;
 	bool io_failed;
@@ -390,7 +392,7 @@ static int life_begin(void *arg)
 		why = oracle_recovered(w->oracle, bytes);
 	w->rolling_back = NULL;
 	w->syncs_failed = disk_syncs_failed(w);
-	w->lost_power = w->gone;
+	w->lost_power = w->troubles.gone | w->damaged;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	free(bytes);
@@ -429,74 +431,56 @@ static bool clients_ended(const struct volume_world *w, unsigned count)
 
 enum life_end { LIFE_CLEAN, LIFE_KILL, LIFE_POWER };
 
-/* What happens to a server, from step `from` to step `to`. */
-struct trouble {
-	enum { TROUBLE_KILL, TROUBLE_POWER, TROUBLE_PAUSE, TROUBLE_DEAF, TROUBLE_MUTE, TROUBLE_GONE } kind;
-	unsigned server;
-	uint64_t from, to;
-};
-
 /* As many as must have a copy are left, whichever server goes; unless disks that make errors break those. */
-static bool may_go(const struct volume_world *w) { return !w->gone && !w->faults && w->replicas == 3 && w->min_replicas == 2; }
+static bool may_go(const struct volume_world *w) { return !w->troubles.hurt && !w->damaged && !w->faults && w->replicas == 3 && w->min_replicas == 2; }
 
 /* Enough copies are on others: only when as many servers as there must be copies have lost something may it be gone. */
 static void server_lost(struct volume_world *w, unsigned server)
 {
 	w->lost_power |= 1u << server;
-	if ((unsigned)__builtin_popcount(w->lost_power | w->gone) >= w->min_replicas)
+	if ((unsigned)__builtin_popcount(w->lost_power | w->troubles.gone) >= w->min_replicas)
 		oracle_crash_server(w->oracle);
 }
 
-static void server_goes(struct volume_world *w, unsigned server)
+static void trouble(struct volume_world *w, const struct trouble *t)
 {
-	sim_note(w->sim, "%s is gone for ever", w->servers[server].domain);
-	block_server_end(&w->servers[server], true);
-	w->gone |= 1u << server;
-	server_lost(w, server);
+	if (trouble_begins(&w->troubles, t))
+		server_lost(w, t->server);
+}
+
+/* A cluster has some more. */
+static void draw_more(struct volume_world *w, struct trouble *t)
+{
+	switch (draw(w, 12)) {
+	case 0: case 1:
+		t->kind = TROUBLE_SPLIT;
+		t->other = (t->server + 1 + (unsigned)draw(w, w->server_count - 1)) % w->server_count;
+		break;
+	case 2: t->kind = TROUBLE_CATALOG; break;
+	case 3:
+		if (may_go(w))
+			t->kind = TROUBLE_WIPED;
+		break;
+	case 4: case 5:
+		if (may_go(w) && w->troubles.kept && w->troubles.kept_of == t->server)
+			t->kind = TROUBLE_STALE;
+		break;
+	default: break;
+	}
 }
 
 static struct trouble next_trouble(struct volume_world *w, uint64_t now)
 {
-	struct trouble t = { .kind = draw(w, 5), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
+	struct trouble t = { .kind = draw(w, TROUBLE_SPLIT), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
 	if (may_go(w) && draw(w, 8) == 0)
 		t.kind = TROUBLE_GONE;
-	if (w->server_count && (w->cluster || draw(w, 4)) && !(w->gone & 1u << t.server)) {
+	else if (w->cluster)
+		draw_more(w, &t);
+	if (w->server_count && (w->cluster || draw(w, 4)) && !(w->troubles.gone & 1u << t.server)) {
 		t.from = now + draw(w, w->cluster ? 4000 : 20000);
 		t.to = t.from + 1 + draw(w, draw(w, 2) ? 200 : 15000);
 	}
 	return t;
-}
-
-static void trouble_begins(struct volume_world *w, const struct trouble *t)
-{
-	static const char *const what[] = { "is killed", "loses power", "is paused", "hears nothing", "is not heard", "has an accident" };
-	struct block_server *s = &w->servers[t->server];
-	sim_note(w->sim, "%s %s", s->domain, what[t->kind]);
-	switch (t->kind) {
-	case TROUBLE_KILL: block_server_end(s, false); break;
-	case TROUBLE_POWER:
-		block_server_end(s, true);
-		server_lost(w, t->server);
-		break;
-	case TROUBLE_PAUSE: sim_pause(s->env); break;
-	case TROUBLE_DEAF: sim_partition(w->sim, w->host, s->host, true); break;
-	case TROUBLE_MUTE: sim_partition(w->sim, s->host, w->host, true); break;
-	case TROUBLE_GONE: server_goes(w, t->server); break;
-	}
-}
-
-static void trouble_ends(struct volume_world *w, const struct trouble *t)
-{
-	struct block_server *s = &w->servers[t->server];
-	if (t->kind != TROUBLE_GONE)
-		sim_note(w->sim, "%s is back", s->domain);
-	switch (t->kind) {
-	case TROUBLE_KILL: case TROUBLE_POWER: block_server_begin(s, w->run, w->sim, w->catalogs); break;
-	case TROUBLE_PAUSE: sim_resume(s->env); break;
-	case TROUBLE_DEAF: sim_partition(w->sim, w->host, s->host, false); break;
-	case TROUBLE_MUTE: sim_partition(w->sim, s->host, w->host, false); break;
-	case TROUBLE_GONE: break;
-	}
 }
 
 /* Clients run; servers have their troubles meanwhile, one after the other. */
@@ -516,20 +500,20 @@ static void life_work(struct volume_world *w, enum life_end how)
 			break;
 		}
 		if (n >= t.from && !troubled) {
-			trouble_begins(w, &t);
+			trouble(w, &t);
 			troubled = true;
 		} else if (troubled && n >= t.to) {
-			trouble_ends(w, &t);
+			trouble_ends(&w->troubles, &t);
 			troubled = false;
 			t = next_trouble(w, n);
 		}
 	}
 	if (how == LIFE_KILL && !troubled && may_go(w) && draw(w, 3) == 0) { /* at the same instant */
 		sim_kill(w->o.env);
-		server_goes(w, (unsigned)draw(w, w->server_count));
+		trouble(w, &(struct trouble){ .kind = TROUBLE_GONE, .server = (unsigned)draw(w, w->server_count) });
 	}
 	if (troubled)
-		trouble_ends(w, &t);
+		trouble_ends(&w->troubles, &t);
 	if (how == LIFE_CLEAN && !clients_ended(w, clients))
 		FAIL(w, "life %u: requests do not end", LIFE(w));
 }
@@ -541,9 +525,11 @@ static void life(struct volume_world *w)
 	w->life++;
 	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
+	if (w->cluster && may_go(w) && draw(w, 2))
+		troubles_keep(&w->troubles, (unsigned)draw(w, w->server_count));
 	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
 	/* when all of a segment's servers but one that lost power are lost, that one has what was flushed; and the oracle knows */
-	w->o.accept_flushed = w->faults || (unsigned)__builtin_popcount(w->lost_power | w->gone) >= w->min_replicas;
+	w->o.accept_flushed = w->faults || (unsigned)__builtin_popcount(w->lost_power | w->troubles.gone) >= w->min_replicas;
 	scenario_task_start(&task, w->o.env, life_begin, w);
 	/* now and then it dies while it recovers */
 	uint64_t steps = draw(w, 6) == 0 && how != LIFE_CLEAN && w->life > 1 ? draw(w, 3000) : STEPS_MAX;
@@ -823,6 +809,18 @@ static void draw_servers(struct volume_world *w)
 	w->min_replicas = w->cluster || draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
 }
 
+/* One server's disk may damage what is on it. */
+static void draw_damage(struct volume_world *w, struct sim_doses *d)
+{
+	d->wall_jump = draw(w, 4) == 0 ? 100000 : 0;
+	d->connect_refused = draw(w, 4) == 0 ? 20000 : 0;
+	if (draw(w, 4))
+		return;
+	unsigned i = (unsigned)draw(w, w->server_count);
+	w->damaged = w->lost_power = 1u << i;
+	sim_host_damages(w->servers[i].host, draw(w, 2) ? 4000 : 0, draw(w, 2) ? 4000 : 0);
+}
+
 static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 {
 	struct volume_world *w = calloc(1, sizeof *w);
@@ -864,6 +862,9 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		w->servers[i].keeps = keeps ? &w->keeps : NULL;
 		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	}
+	w->troubles = (struct troubles){ .run = run, .sim = w->sim, .client = w->host, .catalogs = w->catalogs, .servers = w->servers };
+	if (cluster)
+		draw_damage(w, d);
 	unsigned lives = 3 + (unsigned)draw(w, 6);
 	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
@@ -871,8 +872,8 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 			commands(w);
 	}
 	if (keeps && !run->failed)
-		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->gone);
-	if (!run->failed && !w->faults && (!w->gone || keeps) && draw(w, 2))
+		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->troubles.gone, w->damaged);
+	if (!run->failed && !w->faults && (!w->troubles.hurt || keeps) && draw(w, 2))
 		delete_all(w);
 	for (unsigned i = 0; i < w->server_count; i++)
 		if (w->servers[i].env)
@@ -881,6 +882,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		free(w->snapshots[i].bytes);
 	for (unsigned i = 0; i < CLONES_MAX; i++)
 		free(w->clones[i].bytes);
+	troubles_end(&w->troubles);
 	catalog_sim_destroy(w->catalogs);
 	oracle_destroy(w->oracle);
 	scenario_end(run, w->sim);

@@ -1,0 +1,71 @@
+#include "tests/sim/troubles.h"
+
+void troubles_keep(struct troubles *t, unsigned server)
+{
+	sim_disk_forget(t->kept);
+	t->kept = sim_disk_keep(t->servers[server].host);
+	t->kept_of = server;
+}
+
+void troubles_end(struct troubles *t)
+{
+	sim_disk_forget(t->kept);
+	t->kept = NULL;
+}
+
+static void cut(struct troubles *t, const struct trouble *one, bool off)
+{
+	struct sim_host *at = t->servers[one->server].host;
+	if (one->kind == TROUBLE_DEAF)
+		sim_partition(t->sim, t->client, at, off);
+	else if (one->kind == TROUBLE_MUTE)
+		sim_partition(t->sim, at, t->client, off);
+	else
+		sim_partition(t->sim, at, t->servers[one->other].host, off);
+}
+
+bool trouble_begins(struct troubles *t, const struct trouble *one)
+{
+	static const char *const what[] = { "is killed", "loses power", "is paused", "hears nothing", "is not heard", "isn't heard by another one", "sees the catalog go away",
+					    "loses power, and goes back in time", "loses its disk", "is gone for ever" };
+	struct block_server *s = &t->servers[one->server];
+	sim_note(t->sim, "%s %s", s->domain, what[one->kind]);
+	switch (one->kind) {
+	case TROUBLE_KILL: block_server_end(s, false); return false;
+	case TROUBLE_POWER: block_server_end(s, true); return true;
+	case TROUBLE_PAUSE: sim_pause(s->env); return false;
+	case TROUBLE_DEAF: case TROUBLE_MUTE: case TROUBLE_SPLIT: cut(t, one, true); return false;
+	case TROUBLE_CATALOG: catalog_sim_outage(t->catalogs, true); return false;
+	case TROUBLE_STALE: case TROUBLE_WIPED: case TROUBLE_GONE:
+		block_server_end(s, true);
+		t->hurt |= 1u << one->server;
+		if (one->kind != TROUBLE_STALE)
+			sim_fault(t->sim, SIM_LOST_DISK);
+		if (one->kind == TROUBLE_GONE)
+			t->gone |= 1u << one->server;
+		return true;
+	}
+	return false;
+}
+
+void trouble_ends(struct troubles *t, const struct trouble *one)
+{
+	struct block_server *s = &t->servers[one->server];
+	if (one->kind != TROUBLE_GONE)
+		sim_note(t->sim, "%s is well again", s->domain);
+	switch (one->kind) {
+	case TROUBLE_KILL: case TROUBLE_POWER: block_server_begin(s, t->run, t->sim, t->catalogs); break;
+	case TROUBLE_PAUSE: sim_resume(s->env); break;
+	case TROUBLE_DEAF: case TROUBLE_MUTE: case TROUBLE_SPLIT: cut(t, one, false); break;
+	case TROUBLE_CATALOG: catalog_sim_outage(t->catalogs, false); break;
+	case TROUBLE_STALE:
+		sim_disk_revert(t->kept);
+		block_server_begin(s, t->run, t->sim, t->catalogs);
+		break;
+	case TROUBLE_WIPED:
+		s->path = "/other";
+		block_server_begin(s, t->run, t->sim, t->catalogs);
+		break;
+	case TROUBLE_GONE: break;
+	}
+}
