@@ -14,6 +14,7 @@ struct found {
 	struct peer *peers[META_REPLICAS_MAX];
 	struct segment_io ios[META_REPLICAS_MAX];
 	unsigned source;               /* whose length it is */
+	bool bad[META_REPLICAS_MAX];   /* it was, and couldn't be read to its end */
 	struct peer *holders[META_REPLICAS_MAX]; /* have all of it, verified and synced */
 	unsigned holder_count;
 };
@@ -105,7 +106,7 @@ static bool longest(const struct meta_segment *m, struct found *f, enum copy_sta
 			f->source = i;
 			return true;
 		}
-		if (io->status || is_absent(io) || io->state != state || (any && io->length <= f->ios[f->source].length))
+		if (io->status || is_absent(io) || io->state != state || f->bad[i] || (any && io->length <= f->ios[f->source].length))
 			continue;
 		f->source = i;
 		any = true;
@@ -160,13 +161,41 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 	}
 	peers_await(f->peers, m->ensemble_count, MIN(m->ensemble_count, v->meta.min_replicas));
 	peers_wait(f->peers, f->ios, m->ensemble_count);
-	int r = choose_source(c, index, report);
-	if (r < 0)
-		return r;
-	c->walk.length[index] = MAX(f->ios[f->source].length, UINT32_C(1));
-	c->walk.source[index] = f->peers[f->source];
-	c->walk.chosen[index] = true;
-	return 0;
+	return choose_source(c, index, report);
+}
+
+static void take_sources(struct recovery *c)
+{
+	for (uint32_t i = 0; i < c->v->meta.segment_count; i++) {
+		const struct found *f = &c->found[i];
+		if (c->v->meta.segments[i].cut)
+			continue;
+		c->walk.length[i] = MAX(f->ios[f->source].length, UINT32_C(1));
+		c->walk.source[i] = f->peers[f->source];
+		c->walk.chosen[i] = true;
+	}
+}
+
+/* The copy that the walk got stuck in is damaged, though its server doesn't know it. Every whole copy has all that was acknowledged, so
+ * that another one will do. False: there is none. */
+static bool choose_another(struct recovery *c, struct report *report)
+{
+	uint32_t index = c->walk.stuck - 1;
+	struct report other = { "" };
+	if (c->walk.stuck == 0 || c->v->meta.segments[index].cut || PLANTED(recover_one_source))
+		return false;
+	struct found *f = &c->found[index];
+	f->bad[f->source] = true;
+	if (choose_source(c, index, &other) < 0)
+		return false;
+	c->kept_bytes = 0;
+	c->kept_all = true;
+	c->walk.acked = c->walk.synced = c->walk.bytes = 0;
+	c->walk.broken = false;
+	take_sources(c);
+	if (report)
+		report->text[0] = '\0';
+	return true;
 }
 
 /* The one before us had it made for us: our epoch is in it, so there was nobody to write. */
@@ -184,7 +213,8 @@ static int find_lengths(struct recovery *c, struct report *report)
 		else
 			r = fence_segment(c, i, report);
 	}
-	if (r == 0)
+	take_sources(c);
+	for (bool again = r == 0; again; again = r < 0 && choose_another(c, report))
 		r = replay_walk(&c->walk, report);
 	if (r == 0 && c->walk.synced > c->walk.seq)
 		r = report_set(report, -EIO, "writes that were flushed are missing from the log (the disk was replaced by an older copy?)");
@@ -197,7 +227,7 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 	const struct segment_io *was = &f->ios[i];
 	if (was->status)
 		return was->status;
-	if (is_absent(was) || (was->state == COPY_BROKEN && i != f->source)) /* it is for good where there is a better one */
+	if (is_absent(was) || ((was->state == COPY_BROKEN || f->bad[i]) && i != f->source)) /* it is for good where there is a better one */
 		return is_absent(was) ? -ENOENT : -EIO;
 	if (was->length < length)
 		return log_copy_blocks(v, m->id, f->peers[f->source], f->peers[i], was->length, length);

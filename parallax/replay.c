@@ -142,11 +142,14 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 				p->broken = true;
 				return 0;
 			}
+			p->stuck = index + 1;
 			return report_set(report, -EUCLEAN, "the log is damaged: segment %llu, block %u does not continue it",
 					  (unsigned long long)m->id, block);
 		}
-		if (r < 0)
+		if (r < 0) {
+			p->stuck = r == -EIO ? index + 1 : 0;
 			return unreadable(p, index, r, report);
+		}
 		first = false;
 		p->seq = rec.seq;
 		p->crc = rec.header_crc;
@@ -170,7 +173,7 @@ int replay_walk(struct replay *p, struct report *report)
 	int r = p->window && p->entries && p->crcs ? 0 : -ENOMEM;
 	p->seq = log->from_seq - 1;
 	p->crc = log->from_prev;
-	p->window_segment = 0;
+	p->window_segment = p->stuck = 0;
 	for (uint32_t i = 0; r == 0 && i < log->segment_count; i++) {
 		if (log->segments[i].id < position_segment(log->from_position))
 			continue;

@@ -324,6 +324,7 @@ struct replay {
 	uint64_t seq, acked, synced, bytes;     /* the last record's; greatest seen */
 	uint32_t crc;
 	bool broken;
+	uint32_t stuck;                         /* it failed in this segment, by index + 1; 0: it didn't, or elsewhere */
 	uint8_t *window;
 	unsigned window_peer;                   /* which of the holders it came from */
 	uint64_t window_segment;

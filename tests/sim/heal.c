@@ -393,7 +393,7 @@ static int operate(void *arg)
 		if (h->removed & 1u << i)
 			r = store_server_remove(&h->o.store, id, /* force= */ true, &report);
 		if (i == h->drained)
-			r = store_server_drain(&h->o.store, id, /* undo= */ false, /* force= */ false, &report);
+			r = store_server_drain(&h->o.store, id, /* undo= */ false, /* force= */ true, &report);
 	}
 	if (r < 0)
 		FAIL(h, "an operator can't drain or remove: %s", report_text(&report, r));

@@ -326,6 +326,8 @@ static void check_snapshots(struct volume_world *w, bool all)
 static void check_space(struct volume_world *w)
 {
 	struct report report = { "" };
+	if (!w->keeps.round_ns && (w->troubles.hurt || w->damaged)) /* nobody tells that server what it has forgotten */
+		return;
 	int r = volume_verify_space(w->o.volume, &report);
 	/* a copy that was made while a trim was on its way takes it from a peer soon after */
 	for (unsigned i = 0; r == -EUCLEAN && w->keeps.round_ns && i < 20 && !w->o.env->dead; i++) {
