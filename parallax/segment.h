@@ -154,7 +154,9 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 		     const struct segment_io *stat), void *arg);
 /* FIBER. The same with the ids alone, without looking into the copies. */
 int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
-/* FIBER. The same of a directory that another process may have open. */
+/* FIBER. Of segments that were fenced there when they weren't (and may be by now). */
+int segment_dir_fences(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
+/* FIBER. The same as segment_dir_ids() of a directory that another process may have open. */
 int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, uint64_t segment), void *arg);
 
 /* FIBER. A client of an aquifer-server. Reconnects by itself; operations fail with -ENOTCONN or

@@ -348,6 +348,7 @@ static int dir_lock(struct segment_dir *d, bool create, struct report *report)
 }
 
 struct id_list {
+	const char *suffix; /* of the names */
 	uint64_t *ids;
 	size_t count, room;
 };
@@ -357,7 +358,7 @@ static int id_entry(void *arg, const char *name)
 	struct id_list *list = arg;
 	char *end;
 	uint64_t id = strtoull(name, &end, 16);
-	if (end != name + 12 || strcmp(end, ".seg") || id == 0)
+	if (end != name + 12 || strcmp(end, list->suffix) || id == 0)
 		return 0;
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 256;
@@ -427,7 +428,7 @@ int segment_dir_space(struct segment_server *s) { return dir_space(dir_of(s)); }
 /* With a limit, what is there counts from the start. */
 static int dir_count_used(struct segment_dir *d)
 {
-	struct id_list list = { 0 };
+	struct id_list list = { .suffix = ".seg" };
 	int r = d->size_limit ? dir_ids(d->env, d->path, &list) : 0;
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		struct copy *c = copy_hold(d, list.ids[i]);
@@ -500,7 +501,7 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 		     const struct segment_io *stat), void *arg)
 {
 	struct segment_dir *d = dir_of(s);
-	struct id_list list = { 0 };
+	struct id_list list = { .suffix = ".seg" };
 	int r = dir_ids(d->env, d->path, &list);
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		struct copy *c = copy_hold(d, list.ids[i]);
@@ -520,12 +521,22 @@ int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t s
 	return segment_path_ids(s->env, dir_of(s)->path, entry, arg);
 }
 
-int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, uint64_t segment), void *arg)
+static int each_id(struct env *env, const char *path, const char *suffix, int (*entry)(void *arg, uint64_t segment), void *arg)
 {
-	struct id_list list = { 0 };
+	struct id_list list = { .suffix = suffix };
 	int r = dir_ids(env, path, &list);
 	for (size_t i = 0; r == 0 && i < list.count; i++)
 		r = entry(arg, list.ids[i]);
 	free(list.ids);
 	return r;
+}
+
+int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, uint64_t segment), void *arg)
+{
+	return each_id(env, path, ".seg", entry, arg);
+}
+
+int segment_dir_fences(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg)
+{
+	return each_id(s->env, dir_of(s)->path, ".fence", entry, arg);
 }

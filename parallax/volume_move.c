@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
+#include "core/plant.h"
 #include "parallax/volume_wait.h"
 
 #define OFFER_NS (5 * NS_PER_S)     /* an offer that isn't taken in so long is taken back */
@@ -52,7 +53,7 @@ static bool may_take(const struct volume_move *m, const struct meta_owner *o, bo
 {
 	bool ours = o->state == OWNER_HELD && o->stamp && o->stamp == m->node->intake.next; /* an attempt that failed half-way */
 	*ret_offered = o->state == OWNER_OFFERED && m->offer && o->stamp == m->offer;
-	return *ret_offered || ours || o->state == OWNER_FREE;
+	return *ret_offered || ours || o->state == OWNER_FREE || PLANTED(move_robs_holder);
 }
 
 static void take_it(struct volume_move *m, const struct volume_open *how)
@@ -87,6 +88,7 @@ static void look_for_it(struct volume_move *m)
 	struct volume_open how = m->open;
 	how.offer = offered ? m->offer : 0;
 	how.seen = offered && r == 0 ? seen : NULL;
+	how.force |= PLANTED(move_robs_holder);
 	how.warm = m->node->intake.next == m->offer ? &m->warm : NULL;
 	take_it(m, &how);
 }
@@ -120,7 +122,8 @@ static void take_back(struct volume_move *m)
 {
 	struct report report = { "" };
 	struct volume_open how = m->open;
-	how.offer = m->offer;
+	how.offer = PLANTED(move_back_by_force) ? 0 : m->offer;
+	how.force |= PLANTED(move_back_by_force);
 	m->taking = true;
 	int r = volume_handover_take(m->node, &how, &report);
 	m->taking = false;
@@ -147,9 +150,9 @@ static void see_to_offer(struct volume_move *m)
 {
 	int r = look_at_offer(m);
 	m->why[0] = '\0';
-	if (r < 0) {
+	if (r < 0 && !PLANTED(move_gone_unknown)) {
 		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
-	} else if (r == 1) {
+	} else if (r != 0) {
 		gone(m);
 	} else if (r == 0 && (m->back || now_ns(m) >= m->due_ns)) {
 		take_back(m);
@@ -166,7 +169,10 @@ static void note_stuck(struct volume_move *m)
 		volume_wait_kick(m->node);
 }
 
-static bool is_waiting(const struct volume_move *m) { return m->state == MOVE_INCOMING || m->state == MOVE_OFFERED || m->deactivating; }
+static bool is_waiting(const struct volume_move *m)
+{
+	return !m->node->node.env->dead && (m->state == MOVE_INCOMING || m->state == MOVE_OFFERED || m->deactivating);
+}
 
 /* Something is about to happen. */
 static bool is_urgent(const struct volume_move *m) { return m->state != MOVE_INCOMING || (m->offer && !catalog_of(m)->ops->watch); }
@@ -309,7 +315,7 @@ static int answer(char **ret_json, const char *format, ...)
 static int await(struct volume_move *m, enum move_state state, uint64_t timeout_ns)
 {
 	uint64_t until_ns = now_ns(m) + timeout_ns;
-	while (m->state == state && !m->closing && now_ns(m) < until_ns)
+	while (m->state == state && !m->closing && !m->node->node.env->dead && now_ns(m) < until_ns)
 		fiber_cond_wait(loop_of(m), &m->changed);
 	return m->state == state ? -ETIMEDOUT : 0;
 }
@@ -417,8 +423,8 @@ static int settled(struct volume_move *m, uint64_t timeout_ns, char **ret_json, 
 {
 	uint64_t until_ns = now_ns(m) + timeout_ns;
 	fiber_cond_wake(&m->changed);
-	while ((m->state == MOVE_OFFERED || m->state == MOVE_LEAVING) && now_ns(m) < until_ns)
-		fiber_sleep(loop_of(m), NS_PER_MS);
+	while ((m->state == MOVE_OFFERED || m->state == MOVE_LEAVING) && now_ns(m) < until_ns && fiber_sleep(loop_of(m), NS_PER_MS) == 0)
+		;
 	if (m->state == MOVE_OFFERED || m->state == MOVE_LEAVING)
 		return report_set(report, -ETIMEDOUT, "it isn't known yet who has it%s%s (it goes on by itself when it is)", m->why[0] ? ": " : "", m->why);
 	return answer(ret_json, "{\"serves\":%s}", m->state == MOVE_SERVES ? "true" : "false");

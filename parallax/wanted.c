@@ -183,6 +183,11 @@ int wanted_load(struct wanted *w, struct wanted_volume *v)
 	return v->status;
 }
 
+bool wanted_lists(const struct wanted_volume *v, uint64_t segment)
+{
+	return v->count && bsearch(&segment, v->segments, v->count, sizeof segment, by_id) != NULL;
+}
+
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
 {
 	struct wanted_volume *v = wanted_find(w, &h->volume);
@@ -192,12 +197,12 @@ enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
 		return r == -ENOENT ? WANTED_NO : WANTED_UNKNOWN;
 	if (v->embedded || (h->segment > v->last_id && !PLANTED(wanted_ignores_last_id)))
 		return WANTED_UNKNOWN;
-	return bsearch(&h->segment, v->segments, v->count, sizeof *v->segments, by_id) ? WANTED_YES : WANTED_NO;
+	return wanted_lists(v, h->segment) ? WANTED_YES : WANTED_NO;
 }
 
 bool wanted_is_unused(const struct wanted_volume *v, uint64_t segment)
 {
-	return bsearch(&segment, v->unused, v->unused_count, sizeof segment, by_id) != NULL;
+	return v->unused_count && bsearch(&segment, v->unused, v->unused_count, sizeof segment, by_id) != NULL;
 }
 
 const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment)

@@ -49,6 +49,7 @@ struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL
 int wanted_load(struct wanted *w, struct wanted_volume *v);
 /* FIBER. */
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
+bool wanted_lists(const struct wanted_volume *v, uint64_t segment);
 /* Listed, but it holds nothing: reserved for writes that went elsewhere, by an owner that has left it since. It may be gone already. */
 bool wanted_is_unused(const struct wanted_volume *v, uint64_t segment);
 /* The cut that the log lists, if it does. */

@@ -1,5 +1,8 @@
 /* gc: R31's question for each copy in the directory; what is certainly nobody's is deleted. A copy that was never sealed, though
- * its volume's log says where it was cut, is sealed there: whoever recorded the cut may have died before he could tell. */
+ * its volume's log says where it was cut, is sealed there: whoever recorded the cut may have died before he could tell.
+ *
+ * A fence of a segment that isn't here is forgotten when no volume lists it. Only a segment that is listed is ever fenced, so its id is not above its
+ * volume's last_id, and what isn't listed any more can't be again (R1): nothing in it can be acknowledged, whoever writes it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +12,12 @@
 #include "server/keeper_private.h"
 
 #define AGAIN_NS (60 * NS_PER_S)
+enum { FENCES_MAX = 1024 }; /* in a round; there are few */
+
+struct fences {
+	uint64_t ids[FENCES_MAX];
+	unsigned count;
+};
 
 static bool is_known(const struct share_entry *e)
 {
@@ -41,13 +50,61 @@ static int ask(struct keeper *k, struct wanted *w, const struct share_entry *e, 
 	return r;
 }
 
-/* The list comes first: see wanted.h. */
+static int note_fence(void *arg, uint64_t segment)
+{
+	struct fences *f = arg;
+	if (f->count < FENCES_MAX)
+		f->ids[f->count++] = segment;
+	return 0;
+}
+
+/* 1: some volume does; 0: none; -errno: that isn't known. */
+static int anybody_lists(struct wanted *w, uint64_t segment)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		struct wanted_volume *v = &w->volumes[i];
+		int r = v->embedded ? -ENOENT : wanted_load(w, v);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (r == 0 && wanted_lists(v, segment))
+			return 1;
+	}
+	return 0;
+}
+
+static bool is_copy(const struct found_list *list, uint64_t segment)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (list->entries[i].e.header.segment == segment)
+			return true;
+	return false;
+}
+
+static int drop_fences(struct keeper *k, struct wanted *w, const struct fences *f, const struct found_list *list)
+{
+	int r = 0;
+	for (unsigned i = 0; r == 0 && !PLANTED(gc_keeps_fences) && i < f->count && !keeper_ends(k); i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = f->ids[i] };
+		if (is_copy(list, f->ids[i]))
+			continue;
+		r = anybody_lists(w, f->ids[i]);
+		if (r == 0)
+			r = keeper_own(k, &io);
+		r = MIN(r, 0);
+	}
+	return r;
+}
+
+/* The lists come first: see wanted.h. */
 static int gc_once(struct keeper *k)
 {
 	struct found_list list = { 0 };
+	struct fences *fences = calloc(1, sizeof *fences);
 	struct wanted *w = NULL;
 	uint64_t unanswered = 0;
-	int r = keeper_list(k, NULL, NULL, &list);
+	int r = fences ? keeper_list(k, NULL, NULL, &list) : -ENOMEM;
+	if (r == 0)
+		r = segment_dir_fences(k->dir, note_fence, fences);
 	if (r == 0)
 		r = wanted_may_condemn(k->catalog);
 	k->status.gc_refused = r == -EPERM;
@@ -59,10 +116,13 @@ static int gc_once(struct keeper *k)
 		r = keeper_ends(k) ? -ESHUTDOWN : ask(k, w, &list.entries[i].e, &unanswered);
 	if (r == 0)
 		k->status.gc_unanswered = unanswered;
+	if (r == 0)
+		r = drop_fences(k, w, fences, &list);
 	if (r == 0 && w->failed)
 		r = -EAGAIN;
 	wanted_close(w);
 	free(list.entries);
+	free(fences);
 	return r;
 }
 

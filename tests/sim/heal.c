@@ -24,6 +24,8 @@ struct heal {
 	struct catalog_sim *catalogs;
 	struct sim_host *host;
 	struct found_list list[16];
+	uint64_t fences[16][64]; /* of segments that aren't there */
+	unsigned fence_count[16];
 	struct placement *map;
 	uuid ids[16];          /* before any disk was replaced */
 	unsigned removed;      /* bits: an operator removes it */
@@ -265,9 +267,18 @@ static void read_copy(struct heal *h, const struct share_entry *e, uint8_t *page
 		FAIL(h, "segment %llu: the copy on %s is damaged (%d)", (unsigned long long)e->header.segment, h->servers[h->at].domain, r);
 }
 
+static int note_fence(void *arg, uint64_t segment)
+{
+	struct heal *h = arg;
+	if (h->fence_count[h->at] < ARRAY_COUNT(h->fences[0]))
+		h->fences[h->at][h->fence_count[h->at]++] = segment;
+	return 0;
+}
+
 static int list_one(void *arg)
 {
 	struct heal *h = arg;
+	segment_dir_fences(h->servers[h->at].dir, note_fence, h);
 	struct found_list *l = &h->list[h->at];
 	uint8_t *page = env_alloc_aligned(RECORD_BYTES_MAX);
 	int r = keeper_list(h->servers[h->at].keeper, NULL, NULL, l);
@@ -338,6 +349,19 @@ static void check_open(struct heal *h, const struct volume *v)
 	}
 }
 
+/* What nobody lists needs no fence. */
+static void check_fences(struct heal *h, const struct wanted *w, unsigned server)
+{
+	for (unsigned f = 0; f < h->fence_count[server]; f++) {
+		uint64_t id = h->fences[server][f];
+		bool listed = copy_at(h, server, id) != NULL;
+		for (size_t i = 0; i < w->count; i++)
+			listed |= wanted_lists(&w->volumes[i], id);
+		if (!listed)
+			FAIL(h, "segment %llu is fenced on %s, and nobody lists it", (unsigned long long)id, h->servers[server].domain);
+	}
+}
+
 static int check_all(void *arg)
 {
 	struct heal *h = arg;
@@ -366,6 +390,8 @@ static int check_all(void *arg)
 		for (size_t i = 0; i < h->list[s].count && !h->run->failed; i++)
 			if (wanted_ask(w, &h->list[s].entries[i].e.header) == WANTED_NO)
 				FAIL(h, "segment %llu: %s has it, and nobody wants it", (unsigned long long)h->list[s].entries[i].e.header.segment, h->servers[s].domain);
+	for (unsigned s = 0; r == 0 && s < h->count; s++)
+		check_fences(h, w, s);
 	if (r == 0)
 		wanted_close(w);
 	copies_close(c);

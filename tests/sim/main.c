@@ -21,6 +21,7 @@ static const struct scenario *const scenarios[] = { /* sorted */
 	&scenario_graph,
 	&scenario_group,
 	&scenario_image,
+	&scenario_move,
 	&scenario_rebuild,
 	&scenario_segment,
 	&scenario_takeover,

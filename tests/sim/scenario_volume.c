@@ -323,10 +323,12 @@ static void check_snapshots(struct volume_world *w, bool all)
 	free(bytes);
 }
 
+static bool is_hurt(const struct volume_world *w) { return w->troubles.hurt || w->damaged; }
+
 static void check_space(struct volume_world *w)
 {
 	struct report report = { "" };
-	if (!w->keeps.round_ns && (w->troubles.hurt || w->damaged)) /* nobody tells that server what it has forgotten */
+	if (!w->keeps.round_ns && is_hurt(w)) /* nobody tells that server what it has forgotten */
 		return;
 	int r = volume_verify_space(w->o.volume, &report);
 	/* a copy that was made while a trim was on its way takes it from a peer soon after */
@@ -341,6 +343,8 @@ static void check_space(struct volume_world *w)
 static void check_copies(struct volume_world *w)
 {
 	struct report report = { "" };
+	if (is_hurt(w)) /* I3 is of holders that lost nothing */
+		return;
 	if (volume_verify_copies(w->o.volume, &report) == -EUCLEAN)
 		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
 }
@@ -434,7 +438,7 @@ static bool clients_ended(const struct volume_world *w, unsigned count)
 enum life_end { LIFE_CLEAN, LIFE_KILL, LIFE_POWER };
 
 /* As many as must have a copy are left, whichever server goes; unless disks that make errors break those. */
-static bool may_go(const struct volume_world *w) { return !w->troubles.hurt && !w->damaged && !w->faults && w->replicas == 3 && w->min_replicas == 2; }
+static bool may_go(const struct volume_world *w) { return !is_hurt(w) && !w->faults && w->replicas == 3 && w->min_replicas == 2; }
 
 /* Enough copies are on others: only when as many servers as there must be copies have lost something may it be gone. */
 static void server_lost(struct volume_world *w, unsigned server)
