@@ -454,34 +454,13 @@ static void trouble(struct volume_world *w, const struct trouble *t)
 		server_lost(w, t->server);
 }
 
-/* A cluster has some more. */
-static void draw_more(struct volume_world *w, struct trouble *t)
-{
-	switch (draw(w, 12)) {
-	case 0: case 1:
-		t->kind = TROUBLE_SPLIT;
-		t->other = (t->server + 1 + (unsigned)draw(w, w->server_count - 1)) % w->server_count;
-		break;
-	case 2: t->kind = TROUBLE_CATALOG; break;
-	case 3:
-		if (may_go(w))
-			t->kind = TROUBLE_WIPED;
-		break;
-	case 4: case 5:
-		if (may_go(w) && w->troubles.kept && w->troubles.kept_of == t->server)
-			t->kind = TROUBLE_STALE;
-		break;
-	default: break;
-	}
-}
-
 static struct trouble next_trouble(struct volume_world *w, uint64_t now)
 {
 	struct trouble t = { .kind = draw(w, TROUBLE_SPLIT), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
 	if (may_go(w) && draw(w, 8) == 0)
 		t.kind = TROUBLE_GONE;
 	else if (w->cluster)
-		draw_more(w, &t);
+		trouble_draw_more(&w->troubles, &t, w->server_count, may_go(w));
 	if (w->server_count && (w->cluster || draw(w, 4)) && !(w->troubles.gone & 1u << t.server)) {
 		t.from = now + draw(w, w->cluster ? 4000 : 20000);
 		t.to = t.from + 1 + draw(w, draw(w, 2) ? 200 : 15000);

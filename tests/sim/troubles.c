@@ -1,5 +1,25 @@
 #include "tests/sim/troubles.h"
 
+void trouble_draw_more(struct troubles *t, struct trouble *one, unsigned servers, bool ever)
+{
+	switch (sim_random(t->sim) % 12) {
+	case 0: case 1:
+		one->kind = TROUBLE_SPLIT;
+		one->other = (one->server + 1 + (unsigned)(sim_random(t->sim) % (servers - 1))) % servers;
+		break;
+	case 2: one->kind = TROUBLE_CATALOG; break;
+	case 3:
+		if (ever)
+			one->kind = TROUBLE_WIPED;
+		break;
+	case 4: case 5:
+		if (ever && t->kept && t->kept_of == one->server)
+			one->kind = TROUBLE_STALE;
+		break;
+	default: break;
+	}
+}
+
 void troubles_keep(struct troubles *t, unsigned server)
 {
 	sim_disk_forget(t->kept);

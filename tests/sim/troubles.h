@@ -33,6 +33,8 @@ struct troubles {
 	unsigned hurt;                  /* to which something for ever has happened: one at most */
 };
 
+/* Perhaps it is one of those that only several servers can have instead; `ever`: one may lose its disk. */
+void trouble_draw_more(struct troubles *t, struct trouble *one, unsigned servers, bool ever);
 /* Remembers a server's disk for TROUBLE_STALE. */
 void troubles_keep(struct troubles *t, unsigned server);
 /* True: what the server answered and hadn't synced may be lost. */
