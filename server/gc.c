@@ -80,19 +80,15 @@ static bool is_copy(const struct found_list *list, uint64_t segment)
 	return false;
 }
 
-static int drop_fences(struct keeper *k, struct wanted *w, const struct fences *f, const struct found_list *list)
+static void drop_fences(struct keeper *k, struct wanted *w, const struct fences *f, const struct found_list *list)
 {
-	int r = 0;
-	for (unsigned i = 0; r == 0 && !PLANTED(gc_keeps_fences) && i < f->count && !keeper_ends(k); i++) {
+	for (unsigned i = 0; !PLANTED(gc_keeps_fences) && i < f->count && !keeper_ends(k); i++) {
 		struct segment_io io = { .op = SEGMENT_DELETE, .segment = f->ids[i] };
 		if (is_copy(list, f->ids[i]))
 			continue;
-		r = anybody_lists(w, f->ids[i]);
-		if (r == 0)
-			r = keeper_own(k, &io);
-		r = MIN(r, 0);
+		if (anybody_lists(w, f->ids[i]) == 0)
+			keeper_own(k, &io);
 	}
-	return r;
 }
 
 /* The lists come first: see wanted.h. */
@@ -117,7 +113,7 @@ static int gc_once(struct keeper *k)
 	if (r == 0)
 		k->status.gc_unanswered = unanswered;
 	if (r == 0)
-		r = drop_fences(k, w, fences, &list);
+		drop_fences(k, w, fences, &list); /* what isn't known is kept; it does no harm */
 	if (r == 0 && w->failed)
 		r = -EAGAIN;
 	wanted_close(w);

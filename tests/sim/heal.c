@@ -28,6 +28,7 @@ struct heal {
 	unsigned fence_count[16];
 	struct placement *map;
 	uuid ids[16];          /* before any disk was replaced */
+	const uuid *lost;      /* NULL, or another one that an operator removes */
 	unsigned removed;      /* bits: an operator removes it */
 };
 
@@ -66,11 +67,11 @@ static int user_open(void *arg)
 	return r;
 }
 
-/* Attached while one of the servers is away, if that can be; then that is back. */
+/* Attached while one of the servers is away, if enough are left; then that is back. */
 static void attach(struct heal *h)
 {
 	struct scenario_task t;
-	unsigned late = h->gone || h->removed ? h->count : (unsigned)(sim_random(h->sim) % (h->count + 1));
+	unsigned late = h->gone || h->removed || h->lost ? h->count : (unsigned)(sim_random(h->sim) % (h->count + 1));
 	if (late < h->count) {
 		sim_note(h->sim, "%s is away", h->servers[late].domain);
 		block_server_end(&h->servers[late], sim_random(h->sim) % 2);
@@ -162,10 +163,10 @@ static int read_map(void *arg)
 	return 0;
 }
 
-static const struct placed_server *placed(const struct heal *h, unsigned server)
+static const struct placed_server *placed(const struct heal *h, const uuid *id)
 {
 	for (uint32_t i = 0; i < h->map->server_count; i++)
-		if (memcmp(&h->map->servers[i].id, &h->ids[server], sizeof(uuid)) == 0)
+		if (memcmp(&h->map->servers[i].id, id, sizeof *id) == 0)
 			return &h->map->servers[i];
 	return NULL;
 }
@@ -173,9 +174,9 @@ static const struct placed_server *placed(const struct heal *h, unsigned server)
 /* The map says what operators want, who is gone is lost, and all others are in. */
 static bool all_as_said(const struct heal *h)
 {
-	bool said = true;
+	bool said = !h->lost || !placed(h, h->lost);
 	for (unsigned i = 0; i < h->count; i++) {
-		const struct placed_server *p = placed(h, i);
+		const struct placed_server *p = placed(h, &h->ids[i]);
 		if (h->removed & 1u << i)
 			said &= !p;
 		else
@@ -212,8 +213,8 @@ static void settle(struct heal *h)
 	for (unsigned i = 0; i < h->count && !settled(h, rounds, gc); i++) {
 		const struct keeper_status *s = runs(h, i) ? keeper_status(h->servers[i].keeper) : NULL;
 		if (s && (!s->idle || s->gc_failed || s->missing))
-			FAIL(h, "%s doesn't settle: %u missing, %u misplaced, %u failed, %u rounds, %u of gc, %u silent, map %u of %u", h->servers[i].domain,
-			     (unsigned)s->missing, (unsigned)s->misplaced, (unsigned)s->failures, (unsigned)s->rounds, (unsigned)s->gc_rounds, (unsigned)s->silent,
+			FAIL(h, "%s doesn't settle: idle %d, gc failed %d, %u missing, %u misplaced, %u failed, %u rounds, %u of gc, %u silent, map %u of %u", h->servers[i].domain,
+			     s->idle, s->gc_failed, (unsigned)s->missing, (unsigned)s->misplaced, (unsigned)s->failures, (unsigned)s->rounds, (unsigned)s->gc_rounds, (unsigned)s->silent,
 			     (unsigned)s->map, (unsigned)h->map->revision);
 	}
 	if (!settled(h, rounds, gc))
@@ -400,10 +401,10 @@ static int check_all(void *arg)
 
 /* ---- what operators do ---- */
 
-static void id_text(const struct heal *h, unsigned server, char ret[33])
+static void id_text(const uuid *id, char ret[33])
 {
 	for (unsigned i = 0; i < sizeof(uuid); i++)
-		snprintf(ret + 2 * i, 3, "%02x", h->ids[server].bytes[i]);
+		snprintf(ret + 2 * i, 3, "%02x", id->bytes[i]);
 }
 
 /* A volume that is half destroyed has a table that can't be read: what was begun is done first; but for what waits for a server
@@ -414,8 +415,12 @@ static int operate(void *arg)
 	char id[33];
 	struct report report = { "" };
 	int r = 0;
+	if (h->lost) {
+		id_text(h->lost, id);
+		r = store_server_remove(&h->o.store, id, /* force= */ true, &report);
+	}
 	for (unsigned i = 0; r == 0 && i < h->count; i++) {
-		id_text(h, i, id);
+		id_text(&h->ids[i], id);
 		if (h->removed & 1u << i)
 			r = store_server_remove(&h->o.store, id, /* force= */ true, &report);
 		if (i == h->drained)
@@ -456,10 +461,10 @@ static void choose(struct heal *h, struct catalog_sim *catalogs)
 }
 
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
-		unsigned count, unsigned gone, bool damaged)
+		unsigned count, unsigned gone, const uuid *lost, bool damaged)
 {
 	struct heal *h = calloc(1, sizeof *h);
-	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .catalogs = catalogs, .host = host,
+	*h = (struct heal){ .run = run, .sim = sim, .servers = servers, .count = count, .gone = gone, .catalogs = catalogs, .host = host, .lost = lost,
 			    .map = calloc(1, sizeof *h->map) };
 	sim_note(sim, "everything is well again");
 	memset(sim_doses(sim), 0, sizeof *sim_doses(sim));

@@ -7,7 +7,8 @@
 
 /* The servers run, with keepers, but for those in `gone` (bits), and nothing else does: lets them settle, and checks. Some of those that
  * are gone return with an empty disk, some are removed by an operator, the others are lost; one that runs may be drained. Volume "v" may be opened before,
- * while a server is away, and stay open. `damaged`: some copies may be, and are to be found and mended. */
+ * while a server is away, and stay open. `lost` (NULL: none) was a server whose disk was lost;
+ * its successor runs. It is removed, too. `damaged`: some copies may be, and are to be found and mended. */
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
-		unsigned count, unsigned gone, bool damaged);
+		unsigned count, unsigned gone, const uuid *lost, bool damaged);
 #endif

@@ -857,7 +857,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 			commands(w);
 	}
 	if (keeps && !run->failed)
-		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->troubles.gone, w->damaged);
+		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->troubles.gone, w->troubles.wiped ? &w->troubles.lost : NULL, w->damaged);
 	if (!run->failed && !w->faults && (!w->troubles.hurt || keeps) && draw(w, 2))
 		delete_all(w);
 	for (unsigned i = 0; i < w->server_count; i++)

@@ -83,6 +83,8 @@ void trouble_ends(struct troubles *t, const struct trouble *one)
 		block_server_begin(s, t->run, t->sim, t->catalogs);
 		break;
 	case TROUBLE_WIPED:
+		t->wiped = true;
+		t->lost = s->id;
 		s->path = "/other";
 		block_server_begin(s, t->run, t->sim, t->catalogs);
 		break;

@@ -30,6 +30,8 @@ struct troubles {
 	struct sim_disk_state *kept;    /* a disk as it was; NULL: none */
 	unsigned kept_of;
 	unsigned gone;                  /* servers (bits) that never come back */
+	bool wiped;                     /* the one has another disk now; before that it was: */
+	uuid lost;
 	unsigned hurt;                  /* to which something for ever has happened: one at most */
 };
 
