@@ -93,6 +93,7 @@ struct copy {
 	uint8_t *trim;            /* what is free; NULL: nothing */
 	uint32_t trimmed;         /* bits set in it */
 	struct copy_map *map;     /* packed: what the file has */
+	bool mapless;             /* packed, and the map can't be read: nothing in the file can be found */
 	uint64_t charged;         /* copy_bytes(), as it is in the directory's size_used */
 	bool settled;             /* that is durable, and so is the file's name */
 	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */

@@ -401,7 +401,7 @@ static int delete_file(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
 	char path[DIR_PATH_MAX];
-	bool whole = c->trimmed == 0 && !c->map;
+	bool whole = c->trimmed == 0 && !c->map && !c->mapless;
 	c->deleting = true; /* the file may become another segment's, so nobody may be using it */
 	while (c->busy || !link_empty(&c->appends))
 		fiber_cond_wait(&d->env->loop, &c->idle);

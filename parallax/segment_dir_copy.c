@@ -104,7 +104,7 @@ enum copy_state copy_state(const struct copy *c)
 	const struct dir_server *s = &c->dir->state;
 	if (!c->exists)
 		return COPY_ABSENT;
-	if (c->broken)
+	if (c->broken || c->mapless)
 		return COPY_BROKEN;
 	if (c->slot.sealed)
 		return COPY_WHOLE;

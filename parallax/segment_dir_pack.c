@@ -304,7 +304,7 @@ static int pack_run(struct copy *c)
 
 int copy_pack(struct copy *c)
 {
-	if (c->trimmed == 0 || (c->map && c->trimmed + c->map->count <= c->slot.length))
+	if (c->trimmed == 0 || c->mapless || (c->map && c->trimmed + c->map->count <= c->slot.length))
 		return 0; /* as small as it gets */
 	fiber_mutex_lock(&c->dir->env->loop, &c->dir->pack_mutex);
 	int r = pack_run(c);

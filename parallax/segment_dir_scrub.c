@@ -144,9 +144,6 @@ static int with_copy(struct segment_server *dir, uint64_t segment, int (*run)(st
 		return -ENOMEM;
 	fiber_mutex_lock(&d->env->loop, &c->mutex);
 	int r = d->closing ? -ESHUTDOWN : dir_load(c);
-	/* the map of a packed one was damaged: it can't be loaded at all */
-	if (r == -EIO)
-		r = -EBADMSG;
 	if (r == 0)
 		r = c->exists && c->slot.sealed && !c->broken ? run(c, arg) : -ENOENT;
 	fiber_mutex_unlock(&c->mutex);
@@ -170,7 +167,7 @@ static int scrub_copy(struct copy *c, void *arg)
 	const struct scrub_call *call = arg;
 	struct look l = look_at(c);
 	*call->ret = (struct scrub_slice){ .volume = c->slot.header.volume };
-	return look_slice(&l, call->from, call->ret);
+	return c->mapless ? -EBADMSG : look_slice(&l, call->from, call->ret);
 }
 
 int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, struct scrub_slice *ret)

@@ -17,6 +17,8 @@ int copy_find(const struct copy *c, uint32_t block, uint32_t blocks, uint64_t *r
 		for (uint32_t b = block; b < block + blocks && b < c->slot.length; b++)
 			if (bit_get(c->trim, b))
 				return -ENODATA;
+	if (c->mapless)
+		return -EIO;
 	*ret_offset = COPY_BASE + (uint64_t)block * BLOCK_BYTES;
 	return c->map ? copy_map_find(c->map, block, blocks, ret_offset) : 0;
 }
@@ -29,6 +31,7 @@ void copy_trim_forget(struct copy *c)
 	free(c->map);
 	c->trim = NULL;
 	c->map = NULL;
+	c->mapless = false;
 	c->trimmed = 0;
 }
 
@@ -62,6 +65,7 @@ static int trim_read(struct copy *c, const uint8_t *slots)
 	return 0;
 }
 
+/* A copy without its map counts for nothing, but it can be told, given up and replaced. */
 static int map_read(struct copy *c)
 {
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
@@ -77,7 +81,8 @@ static int map_read(struct copy *c)
 		c->map = m;
 	else
 		free(m);
-	return r == -ENODATA || r == -EBADMSG ? -EIO : r; /* nothing in it can be found */
+	c->mapless = r == -EIO || r == -EBADMSG || r == -ENODATA;
+	return c->mapless ? 0 : r;
 }
 
 int copy_trim_load(struct copy *c, const uint8_t *slots)
@@ -145,7 +150,7 @@ int copy_punch(struct copy *c, const uint8_t *given, uint32_t least)
 {
 	uint64_t base = c->map ? PACK_BASE : COPY_BASE;
 	int r = 0;
-	for (struct run run = { 0 }; r == 0 && c->slot.sealed && !c->dir->no_holes && run_next(c, given, &run);) {
+	for (struct run run = { 0 }; r == 0 && c->slot.sealed && !c->mapless && !c->dir->no_holes && run_next(c, given, &run);) {
 		if (run.count < least || !run.given)
 			continue;
 		struct file_io io = { .op = FILE_DISCARD, .offset = base + (uint64_t)run.first * BLOCK_BYTES,

@@ -121,13 +121,43 @@ static void newer_slots(struct scrubbed *s)
 	}
 }
 
+static void reopen(struct scrubbed *s)
+{
+	struct segment_dir_options o = { 0 };
+	if (s->dir)
+		cr_assert_eq(segment_server_close(s->dir), 0);
+	cr_assert_eq(segment_dir_open(s->g->env, "/v1", s->g->places.catalog, &o, &s->dir, &s->g->report), 0, "%s", s->g->report.text);
+}
+
+static void without_map(struct scrubbed *s)
+{
+	uint32_t right, bad;
+	uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0x10 }, *page = env_alloc_aligned(BLOCK_BYTES);
+	struct iovec v = { page, BLOCK_BYTES };
+	reopen(s);
+	cr_assert_eq(sim_disk_flip(s->g->host, s->path, MAP_BASE + 40, 1), 0);
+	reopen(s);
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = s->segment };
+	cr_assert_eq(segment_wait(s->dir, &io), 0);
+	cr_assert(io.sealed && io.state == COPY_BROKEN);
+	io = (struct segment_io){ .op = SEGMENT_READ, .segment = s->segment, .block = 1, .blocks = 1, .iov = &v, .iov_count = 1 };
+	cr_assert_eq(segment_wait(s->dir, &io), -EIO);
+	io = (struct segment_io){ .op = SEGMENT_TRIM, .segment = s->segment, .blocks = s->length, .trim = bits, .pack = true };
+	cr_assert_eq(segment_wait(s->dir, &io), 0);
+	cr_assert_eq(scrub(s, &right, &bad), -EBADMSG);
+	cr_assert_eq(sim_disk_flip(s->g->host, s->path, MAP_BASE + 40, 1), 0);
+	reopen(s);
+	cr_assert_eq(scrub(s, &right, &bad), 0, "what was done meanwhile has damaged it");
+	cr_assert_eq(bad, 0);
+	free(page);
+}
+
 static int body_scrub(void *arg)
 {
 	struct scrubbed s = { .g = arg };
 	struct volume_rig *g = s.g;
-	struct segment_dir_options o = { 0 };
 	uint32_t right, bad, free_count = 0;
-	cr_assert_eq(segment_dir_open(g->env, "/v1", g->places.catalog, &o, &s.dir, &g->report), 0, "%s", g->report.text);
+	reopen(&s);
 	cr_assert_eq(segment_dir_list(s.dir, note_segment, &s), 0);
 	cr_assert_gt(s.length, 60);
 	snprintf(s.path, sizeof s.path, "/v1/segments/%02x/%012" PRIx64 ".seg", (unsigned)(s.segment & 0xff), s.segment);
@@ -147,6 +177,9 @@ static int body_scrub(void *arg)
 	cr_assert_eq(scrub(&s, &right, &bad), 0);
 	cr_assert(right == s.length - io.trimmed && bad == 0);
 	flip_each(&s, PACK_BASE, right, right);
+
+	/* the map: nothing can be found, and the copy can be told for what it is, and given up */
+	without_map(&s);
 
 	/* the footer: then nothing can be verified, and the copy can be given up */
 	uint64_t footer = PACK_BASE + (uint64_t)right * BLOCK_BYTES;
