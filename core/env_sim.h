@@ -86,7 +86,7 @@ struct sim_doses *sim_doses(struct sim *sim); /* may be changed at any time; zer
 
 /* `io_align`: what direct I/O must be aligned to on this host's disk, 512 or 4096. */
 struct sim_host *sim_host_create(struct sim *sim, const char *name, uint64_t disk_bytes, uint32_t io_align);
-/* Of this host's disk alone, beside the world's: chances in a million per write. */
+/* Of this host's disk alone, beside the world's, in files longer than 4 KiB: chances in a million per write. */
 void sim_host_damages(struct sim_host *host, uint32_t misdirect, uint32_t rest_flip);
 struct env *sim_process_create(struct sim *sim, struct sim_host *host);
 /* Of a live process: nothing may be under way. Its files, streams and listeners must be closed. */

@@ -171,7 +171,8 @@ static void used_change(struct inode *n, uint64_t before) { n->host->disk_used +
 static void rest_flip(struct inode *n, struct disk_op *op)
 {
 	struct sim *sim = n->host->sim;
-	if (op->length == 0 || !sim_happens(sim, SIM_REST_FLIP, sim->doses.rest_flip + n->host->rest_flip))
+	uint32_t own = n->now.size > CHUNK_BYTES ? n->host->rest_flip : 0;
+	if (op->length == 0 || !sim_happens(sim, SIM_REST_FLIP, sim->doses.rest_flip + own))
 		return;
 	op->data[sim_below(sim, op->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
 }
