@@ -567,7 +567,8 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 	link_init(&c->marks);
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	freeze(c);
-	int r = v->failed ? v->failed : checkpoint_steps(c);
+	/* closed while it waited: what it would count as free is what the last table, and that itself, lies in */
+	int r = v->failed ? v->failed : v->closing ? -ECANCELED : checkpoint_steps(c);
 	if (r == 0) {
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;

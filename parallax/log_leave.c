@@ -19,7 +19,7 @@
 #define PAUSE_MAX_NS (300 * NS_PER_S)
 enum { LOOKS_PER_CATALOG = 16 }; /* servers may have other addresses */
 
-static bool ends(const struct volume *v) { return v->closing || v->failed || v->env->dead; }
+static bool ends(const struct volume *v) { return v->closing || v->close_by_ns || v->failed || v->env->dead; }
 static bool is_open(const struct log_segment *g) { return !g->cut && !g->finished; }
 
 /* ---- servers that were restarted ---- */
@@ -156,6 +156,8 @@ static void leave(struct volume *v)
 	log_trouble(v, -ESTALE);
 	while (v->log.mending && !ends(v))
 		fiber_cond_wait(&v->env->loop, &v->log.changed);
+	if (ends(v))
+		return;
 	v->checkpoint_wanted = true; /* which deletes the empty ones that were listed there; an idle volume has no other */
 	checkpoint_consider(v);
 }
