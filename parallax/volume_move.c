@@ -82,6 +82,7 @@ static void look_for_it(struct volume_move *m)
 	if (m->state != MOVE_INCOMING || m->cancel)
 		return;
 	if (!may_take(m, &seen->owner, &offered)) {
+		m->failed = false; /* no attempt of ours has got it */
 		snprintf(m->whom, sizeof m->whom, "%s", seen->owner.host);
 		return;
 	}
@@ -202,6 +203,12 @@ static void wait_turn(struct volume_move *m)
 	m->hurry = false;
 }
 
+/* Not while an attempt may have acquired it half-way: the other side counts on this one then, and nobody else would have it. */
+static bool is_overdue(const struct volume_move *m)
+{
+	return m->due_ns && now_ns(m) >= m->due_ns && !m->failed;
+}
+
 static int run(void *arg)
 {
 	struct volume_move *m = arg;
@@ -219,7 +226,7 @@ static int run(void *arg)
 			see_to_closing(m);
 		else if (m->state == MOVE_OFFERED)
 			see_to_offer(m);
-		else if (m->cancel || m->closing || (m->due_ns && now_ns(m) >= m->due_ns))
+		else if (m->cancel || m->closing || is_overdue(m))
 			give_up(m);
 		else
 			look_for_it(m);
