@@ -6,6 +6,7 @@ cd "$(dirname "$0")/../.."
 . tests/cluster/lib
 
 cluster_up
+volume_up
 guest_up "${SEED:-1}"
 sleep 0.5
 kill -STOP "${pid[1]}"

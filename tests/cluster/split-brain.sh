@@ -13,6 +13,7 @@ io() { timeout "$2" qemu-io -f raw -c "$3" -c flush "$(uri "$1")" >"$dir/io" 2>&
 must() { io "$1" 60 "$2" || fail "$way: on $1: $2: $(cat "$dir/io")"; }
 
 cluster_up
+volume_up
 old=a
 version=1
 for way in $ways; do

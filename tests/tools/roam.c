@@ -1,7 +1,7 @@
 /* roam SEED BLOCKS TARGET...: a guest whose disk moves. Eight threads, each with its own part of the first BLOCKS 4 KiB blocks, write, read and
  * compare, and flush through one target until that fails, then through the next, with the same request, until one takes it; nothing else may be read than what
- * was acknowledged last. SIGUSR1 makes it read and compare all between two requests, and print "checked N, E errors": how often it did so, and how many requests
- * failed until then at a target that was open. SIGTERM ends it: all is read and compared once more, and the requests that found their target gone are printed, with how long each took in ms. A
+ * was acknowledged last. SIGUSR1 makes it read and compare all between two requests, and print "checked N, E errors, p99 P ms, slowest S ms": how often it did so, how
+ * many requests failed until then at a target that was open, and how long requests took since the last time. SIGTERM ends it: all is read and compared once more, and the requests that found their target gone are printed, with how long each took in ms. A
  * request that nobody takes for a minute, or a wrong block, is a failure. */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 
 #include "tests/tools/lib/target.h"
 
-enum { THREADS = 8, BLOCK = 4096, TARGETS_MAX = 8, BLOCKS_MAX = 1 << 20, MOVES_MAX = 4096 };
+enum { THREADS = 8, BLOCK = 4096, TARGETS_MAX = 8, BLOCKS_MAX = 1 << 20, MOVES_MAX = 16384, TOOK_MAX = 65536 };
 #define PATIENCE_S 60.0
 
 static const char *paths[TARGETS_MAX];
@@ -26,6 +26,7 @@ static atomic_uint moves, errors;
 static atomic_uint checks_wanted;               /* SIGUSR1s so far */
 static atomic_uint checks_done;                 /* by all threads together */
 static double move_ms[MOVES_MAX];
+static atomic_uint took_ms[TOOK_MAX];           /* requests by how long they took, since the last check */
 static atomic_ulong done;
 
 struct guest {
@@ -93,10 +94,12 @@ static int request(struct guest *g, enum what what, uint64_t block)
 		if (attempts % path_count == path_count - 1)
 			usleep(2000);
 	}
+	double ms = (now() - began) * 1000;
+	took_ms[ms < TOOK_MAX ? (unsigned)ms : TOOK_MAX - 1]++;
 	if (g->at != first) {
 		unsigned m = atomic_fetch_add(&moves, 1);
 		if (m < MOVES_MAX)
-			move_ms[m] = (now() - began) * 1000;
+			move_ms[m] = ms;
 	}
 	done++;
 	return 0;
@@ -138,6 +141,24 @@ static void compare_all(struct guest *g)
 		compare(g, i);
 }
 
+/* Begins to count anew. */
+static void took(unsigned *ret_p99_ms, unsigned *ret_slowest_ms)
+{
+	static unsigned count[TOOK_MAX];
+	unsigned long all = 0, seen = 0;
+	for (unsigned ms = 0; ms < TOOK_MAX; ms++)
+		all += count[ms] = atomic_exchange(&took_ms[ms], 0);
+	*ret_p99_ms = *ret_slowest_ms = 0;
+	for (unsigned ms = 0; ms < TOOK_MAX; ms++) {
+		if (!count[ms])
+			continue;
+		if (seen < all - all / 100)
+			*ret_p99_ms = ms;
+		seen += count[ms];
+		*ret_slowest_ms = ms;
+	}
+}
+
 /* The thread that is the last one with it says so. */
 static void check_now(struct guest *g)
 {
@@ -145,7 +166,9 @@ static void check_now(struct guest *g)
 	compare_all(g);
 	if (failed || atomic_fetch_add(&checks_done, 1) + 1 != g->checks * THREADS)
 		return;
-	printf("checked %u, %u errors\n", g->checks, errors);
+	unsigned p99_ms, slowest_ms;
+	took(&p99_ms, &slowest_ms);
+	printf("checked %u, %u errors, p99 %u ms, slowest %u ms\n", g->checks, errors, p99_ms, slowest_ms);
 	fflush(stdout);
 }
 
