@@ -31,7 +31,7 @@ if [ "${SOAK:-0}" = 1 ]; then
 	export LONG=1 TEST_LIMIT=3600
 	cluster_rounds=${ROUNDS:-500} sim_seeds=${SIM_SEEDS:-5000} fuzz_seconds=${FUZZ_SECONDS:-60} crash_rounds=${CRASH_ROUNDS:-100} stretch=1000
 else
-	cluster_rounds=${ROUNDS:-3} sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-3} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
+	cluster_rounds=${ROUNDS:-20} sim_seeds=${SIM_SEEDS:-100} fuzz_seconds=${FUZZ_SECONDS:-3} crash_rounds=${CRASH_ROUNDS:-10} stretch=30
 fi
 
 has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }
@@ -48,9 +48,9 @@ suite_unit() {
 		{ read -r p f c && echo "$p passed, $((f + c)) failed, 0 skipped" || echo "0 passed, 1 failed, 0 skipped"; }
 	return $status
 }
-suite_interop() { bash tests/run.sh; }
+suite_interop() { JOBS=$J bash tests/run.sh; }
 suite_crash() { B="$B" bash tests/crash/crash.sh "$crash_rounds"; }
-suite_cluster() { ROUNDS=$cluster_rounds bash tests/run.sh tests/cluster/*.sh; }
+suite_cluster() { JOBS=$J PARTS=2 ROUNDS=$cluster_rounds bash tests/run.sh tests/cluster/{rounds,fs,split-brain,full,ping-pong}.sh; } # the long ones first
 suite_sim() {
 	has_target sim || { echo "skipped: there is no simulator"; return 77; }
 	make -s sim SEEDS="$sim_seeds"

@@ -1,7 +1,8 @@
 #!/bin/bash
-# run.sh [SCRIPT…]: runs test scripts (all of tests/interop/*.sh without arguments), one after the other, from the
-# top of the tree. One line each: result, seconds, name, and for a skipped one its reason; for a failed one the end of
-# its output. Last line: "N passed, N failed, N skipped". Fails if one failed.
+# run.sh [SCRIPT…]: runs test scripts (all of tests/interop/*.sh without arguments), from the top of the tree, JOBS (1) at
+# a time, for most of their time is waiting. One whose name is in ALONE runs beside no other. One line each: result, seconds,
+# name, and for a skipped one its reason; for a failed one the end of its output. Last line: "N passed, N failed, N skipped".
+# Fails if one failed.
 #
 # A script passes with 0 and skips with 77. It has TEST_LIMIT seconds (default 120), or what a line "# limit: N" in it
 # says; then its process group gets SIGTERM, so that its trap cleans up, and SIGKILL ten seconds later.
@@ -30,9 +31,8 @@ watchdog() {
 	kill -KILL -- "-$1" 2>/dev/null
 }
 
-# The script that runs is a group of its own: it doesn't get our signals by itself.
-pid=
-trap '[ -z "$pid" ] || { kill -TERM -- "-$pid"; wait "$pid"; } 2>/dev/null; exit 143' TERM INT HUP
+# The scripts that run are groups: they don't get our signals by themselves. Each has a shell that does.
+trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT HUP
 
 now() { date +%s%N; }
 
@@ -49,13 +49,15 @@ sanitizers_found() {
 	{ echo "run.sh: a sanitizer found an error:"; head -n 40 $found; } >>"$2"
 }
 
-for script; do
+# Runs script $1, and writes its line, and what belongs below it, into the file $2.
+run_one() {
+	local script=$1 result=$2 name log limit start status seconds pid= dog=
 	name=$(basename "$script" .sh)
 	log=$logs/$name.log
+	trap '{ [ -z "$dog" ] || kill "$dog"; [ -z "$pid" ] || { kill -TERM -- "-$pid"; wait "$pid"; }; } 2>/dev/null; exit 143' TERM INT HUP
 	if [ ! -r "$script" ]; then
-		echo "FAIL       - $script: no such script"
-		failed=$((failed + 1))
-		continue
+		echo "FAIL       - $script: no such script" >"$result"
+		return
 	fi
 	limit=$(sed -n 's/^# limit: *\([0-9][0-9]*\).*/\1/p' "$script" | head -n 1)
 	start=$(now)
@@ -79,20 +81,43 @@ for script; do
 	! sanitizers_found "$name" "$log" || [ $status -ne 0 ] || status=1
 	seconds=$(awk "BEGIN { printf \"%.1f\", ($(now) - $start) / 1e9 }")
 	case $status in
-	0)
-		passed=$((passed + 1))
-		printf 'pass  %6s s  %s\n' "$seconds" "$name"
-		;;
-	77)
-		skipped=$((skipped + 1))
-		printf 'skip  %6s s  %s (%s)\n' "$seconds" "$name" "$(tail -n 1 "$log" | sed 's/^skip[a-z]*: *//')"
-		;;
+	0) printf 'pass  %6s s  %s\n' "$seconds" "$name" ;;
+	77) printf 'skip  %6s s  %s (%s)\n' "$seconds" "$name" "$(tail -n 1 "$log" | sed 's/^skip[a-z]*: *//')" ;;
 	*)
-		failed=$((failed + 1))
 		printf 'FAIL  %6s s  %s (status %d; all of it in %s)\n' "$seconds" "$name" $status "$log"
 		tail -n 20 "$log" | sed 's/^/    /'
 		;;
-	esac
+	esac >"$result"
+}
+
+declare -A results=() # of what runs, by pid
+# Waits until no more than $1 run.
+wait_for() {
+	local pid
+	while [ ${#results[@]} -gt "$1" ]; do
+		wait -n -p pid "${!results[@]}" 2>/dev/null
+		[ -s "${results[$pid]}" ] || echo "FAIL       - ${results[$pid]}: nothing is known of it" >"${results[$pid]}"
+		case $(head -c 4 "${results[$pid]}") in
+		pass) passed=$((passed + 1)) ;;
+		skip) skipped=$((skipped + 1)) ;;
+		*) failed=$((failed + 1)) ;;
+		esac
+		cat "${results[$pid]}"
+		rm "${results[$pid]}"
+		unset "results[$pid]"
+	done
+}
+
+for script; do
+	name=$(basename "$script" .sh)
+	alone=
+	[[ " ${ALONE:-} " != *" $name "* ]] || alone=1
+	wait_for $((alone ? 0 : ${JOBS:-1} - 1))
+	rm -f "$logs/$name.result"
+	run_one "$script" "$logs/$name.result" &
+	results[$!]=$logs/$name.result
+	[ -z "$alone" ] || wait_for 0
 done
+wait_for 0
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -98,7 +98,8 @@ int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)
 {
 	struct watch w = { .env = c->env };
 	struct copy copy = { .from = from, .to = to, .progress = show_progress, .arg = &w, .stop = &interrupted };
-	struct sigaction act = { .sa_handler = interrupt }, old_int, old_term;
+	/* the second time it ends at once, and leaves what it has: what it reads may be away for ever */
+	struct sigaction act = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND }, old_int, old_term;
 	sigaction(SIGINT, &act, &old_int);
 	sigaction(SIGTERM, &act, &old_term);
 	progress_start(&w.progress, c, c->command->words, from->info.size);

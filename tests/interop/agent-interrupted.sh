@@ -38,3 +38,13 @@ interrupted 1000
 aquifer detach a --force || fail "detach --force of a device that will not start"
 until_true 5 eval '[ "$(aquifer list --json | jq length)" -eq 0 ]' || fail "it is still listed: $(aquifer list)"
 nothing_left
+
+# A copy that waits for something that doesn't answer: told to end twice it ends.
+"$dir/bin/aquifer" image convert 'delay(ram(1M), read=60s)' "$dir/slow.img" >/dev/null 2>&1 &
+clients=$!
+until_true 5 test -e "$dir/slow.img.part" || fail "the copy doesn't begin"
+sleep 0.2
+kill $clients
+sleep 0.2
+kill $clients || fail "told to end once, it leaves what it reads"
+until_true 5 eval '! kill -0 $clients' || fail "told to end twice, it goes on"

@@ -2,18 +2,17 @@
 # The agent is killed and restarted while I/O runs: no device notices. A tapdisk is killed: it is shown, its name is
 # free. Everything is killed, and /run is stale: attaching again works at once.
 . tests/interop/lib/agent
-need jq nbdinfo fio pgrep
-fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
+need jq nbdinfo pgrep
+[ -x "$B/tools/hammer" ] || { echo "skipped: $B/tools/hammer is not built"; exit 77; }
 
 aquifer image create raw "$dir/a.img" 64M
 uri=$(aquifer attach "$dir/a.img" --as nbd)
 tap=$(field a pid)
 
-# Verified I/O, over several deaths of the agent.
-(cd "$dir" && exec fio --name=job --thread --ioengine=nbd --uri="$uri" --size=64M --rw=randrw --bs=4k --iodepth=16 --verify_state_save=0 --verify=crc32c \
-	--verify_backlog=64 --time_based --runtime=4 >"$dir/fio.log" 2>&1) &
-fio=$!
-clients=$fio
+# Verified I/O, over several deaths of the agent, until it is told to end.
+"$B/tools/hammer" --threads 16 --max 4K --seconds 100 "$uri" >"$dir/hammer.log" 2>&1 &
+hammer=$!
+clients=$hammer
 for i in 1 2 3; do
 	sleep 0.4
 	kill -9 "$(agent_pid)"
@@ -22,8 +21,8 @@ for i in 1 2 3; do
 done
 sleep 0.2
 aquifer agent restart >/dev/null
-kill -0 $fio || fail "fio ended early: $(cat "$dir/fio.log")"
-wait $fio || fail "I/O failed: $(cat "$dir/fio.log")"
+kill $hammer || fail "it ended early: $(cat "$dir/hammer.log")"
+wait $hammer || fail "I/O failed: $(cat "$dir/hammer.log")"
 clients=
 [ "$(field a pid)" = "$tap" ] || fail "another tapdisk"
 
