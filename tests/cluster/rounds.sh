@@ -101,6 +101,7 @@ for n in 1 2 3; do
 	for other in 1 2 3; do [ $other = $n ] || killed $other; done
 	export_v "$dir/one"
 	cmp "$dir/all" "$dir/one" || fail "server $n alone has something else"
+	rm "$dir/one"
 	for other in 1 2 3; do [ $other = $n ] || server_up $other; done
 done
 echo "$rounds rounds in $SECONDS s: nothing is lost ($(sed -n 's/^roam: //p' "$dir/guest.err"))"
