@@ -5,6 +5,7 @@
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/cluster
 need jq qemu-io python3
+serve_options='--rebuild-interval 1'
 good() {
 	aquifer cluster status --json >"$dir/status" 2>"$dir/said" || fail "status: $(cat "$dir/said") $(jq -c .problems "$dir/status")"
 	[ "$(jq -c '[.healthy, .problems]' "$dir/status")" = '[true,[]]' ] || fail "status: $(cat "$dir/status")"
@@ -67,6 +68,7 @@ bad 'volume v: [0-9]* of the [0-9]* segments of its log have fewer than 3 copies
 serve 3
 [ "$(aquifer cluster status --json 2>/dev/null | jq '[.servers[].away_since_ns] | add')" = 0 ] || fail "back: $(aquifer cluster status)"
 aquifer detach v
+sleep 2.5 # each has looked for what it lacks since then
 until_true 30 aquifer cluster status || fail "what is missing isn't made: $(aquifer cluster status)"
 good
 
