@@ -26,7 +26,7 @@ round=0 what=begin holder=a
 verified() {
 	local to=(--ioengine=libaio --direct=1 --filename="$1")
 	case $1 in nbd*) to=(--ioengine=nbd --uri="$1") ;; esac
-	fio --name=verified "${to[@]}" --size=8M --rw=randwrite --bsrange=4k-32k --iodepth=4 --fsync=64 --randseed="$2" --verify=crc32c --verify_fatal=1 \
+	fio --name=verified "${to[@]}" --size=8M --rw=randwrite --bsrange=4k-32k --iodepth=4 --fsync=64 --randseed="$2" --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
 		--group_reporting --output-format=terse
 }
 # Until told to stop: each pass overwrites the file of the last one, and leaves a tree beside that of the pass before.
