@@ -1,4 +1,4 @@
-# make check: installs what is missing, builds, and runs every suite; 16 minutes at most on two cores. tests/check.sh has the
+# make check: installs what is missing, builds, and runs every suite; 17 minutes at most on two cores. tests/check.sh has the
 # suites and their budgets. make interop: the scripts against real tools only.
 
 check:
