@@ -18,6 +18,12 @@
 
 static bool is_mark(const char *key) { return strncmp(key, "store/", 6) == 0; }
 
+/* With a lease, which can't be copied: without, it would be there for ever. Whoever put it puts it again, if he lives. */
+static bool is_leased(const char *key)
+{
+	return strncmp(key, META_ALIVE, strlen(META_ALIVE)) == 0 || strncmp(key, META_READERS, strlen(META_READERS)) == 0 || strcmp(key, META_MANAGER) == 0;
+}
+
 /* ---- images ---- */
 
 void catalog_image_free(struct catalog_image *i)
@@ -52,19 +58,26 @@ int catalog_image_add(struct catalog_image *i, const char *key, const void *byte
 	return 0;
 }
 
-static int read_key(void *arg, const char *key, const struct catalog_value *value)
+static int read_any(void *arg, const char *key, const struct catalog_value *value)
 {
 	return is_mark(key) ? 0 : catalog_image_add(arg, key, value->bytes, value->length);
 }
 
-int catalog_image_read(struct catalog *c, struct catalog_image *ret, struct report *report)
+static int read_lasting(void *arg, const char *key, const struct catalog_value *value)
+{
+	return is_leased(key) ? 0 : read_any(arg, key, value);
+}
+
+static int image_read(struct catalog *c, bool leased, struct catalog_image *ret, struct report *report)
 {
 	*ret = (struct catalog_image){ 0 };
-	int r = catalog_list(c, "", read_key, ret);
+	int r = catalog_list(c, "", leased ? read_any : read_lasting, ret);
 	if (r < 0)
 		catalog_image_free(ret);
 	return r < 0 ? report_set(report, r, "it can't be read: %s", catalog_text(c, r)) : 0;
 }
+
+int catalog_image_read(struct catalog *c, struct catalog_image *ret, struct report *report) { return image_read(c, /* leased= */ false, ret, report); }
 
 bool catalog_image_equal(const struct catalog_image *a, const struct catalog_image *b)
 {
@@ -115,7 +128,7 @@ int catalog_image_write(struct catalog *c, const struct catalog_image *i, struct
 int catalog_image_erase(struct catalog *c, struct report *report)
 {
 	struct catalog_image i;
-	int r = catalog_image_read(c, &i, report);
+	int r = image_read(c, /* leased= */ true, &i, report);
 	if (r == 0)
 		r = write_all(c, &i, true, report);
 	catalog_image_free(&i);

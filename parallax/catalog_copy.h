@@ -14,7 +14,7 @@
 #define STORE_INCOMING "store/incoming"
 #define STORE_RESTORED "store/restored"
 
-/* All of a catalog but the marks, in order of keys. */
+/* All of a catalog but the marks and what is there with a lease, in order of keys. */
 struct catalog_image {
 	struct catalog_image_key {
 		char *key;

@@ -318,7 +318,7 @@ void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
 	snprintf(ret_key, META_KEY_BYTES, "snapshot/%016" PRIx64 "/%016" PRIx64, volume, mark_seq);
 }
 
-void meta_key_alive(uint64_t stamp, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "alive/%016" PRIx64, stamp); }
+void meta_key_alive(uint64_t stamp, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, META_ALIVE "%016" PRIx64, stamp); }
 void meta_key_reap(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "reap/%016" PRIx64, volume); }
 void meta_key_group(uint64_t group, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "group/%016" PRIx64, group); }
 void meta_key_clones(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/", volume); }
@@ -332,6 +332,16 @@ bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq)
 void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key)
 {
 	snprintf(ret_key, META_KEY_BYTES, "clone/%016" PRIx64 "/%016" PRIx64 "/%016" PRIx64, volume, mark_seq, clone);
+}
+
+void meta_key_reader(uint64_t volume, uint64_t mark_seq, uint64_t stamp, char *ret_key)
+{
+	snprintf(ret_key, META_KEY_BYTES, META_READERS "%016" PRIx64 "/%016" PRIx64 "/%016" PRIx64, volume, mark_seq, stamp);
+}
+
+void meta_key_snapshot_readers(uint64_t volume, uint64_t mark_seq, char *ret_prefix)
+{
+	snprintf(ret_prefix, META_KEY_BYTES, META_READERS "%016" PRIx64 "/%016" PRIx64 "/", volume, mark_seq);
 }
 
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key)

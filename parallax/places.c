@@ -17,7 +17,7 @@
 #include "parallax/segment_reader.h"
 
 #define EVICT_WAIT_MS 10000
-enum { PATH_BYTES = 640 };
+enum { PATH_BYTES = 640, READER_S = 30 };
 
 static struct places *self(void *arg) { return arg; }
 
@@ -77,11 +77,23 @@ static int lock_volume(void *arg, uint64_t volume, struct file **ret, struct rep
 	return r < 0 ? report_set(report, r, "%s/locks/%s: %s", self(arg)->dir, name, errno_text(r)) : 0;
 }
 
-int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file)
+int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct snapshot_hold *ret_hold)
 {
-	char name[48];
+	char name[48], key[META_KEY_BYTES];
 	snprintf(name, sizeof name, "%016" PRIx64 "-%016" PRIx64, volume, mark_seq);
-	return open_lock(p, name, /* create= */ true, /* exclusive= */ false, ret_file);
+	int r = open_lock(p, name, /* create= */ true, /* exclusive= */ false, &ret_hold->file);
+	if (r < 0)
+		return r;
+	meta_key_reader(volume, mark_seq, env_random(p->env), key);
+	r = catalog_lease(p->catalog, READER_S, key, &ret_hold->lease);
+	return r == -ENOTSUP ? 0 : r;
+}
+
+void places_let_go(struct places *p, struct snapshot_hold *h)
+{
+	catalog_lease_end(h->lease);
+	file_close(p->env, h->file);
+	*h = (struct snapshot_hold){ 0 };
 }
 
 static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)

@@ -31,8 +31,16 @@ bool places_embedded_here(struct places *p, uint64_t volume);
 void places_embedded_path(const struct places *p, uint64_t volume, char *ret_path, size_t bytes);
 /* FIBER. The ids of the segments in it, whoever has it. -ENOENT: it isn't there. */
 int places_embedded_ids(struct places *p, uint64_t volume, int (*entry)(void *arg, uint64_t segment), void *arg);
-/* FIBER. Holds a snapshot for reading until the file is closed. */
-int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct file **ret_file);
+/* What keeps a snapshot's blocks while it is read: a lock that this host's owners look at, and a key with a lease for those of
+ * others. Of zeroes: nothing. */
+struct snapshot_hold {
+	struct file *file;
+	struct catalog_lease *lease; /* NULL: the engine has none, so there are no others */
+};
+/* FIBER. Holds a snapshot for reading. Only then look whether it is live: one that was doomed before may be taken apart all the same.
+ * On failure, too, let go. */
+int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct snapshot_hold *ret_hold);
+void places_let_go(struct places *p, struct snapshot_hold *h); /* FIBER */
 /* FIBER. Is the process that an owner record names alive on this host? The first needs no store. */
 bool places_owner_alive(struct env *env, const struct meta_owner *owner);
 /* Is the holder on another host, and does its lease say that it lives, as far as is known? */

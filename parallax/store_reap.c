@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/behead.h"
 #include "parallax/clones.h"
 #include "parallax/store_private.h"
@@ -153,14 +154,25 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 	return r ? r : remove_keys(s, volume, log);
 }
 
-/* Somebody reads a snapshot that was deleted meanwhile. */
+static int is_there(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)arg;
+	(void)key;
+	(void)value;
+	return 1;
+}
+
+/* Somebody reads a snapshot that was deleted meanwhile, here or on another host. Also when the catalog doesn't say. */
 static bool has_readers(struct store *s, uint64_t volume, const struct census *c)
 {
 	const struct volume_places *p = &s->places->ops;
-	for (size_t i = 0; p->snapshot_idle && i < c->count; i++)
-		if (p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0)
-			return true;
-	return false;
+	bool read = false;
+	for (size_t i = 0; !read && i < c->count; i++) {
+		char prefix[META_KEY_BYTES];
+		meta_key_snapshot_readers(volume, c->entries[i].mark_seq, prefix);
+		read = catalog_list(s->catalog, prefix, is_there, NULL) != 0 || (p->snapshot_idle && p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0);
+	}
+	return read;
 }
 
 /* A doomed one without clones; who holds it besides is seen when it is dropped. */
@@ -211,7 +223,8 @@ static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 	return r;
 }
 
-static void forget_reap(struct store *s, uint64_t volume)
+/* Unless something more was noted since. An attempt of unknown outcome may arrive when that is long so. */
+static void forget_reap(struct store *s, uint64_t volume, uint64_t revision)
 {
 	char key[META_KEY_BYTES];
 	struct catalog_txn *t = malloc(sizeof *t);
@@ -219,13 +232,17 @@ static void forget_reap(struct store *s, uint64_t volume)
 		return;
 	meta_key_reap(volume, key);
 	catalog_txn_init(t);
+	if (!PLANTED(reap_forgets_all))
+		catalog_txn_compare(t, key, revision);
 	catalog_txn_delete(t, key);
 	store_txn(s->catalog, t);
 	free(t);
 }
 
 struct waiting {
-	uint64_t *volumes;
+	struct {
+		uint64_t volume, revision;
+	} *entries;
 	size_t count, room;
 };
 
@@ -233,16 +250,16 @@ struct waiting {
 static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct waiting *w = arg;
-	(void)value;
 	if (w->count == w->room) {
 		size_t room = w->room ? 2 * w->room : 64;
-		uint64_t *volumes = realloc(w->volumes, room * sizeof *volumes);
-		if (!volumes)
+		void *entries = realloc(w->entries, room * sizeof *w->entries);
+		if (!entries)
 			return -ENOMEM;
-		w->volumes = volumes;
+		w->entries = entries;
 		w->room = room;
 	}
-	w->volumes[w->count++] = strtoull(key + strlen("reap/"), NULL, 16);
+	w->entries[w->count].volume = strtoull(key + strlen("reap/"), NULL, 16);
+	w->entries[w->count++].revision = value->revision;
 	return 0;
 }
 
@@ -258,13 +275,13 @@ void store_reap(struct store *s)
 		if (catalog_list(s->catalog, "reap/", note_waiting, &w) < 0)
 			break;
 		for (size_t i = 0; i < w.count; i++) {
-			int r = reap_one(s, w.volumes[i], log);
+			int r = reap_one(s, w.entries[i].volume, log);
 			if (r >= 0)
-				forget_reap(s, w.volumes[i]);
+				forget_reap(s, w.entries[i].volume, w.entries[i].revision);
 			again |= r == 1;
 		}
 	}
-	free(w.volumes);
+	free(w.entries);
 	free(log);
 }
 

@@ -9,47 +9,91 @@
 #include "parallax/space.h"
 #include "parallax/store_private.h"
 
+enum { TRIES = 8 };
+
 struct store_space {
+	struct store *store;
+	uint64_t volume;
 	struct meta_log log;
-	struct sources sources;
+	bool loaded;
+	struct sources sources; /* once it is loaded */
 	struct space space;
 };
 
-int store_space_open(struct store *s, uint64_t volume, struct store_space **ret, struct report *report)
+static void unload(struct store_space *p)
 {
-	struct store_space *p = calloc(1, sizeof *p);
-	uint8_t *bytes = NULL;
-	int r = p ? meta_get_log(s->catalog, volume, &p->log, NULL) : -ENOMEM;
-	if (r == 0)
-		r = sources_open(&p->sources, s->env, s->catalog, &s->places->ops, volume, &p->log, NULL, report);
-	if (r < 0) {
-		free(p);
-		return r;
+	if (p->loaded) {
+		sources_close(&p->sources);
+		space_destroy(&p->space);
 	}
+	p->loaded = false;
+}
+
+static int load_once(struct store_space *p, struct report *report)
+{
+	struct store *s = p->store;
+	uint8_t *bytes = NULL;
+	int r = meta_get_log(s->catalog, p->volume, &p->log, NULL);
+	if (r == 0)
+		r = sources_open(&p->sources, s->env, s->catalog, &s->places->ops, p->volume, &p->log, NULL, report);
+	if (r < 0)
+		return r;
 	space_init(&p->space);
+	p->loaded = true;
 	if (p->log.space.pointer.position)
 		r = blob_read(&p->sources, &p->log.space, &bytes);
 	if (r == 0 && bytes)
 		r = space_decode(&p->space, bytes, p->log.space.length);
 	free(bytes);
-	if (r < 0) {
-		store_space_close(p);
-		return report_set(report, r, "its space table can't be read: %s", errno_text(r));
+	if (r < 0)
+		unload(p);
+	return r < 0 ? report_set(report, r, "its space table can't be read: %s", errno_text(r)) : 0;
+}
+
+/* The owner has published another table since, and what this one names may be gone. */
+static bool is_old(const struct store_space *p)
+{
+	struct meta_log *now = malloc(sizeof *now);
+	bool old = now && meta_get_log(p->store->catalog, p->volume, now, NULL) == 0 && now->space.pointer.position != p->log.space.pointer.position;
+	free(now);
+	return old;
+}
+
+static int load(struct store_space *p, struct report *report)
+{
+	int r = load_once(p, report);
+	for (unsigned i = 1; r < 0 && i < TRIES && is_old(p); i++) {
+		if (report)
+			report->text[0] = '\0';
+		r = load_once(p, report);
 	}
-	*ret = p;
-	return 0;
+	return r;
+}
+
+int store_space_open(struct store *s, uint64_t volume, struct store_space **ret, struct report *report)
+{
+	struct store_space *p = calloc(1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	p->store = s;
+	p->volume = volume;
+	int r = load(p, report);
+	if (r < 0)
+		free(p);
+	else
+		*ret = p;
+	return r;
 }
 
 void store_space_close(struct store_space *p)
 {
 	if (!p)
 		return;
-	sources_close(&p->sources);
-	space_destroy(&p->space);
+	unload(p);
 	free(p);
 }
 
-int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes)
+static int count_freed(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes)
 {
 	const struct space_list *l = space_list_find(&p->space, mark_seq);
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
@@ -70,5 +114,17 @@ int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret
 	}
 	free(block);
 	*ret_bytes = sum * BLOCK_BYTES;
+	return r;
+}
+
+int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes)
+{
+	int r = count_freed(p, mark_seq, ret_bytes);
+	for (unsigned i = 1; r < 0 && i < TRIES && p->loaded && is_old(p); i++) {
+		unload(p);
+		r = load(p, NULL);
+		if (r == 0)
+			r = count_freed(p, mark_seq, ret_bytes);
+	}
 	return r;
 }

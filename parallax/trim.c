@@ -98,7 +98,8 @@ static void judge_behind(struct volume *v)
 	set_behind(v, !v->closing && !v->failed && v->meta.replicas <= 1 && space_sparsest(&v->space, from_segment(v), 150, allowance(v, PACK_BEHIND)));
 }
 
-/* At all that may have a copy; one that has none needs nothing. 0 if all have it. */
+/* At all that may have a copy; one that has none needs nothing. 0 if all have it. If nobody has one, the map of servers is old, or the
+ * copies were just on their way: -EAGAIN. */
 static int trim_send(struct volume *v, const struct segment_io *how, struct segment_io *ret)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
@@ -115,6 +116,10 @@ static int trim_send(struct volume *v, const struct segment_io *how, struct segm
 		bool waits = good == 0 || !segment_away(ios[i].status) || copies_belongs(v->copies, how->segment, peers[i]);
 		if (ios[i].status < 0 && ios[i].status != -ENOENT && waits)
 			r = r ? r : ios[i].status;
+	}
+	if (r == 0 && good == 0 && v->copies->catalog && !PLANTED(trim_nobody_needs)) {
+		copies_look(v->copies);
+		r = -EAGAIN;
 	}
 	return r;
 }

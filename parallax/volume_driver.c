@@ -13,7 +13,7 @@
 
 struct opened {
 	struct places *places;
-	struct file *hold;       /* a snapshot's */
+	struct snapshot_hold hold; /* a snapshot's */
 	struct volume_move move; /* a volume's */
 };
 
@@ -69,9 +69,10 @@ static int open_snapshot(struct volume_node *n, struct opened *o, const struct b
 	return r;
 }
 
-static void opened_free(struct env *env, struct opened *o)
+static void opened_free(struct opened *o)
 {
-	file_close(env, o->hold);
+	if (o->places)
+		places_let_go(o->places, &o->hold);
 	places_close(o->places);
 	free(o);
 }
@@ -89,7 +90,7 @@ static int driver_volume_open(struct blk_node *node, const struct blk_open *how,
 	if (r == 0)
 		r = snapshot[0] ? open_snapshot(n, o, how, name, snapshot, report) : open_volume(n, o, how, name, report);
 	if (r < 0) {
-		opened_free(node->env, o);
+		opened_free(o);
 		return r;
 	}
 	n->open_state = o;
@@ -107,7 +108,7 @@ static int driver_volume_close(struct blk_node *node)
 	if (r == -ENOSPC || r == -ETIMEDOUT) /* the flush was good, only the last checkpoint isn't: the next opener replays, nothing is lost */
 		r = 0;
 	volume_reader_close(n->reader);
-	opened_free(node->env, o);
+	opened_free(o);
 	return r;
 }
 

@@ -17,7 +17,6 @@
 #include "core/plant.h"
 #include "server/keeper_private.h"
 
-#define MANAGER_KEY "manager"
 enum { LEASE_S = 10 };
 
 /* ---- election ---- */
@@ -31,7 +30,7 @@ static bool is_key_mine(struct keeper *k, const struct catalog_value *v)
 static bool elected(struct keeper *k)
 {
 	struct catalog_value v;
-	int r = catalog_get(k->catalog, MANAGER_KEY, &v);
+	int r = catalog_get(k->catalog, META_MANAGER, &v);
 	bool mine = r == 0 && is_key_mine(k, &v);
 	catalog_value_free(&v);
 	if (r != -ENOENT)
@@ -39,8 +38,8 @@ static bool elected(struct keeper *k)
 	struct catalog_txn *t = malloc(sizeof *t);
 	if (t && catalog_lease_id(k->lease)) {
 		catalog_txn_init(t);
-		catalog_txn_compare(t, MANAGER_KEY, 0);
-		catalog_txn_put(t, MANAGER_KEY, k->dir->id.bytes, sizeof k->dir->id.bytes);
+		catalog_txn_compare(t, META_MANAGER, 0);
+		catalog_txn_put(t, META_MANAGER, k->dir->id.bytes, sizeof k->dir->id.bytes);
 		catalog_txn_lease(t, k->lease);
 		mine = catalog_txn(k->catalog, t, NULL) == 0;
 	}
@@ -205,7 +204,7 @@ int manager_watch_fiber(void *arg)
 {
 	struct keeper *k = arg;
 	struct catalog_watch *watch = NULL;
-	if (catalog_watch(k->catalog, MANAGER_KEY, &k->manager_changed, &watch) < 0)
+	if (catalog_watch(k->catalog, META_MANAGER, &k->manager_changed, &watch) < 0)
 		watch = NULL; /* by looking, then */
 	while (watch && !keeper_ends(k)) {
 		fiber_cond_wait(&k->env->loop, &k->manager_changed);

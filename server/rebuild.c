@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "server/keeper_private.h"
 
 enum { CHUNK_GROUPS = 32 };
@@ -146,6 +147,20 @@ static uint32_t replicas_of(struct round *r, const struct share_entry *e)
 	return v->replicas;
 }
 
+/* What is known here to be free those that keep the segment are to know, too: its owner was told so, and has forgotten it. From
+ * now on nobody tells it to us (server.c). */
+static int hand_frees(struct round *r, const struct share_entry *e, struct peer *const *peers, unsigned n)
+{
+	uint8_t bits[SEGMENT_BITMAP_BYTES];
+	struct segment_io own = { .op = SEGMENT_STAT, .segment = e->header.segment, .free_bits = bits }, ios[META_REPLICAS_MAX];
+	int s = keeper_own(r->k, &own);
+	if (s < 0 || own.trimmed == 0 || PLANTED(rebuild_frees_go))
+		return s;
+	for (unsigned i = 0; i < n; i++)
+		ios[i] = (struct segment_io){ .op = SEGMENT_TRIM, .segment = e->header.segment, .blocks = e->length, .trim = bits };
+	return peers_wait(peers, ios, n) == n ? 0 : -EAGAIN;
+}
+
 /* Under one map: asked, answered, and begun to be deleted. */
 static int remove_misplaced(struct round *r, const struct segment_look *l, unsigned replicas)
 {
@@ -166,8 +181,12 @@ static int remove_misplaced(struct round *r, const struct segment_look *l, unsig
 	if (n == 0 || good < n || k->copies->map.revision != r->revision)
 		return -EAGAIN;
 	k->rules.going = e->header.segment;
+	int s = hand_frees(r, e, peers, n);
+	if (s == 0 && k->copies->map.revision != r->revision)
+		s = -EAGAIN;
 	struct segment_io io = { .op = SEGMENT_DELETE, .segment = e->header.segment };
-	int s = keeper_own(k, &io);
+	if (s == 0)
+		s = keeper_own(k, &io);
 	k->rules.going = 0;
 	k->status.removed += s == 0;
 	return s;

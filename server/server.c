@@ -127,6 +127,10 @@ static int server_allows(const struct server *s, const struct segment_io *io, co
 		*ret_why = "that is not the map of servers that is known here";
 		return -ESTALE;
 	}
+	if (io->op == SEGMENT_TRIM && k && k->going == io->segment) {
+		*ret_why = "the copy is about to go where the segment belongs";
+		return -EAGAIN;
+	}
 	return 0;
 }
 

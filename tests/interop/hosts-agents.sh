@@ -69,6 +69,20 @@ on b clone g1@one second || fail "a second clone"
 on c volume resize g1 8M || fail "resize from another host"
 [ "$(on b show g1 --json | jq '.nodes[0].size')" = 8388608 ] || fail "the device's size: $(on b show g1)"
 
+# a snapshot that is read on one host, deleted on another, of a volume attached on a third, stays until it isn't read any more
+on a volume create read 4M --replicas 1 && t3=$(on a attach read --as nbd) || fail "attach read"
+qemu-io -f raw -c 'write -P 1 0 4M' -c flush "$t3" >/dev/null && on a snapshot create read@old && qemu-io -f raw -c 'write -P 2 0 4M' -c flush "$t3" >/dev/null || fail "writing"
+reader=$(on b attach read@old --read-only --as nbd --name reader) || fail "attach read@old"
+on c snapshot delete read@old || fail "delete read@old"
+kept() { on c volume show read --json | jq .snapshot_bytes; }
+look_again() { on a snapshot create "read@$1" && on a snapshot delete "read@$1"; }
+look_again l0 || fail "snapshots of read"
+[ "$(kept)" -ge 4194304 ] || fail "read@old is being read, and $(kept) bytes of it are kept"
+qemu-io -r -f raw -c 'read -P 1 0 4M' "$reader" | grep -q 'read 4194304' || fail "read@old can't be read"
+on b detach reader || fail "detach reader"
+look_again l1 || fail "snapshots of read"
+until_true 10 eval '[ "$(kept)" -lt 1048576 ]' || fail "nobody reads read@old, and $(kept) bytes are kept"
+
 # a tapdisk elsewhere is stopped, its agent is dead: one line that says so, none is taken, the others go on
 pid=$(at b g1 pid)
 kill -STOP "$pid"

@@ -11,7 +11,7 @@ passed=0 failed=0
 # case ERRORS FILE NAME: the line of good.sh or bugs.sh that begins so, which must end with that many errors.
 case_run() {
 	line=$(grep "^\./run\.sh $3 " "$2") || { echo "$3: not in $2"; failed=$((failed + 1)); return; }
-	MODEL_TRAIL=$out sh -c "T=1200; $(grep '^[SP]="' "$2"); $line" >"$out/$3" 2>&1
+	MODEL_TRAIL=$out sh -c "T=1200; $(grep '^[SPGN]="' "$2"); $line" >"$out/$3" 2>&1
 	cat "$out/$3"
 	if grep -q " errors=$1 " "$out/$3" && { [ "$1" = 1 ] || grep -q ' rc=0 ' "$out/$3"; }; then
 		passed=$((passed + 1))
@@ -25,7 +25,8 @@ names() { sed -n 's/^\.\/run\.sh \([^ ]*\) .*/\1/p' "$1"; }
 if [ "$all" = all ]; then
 	good=$(names good.sh) bugs=$(names bugs.sh)
 else
-	good='r2 power r2-of-3 r3-min2' bugs='no-fence no-epoch trust-doubtful flush-rest'
+	good='r2 power r2-of-3 r3-min2 group-first trim returning-brief'
+	bugs='no-fence no-epoch trust-doubtful flush-rest ack-in-hold hold-unseen frees-go'
 	export WIDTH=22
 fi
 for name in $good; do case_run 0 good.sh "$name"; done

@@ -22,6 +22,7 @@ static const struct scenario *const scenarios[] = { /* sorted */
 	&scenario_group,
 	&scenario_image,
 	&scenario_move,
+	&scenario_operator,
 	&scenario_rebuild,
 	&scenario_segment,
 	&scenario_takeover,

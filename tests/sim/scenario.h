@@ -24,7 +24,7 @@ struct scenario {
 	void (*run)(struct scenario_run *run);
 };
 
-extern const struct scenario scenario_cluster, scenario_graph, scenario_group, scenario_image, scenario_move, scenario_rebuild, scenario_segment, scenario_takeover, scenario_volume;
+extern const struct scenario scenario_cluster, scenario_graph, scenario_group, scenario_image, scenario_move, scenario_operator, scenario_rebuild, scenario_segment, scenario_takeover, scenario_volume;
 
 /* Records the first failure. */
 void scenario_fail(struct scenario_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -151,6 +151,32 @@ static int body_marks(void *arg)
 	return 0;
 }
 
+/* Without its lease a manager would be elected for ever, and a dead reader's snapshot never go. */
+static int body_leased(void *arg)
+{
+	static const char *const keys[] = { "alive/0123456789abcdef", "manager", "reader/1/2/3", "name/a" };
+	struct rig *r = arg;
+	struct catalog *c;
+	struct catalog_image i;
+	struct catalog_txn t;
+	cr_assert_eq(catalog_open(r->env, r->url, NULL, true, &c, &r->report), 0);
+	catalog_txn_init(&t);
+	for (unsigned n = 0; n < ARRAY_COUNT(keys); n++)
+		catalog_txn_put(&t, keys[n], "x", 1);
+	cr_assert_eq(catalog_txn(c, &t, NULL), 0);
+	cr_assert_eq(catalog_image_read(c, &i, &r->report), 0);
+	cr_assert_eq(i.count, 1);
+	cr_assert_str_eq(i.keys[0].key, "name/a");
+	catalog_image_free(&i);
+	/* nor does one stay where another catalog is to be */
+	cr_assert_eq(catalog_image_erase(c, &r->report), 0);
+	struct catalog_value v;
+	for (unsigned n = 0; n < ARRAY_COUNT(keys); n++)
+		cr_assert_eq(catalog_get(c, keys[n], &v), -ENOENT, "%s", keys[n]);
+	catalog_close(c);
+	return 0;
+}
+
 static int body_config(void *arg)
 {
 	struct rig *r = arg;
@@ -184,4 +210,5 @@ static void run(int (*body)(void *arg))
 }
 
 Test(catalog_image, marks) { run(body_marks); }
+Test(catalog_image, leased_keys_stay) { run(body_leased); }
 Test(catalog_image, configuration) { run(body_config); }
