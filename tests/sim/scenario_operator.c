@@ -760,12 +760,12 @@ static void command_servers(struct operator_world *w, struct report *report)
 	case 0: /* of four, one */
 		if (w->server_count == SERVERS_MAX && !w->drained) {
 			w->drained = true;
-			expect(w, store_server_drain(&w->desk.store, found.id, /* undo= */ false, report), "draining", found.address, report);
+			expect(w, store_server_drain(&w->desk.store, found.id, /* undo= */ false, /* force= */ true, report), "draining", found.address, report);
 			store_server_release(&w->desk.store, found.id);
 		}
 		break;
 	case 1:
-		expect(w, store_server_drain(&w->desk.store, found.id, /* undo= */ true, report), "using again", found.address, report);
+		expect(w, store_server_drain(&w->desk.store, found.id, /* undo= */ true, /* force= */ true, report), "using again", found.address, report);
 		break;
 	case 2: /* if nothing is only there; it is back when it is started again */
 		if (!w->calm && !w->drained && !w->removed && store_server_remove(&w->desk.store, found.id, /* force= */ false, report) == 0)
@@ -852,7 +852,7 @@ static int end_run(void *arg)
 	for (unsigned i = 0; i < w->server_count; i++) { /* nothing is drained any more */
 		struct store_server found;
 		if (store_server_find(&w->desk.store, w->servers[i].address, &found, &report) == 0)
-			store_server_drain(&w->desk.store, found.id, /* undo= */ true, &report);
+			store_server_drain(&w->desk.store, found.id, /* undo= */ true, /* force= */ true, &report);
 	}
 	store_reap(&w->desk.store);
 	fiber_sleep(&w->desk.env->loop, 60 * NS_PER_S);
