@@ -154,10 +154,13 @@ static bool run_seed(const struct scenario *s, uint64_t seed, struct totals *tot
 	return false;
 }
 
+/* How many of its seeds are wanted. */
+static uint64_t seed_count(const struct scenario *s) { return options.scenario || !s->share ? options.count : div_up(options.count, s->share); }
+
 static void print_totals(const struct scenario *s, const struct totals *t)
 {
 	bool any = false;
-	printf("sim: %s: %llu seeds from %llu good, %llu steps", s->name, (unsigned long long)options.count, (unsigned long long)options.first,
+	printf("sim: %s: %llu seeds from %llu good, %llu steps", s->name, (unsigned long long)seed_count(s), (unsigned long long)options.first,
 	       (unsigned long long)t->steps);
 	for (unsigned i = 0; i < SIM_FAULTS; i++) {
 		if (t->faults[i])
@@ -172,7 +175,7 @@ static bool run_scenario(const struct scenario *s)
 {
 	struct totals totals = { 0 };
 	uint64_t hash, again;
-	for (uint64_t i = 0; i < options.count; i++) {
+	for (uint64_t i = 0; i < seed_count(s); i++) {
 		bool good = run_seed(s, options.first + i, &totals, &hash);
 		if (good && options.again && !options.trace) { /* is a seed a run? */
 			good = run_seed(s, options.first + i, &totals, &again) && hash == again;

@@ -20,6 +20,7 @@ struct scenario_run {
 
 struct scenario {
 	const char *name, *summary;
+	unsigned share;       /* where all scenarios are run, one seed for so many of the others, for its are long; 0: as many */
 	/* Runs one seed; says what is wrong with scenario_fail(). Frees everything, also after a failure. */
 	void (*run)(struct scenario_run *run);
 };

@@ -1040,5 +1040,6 @@ static void operator_run(struct scenario_run *run)
 const struct scenario scenario_operator = {
 	.name = "operator",
 	.summary = "an operator's commands, all there are, while volumes are written and servers die",
+	.share = 10,
 	.run = operator_run,
 };
