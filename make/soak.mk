@@ -7,6 +7,7 @@ soak:
 	@SOAK=1 bash tests/check.sh $(SUITES)
 ifeq ($(SUITES),)
 	@$(MAKE) -s mutants
+	@$(MAKE) -s scale
 endif
 
 .PHONY: soak

@@ -59,11 +59,11 @@ rm "$store/$segment"
 refused 1 "damaged or missing" aquifer attach v --as nbd
 restore
 newer "$store/$segment" 0 508 && newer "$store/$segment" 4096 508
-refused 1 "newer version.*upgrade" aquifer attach v --as nbd
+refused 1 "newer.*upgrade" aquifer attach v --as nbd
 restore
 newer "$volume/server" 0 4092
-refused 1 "newer version.*upgrade" aquifer attach v --as nbd
-refused 1 "newer version.*upgrade" aquifer snapshot create v@t
+refused 1 "newer.*upgrade" aquifer attach v --as nbd
+refused 1 "newer.*upgrade" aquifer snapshot create v@t
 restore
 dd if=/dev/urandom of="$volume/server" bs=100 count=1 conv=notrunc status=none
 refused 1 "server is damaged .restore" aquifer attach v --as nbd
@@ -104,8 +104,8 @@ python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("pragma us
 refused 1 "newer than this program knows" aquifer attach v --as nbd
 restore
 log 0809
-refused 1 "newer version.*upgrade" aquifer attach v --as nbd
-aquifer volume list | grep -q '^v .*newer version' || fail "list: $(aquifer volume list)"
+refused 1 "newer.*upgrade" aquifer attach v --as nbd
+aquifer volume list | grep -q '^v .*newer' || fail "list: $(aquifer volume list)"
 aquifer volume list | grep -q '^other .*good' || fail "list: $(aquifer volume list)"
 log ffff
 refused 1 "damaged" aquifer volume show v

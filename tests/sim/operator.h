@@ -1,0 +1,97 @@
+/* What scenario `operator` knows of its world, for its parts: scenario_operator.c, operator_cluster.c. */
+#ifndef AQ_SIM_OPERATOR_H
+#define AQ_SIM_OPERATOR_H
+#include "core/bytes.h"
+#include "tests/sim/owner.h"
+#include "tests/sim/scenario.h"
+
+enum {
+	SERVERS_MAX = 4,
+	ATTACHED = 2,
+	VOLUMES_MAX = 8,
+	SNAPSHOTS_MAX = 12,
+	BLOCKS_MAX = 400,
+	STEPS_MAX = 40000000,
+};
+
+struct contents {
+	unsigned blocks;
+	uint8_t byte[BLOCKS_MAX]; /* of all of the block; 0: also one that was never written */
+};
+
+struct known_volume {
+	bool used;
+	char name[STORE_NAME_BYTES];
+	struct contents now;
+};
+
+struct known_snapshot {
+	bool used;
+	struct known_volume *of;
+	char name[STORE_NAME_BYTES];
+	struct contents was;
+};
+
+struct operator_world;
+
+struct seat { /* an attached volume, in a process of its own */
+	struct operator_world *w;
+	struct known_volume *volume;
+	struct owner o;
+	char control[16];
+	struct scenario_task task;
+	bool open, still, idle, stop; /* still: asked not to write; idle: it doesn't */
+};
+
+struct operator_world {
+	struct scenario_run *run;
+	struct sim *sim;
+	struct catalog_sim *catalogs;
+	struct sim_host *host, *desk_host;
+	struct block_server servers[SERVERS_MAX];
+	unsigned server_count, next_name;
+	struct keeper_options keeps;
+	struct volume_limits limits;
+	struct seat seats[ATTACHED];
+	struct known_volume volumes[VOLUMES_MAX];
+	struct known_snapshot snapshots[SNAPSHOTS_MAX];
+	struct owner desk;
+	struct scenario_task task;
+	bool calm, drained;
+	unsigned removed;          /* which server, + 1, is out of the map until it is started again */
+};
+
+#define FAIL(w, ...) scenario_fail((w)->run, __VA_ARGS__)
+
+static inline uint64_t draw(struct operator_world *w, uint64_t below) { return sim_random(w->sim) % below; }
+
+/* In a calm world nothing fails. True if it went well. */
+static inline bool expect(struct operator_world *w, int r, const char *what, const char *name, const struct report *report)
+{
+	if (r < 0 && w->calm)
+		FAIL(w, "%s %s: %s (%d)", what, name, report_text(report, r), r);
+	return r >= 0;
+}
+
+/* A request that can't be granted says why, unless the world is in the way. */
+static inline void refused(struct operator_world *w, int r, const char *what, const struct report *report)
+{
+	if (r == 0)
+		FAIL(w, "%s: not refused", what);
+	else if (!report->text[0] && w->calm)
+		FAIL(w, "%s: refused without a word (%d)", what, r);
+}
+
+/* One that is known, attached or not; NULL: there is none. */
+struct known_volume *any_volume(struct operator_world *w, bool attached);
+
+/* operator_cluster.c: FIBERs. */
+void command_check(struct operator_world *w, struct report *report);
+void command_scrub(struct operator_world *w, struct report *report);
+void command_gc(struct operator_world *w, struct report *report);
+void command_status(struct operator_world *w, struct report *report);
+void command_servers(struct operator_world *w, struct report *report);
+void command_agents(struct operator_world *w, struct report *report);
+void command_backup(struct operator_world *w, struct report *report);
+void judge_status(struct operator_world *w, const struct store_status *t, bool settled);
+#endif
