@@ -516,7 +516,8 @@ void checkpoint_delete_freed(struct volume *v)
 		else
 			v->counters.segments_freed++;
 	}
-	memmove(v->freed + kept, v->freed + i, (v->freed_count - i) * sizeof *v->freed);
+	if (i > kept) /* else nothing moves; nor is there anything at all, perhaps */
+		memmove(v->freed + kept, v->freed + i, (v->freed_count - i) * sizeof *v->freed);
 	v->freed_count -= i - kept;
 }
 

@@ -337,6 +337,8 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 	}
 	if (r == 0) {
 		catalog_txn_compare(t, name_key, 0);
+		/* an attempt that arrives late, when the volume was written and has another name, would make it empty again */
+		catalog_txn_compare(t, log_key, 0);
 		catalog_txn_put(t, name_key, name_bytes, name_length);
 		catalog_txn_put(t, log_key, log_bytes, log_length);
 		catalog_txn_put(t, owner_key, owner_bytes, owner_length);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "core/plant.h"
 #include "parallax/behead.h"
 #include "parallax/clones.h"
 #include "parallax/store_private.h"
@@ -232,8 +231,7 @@ static void forget_reap(struct store *s, uint64_t volume, uint64_t revision)
 		return;
 	meta_key_reap(volume, key);
 	catalog_txn_init(t);
-	if (!PLANTED(reap_forgets_all))
-		catalog_txn_compare(t, key, revision);
+	catalog_txn_compare(t, key, revision);
 	catalog_txn_delete(t, key);
 	store_txn(s->catalog, t);
 	free(t);

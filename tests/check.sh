@@ -18,10 +18,10 @@ build 100 programs, tools and unit tests, with warnings as errors
 tidy 20 house rules that a script can check
 unit 40 unit tests
 interop 400 the programs against real tools
-crash 90 kill -9 of everything, under verified load
+crash 70 kill -9 of everything, under verified load
 cluster 110 three servers, two hosts and etcd in network namespaces, through faults
-sim 60 seeds of the simulator, every scenario
-model 40 the protocol of the store, by exhaustive search
+sim 80 seeds of the simulator, every scenario
+model 50 the protocol of the store, by exhaustive search
 fuzz 130 builds the fuzzers and runs each briefly
 dirt 10 the build has written nothing but build/
 '

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 B=$1 seeds=$2 scenario=${3:-} show=${4:-}
 
 excepted='server/aquifer-server.c parallax/access_authority.c parallax/access_files.c parallax/access_hosts.c parallax/access_join.c
-parallax/access_keeper.c parallax/access_wire.c parallax/catalog_access.c'
+parallax/access_keeper.c parallax/access_revoked.c parallax/access_wire.c parallax/catalog_access.c'
 # sqlite and libcurl do their own I/O: no simulated disk or network is below them
 unsimulated='parallax/catalog_sqlite.c parallax/catalog_etcd.c parallax/catalog_etcd_call.c parallax/catalog_etcd_live.c parallax/catalog_etcd_wire.c
 parallax/store_status_catalog.c'

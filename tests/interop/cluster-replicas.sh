@@ -4,7 +4,7 @@
 # away writes wait, and go on when one is back. Blocks that are damaged on the disk of one are read from another.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/cluster
-need fio nbdinfo jq
+need fio nbdinfo nbdcopy jq
 share_catalog
 
 # load NAME OPTION…: verified random writes to a part of the volume of their own, in the background
@@ -116,15 +116,18 @@ serve 2
 finish waits
 aquifer detach v >/dev/null || fail "detach"
 
-# the server in the host's own domain is asked, but for a read now and then; and who was asked is shown
+# the server in the host's own domain is asked, but for a read now and then; and who was asked is shown. On a busy machine
+# it may seem slow, and is spared then; not each time.
+near() { # SERVER
+	uri=$(aquifer attach v --as nbd) || fail "attach near server $1"
+	nbdcopy "$uri" null: || fail "reading it all near server $1"
+	aquifer show v --json >"$data/shown"
+	aquifer detach v >/dev/null || fail "detach"
+	jq -e --arg near "reads unix:$data/s$1" '[.nodes[].items | to_entries[] | select(.key | startswith("reads "))] |
+		(map(.value) | add // 0) as $all | (map(select(.key == $near).value) | add // 0) * 10 > $all * 9' "$data/shown" >/dev/null
+}
 for n in 2 3; do
 	sed -i '/^domain/d' "$conf" && echo "domain = d$n" >>"$conf"
-	uri=$(aquifer attach v --as nbd) || fail "attach near server $n"
-	load "near$n" --offset=0 --verify_only
-	finish "near$n"
-	aquifer show v --json | jq -e --arg near "reads unix:$data/s$n" '.nodes[].items | [to_entries[] | select(.key | startswith("reads "))] |
-		(map(.value) | add) as $all | (map(select(.key == $near).value) | add // 0) * 10 > $all * 9' >/dev/null ||
-		fail "near server $n, reads go elsewhere: $(aquifer show v | grep reads)"
-	aquifer detach v >/dev/null || fail "detach"
+	near $n || near $n || near $n || near $n || fail "near server $n, reads go elsewhere: $(grep -o '"reads[^,]*' "$data/shown")"
 done
 echo "verified through a kill, a hang and the loss of a server, a takeover, and a wait"
