@@ -203,3 +203,13 @@ int catalog_open(struct env *env, const char *url, const struct catalog_access *
 		*ret_catalog = c;
 	return r;
 }
+
+static int is_there(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)arg;
+	(void)key;
+	(void)value;
+	return 1;
+}
+
+int catalog_any(struct catalog *c, const char *prefix) { return catalog_list(c, prefix, is_there, NULL); }

@@ -85,6 +85,7 @@ static inline int catalog_list(struct catalog *c, const char *prefix,
 {
 	return c->ops->list(c, prefix, entry, arg);
 }
+int catalog_any(struct catalog *c, const char *prefix); /* FIBER. 1: there is a key with that prefix; 0: none; -errno: not known */
 /* Nothing was changed or learnt, and it may be better later: nobody can be asked (-ENOTCONN) or answers in time, somebody else
  * writes for long (-EBUSY), the engine's quota is used up (-EDQUOT), the user's rights are gone (-EACCES). */
 static inline bool catalog_away(int status)

@@ -272,21 +272,13 @@ static int drop_list(struct checkpoint *c, const struct drop *d, unsigned *reads
 	return r == 0 && *ret_whole ? space_drop_finish(&v->space, d->mark_seq) : r;
 }
 
-static int is_there(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)arg;
-	(void)key;
-	(void)value;
-	return 1;
-}
-
 /* Clones and readers keep it; a doomed one gets no new ones, so what is found is for good. */
 static bool is_held(struct volume *v, const struct clones *clones, uint64_t mark_seq)
 {
 	const struct volume_places *p = v->places;
 	char readers[META_KEY_BYTES];
 	meta_key_snapshot_readers(v->id, mark_seq, readers);
-	return clones_of(clones, mark_seq) > 0 || catalog_list(v->catalog, readers, is_there, NULL) != 0 ||
+	return clones_of(clones, mark_seq) > 0 || catalog_any(v->catalog, readers) != 0 ||
 	       (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
 }
 

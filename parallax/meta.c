@@ -339,6 +339,8 @@ void meta_key_reader(uint64_t volume, uint64_t mark_seq, uint64_t stamp, char *r
 	snprintf(ret_key, META_KEY_BYTES, META_READERS "%016" PRIx64 "/%016" PRIx64 "/%016" PRIx64, volume, mark_seq, stamp);
 }
 
+void meta_key_readers(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, META_READERS "%016" PRIx64 "/", volume); }
+
 void meta_key_snapshot_readers(uint64_t volume, uint64_t mark_seq, char *ret_prefix)
 {
 	snprintf(ret_prefix, META_KEY_BYTES, META_READERS "%016" PRIx64 "/%016" PRIx64 "/", volume, mark_seq);

@@ -119,6 +119,7 @@ bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq);              /* o
 /* One per reader of a snapshot, where the engine has leases; goes with his: while there is one, the snapshot's blocks stay. */
 #define META_READERS "reader/"
 void meta_key_reader(uint64_t volume, uint64_t mark_seq, uint64_t stamp, char *ret_key);
+void meta_key_readers(uint64_t volume, char *ret_prefix);                   /* of all its snapshots */
 void meta_key_snapshot_readers(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
 #define META_ALIVE "alive/"

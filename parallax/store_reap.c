@@ -153,25 +153,18 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 	return r ? r : remove_keys(s, volume, log);
 }
 
-static int is_there(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)arg;
-	(void)key;
-	(void)value;
-	return 1;
-}
-
 /* Somebody reads a snapshot that was deleted meanwhile, here or on another host. Also when the catalog doesn't say. */
 static bool has_readers(struct store *s, uint64_t volume, const struct census *c)
 {
 	const struct volume_places *p = &s->places->ops;
-	bool read = false;
-	for (size_t i = 0; !read && i < c->count; i++) {
-		char prefix[META_KEY_BYTES];
-		meta_key_snapshot_readers(volume, c->entries[i].mark_seq, prefix);
-		read = catalog_list(s->catalog, prefix, is_there, NULL) != 0 || (p->snapshot_idle && p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0);
-	}
-	return read;
+	char readers[META_KEY_BYTES];
+	meta_key_readers(volume, readers);
+	if (catalog_any(s->catalog, readers) != 0)
+		return true;
+	for (size_t i = 0; p->snapshot_idle && i < c->count; i++)
+		if (p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0)
+			return true;
+	return false;
 }
 
 /* A doomed one without clones; who holds it besides is seen when it is dropped. */
