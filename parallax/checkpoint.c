@@ -462,7 +462,7 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	}
 	for (unsigned i = 0; r == 0 && i < c->drop_count; i++)
 		publish_drop(c, p, &c->drops[i], &changes[n++]);
-	bool last = c->closing && volume_closing_fits(v, c->table_last);
+	bool last = r == 0 && c->closing && volume_closing_fits(v, c->table_last);
 	if (last)
 		volume_closing_add(c->closing, p);
 	if (r == 0)

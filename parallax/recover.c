@@ -208,9 +208,7 @@ static int find_lengths(struct recovery *c, struct report *report)
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
 		if (v->meta.segments[i].cut)
 			c->walk.length[i] = v->meta.segments[i].length;
-		else if (is_ours(v, &v->meta.segments[i]))
-			c->walk.length[i] = 1;
-		else
+		else if (!is_ours(v, &v->meta.segments[i]))
 			r = fence_segment(c, i, report);
 	}
 	take_sources(c);

@@ -180,8 +180,6 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
 	r = volume_open_place(v, how, report);
 	v->handed = how->offer != 0;
-	if (how->warm)
-		v->log.spare_id = how->warm->segment;
 	if (r == 0) {
 		volume_show_life(v, how);
 		r = how->seen ? acquire_as_seen(v, how, report) : acquire_as_it_is(v, how, report);
