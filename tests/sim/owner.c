@@ -101,6 +101,18 @@ int owner_open(struct owner *o, const char *name, const struct volume_limits *li
 	return r < 0 ? r : owner_node(o, &o->driver, o->volume, &o->node, report);
 }
 
+int owner_seize(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report)
+{
+	int r = -EAGAIN;
+	for (unsigned attempt = 0; r < 0 && attempt < 100; attempt++) {
+		report->text[0] = '\0';
+		if (attempt)
+			fiber_sleep(&o->env->loop, 100 * NS_PER_MS);
+		r = owner_open(o, name, limits, /* force= */ true, report);
+	}
+	return r;
+}
+
 int owner_close(void *owner)
 {
 	struct owner *o = owner;

@@ -32,6 +32,8 @@ void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct
 void owner_end(struct owner *o);
 /* FIBER. Opens the volume of that name, and a block node over it. */
 int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report);
+/* FIBER. By force, tried again for some ten seconds: what it needs may be away. */
+int owner_seize(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report);
 int owner_close(void *owner); /* FIBER; also half open, also in a dead env */
 /* FIBER. A node over another volume of the owner's; `driver` lives as long as it. */
 int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report);

@@ -180,13 +180,7 @@ static int attach_run(void *arg)
 	struct side *s = arg;
 	struct move_world *w = s->w;
 	struct report report = { "" };
-	int r = -EAGAIN;
-	for (unsigned attempt = 0; r < 0 && attempt < 100; attempt++) {
-		report.text[0] = '\0';
-		if (attempt)
-			fiber_sleep(&s->o.env->loop, 100 * NS_PER_MS);
-		r = owner_open(&s->o, "v", &w->limits, /* force= */ true, &report);
-	}
+	int r = owner_seize(&s->o, "v", &w->limits, &report);
 	if (r < 0) {
 		FAIL(w, "round %u: attaching at %s: %s", w->round, s->name, report_text(&report, r));
 		return r;

@@ -152,13 +152,7 @@ static int open_run(void *arg)
 	struct takeover *t = arg;
 	struct side *s = t->opening;
 	struct report report = { "" };
-	int r = -EAGAIN;
-	for (unsigned attempt = 0; r < 0 && attempt < 100; attempt++) {
-		report.text[0] = '\0';
-		if (attempt)
-			fiber_sleep(&s->o.env->loop, 100 * NS_PER_MS);
-		r = owner_open(&s->o, "v", &t->limits, /* force= */ true, &report);
-	}
+	int r = owner_seize(&s->o, "v", &t->limits, &report);
 	if (r < 0) {
 		FAIL(t, "round %u: taking over: %s", t->round, report_text(&report, r));
 		return r;

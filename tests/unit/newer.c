@@ -46,28 +46,6 @@ static void newer_footer(uint8_t *b)
 
 /* ---- a volume ---- */
 
-enum { WRITES = 6 };
-
-static int body_write(void *arg)
-{
-	struct volume_rig *g = arg;
-	for (unsigned i = 0; i < WRITES; i++) {
-		memset(g->buffer, (int)i + 1, BLOCK_BYTES);
-		cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, i * BLOCK_BYTES, BLK_FUA), 0);
-	}
-	return 0;
-}
-
-static int body_check(void *arg)
-{
-	struct volume_rig *g = arg;
-	for (unsigned i = 0; i < WRITES; i++) {
-		cr_assert_eq(blk_read_wait(g->node, g->buffer, BLOCK_BYTES, i * BLOCK_BYTES), 0);
-		cr_assert_eq(g->buffer[0], i + 1, "block %u is lost", i);
-	}
-	return 0;
-}
-
 struct records {
 	char path[64];
 	uint32_t block[32]; /* of each */
@@ -95,7 +73,7 @@ static struct records find_records(struct volume_rig *g, uint8_t *bytes)
 			l.block[l.count++] = b;
 		}
 	}
-	cr_assert_geq(l.count, WRITES);
+	cr_assert_geq(l.count, VOLUME_RIG_WRITES);
 	return l;
 }
 
@@ -113,7 +91,7 @@ Test(newer, a_record_in_the_log_is_no_torn_end_of_it)
 	struct volume_rig *g = volume_rig_make(1, 1 << 20);
 	uint8_t *before = malloc(FILE_BYTES), *after = malloc(FILE_BYTES), record[BLOCK_BYTES], newer[BLOCK_BYTES];
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	cr_assert_eq(volume_rig_run(g, body_write), 0);
+	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
 	end_and_begin(g, false);
 	struct records l = find_records(g, before);
 	for (unsigned i = 0; i < l.count; i++) {
@@ -133,7 +111,7 @@ Test(newer, a_record_in_the_log_is_no_torn_end_of_it)
 		cr_assert_eq(sim_disk_write(g->host, l.path, at, record, sizeof record), 0);
 	}
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	volume_rig_run(g, body_check);
+	volume_rig_run(g, volume_rig_check);
 	volume_rig_free(g);
 	free(before);
 	free(after);
@@ -185,11 +163,11 @@ Test(newer, a_volume_in_the_catalog)
 {
 	struct volume_rig *g = volume_rig_make(2, 1 << 20);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	cr_assert_eq(volume_rig_run(g, body_write), 0);
+	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
 	end_and_begin(g, false);
 	volume_rig_run(g, body_newer_log);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	volume_rig_run(g, body_check);
+	volume_rig_run(g, volume_rig_check);
 	volume_rig_free(g);
 }
 

@@ -114,3 +114,23 @@ void volume_rig_free(struct volume_rig *g)
 	free(g->buffer);
 	free(g);
 }
+
+int volume_rig_write(void *arg)
+{
+	struct volume_rig *g = arg;
+	for (unsigned i = 0; i < VOLUME_RIG_WRITES; i++) {
+		memset(g->buffer, (int)i + 1, BLOCK_BYTES);
+		cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, i * BLOCK_BYTES, BLK_FUA), 0);
+	}
+	return 0;
+}
+
+int volume_rig_check(void *arg)
+{
+	struct volume_rig *g = arg;
+	for (unsigned i = 0; i < VOLUME_RIG_WRITES; i++) {
+		cr_assert_eq(blk_read_wait(g->node, g->buffer, BLOCK_BYTES, i * BLOCK_BYTES), 0);
+		cr_assert_eq(g->buffer[0], i + 1, "block %u is lost", i);
+	}
+	return 0;
+}

@@ -33,4 +33,8 @@ void volume_rig_kill(struct volume_rig *g);  /* its end */
 int volume_rig_open(struct volume_rig *g);
 /* Runs `body(g)` in a fiber of the process. */
 int volume_rig_run(struct volume_rig *g, int (*body)(void *arg));
+/* Bodies: so many writes to the first blocks, each of its own and FUA; are they there? */
+enum { VOLUME_RIG_WRITES = 6 };
+int volume_rig_write(void *rig);
+int volume_rig_check(void *rig);
 #endif
