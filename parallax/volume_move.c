@@ -410,7 +410,7 @@ static int offer_it(struct volume_move *m, uint64_t offer, const char *const *ar
 		m->deactivating = false;
 	if (r == 0)
 		r = volume_handover_deactivate(m->node, &to, report);
-	uint64_t waited_ns = now_ns(m) - m->node->intake.since_ns;
+	uint64_t held_ns = m->node->intake.since_ns, waited_ns = now_ns(m) - held_ns;
 	m->due_ns = now_ns(m) + OFFER_NS;
 	m->deactivating = false;
 	if (m->node->volume) {
@@ -422,7 +422,7 @@ static int offer_it(struct volume_move *m, uint64_t offer, const char *const *ar
 		m->back |= r < 0; /* not offered, or nobody knows: it is taken back */
 		set_state(m, MOVE_OFFERED);
 	}
-	return r < 0 ? r : answer(ret_json, "{\"waited_ns\":%" PRIu64 "}", waited_ns);
+	return r < 0 ? r : answer(ret_json, "{\"held_ns\":%" PRIu64 ",\"waited_ns\":%" PRIu64 "}", held_ns, waited_ns);
 }
 
 /* Who has it in the end. */

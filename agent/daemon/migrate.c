@@ -29,6 +29,7 @@ struct migration {
 	const char *volume;
 	char device[64];
 	uint64_t offer, waited_ns;
+	uint64_t held_ns;        /* since when requests wait at the source, on this host's clock (env_now_ns) */
 	json_t *there;          /* who the target is */
 };
 
@@ -147,7 +148,9 @@ static int offer(struct migration *m, struct report *report)
 	const char *args[] = { hex(m->offer, id), m->target.host, text_of(m->there, "holder"), text_of(m->there, "control"),
 			       decimal((uint64_t)json_integer_value(json_object_get(m->there, "pid")), pid), NULL };
 	int r = ask_node(m->a, m->holder.control, m->volume, "handover-offer", args, OFFER_NS, &j, report);
-	m->waited_ns = (uint64_t)json_integer_value(json_object_get(j, "waited_ns"));
+	m->held_ns = (uint64_t)json_integer_value(json_object_get(j, "held_ns"));
+	if (!m->held_ns) /* an older tapdisk's */
+		m->held_ns = env_now_ns(m->a->env) - (uint64_t)json_integer_value(json_object_get(j, "waited_ns"));
 	json_decref(j);
 	return r;
 }
@@ -155,13 +158,12 @@ static int offer(struct migration *m, struct report *report)
 static int activate(struct migration *m, struct report *report)
 {
 	Aquifer__PeerOfferCall q = offer_call(m, ACTIVATE_MS);
-	uint64_t began_ns = env_now_ns(m->a->env);
 	char *text = NULL;
 	int r = ask_target(m, AQUIFER__PEER_METHOD__PEER_ACTIVATE, &q.base, NULL, ACTIVATE_MS * NS_PER_MS + MARGIN_NS, &text, report);
 	/* it may have served for a while before it was asked: it finds the offer by itself */
 	json_t *j = r == 0 ? json_loads(text, 0, NULL) : NULL;
-	uint64_t served_ns = (uint64_t)json_integer_value(json_object_get(j, "serves_ns")), until_ns = m->waited_ns + env_now_ns(m->a->env) - began_ns;
-	m->waited_ns = until_ns > served_ns ? until_ns - served_ns : 0;
+	uint64_t served_ns = (uint64_t)json_integer_value(json_object_get(j, "serves_ns")), passed_ns = env_now_ns(m->a->env) - m->held_ns;
+	m->waited_ns = passed_ns > served_ns ? passed_ns - served_ns : 0;
 	json_decref(j);
 	free(text);
 	return r;
