@@ -39,6 +39,7 @@ static bool runs(const struct heal *h, unsigned server) { return !(h->gone & 1u 
 /* ---- the volume that stays attached ---- */
 
 #define IDLE_NS (30 * NS_PER_S)
+#define ATTACH_NS (300 * NS_PER_S)
 
 static int user_open(void *arg)
 {
@@ -47,7 +48,8 @@ static int user_open(void *arg)
 	struct volume_limits limits = { .cache_bytes = 32 * BLOCK_BYTES, .segment_blocks = 128, .replay_bytes = 256 * BLOCK_BYTES, .checkpoint_ns = NS_PER_S };
 	int r = -EAGAIN;
 	h->user.accept_flushed = true;
-	for (unsigned attempt = 0; r < 0 && attempt < 3000; attempt++) {
+	uint64_t until_ns = env_now_ns(h->user.env) + ATTACH_NS;
+	for (unsigned attempt = 0; r < 0 && env_now_ns(h->user.env) < until_ns; attempt++) {
 		report.text[0] = '\0';
 		if (attempt)
 			fiber_sleep(&h->user.env->loop, 100 * NS_PER_MS);

@@ -525,8 +525,10 @@ static void life(struct volume_world *w)
 		life_work(w, how);
 	bool clean = false;
 	if (how == LIFE_CLEAN && opened && !w->run->failed) {
-		sim_run_fiber(w->o.env, life_finish, w);
-		clean = sim_run_fiber(w->o.env, owner_close, &w->o) == 0;
+		scenario_task_start(&task, w->o.env, life_finish, w);
+		if (!scenario_step_until(w->run, w->sim, &task.ended, STEPS_MAX))
+			FAIL(w, "life %u: what is there can't be read to the end", LIFE(w));
+		clean = !w->run->failed && sim_run_fiber(w->o.env, owner_close, &w->o) == 0;
 		if (!clean && !w->faults && !w->io_failed)
 			FAIL(w, "life %u: closing failed", LIFE(w));
 	}
@@ -537,8 +539,10 @@ static void life(struct volume_world *w)
 	sim_note(w->sim, "life %u ends: %s", w->life, how == LIFE_POWER ? "power loss" : clean ? "closed" : "killed");
 	/* what a failed sync dropped may be missing from now on, until somebody served what there was */
 	oracle_crash(w->oracle, (how == LIFE_POWER && !w->remote && !clean) || disk_syncs_failed(w) > w->syncs_failed);
-	if (w->o.env->dead)
-		sim_drain_dead(w->o.env);
+	do {
+		if (w->o.env->dead)
+			sim_drain_dead(w->o.env);
+	} while (w->o.env->dead && !task.ended);
 	if (w->o.volume)
 		sim_run_fiber(w->o.env, owner_close, &w->o);
 	owner_end(&w->o);
