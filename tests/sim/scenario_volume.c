@@ -539,10 +539,8 @@ static void life(struct volume_world *w)
 	sim_note(w->sim, "life %u ends: %s", w->life, how == LIFE_POWER ? "power loss" : clean ? "closed" : "killed");
 	/* what a failed sync dropped may be missing from now on, until somebody served what there was */
 	oracle_crash(w->oracle, (how == LIFE_POWER && !w->remote && !clean) || disk_syncs_failed(w) > w->syncs_failed);
-	do {
-		if (w->o.env->dead)
-			sim_drain_dead(w->o.env);
-	} while (w->o.env->dead && !task.ended);
+	if (w->o.env->dead)
+		sim_drain_dead(w->o.env);
 	if (w->o.volume)
 		sim_run_fiber(w->o.env, owner_close, &w->o);
 	owner_end(&w->o);
