@@ -2,7 +2,7 @@
  *
  * A copy's file:  slot 0 │ slot 1 │ segment: block 0 … size_blocks - 1 │ (sealed: footer after the cut)
  *
- * A slot:  0 magic "AQCOPY\0\1"   8 version u32   12 flags u32 (1 sealed, 2 broken)   16 generation u64
+ * A slot:  0 magic "AQCOPY\0\1"   8 version u32   12 flags u32 (1 sealed, 2 broken, 4 packed)   16 generation u64
  *         24 incarnation u64     32 fenced_epoch u64   40 segment u64   48 volume 16 bytes
  *         64 epoch u64           72 salt u64           80 size_blocks u32
  *         84 length u32          88 prev u32           92 trimmed u32   96 last_seq u64
