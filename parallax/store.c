@@ -17,11 +17,14 @@
 #include "parallax/store_private.h"
 #include "parallax/volume_status.h"
 
-/* How long a command goes on with a transaction whose outcome is unknown. */
 /* How often a holder that is just moving is looked for. */
 #define MOVE_TRIES 50
 #define MOVE_PAUSE_NS (100 * NS_PER_MS)
 #define STORE_PATIENCE_NS (60 * NS_PER_S)
+/* How often the catalog is asked what became of a transaction. */
+#define ASK_TRIES 100
+#define ASK_NS (50 * NS_PER_MS)
+/* How long a command goes on with a transaction whose outcome is unknown. */
 /* … and waits for a holder that only has to say how it is. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_CHECKPOINT_NS (5 * NS_PER_S)
@@ -93,9 +96,9 @@ int store_txn(struct catalog *c, const struct catalog_txn *t)
 int store_get_name(struct catalog *c, const char *name, struct meta_name *ret)
 {
 	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < 100 && r == -ETIMEDOUT && !c->env->dead; attempt++) {
+	for (unsigned attempt = 0; attempt < ASK_TRIES && catalog_away(r) && !c->env->dead; attempt++) {
 		if (attempt)
-			fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
+			fiber_sleep(&c->env->loop, ASK_NS);
 		r = meta_get_name(c, name, ret, NULL);
 	}
 	return r;
@@ -289,15 +292,27 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 
 /* ---- volumes ---- */
 
-bool store_has_volume(struct store *s, uint64_t id)
+int store_was_made(struct store *s, uint64_t id)
 {
-	struct meta_log *log = malloc(sizeof *log);
+	char key[META_KEY_BYTES];
 	uint64_t until_ns = env_now_ns(s->env) + STORE_PATIENCE_NS;
-	int r = log ? -ETIMEDOUT : -ENOMEM;
-	for (unsigned attempt = 0; r == -ETIMEDOUT && attempt < 100 && env_now_ns(s->env) <= until_ns; attempt++)
-		r = meta_get_log(s->catalog, id, log, NULL);
-	free(log);
-	return r == 0;
+	int r = -ETIMEDOUT;
+	meta_key_log(id, key);
+	for (unsigned attempt = 0; attempt < ASK_TRIES && catalog_away(r) && !s->env->dead && env_now_ns(s->env) <= until_ns; attempt++) {
+		struct catalog_value v;
+		if (attempt)
+			fiber_sleep(&s->env->loop, ASK_NS);
+		r = catalog_get(s->catalog, key, &v);
+		catalog_value_free(&v);
+	}
+	return r == 0 ? 0 : r == -ENOENT ? -EAGAIN : -ETIMEDOUT;
+}
+
+int store_txn_report(struct store *s, int status, const char *changed, struct report *report)
+{
+	if (status == -ETIMEDOUT)
+		return report_set(report, status, "whether it was done isn't known, the catalog doesn't say: %s (look with: aquifer volume list)", catalog_text(s->catalog, status));
+	return status < 0 ? report_set(report, status, status == -EAGAIN ? "%s" : "the catalog: %s", status == -EAGAIN ? changed : catalog_text(s->catalog, status)) : 0;
 }
 
 int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
@@ -351,11 +366,12 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 	free(owner_bytes);
 	free(log_bytes);
 	struct meta_name there;
-	if (r == -EAGAIN && store_has_volume(s, id))
-		return 0;
-	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
+	if (r == -EAGAIN)
+		r = store_was_made(s, id);
+	if (r == -EAGAIN && store_get_name(s->catalog, name, &there) == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the snapshot was changed meanwhile (try again)" : catalog_text(s->catalog, r)) : 0;
+	return store_txn_report(s, r, log->parent_volume ? "the snapshot was changed meanwhile (try again)" : "somebody else made and deleted a volume of that name meanwhile (try again)",
+				report);
 }
 
 static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
@@ -440,9 +456,8 @@ static int names_add(struct store_names *l, const char *name, const struct meta_
 	struct store_named *entries = realloc(l->entries, (l->count + 1) * sizeof *entries);
 	if (!entries)
 		return -ENOMEM;
-	l->entries = entries;
-	snprintf(entries[l->count].name, STORE_NAME_BYTES, "%s", name);
-	entries[l->count++].named = *named;
+	snprintf(l->entries[l->count].name, STORE_NAME_BYTES, "%s", name);
+	l->entries[l->count++].named = *named;
 	return 0;
 }
 
@@ -710,7 +725,8 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	free(t);
 	free(bytes);
 	struct meta_name there;
-	if (r == -EAGAIN && store_get_name(s->catalog, to, &there) == 0)
+	int found = r == -EAGAIN ? store_get_name(s->catalog, to, &there) : -ENOENT;
+	if (found == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
-	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
+	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "the volume was changed meanwhile (try again)", report);
 }

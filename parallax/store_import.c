@@ -159,9 +159,10 @@ int store_import_end(struct store *s, const char *temporary, const char *name, s
 	}
 	free(t);
 	free(bytes);
-	if (r == -EAGAIN && meta_get_name(s->catalog, name, &there, NULL) == 0)
+	int found = r == -EAGAIN ? store_get_name(s->catalog, name, &there) : -ENOENT;
+	if (found == 0)
 		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' by now (choose another name)", name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
+	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "somebody deleted or renamed it meanwhile", report);
 }
 
 void store_import_cancel(struct store *s, const char *temporary)

@@ -81,8 +81,10 @@ bool store_importing(struct store *s, uint64_t volume, const char *name);
 /* Adds to a transaction that creates a clone what holds its snapshot. `keys`: room for two, until the transaction's end. */
 int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
 			char (*keys)[META_KEY_BYTES]);
-/* Is the volume there? Tells a transaction of unknown outcome that created it from one that failed. */
-bool store_has_volume(struct store *s, uint64_t id);
+/* FIBER. After a compare failed: had an attempt of ours of unknown outcome made the volume? 0: yes; -EAGAIN: no; -ETIMEDOUT: not known. */
+int store_was_made(struct store *s, uint64_t id);
+/* Says what a transaction ended with. `changed`: what it means that a compare failed. */
+int store_txn_report(struct store *s, int status, const char *changed, struct report *report);
 
 /* Calls `entry` for each snapshot of a volume, oldest first. */
 int store_each_snapshot(struct catalog *c, uint64_t volume, int (*entry)(void *arg, const struct meta_snapshot *m), void *arg);

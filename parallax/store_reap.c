@@ -294,7 +294,6 @@ static int doom_entry(void *arg, const struct meta_snapshot *m)
 	uint64_t *marks = realloc(d->marks, (d->count + 1) * sizeof *marks);
 	if (!marks)
 		return -ENOMEM;
-	d->marks = marks;
 	d->marks[d->count++] = m->mark_seq;
 	return 0;
 }
@@ -354,11 +353,13 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 	free(t);
 	free(owner_bytes);
 	free(log_bytes);
-	struct meta_name there;
-	if (r == -EAGAIN && store_get_name(s->catalog, name, &there) == -ENOENT)
-		r = 0; /* an attempt of unknown outcome had arrived */
 	free(log);
-	return r;
+	if (r == -EAGAIN) {
+		struct meta_name there;
+		int found = store_get_name(s->catalog, name, &there);
+		r = found == -ENOENT ? 0 : found == 0 ? -EAGAIN : -ETIMEDOUT; /* an attempt of unknown outcome had arrived; hadn't; not known */
+	}
+	return store_txn_report(s, r, "the volume was changed meanwhile (try again)", report);
 }
 
 /* The epoch goes up: whatever a dead owner's transaction of unknown outcome would still do (publish a snapshot), it can't any

@@ -336,9 +336,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		free(bytes[i]);
 	free(t);
 	free(old);
-	if (r == -EAGAIN && store_has_volume(s, id))
-		return 0;
-	return r < 0 ? report_set(report, r, "the catalog: %s", r == -EAGAIN ? "the volume was changed meanwhile (try again)" : catalog_text(s->catalog, r)) : 0;
+	return store_txn_report(s, r == -EAGAIN ? store_was_made(s, id) : r, "the volume was changed meanwhile (try again)", report);
 }
 
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report)
