@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/option.h"
 #include "parallax/access.h"
 #include "proto/access.pb-c.h"
@@ -111,7 +112,7 @@ int access_revoke(struct catalog *c, const char *host, struct report *report)
 
 struct revoked_list {
 	struct identity_revoked *list;
-	size_t count, room;
+	size_t count;
 };
 
 static int add_revoked(void *arg, const char *key, const struct catalog_value *v)
@@ -120,14 +121,8 @@ static int add_revoked(void *arg, const char *key, const struct catalog_value *v
 	const char *host = key + strlen(ACCESS_REVOKED);
 	if (strlen(host) >= IDENTITY_HOST_BYTES || l->count == IDENTITY_REVOKED_MAX)
 		return 0; /* no certificate names that */
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 16;
-		struct identity_revoked *more = realloc(l->list, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		l->list = more;
-		l->room = room;
-	}
+	if (array_more(&l->list, l->count) < 0)
+		return -ENOMEM;
 	Aquifer__Access__Revoked *m = aquifer__access__revoked__unpack(NULL, v->length, v->bytes);
 	struct identity_revoked *to = &l->list[l->count++];
 	*to = (struct identity_revoked){ .until_s = m ? m->until_s : UINT64_MAX }; /* unreadable: all of them */

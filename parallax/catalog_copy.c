@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/meta.h"
@@ -38,14 +39,8 @@ void catalog_image_free(struct catalog_image *i)
 
 int catalog_image_add(struct catalog_image *i, const char *key, const void *bytes, size_t length)
 {
-	if (i->count == i->room) {
-		size_t room = i->room ? 2 * i->room : 64;
-		void *keys = realloc(i->keys, room * sizeof *i->keys);
-		if (!keys)
-			return -ENOMEM;
-		i->keys = keys;
-		i->room = room;
-	}
+	if (array_more(&i->keys, i->count) < 0)
+		return -ENOMEM;
 	struct catalog_image_key k = { strdup(key), malloc(length + 1), length };
 	if (!k.key || !k.bytes) {
 		free(k.key);

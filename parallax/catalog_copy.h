@@ -21,7 +21,7 @@ struct catalog_image {
 		uint8_t *bytes;
 		size_t length;
 	} *keys;
-	size_t count, room;
+	size_t count;
 };
 void catalog_image_free(struct catalog_image *i);
 int catalog_image_read(struct catalog *c, struct catalog_image *ret, struct report *report);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/catalog_etcd_call.h"
 
@@ -127,7 +128,8 @@ static int etcd_get(struct catalog *c, const char *key, struct catalog_value *re
 
 struct listing {
 	struct etcd_range all;
-	size_t room, bytes;
+	uint32_t room;
+	size_t bytes;
 };
 
 /* Takes the page's items over. */
@@ -135,14 +137,9 @@ static int listing_add(struct listing *l, const char *prefix, struct etcd_range 
 {
 	if (l->all.count + page->count > LIST_ITEMS_MAX)
 		return -E2BIG;
-	if (l->all.count + page->count > l->room) {
-		size_t room = MAX(2 * l->room, l->all.count + page->count);
-		struct etcd_item *items = realloc(l->all.items, room * sizeof *items);
-		if (!items)
-			return -ENOMEM;
-		l->all.items = items;
-		l->room = room;
-	}
+	int r = array_reserve(&l->all.items, &l->room, l->all.count + page->count);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < page->count; i++) {
 		struct etcd_item *item = &page->items[i];
 		l->bytes += item->value.length;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/fiber.h"
 
 #define SCHEMA_VERSION 1
@@ -162,19 +163,13 @@ struct rows_call {
 	sqlite3 *db;
 	const char *sql, *key;
 	struct row *rows;
-	size_t count, room;
+	size_t count;
 };
 
 static int rows_add(struct rows_call *c, sqlite3_stmt *q)
 {
-	if (c->count == c->room) {
-		size_t room = c->room ? c->room * 2 : 16;
-		struct row *rows = realloc(c->rows, room * sizeof *rows);
-		if (!rows)
-			return -ENOMEM;
-		c->rows = rows;
-		c->room = room;
-	}
+	if (array_more(&c->rows, c->count) < 0)
+		return -ENOMEM;
 	size_t length = (size_t)sqlite3_column_bytes(q, 1);
 	struct row row = { .key = strdup((const char *)sqlite3_column_text(q, 0)),
 			   .value = { malloc(length ? length : 1), length, (uint64_t)sqlite3_column_int64(q, 2) } };

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
@@ -222,7 +223,7 @@ static int write_versions(struct checkpoint *c)
 
 struct doomed {
 	struct drop *entries; /* malloc'd */
-	size_t count, room;
+	size_t count;
 	bool rootless;        /* there are some whose root comes with this checkpoint */
 };
 
@@ -237,14 +238,8 @@ static int find_doomed(void *arg, const char *key, const struct catalog_value *v
 		l->rootless = true;
 		return 0;
 	}
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 64;
-		struct drop *entries = realloc(l->entries, room * sizeof *entries);
-		if (!entries)
-			return -ENOMEM;
-		l->entries = entries;
-		l->room = room;
-	}
+	if (array_more(&l->entries, l->count) < 0)
+		return -ENOMEM;
 	l->entries[l->count++] = (struct drop){ .mark_seq = s.mark_seq, .revision = value->revision };
 	return 0;
 }

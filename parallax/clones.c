@@ -2,20 +2,15 @@
 
 #include <stdlib.h>
 
+#include "core/array.h"
 #include "parallax/meta.h"
 
 static int note_clone(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct clones *l = arg;
 	(void)value;
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 64;
-		uint64_t *marks = realloc(l->marks, room * sizeof *marks);
-		if (!marks)
-			return -ENOMEM;
-		l->marks = marks;
-		l->room = room;
-	}
+	if (array_more(&l->marks, l->count) < 0)
+		return -ENOMEM;
 	if (!meta_clone_mark(key, &l->marks[l->count]))
 		return -EUCLEAN;
 	l->count++;

@@ -6,7 +6,7 @@
 
 struct clones {
 	uint64_t *marks; /* of their snapshots, ascending; one for each clone */
-	size_t count, room;
+	size_t count;
 };
 
 int clones_read(struct catalog *c, uint64_t volume, struct clones *ret); /* FIBER. 0 or -errno, then it is empty */

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/segment_dir.h"
 
@@ -350,7 +351,7 @@ static int dir_lock(struct segment_dir *d, bool create, struct report *report)
 struct id_list {
 	const char *suffix; /* of the names */
 	uint64_t *ids;
-	size_t count, room;
+	size_t count;
 };
 
 static int id_entry(void *arg, const char *name)
@@ -360,14 +361,8 @@ static int id_entry(void *arg, const char *name)
 	uint64_t id = strtoull(name, &end, 16);
 	if (end != name + 12 || strcmp(end, list->suffix) || id == 0)
 		return 0;
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 256;
-		uint64_t *ids = realloc(list->ids, room * sizeof *ids);
-		if (!ids)
-			return -ENOMEM;
-		list->ids = ids;
-		list->room = room;
-	}
+	if (array_more(&list->ids, list->count) < 0)
+		return -ENOMEM;
 	list->ids[list->count++] = id;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -22,7 +23,7 @@ struct dir_index_entry {
 
 struct dir_index {
 	struct dir_index_entry *entries; /* by id */
-	size_t count, room;
+	size_t count;
 	bool full; /* all ids are in it */
 };
 
@@ -48,14 +49,8 @@ static struct dir_index_entry *index_find(struct dir_index *x, uint64_t id)
 static int index_add(struct dir_index *x, const struct dir_index_entry *e)
 {
 	size_t at = index_place(x, e->entry.header.segment);
-	if (x->count == x->room) {
-		size_t room = x->room ? 2 * x->room : 256;
-		struct dir_index_entry *more = realloc(x->entries, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		x->entries = more;
-		x->room = room;
-	}
+	if (array_more(&x->entries, x->count) < 0)
+		return -ENOMEM;
 	memmove(x->entries + at + 1, x->entries + at, (x->count - at) * sizeof *x->entries);
 	x->entries[at] = *e;
 	x->count++;

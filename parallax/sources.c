@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
@@ -15,19 +16,6 @@
 enum { LOOKS_MAX = 25 };
 
 /* ---- opening ---- */
-
-static int source_room(struct sources *s)
-{
-	if (s->count < s->room)
-		return 0;
-	unsigned room = s->room ? s->room * 2 : 8;
-	struct source *more = realloc(s->source, room * sizeof *more);
-	if (!more)
-		return -ENOMEM;
-	s->source = more;
-	s->room = room;
-	return 0;
-}
 
 static int open_reader(struct sources *s, const struct volume_places *places, uint64_t volume, struct source *ret, struct report *report)
 {
@@ -45,7 +33,7 @@ static int source_add(struct sources *s, struct catalog *catalog, const struct v
 	if (s->count == SOURCES_MAX)
 		return report_set(report, -EMLINK, "it is a clone of a clone … more than %d deep", SOURCES_MAX);
 	struct source new = { .above = position_segment(log->origin), .copies = own, .embedded = log->embedded };
-	int r = source_room(s);
+	int r = array_more(&s->source, s->count);
 	if (!log->embedded && !s->cluster && own)
 		s->cluster = own;
 	if (r == 0 && !log->embedded && !s->cluster)

@@ -41,7 +41,7 @@ struct source {
 struct sources {
 	struct env *env;
 	struct source *source; /* the newest first */
-	unsigned count, room;
+	unsigned count;
 	struct copies *cluster; /* NULL: no source is there */
 	/* What reads do while their server can't be reached: wait for it, as writes do; or fail at once. Off until a
 	 * volume is open, so that opening it says what is missing, and again when it has failed. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/positions.h"
@@ -37,27 +38,13 @@ void space_destroy(struct space *s)
 	space_init(s);
 }
 
-/* Makes room for one more in an array that doubles. */
-static int grow(void *array, uint32_t *room, uint32_t count, size_t size)
-{
-	if (count <= *room)
-		return 0;
-	uint32_t want = MAX(count, *room ? *room * 2 : 4);
-	void *p = realloc(*(void **)array, want * size);
-	if (!p)
-		return -ENOMEM;
-	*(void **)array = p;
-	*room = want;
-	return 0;
-}
-
 /* ---- segments ---- */
 
 int space_add_segment(struct space *s, uint64_t id, uint32_t blocks)
 {
 	if (space_find(s, id))
 		return 0;
-	int r = grow(&s->segments, &s->segment_room, s->segment_count + 1, sizeof *s->segments);
+	int r = array_reserve(&s->segments, &s->segment_room, s->segment_count + 1);
 	if (r < 0)
 		return r;
 	uint32_t at = s->segment_count++;
@@ -259,7 +246,7 @@ static bool sums_hold(const struct space *s)
 /* The sums are the caller's. */
 static int tail_push(struct space_tail *t, uint64_t position)
 {
-	int r = grow(&t->entries, &t->room, t->count + 1, sizeof *t->entries);
+	int r = array_reserve(&t->entries, &t->room, t->count + 1);
 	if (r == 0) {
 		t->entries[t->count++] = position;
 		t->sorted = false;
@@ -284,7 +271,7 @@ int space_mark(struct space *s, uint64_t mark_seq, uint64_t mark_position)
 	if (space_list_find(s, mark_seq))
 		return 0;
 	assert(!newest(s) || newest(s)->mark_seq < mark_seq);
-	int r = grow(&s->lists, &s->list_room, s->list_count + 1, sizeof *s->lists);
+	int r = array_reserve(&s->lists, &s->list_room, s->list_count + 1);
 	if (r == 0)
 		s->lists[s->list_count++] = (struct space_list){ .mark_seq = mark_seq, .mark_position = mark_position };
 	return r;
@@ -309,7 +296,7 @@ void space_data_written(struct space *s, uint64_t position, uint32_t count)
 int space_reserve(struct space *s, uint32_t count)
 {
 	struct space_list *l = newest(s);
-	return l ? grow(&l->pending.entries, &l->pending.room, l->pending.count + count, sizeof *l->pending.entries) : 0;
+	return l ? array_reserve(&l->pending.entries, &l->pending.room, l->pending.count + count) : 0;
 }
 
 int space_data_replaced(struct space *s, uint64_t position)
@@ -433,7 +420,7 @@ bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *
 
 static int chunk_add(struct space_list *l, const struct space_chunk *c)
 {
-	int r = grow(&l->chunks, &l->chunk_room, l->chunk_count + 1, sizeof *l->chunks);
+	int r = array_reserve(&l->chunks, &l->chunk_room, l->chunk_count + 1);
 	if (r == 0)
 		l->chunks[l->chunk_count++] = *c;
 	return r;

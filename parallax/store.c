@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/fiber.h"
@@ -20,11 +21,11 @@
 /* How often a holder that is just moving is looked for. */
 #define MOVE_TRIES 50
 #define MOVE_PAUSE_NS (100 * NS_PER_MS)
-#define STORE_PATIENCE_NS (60 * NS_PER_S)
 /* How often the catalog is asked what became of a transaction. */
 #define ASK_TRIES 100
 #define ASK_NS (50 * NS_PER_MS)
 /* How long a command goes on with a transaction whose outcome is unknown. */
+#define STORE_PATIENCE_NS (60 * NS_PER_S)
 /* … and waits for a holder that only has to say how it is. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_CHECKPOINT_NS (5 * NS_PER_S)
@@ -453,8 +454,7 @@ int store_volume_create(struct store *s, const char *name, const struct store_vo
 
 static int names_add(struct store_names *l, const char *name, const struct meta_name *named)
 {
-	struct store_named *entries = realloc(l->entries, (l->count + 1) * sizeof *entries);
-	if (!entries)
+	if (array_more(&l->entries, l->count) < 0)
 		return -ENOMEM;
 	snprintf(l->entries[l->count].name, STORE_NAME_BYTES, "%s", name);
 	l->entries[l->count++].named = *named;

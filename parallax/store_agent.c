@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/option.h"
 #include "parallax/store_private.h"
@@ -51,20 +52,14 @@ struct agent_list {
 		char host[64];
 		struct meta_agent agent;
 	} *found;
-	size_t count, room;
+	size_t count;
 };
 
 static int collect(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct agent_list *l = arg;
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 16;
-		void *found = realloc(l->found, room * sizeof *l->found);
-		if (!found)
-			return -ENOMEM;
-		l->found = found;
-		l->room = room;
-	}
+	if (array_more(&l->found, l->count) < 0)
+		return -ENOMEM;
 	snprintf(l->found[l->count].host, sizeof l->found->host, "%s", key + strlen(META_AGENTS));
 	int r = meta_agent_decode(value->bytes, value->length, &l->found[l->count].agent);
 	l->count += r == 0;

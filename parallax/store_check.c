@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/blob.h"
@@ -23,10 +24,8 @@ int fault_lines_add(struct fault_lines *l, const char *format, ...)
 	l->all++;
 	if (l->count == STORE_CHECK_FAULTS_MAX)
 		return 0;
-	char **more = realloc(l->text, (l->count + 1) * sizeof *more);
-	if (!more)
+	if (array_more(&l->text, l->count) < 0)
 		return -ENOMEM;
-	l->text = more;
 	va_start(ap, format);
 	int n = vasprintf(&l->text[l->count], format, ap);
 	va_end(ap);
@@ -60,7 +59,8 @@ struct check {
 	size_t volume_count;
 	uint64_t done_blocks, total_blocks;
 	struct owned *owned;
-	size_t owned_count, owned_room;
+	size_t owned_count;
+	uint32_t owned_room;
 	/* the volume that is being checked */
 	struct store_checked now;
 	struct meta_log log;
@@ -76,14 +76,9 @@ static int list_entry(void *arg, const char *key, const struct catalog_value *va
 	char rest[16];
 	if (sscanf(key, "volume/%16" SCNx64 "/%15s", &id, rest) != 2 || strcmp(rest, "log") != 0)
 		return 0;
-	struct listed *more = realloc(c->volumes, (c->volume_count + 1) * sizeof *more);
-	struct meta_log *log = malloc(sizeof *log);
-	if (more)
-		c->volumes = more;
-	if (!more || !log) {
-		free(log);
+	struct meta_log *log = array_more(&c->volumes, c->volume_count) == 0 ? malloc(sizeof *log) : NULL;
+	if (!log)
 		return -ENOMEM;
-	}
 	struct listed *l = &c->volumes[c->volume_count++];
 	*l = (struct listed){ .id = id };
 	if (meta_log_decode(value->bytes, value->length, log) == 0) { /* else what follows says so */
@@ -182,16 +177,9 @@ static int note_segments(struct check *c)
 {
 	const struct meta_log *log = &c->log;
 	uint64_t origin = position_segment(log->origin);
-	size_t most = c->owned_count + c->space.segment_count + log->segment_count;
-	if (most > c->owned_room) {
-		size_t room = MAX(most, 2 * c->owned_room);
-		struct owned *more = realloc(c->owned, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		c->owned = more;
-		c->owned_room = room;
-	}
-	int r = 0;
+	int r = array_reserve(&c->owned, &c->owned_room, c->owned_count + c->space.segment_count + log->segment_count);
+	if (r < 0)
+		return r;
 	for (uint32_t i = 0; i < c->space.segment_count; i++) {
 		uint64_t id = c->space.segments[i].id;
 		c->owned[c->owned_count++] = (struct owned){ id, c->now.id };

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/placement.h"
 #include "parallax/store_check_private.h"
@@ -43,12 +44,6 @@ static int unclear(struct census *c, const char *key, int status)
 {
 	return fault_lines_add(c->lines, "%s %s", key,
 			       status == -EPROTONOSUPPORT ? "is of a newer version than this program knows (upgrade this program)" : "can't be understood: it is damaged");
-}
-
-/* One more in an array that doubles at powers of two. */
-static void *grow(void *array, size_t count, size_t size)
-{
-	return count & (count - 1) ? array : realloc(array, (count ? 2 * count : 1) * size);
 }
 
 /* ---- finding ---- */
@@ -108,10 +103,8 @@ static struct known_volume *add_volume(struct census *c, uint64_t id)
 	struct known_volume *v = c->volume_count ? &c->volumes[c->volume_count - 1] : NULL;
 	if (v && v->id == id)
 		return v;
-	v = grow(c->volumes, c->volume_count, sizeof *v);
-	if (!v)
+	if (array_more(&c->volumes, c->volume_count) < 0)
 		return NULL;
-	c->volumes = v;
 	c->volumes[c->volume_count] = (struct known_volume){ .id = id };
 	return &c->volumes[c->volume_count++];
 }
@@ -168,10 +161,8 @@ static int read_snapshot(void *arg, const char *key, const struct catalog_value 
 	s.doomed = m.doomed;
 	s.has_root = m.has_root;
 	snprintf(s.name, sizeof s.name, "%s", m.name);
-	struct known_snapshot *more = grow(c->snapshots, c->snapshot_count, sizeof *more);
-	if (!more)
+	if (array_more(&c->snapshots, c->snapshot_count) < 0)
 		return -ENOMEM;
-	c->snapshots = more;
 	c->snapshots[c->snapshot_count++] = s;
 	struct known_volume *v = find_volume(c, s.volume);
 	if (v)
@@ -188,10 +179,8 @@ static int read_clone(void *arg, const char *key, const struct catalog_value *va
 	(void)value;
 	if (sscanf(key, "clone/%16" SCNx64 "/%16" SCNx64 "/%16" SCNx64, &k.volume, &k.mark, &k.clone) != 3)
 		return fault_lines_add(c->lines, "%s is no key that a clone has", key);
-	struct known_clone *more = grow(c->clones, c->clone_count, sizeof *more);
-	if (!more)
+	if (array_more(&c->clones, c->clone_count) < 0)
 		return -ENOMEM;
-	c->clones = more;
 	c->clones[c->clone_count++] = k;
 	const struct known_volume *v = find_volume(c, k.clone);
 	if (!find_snapshot(c, k.volume, k.mark))

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/copies.h"
 #include "parallax/segment_share.h"
@@ -11,19 +12,13 @@
 
 struct orphans {
 	struct share_entry *entries;
-	size_t count, room;
+	size_t count;
 };
 
 static int add(struct orphans *o, const struct share_entry *e)
 {
-	if (o->count == o->room) {
-		size_t room = o->room ? 2 * o->room : 256;
-		struct share_entry *more = realloc(o->entries, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		o->entries = more;
-		o->room = room;
-	}
+	if (array_more(&o->entries, o->count) < 0)
+		return -ENOMEM;
 	o->entries[o->count++] = *e;
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/behead.h"
 #include "parallax/clones.h"
@@ -11,7 +12,7 @@
 
 /* A volume's snapshots, those that are doomed too. */
 struct census {
-	size_t alive, count, room;
+	size_t alive, count;
 	uint64_t newest_root;
 	struct censused {
 		uint64_t mark_seq;
@@ -22,14 +23,8 @@ struct census {
 static int census_entry(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
-	if (c->count == c->room) {
-		size_t room = c->room ? 2 * c->room : 64;
-		struct censused *entries = realloc(c->entries, room * sizeof *entries);
-		if (!entries)
-			return -ENOMEM;
-		c->entries = entries;
-		c->room = room;
-	}
+	if (array_more(&c->entries, c->count) < 0)
+		return -ENOMEM;
 	c->alive += !m->doomed;
 	c->newest_root = m->root.pointer.position;
 	c->entries[c->count++] = (struct censused){ m->mark_seq, m->doomed };
@@ -234,21 +229,15 @@ struct waiting {
 	struct {
 		uint64_t volume, revision;
 	} *entries;
-	size_t count, room;
+	size_t count;
 };
 
 /* All of them: those that come first may be the ones that wait for others. */
 static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct waiting *w = arg;
-	if (w->count == w->room) {
-		size_t room = w->room ? 2 * w->room : 64;
-		void *entries = realloc(w->entries, room * sizeof *w->entries);
-		if (!entries)
-			return -ENOMEM;
-		w->entries = entries;
-		w->room = room;
-	}
+	if (array_more(&w->entries, w->count) < 0)
+		return -ENOMEM;
 	w->entries[w->count].volume = strtoull(key + strlen("reap/"), NULL, 16);
 	w->entries[w->count++].revision = value->revision;
 	return 0;
@@ -291,8 +280,7 @@ static int doom_entry(void *arg, const struct meta_snapshot *m)
 	if (m->doomed)
 		return 0;
 	d->any_alive = true;
-	uint64_t *marks = realloc(d->marks, (d->count + 1) * sizeof *marks);
-	if (!marks)
+	if (array_more(&d->marks, d->count) < 0)
 		return -ENOMEM;
 	d->marks[d->count++] = m->mark_seq;
 	return 0;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/copies.h"
@@ -260,10 +261,8 @@ static int list_embedded(void *arg, const char *key, const struct catalog_value 
 	int r = log ? 0 : -ENOMEM;
 	if (r == 0 && sscanf(key, "volume/%16" SCNx64 "/%15s", &id, rest) == 2 && strcmp(rest, "log") == 0 &&
 	    meta_log_decode(value->bytes, value->length, log) == 0 && log->embedded) {
-		void *more = realloc(l->entries, (l->count + 1) * sizeof *l->entries);
-		r = more ? 0 : -ENOMEM;
-		if (more) {
-			l->entries = more;
+		r = array_more(&l->entries, l->count);
+		if (r == 0) {
 			l->entries[l->count].id = id;
 			snprintf(l->entries[l->count++].name, sizeof l->entries->name, "%s", log->name);
 			l->total_blocks += log->live_blocks;

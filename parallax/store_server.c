@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/copies.h"
 #include "parallax/store_private.h"
@@ -262,11 +263,8 @@ static int note_open(void *arg, const char *key, const struct catalog_value *val
 			for (uint32_t k = 0; k < log->segments[i].ensemble_count && !log->segments[i].cut; k++)
 				there |= memcmp(&log->segments[i].ensemble[k].server, &f->id, sizeof f->id) == 0;
 	free(log);
-	uint64_t *more = there ? realloc(f->volumes, (f->count + 1) * sizeof *more) : NULL;
-	if (more) {
-		f->volumes = more;
+	if (there && array_more(&f->volumes, f->count) == 0)
 		f->volumes[f->count++] = strtoull(key + strlen("volume/"), NULL, 16);
-	}
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/option.h"
@@ -51,7 +52,7 @@ struct snapshot_list {
 	bool space; /* with what deleting each frees */
 	struct report *report;
 	struct meta_snapshot *found;
-	size_t count, room;
+	size_t count;
 };
 
 /* Collected first: `entry` may print or ask, while the catalog isn't being listed. */
@@ -60,14 +61,8 @@ static int collect_snapshot(void *arg, const struct meta_snapshot *m)
 	struct snapshot_list *l = arg;
 	if (m->doomed)
 		return 0;
-	if (l->count == l->room) {
-		size_t room = l->room ? l->room * 2 : 64;
-		struct meta_snapshot *found = realloc(l->found, room * sizeof *found);
-		if (!found)
-			return -ENOMEM;
-		l->found = found;
-		l->room = room;
-	}
+	if (array_more(&l->found, l->count) < 0)
+		return -ENOMEM;
 	l->found[l->count++] = *m;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/fiber.h"
@@ -30,22 +31,14 @@ struct work {
 static int problem(struct store_status *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int problem(struct store_status *t, const char *format, ...)
 {
-	char **more = realloc(t->problems, (t->problem_count + 1) * sizeof *more);
 	va_list ap;
-	if (!more)
+	if (array_more(&t->problems, t->problem_count) < 0)
 		return -ENOMEM;
-	t->problems = more;
 	va_start(ap, format);
 	int n = vasprintf(&t->problems[t->problem_count], format, ap);
 	va_end(ap);
 	t->problem_count += n >= 0;
 	return n < 0 ? -ENOMEM : 0;
-}
-
-/* One more in an array that doubles at powers of two. */
-static void *grow(void *array, size_t count, size_t size)
-{
-	return count & (count - 1) ? array : realloc(array, (count ? 2 * count : 1) * size);
 }
 
 /* ---- thresholds ---- */
@@ -160,11 +153,9 @@ static uint64_t away_since(struct store *s, const struct store_server *server)
 static int add_server(void *arg, const struct store_server *server)
 {
 	struct work *w = arg;
-	struct store_status_server *more = grow(w->t->servers, w->t->server_count, sizeof *more);
-	if (!more)
+	if (array_more(&w->t->servers, w->t->server_count) < 0)
 		return -ENOMEM;
-	w->t->servers = more;
-	more[w->t->server_count++] = (struct store_status_server){ .server = *server };
+	w->t->servers[w->t->server_count++] = (struct store_status_server){ .server = *server };
 	return 0;
 }
 
@@ -277,11 +268,9 @@ static int look_at_servers(struct work *w)
 static int add_volume(void *arg, const struct store_volume *v)
 {
 	struct work *w = arg;
-	struct store_status_volume *more = grow(w->t->volumes, w->t->volume_count, sizeof *more);
-	if (!more)
+	if (array_more(&w->t->volumes, w->t->volume_count) < 0)
 		return -ENOMEM;
-	w->t->volumes = more;
-	more[w->t->volume_count++] = (struct store_status_volume){ .volume = *v };
+	w->t->volumes[w->t->volume_count++] = (struct store_status_volume){ .volume = *v };
 	return 0;
 }
 
@@ -365,11 +354,9 @@ static int look_at_volumes(struct work *w)
 static int add_agent(void *arg, const struct store_agent *agent)
 {
 	struct work *w = arg;
-	struct store_agent *more = grow(w->t->agents, w->t->agent_count, sizeof *more);
-	if (!more)
+	if (array_more(&w->t->agents, w->t->agent_count) < 0)
 		return -ENOMEM;
-	w->t->agents = more;
-	more[w->t->agent_count++] = *agent;
+	w->t->agents[w->t->agent_count++] = *agent;
 	return agent->alive ? 0 : problem(w->t, "the agent of host %s ended without a word, or can't reach the catalog", agent->host);
 }
 

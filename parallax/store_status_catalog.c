@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/catalog_access.h"
@@ -51,12 +52,11 @@ static int split(const char *endpoints, struct store_status *t)
 	int scheme = host ? (int)(host - endpoints + 3) : 0;
 	for (const char *p = endpoints + scheme; *p;) {
 		size_t n = strcspn(p, ",");
-		struct store_status_member *more = realloc(t->members, (t->member_count + 1) * sizeof *more);
-		if (!more)
+		if (array_more(&t->members, t->member_count) < 0)
 			return -ENOMEM;
-		t->members = more;
-		more[t->member_count] = (struct store_status_member){ 0 };
-		snprintf(more[t->member_count++].url, sizeof more->url, "%.*s%.*s", scheme, endpoints, (int)n, p);
+		struct store_status_member *m = &t->members[t->member_count++];
+		*m = (struct store_status_member){ 0 };
+		snprintf(m->url, sizeof m->url, "%.*s%.*s", scheme, endpoints, (int)n, p);
 		p += n + (p[n] == ',');
 	}
 	return 0;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
 
@@ -474,14 +475,8 @@ struct pointer tree_version_root(const struct tree_version *v)
 
 static int batch_add(struct tree_batch *b, struct tree_node *n)
 {
-	if (b->count == b->room) {
-		unsigned room = b->room ? b->room * 2 : 256;
-		struct tree_node **nodes = realloc(b->nodes, room * sizeof *nodes);
-		if (!nodes)
-			return -ENOMEM;
-		b->nodes = nodes;
-		b->room = room;
-	}
+	if (array_more(&b->nodes, b->count) < 0)
+		return -ENOMEM;
 	node_ref(n);
 	b->nodes[b->count++] = n;
 	return 0;

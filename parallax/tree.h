@@ -98,7 +98,7 @@ void tree_version_release(struct tree *t, struct tree_version *v);
 /* All unwritten nodes of the version, leaves first, level by level; a reference each. */
 struct tree_batch {
 	struct tree_node **nodes;
-	unsigned count, room;
+	unsigned count;
 };
 int tree_collect(struct tree *t, const struct tree_version *v, struct tree_batch *ret_batch); /* 0 or -ENOMEM */
 void tree_batch_release(struct tree *t, struct tree_batch *b);

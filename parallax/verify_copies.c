@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/blob.h"
 #include "parallax/copies.h"
@@ -138,15 +139,9 @@ static int compare_segment(struct verify_work *w, const struct verify_segment *g
 static void note_table(void *arg, uint64_t position, uint32_t blocks)
 {
 	struct verify_work *w = arg;
-	if (w->table_count == w->table_room) {
-		size_t room = w->table_room ? 2 * w->table_room : 16;
-		void *more = realloc(w->table, room * sizeof *w->table);
-		if (!more) {
-			w->failed = -ENOMEM;
-			return;
-		}
-		w->table = more;
-		w->table_room = room;
+	if (array_more(&w->table, w->table_count) < 0) {
+		w->failed = -ENOMEM;
+		return;
 	}
 	w->table[w->table_count].position = position;
 	w->table[w->table_count++].blocks = blocks;

@@ -32,7 +32,7 @@ struct verify_work {
 	uint32_t list_count;
 	struct verify_window *windows[8]; /* by level */
 	struct { uint64_t position; uint32_t blocks; } *table; /* records of the table itself */
-	size_t table_count, table_room;
+	size_t table_count;
 	const char *where;       /* what is being walked, for people */
 	bool partial;            /* something couldn't be read: counts say nothing */
 	bool base_unknown;       /* what a clone began as can't be had */

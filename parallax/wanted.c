@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
@@ -23,13 +24,8 @@ static int note_volume(void *arg, const char *key, const struct catalog_value *v
 		return 0;
 	struct meta_log *log = malloc(sizeof *log);
 	int r = log ? meta_log_decode(value->bytes, value->length, log) : -ENOMEM;
-	if (r == 0 && w->count == w->room) {
-		size_t room = w->room ? 2 * w->room : 64;
-		struct wanted_volume *more = realloc(w->volumes, room * sizeof *more);
-		r = more ? 0 : -ENOMEM;
-		w->volumes = more ? more : w->volumes;
-		w->room = more ? room : w->room;
-	}
+	if (r == 0)
+		r = array_more(&w->volumes, w->count);
 	if (r == 0)
 		w->volumes[w->count++] = (struct wanted_volume){ .volume = log->volume, .id = strtoull(key + strlen("volume/"), NULL, 16),
 								 .replicas = log->replicas, .embedded = log->embedded };

@@ -35,7 +35,7 @@ struct wanted {
 	struct catalog *catalog;
 	struct copies *copies;
 	struct wanted_volume *volumes; /* by uuid */
-	size_t count, room;
+	size_t count;
 	bool failed;                   /* a table couldn't be read; it may be later */
 };
 

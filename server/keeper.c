@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/report.h"
 
@@ -50,14 +51,8 @@ int keeper_own(struct keeper *k, struct segment_io *io) { return segment_wait(k-
 
 static int list_add(struct found_list *list, struct peer *peer, const struct share_entry *e)
 {
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 256;
-		struct found *more = realloc(list->entries, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		list->entries = more;
-		list->room = room;
-	}
+	if (array_more(&list->entries, list->count) < 0)
+		return -ENOMEM;
 	list->entries[list->count++] = (struct found){ *e, peer };
 	return 0;
 }

@@ -47,7 +47,7 @@ struct found {
 };
 struct found_list {
 	struct found *entries;
-	size_t count, room;
+	size_t count;
 };
 
 static inline bool keeper_ends(const struct keeper *k) { return k->closing || k->env->dead; }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/copies.h"
 #include "parallax/segment_scrub.h"
@@ -238,20 +239,14 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 
 struct ids {
 	uint64_t *ids;
-	size_t count, room;
+	size_t count;
 };
 
 static int note_id(void *arg, uint64_t id)
 {
 	struct ids *l = arg;
-	if (l->count == l->room) {
-		size_t room = l->room ? 2 * l->room : 256;
-		uint64_t *more = realloc(l->ids, room * sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		l->ids = more;
-		l->room = room;
-	}
+	if (array_more(&l->ids, l->count) < 0)
+		return -ENOMEM;
 	l->ids[l->count++] = id;
 	return 0;
 }

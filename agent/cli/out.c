@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/option.h"
 
@@ -23,18 +24,14 @@ int cli_print_json(json_t *j)
 
 struct table {
 	unsigned columns;
-	size_t count, room; /* cells, headings first */
+	size_t count; /* cells, headings first */
 	char **cell;
 	bool right[16];
 };
 
 static void table_add(struct table *t, char *cell)
 {
-	if (t->count == t->room) {
-		t->room = t->room ? 2 * t->room : 64;
-		t->cell = realloc(t->cell, t->room * sizeof *t->cell);
-	}
-	if (!cell || !t->cell)
+	if (!cell || array_more(&t->cell, t->count) < 0)
 		abort();
 	t->cell[t->count++] = cell;
 }

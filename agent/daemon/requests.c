@@ -11,6 +11,7 @@
 #include "agent/daemon/client.h"
 #include "agent/daemon/log.h"
 #include "agent/exports/loop_device.h"
+#include "core/array.h"
 #include "core/option.h"
 #include "core/version.h"
 
@@ -168,12 +169,11 @@ int agent_detach(struct agent *a, const char *name, bool force, struct report *r
 
 static int append_name(char ***names, size_t *count, const char *name)
 {
-	char **more = realloc(*names, (*count + 1) * sizeof **names);
-	if (!more)
+	char *text = array_more(names, *count) == 0 ? strdup(name) : NULL;
+	if (!text)
 		return -ENOMEM;
-	*names = more;
-	more[*count] = strdup(name);
-	return more[*count] ? (++*count, 0) : -ENOMEM;
+	(*names)[(*count)++] = text;
+	return 0;
 }
 
 /* Names, not taps: they come and go while the fiber waits. */

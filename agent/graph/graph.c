@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 
 int graph_error(struct report *report, struct graph_place place, const char *format, ...)
@@ -23,26 +24,9 @@ int graph_error(struct report *report, struct graph_place place, const char *for
 
 /* ---- building ---- */
 
-/* Makes room for one more element; keeps what is there. */
-static int grow(void *array, unsigned *max, unsigned count, unsigned limit, size_t size)
-{
-	void **p = array;
-	if (count >= limit)
-		return -E2BIG;
-	if (count < *max)
-		return 0;
-	unsigned want = MIN(*max ? *max * 2 : 4, limit);
-	void *q = realloc(*p, want * size);
-	if (!q)
-		return -ENOMEM;
-	*p = q;
-	*max = want;
-	return 0;
-}
-
 int graph_add_node(struct graph *g, const char *driver, struct graph_place place)
 {
-	int r = grow(&g->nodes, &g->node_max, g->node_count, GRAPH_NODES_MAX, sizeof *g->nodes);
+	int r = g->node_count < GRAPH_NODES_MAX ? array_more(&g->nodes, g->node_count) : -E2BIG;
 	if (r < 0)
 		return r;
 	g->nodes[g->node_count] = (struct graph_node){ .driver = driver, .place = place };
@@ -51,7 +35,7 @@ int graph_add_node(struct graph *g, const char *driver, struct graph_place place
 
 int graph_add_arg(struct graph_node *n, struct graph_arg arg)
 {
-	int r = grow(&n->args, &n->arg_max, n->arg_count, GRAPH_ARGS_MAX, sizeof *n->args);
+	int r = n->arg_count < GRAPH_ARGS_MAX ? array_more(&n->args, n->arg_count) : -E2BIG;
 	if (r < 0)
 		return r;
 	unsigned at = n->arg_count++;
@@ -63,7 +47,7 @@ int graph_add_arg(struct graph_node *n, struct graph_arg arg)
 
 int graph_add_export(struct graph *g, const struct graph_export *e)
 {
-	int r = grow(&g->exports, &g->export_max, g->export_count, GRAPH_EXPORTS_MAX, sizeof *g->exports);
+	int r = g->export_count < GRAPH_EXPORTS_MAX ? array_more(&g->exports, g->export_count) : -E2BIG;
 	if (r == 0)
 		g->exports[g->export_count++] = *e;
 	return r;
@@ -293,14 +277,12 @@ static int make_absolute(struct graph *g, struct graph_arg *a, const char *direc
 	const char *word = a->word;
 	while (strncmp(word, "./", 2) == 0)
 		word += 2;
-	char **more = realloc(g->more_strings, (g->more_count + 1) * sizeof *more);
-	if (!more)
+	if (array_more(&g->more_strings, g->more_count) < 0)
 		return -ENOMEM;
-	g->more_strings = more;
 	char *text;
 	if (asprintf(&text, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, word) < 0)
 		return -ENOMEM;
-	more[g->more_count++] = text;
+	g->more_strings[g->more_count++] = text;
 	a->word = text;
 	return 0;
 }

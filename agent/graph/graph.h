@@ -50,7 +50,7 @@ struct graph_node {
 	const char *name;   /* NULL: not named, and then used exactly once */
 	const char *driver; /* NULL: a bare word, args[0]; once checked that is always a file to be probed */
 	struct graph_arg *args;
-	unsigned arg_count, arg_max;
+	unsigned arg_count;
 	struct graph_place place, name_place;
 	const struct blk_driver *blk; /* checked: NULL for a file to be probed */
 };
@@ -70,9 +70,9 @@ struct graph_export {
 
 struct graph {
 	struct graph_node *nodes;
-	unsigned node_count, node_max;
+	unsigned node_count;
 	struct graph_export *exports;
-	unsigned export_count, export_max;
+	unsigned export_count;
 	int root;        /* the expression without a name, or once checked, without exports, the node nobody uses; -1: none */
 	bool checked;
 	unsigned *order; /* checked: node_count indices, children before those who use them */
