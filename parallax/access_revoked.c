@@ -105,18 +105,12 @@ static void put_back(struct catalog *c, const struct identity_revoked *e)
 	uint8_t bytes[16];
 	struct catalog_value v;
 	Aquifer__Access__Revoked m = AQUIFER__ACCESS__REVOKED__INIT;
-	struct catalog_txn *t = malloc(sizeof *t);
 	m.until_s = e->until_s;
 	snprintf(key, sizeof key, "%s%s", ACCESS_REVOKED, e->host);
-	int r = t ? catalog_get(c, key, &v) : -ENOMEM;
-	if (r == 0 || r == -ENOENT) {
-		catalog_txn_init(t);
-		catalog_txn_compare(t, key, v.revision);
-		catalog_txn_put(t, key, bytes, aquifer__access__revoked__pack(&m, bytes));
-		catalog_txn(c, t, NULL);
-		catalog_value_free(&v);
-	}
-	free(t);
+	int r = catalog_get(c, key, &v);
+	if (r == 0 || r == -ENOENT)
+		catalog_put_at(c, key, v.revision, bytes, aquifer__access__revoked__pack(&m, bytes));
+	catalog_value_free(&v);
 }
 
 int access_revoked_known(struct catalog *c, const char *root, bool keep, struct identity_revoked **ret, size_t *ret_count)

@@ -49,6 +49,25 @@ void catalog_txn_delete(struct catalog_txn *t, const char *key)
 }
 
 /* An unknown outcome is harmless here: at worst a range of numbers is never used. */
+static int change_at(struct catalog *c, const char *key, uint64_t revision, const void *bytes, size_t length)
+{
+	struct catalog_txn t;
+	catalog_txn_init(&t);
+	catalog_txn_compare(&t, key, revision);
+	if (bytes)
+		catalog_txn_put(&t, key, bytes, length);
+	else
+		catalog_txn_delete(&t, key);
+	return catalog_txn(c, &t, NULL);
+}
+
+int catalog_put_at(struct catalog *c, const char *key, uint64_t revision, const void *bytes, size_t length)
+{
+	return bytes ? change_at(c, key, revision, bytes, length) : -ENOMEM;
+}
+
+int catalog_delete_at(struct catalog *c, const char *key, uint64_t revision) { return change_at(c, key, revision, NULL, 0); }
+
 int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uint64_t count, uint64_t *ret_first)
 {
 	unsigned unknown = 0;
@@ -65,11 +84,7 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 		uint64_t first = MAX(last, above) + 1;
 		uint8_t next[8];
 		put_le64(next, first + count - 1);
-		struct catalog_txn t;
-		catalog_txn_init(&t);
-		catalog_txn_compare(&t, key, revision);
-		catalog_txn_put(&t, key, next, sizeof next);
-		r = catalog_txn(c, &t, NULL);
+		r = catalog_put_at(c, key, revision, next, sizeof next);
 		if (r == 0) {
 			*ret_first = first;
 			return 0;

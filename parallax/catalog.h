@@ -102,6 +102,10 @@ void catalog_txn_compare(struct catalog_txn *t, const char *key, uint64_t revisi
 void catalog_txn_put(struct catalog_txn *t, const char *key, const void *bytes, size_t length);
 void catalog_txn_delete(struct catalog_txn *t, const char *key);
 
+/* One key, if it still has that revision (0: is absent): as catalog_txn(). -ENOMEM also if `bytes` is NULL, as encoders return it. */
+int catalog_put_at(struct catalog *c, const char *key, uint64_t revision, const void *bytes, size_t length);
+int catalog_delete_at(struct catalog *c, const char *key, uint64_t revision);
+
 /* Takes `count` numbers from the counter at `key`, all greater than `above`: first .. first + count - 1. */
 int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uint64_t count, uint64_t *ret_first);
 

@@ -28,23 +28,10 @@ int clones_read(struct catalog *c, uint64_t volume, struct clones *ret)
 	return r;
 }
 
-/* The first that is not below it. */
-static size_t place(const struct clones *l, uint64_t mark_seq)
-{
-	size_t low = 0, high = l->count;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (l->marks[middle] < mark_seq)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
 uint32_t clones_of(const struct clones *l, uint64_t mark_seq)
 {
-	size_t at = place(l, mark_seq), end = mark_seq == UINT64_MAX ? l->count : place(l, mark_seq + 1);
+	size_t at = array_place_bytes(l->marks, l->count, sizeof *l->marks, 0, mark_seq);
+	size_t end = mark_seq == UINT64_MAX ? l->count : array_place_bytes(l->marks, l->count, sizeof *l->marks, 0, mark_seq + 1);
 	return (uint32_t)(end - at);
 }
 

@@ -348,15 +348,7 @@ int placement_write(struct catalog *c, const struct placement *p, uint64_t revis
 {
 	size_t length = 0;
 	uint8_t *bytes = placement_encode(p, &length);
-	struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
-	int r = t ? 0 : -ENOMEM;
-	if (r == 0) {
-		catalog_txn_init(t);
-		catalog_txn_compare(t, PLACEMENT_KEY, revision);
-		catalog_txn_put(t, PLACEMENT_KEY, bytes, length);
-		r = catalog_txn(c, t, NULL);
-	}
-	free(t);
+	int r = catalog_put_at(c, PLACEMENT_KEY, revision, bytes, length);
 	free(bytes);
 	return r;
 }

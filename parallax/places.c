@@ -233,15 +233,9 @@ int places_remove_embedded(struct places *p, uint64_t volume, struct report *rep
 		meta_key_server(&s->id, key);
 		segment_server_close(s);
 		struct catalog_value v;
-		struct catalog_txn *t = malloc(sizeof *t);
-		if (t && catalog_get(p->catalog, key, &v) == 0) {
-			catalog_txn_init(t);
-			catalog_txn_compare(t, key, v.revision);
-			catalog_txn_delete(t, key);
-			catalog_txn(p->catalog, t, NULL); /* a name of nothing; at worst it stays */
-			catalog_value_free(&v);
-		}
-		free(t);
+		if (catalog_get(p->catalog, key, &v) == 0)
+			catalog_delete_at(p->catalog, key, v.revision); /* a name of nothing; at worst it stays */
+		catalog_value_free(&v);
 	} else if (r == -EBUSY) {
 		return r;
 	}

@@ -199,16 +199,8 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		snprintf(m.host, sizeof m.host, "%s", options->host ? options->host : "");
 		size_t length = 0;
 		uint8_t *bytes = meta_server_encode(&m, &length);
-		struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
-		r = -ENOMEM;
-		if (t) {
-			catalog_txn_init(t);
-			meta_key_server(&d->state.id, key);
-			catalog_txn_compare(t, key, revision);
-			catalog_txn_put(t, key, bytes, length);
-			r = catalog_txn(d->catalog, t, NULL);
-		}
-		free(t);
+		meta_key_server(&d->state.id, key);
+		r = catalog_put_at(d->catalog, key, revision, bytes, length);
 		free(bytes);
 	}
 	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, catalog_text(d->catalog, r)) : 0;

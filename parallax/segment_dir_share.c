@@ -29,15 +29,7 @@ struct dir_index {
 
 static size_t index_place(const struct dir_index *x, uint64_t id)
 {
-	size_t low = 0, high = x->count;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (x->entries[middle].entry.header.segment < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return array_place(x->entries, x->count, entry.header.segment, id);
 }
 
 static struct dir_index_entry *index_find(struct dir_index *x, uint64_t id)

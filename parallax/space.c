@@ -58,17 +58,8 @@ uint64_t space_last_segment(const struct space *s) { return s->segment_count ? s
 
 struct space_segment *space_find(struct space *s, uint64_t id)
 {
-	uint32_t low = 0, high = s->segment_count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (s->segments[middle].id == id)
-			return &s->segments[middle];
-		if (s->segments[middle].id < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	size_t at = array_place(s->segments, s->segment_count, id, id);
+	return at < s->segment_count && s->segments[at].id == id ? &s->segments[at] : NULL;
 }
 
 static void frees_note(struct space *s, struct space_segment *g, enum frees_stage stage, uint32_t block)
@@ -188,15 +179,7 @@ struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned 
 /* How many of them are not after that mark. */
 static uint32_t lists_up_to(const struct space *s, uint64_t mark_seq)
 {
-	uint32_t low = 0, high = s->list_count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (s->lists[middle].mark_seq <= mark_seq)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return mark_seq == UINT64_MAX ? s->list_count : (uint32_t)array_place(s->lists, s->list_count, mark_seq, mark_seq + 1);
 }
 
 static uint32_t list_index(const struct space *s, uint64_t mark_seq)

@@ -694,12 +694,39 @@ int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, 
 	return r ? r : closed < 0 ? report_set(report, closed, "%s", errno_text(closed)) : 0;
 }
 
-int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report)
+int store_move_name(struct store *s, const char *from, const char *to, const struct meta_name *named, uint64_t revision, const char *also,
+		    struct report *report)
 {
 	char from_key[META_KEY_BYTES], to_key[META_KEY_BYTES];
+	size_t length = 0;
+	uint8_t *bytes = meta_name_encode(named, &length);
+	struct catalog_txn *t = malloc(sizeof *t);
+	int r = bytes && t ? 0 : -ENOMEM;
+	meta_key_name(from, from_key);
+	meta_key_name(to, to_key);
+	if (r == 0) {
+		catalog_txn_init(t);
+		catalog_txn_compare(t, from_key, revision);
+		catalog_txn_compare(t, to_key, 0);
+		catalog_txn_delete(t, from_key);
+		catalog_txn_put(t, to_key, bytes, length);
+		if (also)
+			catalog_txn_delete(t, also);
+		r = store_txn(s->catalog, t);
+	}
+	free(t);
+	free(bytes);
+	struct meta_name there;
+	int found = r == -EAGAIN ? store_get_name(s->catalog, to, &there) : -ENOENT;
+	if (found == 0)
+		return there.volume == named->volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
+	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "somebody renamed or deleted it meanwhile", report);
+}
+
+int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report)
+{
 	struct meta_name named;
 	uint64_t revision;
-	size_t length = 0;
 	if (!name_valid(to))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", to);
 	int r = find_name(s->catalog, from, &named, &revision, report);
@@ -709,24 +736,5 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
 	if (r < 0)
 		return r;
-	uint8_t *bytes = meta_name_encode(&named, &length);
-	struct catalog_txn *t = malloc(sizeof *t);
-	r = bytes && t ? 0 : -ENOMEM;
-	meta_key_name(from, from_key);
-	meta_key_name(to, to_key);
-	if (r == 0) {
-		catalog_txn_init(t);
-		catalog_txn_compare(t, from_key, revision);
-		catalog_txn_compare(t, to_key, 0);
-		catalog_txn_delete(t, from_key);
-		catalog_txn_put(t, to_key, bytes, length);
-		r = store_txn(s->catalog, t);
-	}
-	free(t);
-	free(bytes);
-	struct meta_name there;
-	int found = r == -EAGAIN ? store_get_name(s->catalog, to, &there) : -ENOENT;
-	if (found == 0)
-		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
-	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "the volume was changed meanwhile (try again)", report);
+	return store_move_name(s, from, to, &named, revision, /* also= */ NULL, report);
 }

@@ -106,16 +106,8 @@ static int put_entry(struct store_registration *r, uint64_t revision)
 	char key[META_KEY_BYTES];
 	size_t length = 0;
 	uint8_t *bytes = meta_agent_encode(&r->agent, &length);
-	struct catalog_txn *t = malloc(sizeof *t);
-	int status = bytes && t ? 0 : -ENOMEM;
-	if (status == 0) {
-		meta_key_agent(r->store->places->host, key);
-		catalog_txn_init(t);
-		catalog_txn_compare(t, key, revision);
-		catalog_txn_put(t, key, bytes, length);
-		status = catalog_txn(r->store->catalog, t, NULL);
-	}
-	free(t);
+	meta_key_agent(r->store->places->host, key);
+	int status = catalog_put_at(r->store->catalog, key, revision, bytes, length);
 	free(bytes);
 	return status;
 }
@@ -192,15 +184,9 @@ void store_agent_leave(struct store_registration *r)
 	uint64_t revision;
 	if (!r)
 		return;
-	struct catalog_txn *t = malloc(sizeof *t);
-	if (t && look(r, &there, &revision) == 0 && there.stamp == r->agent.stamp) {
-		meta_key_agent(r->store->places->host, key);
-		catalog_txn_init(t);
-		catalog_txn_compare(t, key, revision);
-		catalog_txn_delete(t, key);
-		catalog_txn(r->store->catalog, t, NULL); /* otherwise it is shown as not alive */
-	}
-	free(t);
+	meta_key_agent(r->store->places->host, key);
+	if (look(r, &there, &revision) == 0 && there.stamp == r->agent.stamp)
+		catalog_delete_at(r->store->catalog, key, revision); /* otherwise it is shown as not alive */
 	catalog_lease_end(r->alive);
 	free(r);
 }

@@ -51,17 +51,8 @@ static int unclear(struct census *c, const char *key, int status)
 /* Keys are read in order of ids. */
 static struct known_volume *find_volume(struct census *c, uint64_t id)
 {
-	size_t low = 0, high = c->volume_count;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (c->volumes[middle].id == id)
-			return &c->volumes[middle];
-		if (c->volumes[middle].id < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	size_t at = array_place(c->volumes, c->volume_count, id, id);
+	return at < c->volume_count && c->volumes[at].id == id ? &c->volumes[at] : NULL;
 }
 
 static struct known_snapshot *find_snapshot(struct census *c, uint64_t volume, uint64_t mark)

@@ -153,29 +153,18 @@ static int group_begin(struct group *g)
 static int group_void(struct catalog *c, const char *key)
 {
 	int r = -ETIMEDOUT;
-	struct catalog_txn *t = malloc(sizeof *t);
-	for (unsigned attempt = 0; t && (unknown(r) || r == -EAGAIN) && attempt < COMMIT_TRIES; attempt++) {
+	for (unsigned attempt = 0; (unknown(r) || r == -EAGAIN) && attempt < COMMIT_TRIES; attempt++) {
 		struct catalog_value seen;
 		if (attempt)
 			fiber_sleep(&c->env->loop, RETRY_NS);
 		r = catalog_get(c, key, &seen);
 		uint64_t revision = seen.revision;
 		catalog_value_free(&seen);
-		if (r == -ENOENT) {
-			r = 0;
-			break;
-		}
-		if (r < 0)
-			continue;
-		catalog_txn_init(t);
-		catalog_txn_compare(t, key, revision);
-		catalog_txn_delete(t, key);
-		r = catalog_txn(c, t, NULL);
+		if (r == -ENOENT)
+			return 0;
 		if (r == 0)
-			break;
+			r = catalog_delete_at(c, key, revision);
 	}
-	r = t ? r : -ENOMEM;
-	free(t);
 	return r;
 }
 

@@ -133,36 +133,16 @@ int store_import_begin(struct store *s, const char *name, const struct store_vol
 
 int store_import_end(struct store *s, const char *temporary, const char *name, struct report *report)
 {
-	char from_key[META_KEY_BYTES], to_key[META_KEY_BYTES], import_key[META_KEY_BYTES];
-	struct meta_name named, there;
+	char import_key[META_KEY_BYTES];
+	struct meta_name named;
 	uint64_t revision;
-	size_t length = 0;
 	int r = meta_get_name(s->catalog, temporary, &named, &revision);
 	if (r == -ENOENT)
 		return report_set(report, r, "somebody deleted or renamed %s meanwhile", temporary);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
-	uint8_t *bytes = meta_name_encode(&named, &length);
-	struct catalog_txn *t = malloc(sizeof *t);
-	r = bytes && t ? 0 : -ENOMEM;
-	meta_key_name(temporary, from_key);
-	meta_key_name(name, to_key);
 	store_import_key(named.volume, import_key);
-	if (r == 0) {
-		catalog_txn_init(t);
-		catalog_txn_compare(t, from_key, revision);
-		catalog_txn_compare(t, to_key, 0);
-		catalog_txn_delete(t, from_key);
-		catalog_txn_put(t, to_key, bytes, length);
-		catalog_txn_delete(t, import_key);
-		r = store_txn(s->catalog, t);
-	}
-	free(t);
-	free(bytes);
-	int found = r == -EAGAIN ? store_get_name(s->catalog, name, &there) : -ENOENT;
-	if (found == 0)
-		return there.volume == named.volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' by now (choose another name)", name);
-	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "somebody deleted or renamed it meanwhile", report);
+	return store_move_name(s, temporary, name, &named, revision, import_key, report);
 }
 
 void store_import_cancel(struct store *s, const char *temporary)

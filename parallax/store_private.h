@@ -75,6 +75,9 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 		      struct report *report);
 /* A new volume; `import` (NULL: none): what its key import/V says, see store_import.c. */
 int store_create(struct store *s, const char *name, const struct store_volume_options *options, const char *import, struct report *report);
+/* A name becomes another one, if it still has that revision; `also` (NULL: none): a key that goes with it. */
+int store_move_name(struct store *s, const char *from, const char *to, const struct meta_name *named, uint64_t revision, const char *also,
+		    struct report *report);
 void store_import_key(uint64_t volume, char ret_key[META_KEY_BYTES]);
 /* Is it the unfinished volume of an import? */
 bool store_importing(struct store *s, uint64_t volume, const char *name);

@@ -133,16 +133,8 @@ static int mark_once(struct catalog *c, const uuid *id, bool draining, bool remo
 	m.draining = draining;
 	m.removed = removed;
 	uint8_t *bytes = meta_server_encode(&m, &length);
-	struct catalog_txn *t = bytes ? malloc(sizeof *t) : NULL;
-	r = t ? 0 : -ENOMEM;
-	if (r == 0) {
-		meta_key_server(id, key);
-		catalog_txn_init(t);
-		catalog_txn_compare(t, key, revision);
-		catalog_txn_put(t, key, bytes, length);
-		r = catalog_txn(c, t, NULL);
-	}
-	free(t);
+	meta_key_server(id, key);
+	r = catalog_put_at(c, key, revision, bytes, length);
 	free(bytes);
 	return r;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/verify_private.h"
 #include "parallax/volume_private.h"
@@ -25,17 +26,8 @@ int verify_fault(struct verify_work *w, int status, const char *format, ...)
 
 struct verify_segment *verify_find(struct verify_work *w, uint64_t segment)
 {
-	uint32_t low = 0, high = w->segment_count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (w->segments[middle].id == segment)
-			return &w->segments[middle];
-		if (w->segments[middle].id < segment)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	size_t at = array_place(w->segments, w->segment_count, id, segment);
+	return at < w->segment_count && w->segments[at].id == segment ? &w->segments[at] : NULL;
 }
 
 /* 1: the bit was set already; -ENOMEM. */

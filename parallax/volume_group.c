@@ -47,15 +47,7 @@ static int look_at_group(struct volume *v, uint64_t group, bool tired)
 		return r == -ENOENT ? 0 : r;
 	if (!tired)
 		return -EAGAIN;
-	struct catalog_txn *t = malloc(sizeof *t);
-	if (!t)
-		return -ENOMEM;
-	catalog_txn_init(t);
-	catalog_txn_compare(t, key, revision);
-	catalog_txn_delete(t, key);
-	r = catalog_txn(v->catalog, t, NULL);
-	free(t);
-	return r;
+	return catalog_delete_at(v->catalog, key, revision);
 }
 
 static int find_outcome(struct volume *v, bool tired, bool *ret_published)

@@ -68,12 +68,13 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 	return r < 0 ? report_set(&c->report, r, "the graph file %s: %s", file, strerror(-r)) : 0;
 }
 
-int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
+/* Parsed and checked. `ret_directory`: where its relative names begin. */
+static int load(struct cli *c, const char *word, char ret_directory[PATHS_MAX], struct graph **ret_graph)
 {
-	char directory[PATHS_MAX], *text;
+	char *text;
 	size_t length;
 	struct graph *g;
-	int r = cli_graph_text(c, NULL, word, &text, &length, directory);
+	int r = cli_graph_text(c, NULL, word, &text, &length, ret_directory);
 	if (r < 0)
 		return r;
 	r = graph_parse(text, length, &g, &c->report);
@@ -81,8 +82,6 @@ int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
 	if (r < 0)
 		return r;
 	r = graph_check(g, NULL, &c->report);
-	if (r == 0)
-		r = graph_set_directory(g, directory);
 	if (r == 0)
 		*ret_graph = g;
 	else
@@ -90,25 +89,28 @@ int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
 	return r;
 }
 
+int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
+{
+	char directory[PATHS_MAX];
+	int r = load(c, word, directory, ret_graph);
+	if (r == 0 && (r = graph_set_directory(*ret_graph, directory)) < 0)
+		graph_free(*ret_graph);
+	return r;
+}
+
 int cli_graph_check(struct cli *c)
 {
-	char directory[PATHS_MAX], *text, *canonical;
-	size_t length;
+	char directory[PATHS_MAX];
 	struct graph *g;
-	int r = cli_graph_text(c, NULL, c->arg[0], &text, &length, directory);
+	int r = load(c, c->arg[0], directory, &g);
 	if (r < 0)
 		return r;
-	r = graph_parse(text, length, &g, &c->report);
-	free(text);
-	if (r < 0)
-		return r;
-	r = graph_check(g, NULL, &c->report);
-	canonical = r == 0 ? graph_print(g) : NULL;
-	if (r == 0 && cli_flag(c, CLI_JSON))
+	char *canonical = graph_print(g);
+	if (cli_flag(c, CLI_JSON))
 		cli_print_json(json_pack("{s:s}", "graph", canonical ? canonical : ""));
-	else if (r == 0)
+	else
 		puts(canonical ? canonical : "");
 	free(canonical);
 	graph_free(g);
-	return r;
+	return 0;
 }

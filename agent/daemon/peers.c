@@ -85,9 +85,5 @@ void agent_peer_handle(void *arg, struct rpc_request *r)
 	char *text = NULL;
 	json_t *j = NULL;
 	int status = a->ending ? report_set(&report, -ESHUTDOWN, "the agent is ending (try again)") : dispatch(a, r, &j, &text, &report);
-	if (j && !text)
-		text = json_dumps(j, JSON_COMPACT);
-	json_decref(j);
-	control_answer(r, status, text, &report);
-	free(text);
+	control_answer(r, status, j, text, &report);
 }

@@ -312,11 +312,7 @@ void agent_handle(void *arg, struct rpc_request *r)
 	else
 		status = report_set(&report, -EOPNOTSUPP, "this agent doesn't know method %u (is it older than the command?)",
 				    r->method);
-	if (j && !text)
-		text = json_dumps(j, JSON_COMPACT);
-	json_decref(j);
-	control_answer(r, status, text, &report);
-	free(text);
+	control_answer(r, status, j, text, &report);
 	if (end) {
 		log_line("told to stop; devices stay");
 		a->ending = true;

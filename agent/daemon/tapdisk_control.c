@@ -236,9 +236,5 @@ void tapdisk_handle(void *arg, struct rpc_request *r)
 	else
 		status = report_set(&report, -EOPNOTSUPP, "this tapdisk doesn't know method %u (is it older than the agent?)",
 				    r->method);
-	if (j)
-		text = json_dumps(j, JSON_COMPACT);
-	json_decref(j);
-	control_answer(r, status, text, &report);
-	free(text);
+	control_answer(r, status, j, text, &report);
 }

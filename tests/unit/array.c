@@ -48,6 +48,22 @@ Test(array, room_that_is_remembered)
 	free(a);
 }
 
+Test(array, places)
+{
+	struct {
+		char other;
+		uint64_t id;
+	} a[] = { { 'a', 3 }, { 'b', 5 }, { 'c', 5 }, { 'd', UINT64_MAX } };
+	for (size_t count = 0; count <= 4; count++)
+		for (uint64_t key = 0; key < 8; key++) {
+			size_t slow = 0;
+			while (slow < count && a[slow].id < key)
+				slow++;
+			cr_assert_eq(array_place(a, count, id, key), slow);
+		}
+	cr_assert_eq(array_place(a, 4, id, UINT64_MAX), 3);
+}
+
 /* Counts that a peer or a file says: never more memory than the limit, and never less than was asked for. */
 Test(array, limits)
 {

@@ -770,7 +770,7 @@ static int body_imports(struct rig *r)
 	OK(r, store_import_begin(r->store, "b", &o, second, REPORT(r)));
 	OK(r, store_volume_show(r->store, first, &v, REPORT(r)));
 	create(r, "b", 4096);
-	FAILS(r, store_import_end(r->store, second, "b", REPORT(r)), -EEXIST, "'b' by now");
+	FAILS(r, store_import_end(r->store, second, "b", REPORT(r)), -EEXIST, "'b' already");
 	store_import_cancel(r->store, second);
 	OK(r, store_import_end(r->store, first, longest, REPORT(r)));
 	cr_assert_eq(prctl(PR_SET_NAME, "unit"), 0);
