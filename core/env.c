@@ -54,6 +54,11 @@ int env_offload_wait(struct env *env, int (*run)(void *arg), void *arg)
 	return fiber_wait(&j);
 }
 
+int env_brief_wait(struct env *env, int (*run)(void *arg), void *arg)
+{
+	return env->solitary ? run(arg) : env_offload_wait(env, run, arg);
+}
+
 int file_open(struct env *env, const char *path, int flags, struct file **ret_file)
 {
 	return env->ops->file_open(env, path, flags, ret_file);

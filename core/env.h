@@ -53,6 +53,9 @@ struct offload {
 void env_offload(struct env *env, struct offload *o, struct job *parent);
 /* FIBER. Runs `run(arg)` on a worker thread and returns its result. */
 int env_offload_wait(struct env *env, int (*run)(void *arg), void *arg);
+/* FIBER. The same for what ends soon (a look at a file of this host, a transaction of a local catalog): at once where env->solitary
+ * says that nothing of this process would be kept waiting. Two changes of threads take longer than such a call. */
+int env_brief_wait(struct env *env, int (*run)(void *arg), void *arg);
 
 /* ---- files ---- */
 
@@ -245,6 +248,7 @@ struct env {
 	const struct env_ops *ops;
 	struct loop loop;
 	struct identity *identity; /* who this process is to others; NULL: nobody */
+	bool solitary; /* it does one thing at a time and serves nobody: a command */
 	bool dead; /* simulator: killed; nothing has any effect any more */
 };
 

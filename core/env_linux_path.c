@@ -96,7 +96,7 @@ int env_linux_file_open(struct env *env, const char *path, int flags, struct fil
 	if (!c.file)
 		return -ENOMEM;
 	c.file->file.env = env;
-	int r = env_offload_wait(env, open_run, &c);
+	int r = env_brief_wait(env, open_run, &c);
 	if (r < 0) {
 		free(c.file);
 		return r;
@@ -116,7 +116,7 @@ int env_linux_file_close(struct env *env, struct file *file)
 {
 	struct file_linux *f = file_linux_of(file);
 	assert(f->in_flight == 0);
-	int r = env_offload_wait(env, close_run, f);
+	int r = env_brief_wait(env, close_run, f);
 	free(f);
 	return r;
 }
@@ -153,7 +153,7 @@ static int stat_run(void *arg)
 int env_linux_file_stat(struct file *f, struct file_info *ret_info)
 {
 	struct stat_call c = { file_linux_of(f), ret_info };
-	return env_offload_wait(f->env, stat_run, &c);
+	return env_brief_wait(f->env, stat_run, &c);
 }
 
 struct lock_call {
@@ -173,7 +173,7 @@ static int lock_run(void *arg)
 int env_linux_file_lock(struct file *f, bool exclusive)
 {
 	struct lock_call c = { file_linux_of(f), exclusive };
-	return env_offload_wait(f->env, lock_run, &c);
+	return env_brief_wait(f->env, lock_run, &c);
 }
 
 struct map_call {
@@ -215,7 +215,7 @@ int env_linux_file_map(struct file *f, uint64_t offset, uint64_t length, uint64_
 	struct map_call c = { file_linux_of(f), offset, length, true };
 	if (length == 0 || offset > INT64_MAX)
 		return -EINVAL;
-	int r = env_offload_wait(f->env, map_run, &c);
+	int r = env_brief_wait(f->env, map_run, &c);
 	if (r == 0) {
 		*ret_length = c.length;
 		*ret_data = c.data;
@@ -322,7 +322,7 @@ int env_linux_rename(struct env *env, const char *from, const char *to)
 int env_linux_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg)
 {
 	struct path_call c = { .path = path };
-	int r = env_offload_wait(env, list_run, &c);
+	int r = env_brief_wait(env, list_run, &c);
 	if (r < 0)
 		return r;
 	for (int i = 0; i < c.name_count; i++) {
@@ -337,7 +337,7 @@ int env_linux_list_dir(struct env *env, const char *path, int (*entry)(void *arg
 int env_linux_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *ret_total)
 {
 	struct path_call c = { .path = path };
-	int r = env_offload_wait(env, space_run, &c);
+	int r = env_brief_wait(env, space_run, &c);
 	if (r == 0) {
 		*ret_free = c.free_bytes;
 		*ret_total = c.total_bytes;

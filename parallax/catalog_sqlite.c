@@ -44,11 +44,11 @@ static int errno_of(int rc)
 
 static int run_sql(sqlite3 *db, const char *sql) { return errno_of(sqlite3_exec(db, sql, NULL, NULL, NULL)); }
 
-/* Runs `call` on a worker, alone. */
+/* Runs `call` alone, on a worker where the loop serves others. */
 static int exclusively(struct catalog_sqlite *s, int (*call)(void *arg), void *arg)
 {
 	fiber_mutex_lock(&s->catalog.env->loop, &s->mutex);
-	int r = env_offload_wait(s->catalog.env, call, arg);
+	int r = env_brief_wait(s->catalog.env, call, arg);
 	fiber_mutex_unlock(&s->mutex);
 	return r;
 }

@@ -164,7 +164,11 @@ static int mend_publish(struct volume *v, struct publication *p)
 static int mend_once(struct volume *v)
 {
 	struct publication *p = malloc(sizeof *p);
-	int r = p ? mend_publish(v, p) : -ENOMEM;
+	if (!p)
+		return -ENOMEM;
+	fiber_mutex_lock(&v->env->loop, &v->creating);
+	int r = mend_publish(v, p);
+	fiber_mutex_unlock(&v->creating);
 	free(p);
 	return r;
 }

@@ -166,50 +166,63 @@ static int create_ahead(struct volume *v, struct meta_log *log)
 	return l->full ? -ENOSPC : 0;
 }
 
-/* One transaction: the cut of the oldest finished segment, if there is one, and new segments. */
-static int roll(struct volume *v)
+/* One transaction: the cut of the oldest finished segment, if there is one, and the segments from `before` on in `made`, the log
+ * that is to be. Nothing is left of those that aren't listed. */
+static int list_made(struct volume *v, struct publication *p, const struct meta_log *made, uint32_t before)
 {
-	struct publication *p = malloc(sizeof *p);
-	int r = p ? 0 : -ENOMEM;
-	if (r == 0 && finished_uncut(v))
-		r = log_flush_wait(v); /* a cut is synced first */
-	if (r < 0) {
-		free(p);
-		return r;
-	}
 	publish_begin(v, p); /* keeps the mender out, too */
-	if (v->closing) {
-		publish_abort(p);
-		free(p);
-		return 0;
-	}
 	struct log_segment *done = finished_uncut(v);
 	if (done && done->synced < done->acked)
 		done = NULL;
-	uint32_t before = p->log.segment_count;
-	r = create_ahead(v, &p->log);
-	bool full = r == -ENOSPC, anything = done || p->log.segment_count > before;
-	if (v->log.mending || (r < 0 && !(full && anything))) {
-		log_forget_created(v, &p->log, before);
+	if (v->closing || v->log.mending || (!done && made->segment_count == before)) {
 		publish_abort(p);
-		free(p);
-		return r;
+		log_forget_created(v, made, before);
+		return 0;
 	}
-	if (done)
-		log_record_cut(&p->log, done);
 	struct meta_log *log = &p->log;
-	r = publish_commit(p);
+	uint32_t kept = log->segment_count; /* a checkpoint may have dropped some */
+	for (uint32_t i = before; i < made->segment_count; i++)
+		log->segments[log->segment_count++] = made->segments[i];
+	log->last_id = made->last_id;
+	if (done)
+		log_record_cut(log, done);
+	int r = publish_commit(p);
 	if (r < 0)
-		log_forget_created(v, log, before);
-	for (uint32_t i = before; r == 0 && i < log->segment_count; i++)
+		log_forget_created(v, made, before);
+	for (uint32_t i = kept; r == 0 && i < log->segment_count; i++)
 		r = log_segment_listed(v, &log->segments[i]);
-	free(p);
 	if (r == 0 && done) {
 		link_drop(&done->link); /* ours alone: the mender may come while we wait */
 		log_seal(done);
 		log_segment_drop(v, done);
 	}
-	return r == 0 && full ? -ENOSPC : r;
+	return r;
+}
+
+/* Segments are made before anybody else's transaction is kept waiting: it takes milliseconds, and a snapshot is one transaction. */
+static int roll(struct volume *v)
+{
+	struct publication *p = malloc(sizeof *p);
+	struct meta_log *made = malloc(sizeof *made);
+	int r = p && made ? 0 : -ENOMEM, full = 0;
+	if (r == 0 && finished_uncut(v))
+		r = log_flush_wait(v); /* a cut is synced first */
+	if (r == 0) {
+		fiber_mutex_lock(&v->env->loop, &v->creating);
+		*made = v->meta;
+		uint32_t before = made->segment_count;
+		full = v->closing || v->log.mending ? 0 : create_ahead(v, made);
+		if (full < 0 && full != -ENOSPC) {
+			log_forget_created(v, made, before);
+			r = full;
+		} else {
+			r = list_made(v, p, made, before);
+		}
+		fiber_mutex_unlock(&v->creating);
+	}
+	free(made);
+	free(p);
+	return r ? r : full;
 }
 
 static bool roll_due(struct volume *v)

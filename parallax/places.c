@@ -1,6 +1,7 @@
 #include "parallax/places.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -115,19 +116,24 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 
 /* ---- other processes ---- */
 
+/* "PID (aquifer-tapdisk) S …"; 1: it is one. */
+static int look_at_stat(void *arg)
+{
+	char path[64], stat[128] = "";
+	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", *(const uint64_t *)arg);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, stat, sizeof stat - 1);
+	close(fd);
+	const char *name = n > 0 ? strchr(stat, '(') : NULL, *end = n > 0 ? strrchr(stat, ')') : NULL;
+	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
+}
+
 /* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. */
 static bool is_tapdisk(struct env *env, uint64_t pid)
 {
-	char path[64], stat[128] = ""; /* "PID (aquifer-tapdisk) S …" */
-	struct file *f;
-	size_t n = 0;
-	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
-	if (pid == 0 || file_open(env, path, 0, &f) < 0)
-		return false;
-	file_read_wait(f, stat, sizeof stat - 1, 0, &n);
-	file_close(env, f);
-	const char *name = strchr(stat, '('), *end = strrchr(stat, ')');
-	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
+	return pid != 0 && env_brief_wait(env, look_at_stat, &pid) == 1;
 }
 
 bool places_owner_alive(struct env *env, const struct meta_owner *owner)

@@ -47,6 +47,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	v->places = how->places;
 	v->id = how->volume;
 	set_limits(v, &how->limits);
+	fiber_mutex_init(&v->creating);
 	fiber_mutex_init(&v->publishing);
 	fiber_mutex_init(&v->checkpointing);
 	fiber_mutex_init(&v->marking);

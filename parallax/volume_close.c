@@ -21,10 +21,10 @@ bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_
 int volume_ready_next(struct volume *v)
 {
 	int r = 0;
-	fiber_mutex_lock(&v->env->loop, &v->publishing); /* ids are given in order */
+	fiber_mutex_lock(&v->env->loop, &v->creating); /* ids are given in order */
 	if (!v->meta.embedded && !v->next.id && !v->failed)
 		r = log_create_next(v, v->epoch + OFFER_EPOCHS, &v->next);
-	fiber_mutex_unlock(&v->publishing);
+	fiber_mutex_unlock(&v->creating);
 	return r;
 }
 

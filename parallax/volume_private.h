@@ -168,6 +168,7 @@ struct volume {
 	struct meta_owner owner;
 	uint64_t stamp;                 /* of our owner record */
 	struct catalog_lease *alive;    /* NULL: the engine has none */
+	struct fiber_mutex creating;    /* segments, until they are listed; locked before `publishing` */
 	struct fiber_mutex publishing;
 	struct segment_server *server;  /* an embedded volume's directory, else NULL */
 	struct copies *copies;          /* that alone, or the cluster's, which are the sources' */
@@ -266,7 +267,7 @@ int log_roll_start(struct volume *v);
 /* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
  * then guest data is refused from now on. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
-/* FIBER. One that isn't ours but whose owner will have that epoch; on the servers only. `publishing` is locked. */
+/* FIBER. One that isn't ours but whose owner will have that epoch; on the servers only. `creating` is locked. */
 int log_create_next(struct volume *v, uint64_t epoch, struct meta_segment *ret);
 /* FIBER. What was created for `log` beyond the first `kept` isn't listed after all: deleted. */
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept);

@@ -92,31 +92,16 @@ static int publish_snapshot(struct volume *v, const char *name, const struct log
 	return r;
 }
 
-static int check_name(struct volume *v, const char *name, struct report *report)
+int volume_snapshot(struct volume *v, const char *name, struct report *report)
 {
-	char name_key[META_KEY_BYTES];
-	struct catalog_value seen;
+	struct log_append mark = { 0 };
 	if (!name_valid(name))
 		return report_set(report, -EINVAL, "'%s' is not a snapshot name (letters, digits, . _ -; at most 63)", name);
 	if (v->catalog_away)
 		return report_set(report, -EBUSY, "the catalog takes nothing now: %s", v->catalog_why);
-	meta_key_snapshot_name(v->id, name, name_key);
-	int r = catalog_get(v->catalog, name_key, &seen);
-	catalog_value_free(&seen);
-	if (r == 0)
-		return report_set(report, -EEXIST, "there is a snapshot of that name already (choose another, or delete it)");
-	return r == -ENOENT ? 0 : report_set(report, r, "the catalog doesn't answer: %s", catalog_text(v->catalog, r));
-}
-
-int volume_snapshot(struct volume *v, const char *name, struct report *report)
-{
-	int r = check_name(v, name, report);
-	if (r < 0)
-		return r;
-	struct log_append mark = { 0 };
 	snapshot_lock(v);
 	uint64_t size_bytes = v->meta.size_bytes;
-	r = snapshot_mark(v, &mark);
+	int r = snapshot_mark(v, &mark);
 	if (r < 0) {
 		fiber_mutex_unlock(&v->marking);
 	} else {

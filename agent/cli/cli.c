@@ -314,6 +314,7 @@ int cli_main(int argc, char **argv)
 	if (r == 0) {
 		if ((r = pick_root(&c)) < 0 || (r = env_linux_create(0, &c.env)) < 0)
 			return fail(&c, r);
+		c.env->solitary = true;
 		r = env_linux_run_fiber(c.env, run_fiber, &c);
 		identity_put(c.env->identity);
 		env_linux_destroy(c.env);

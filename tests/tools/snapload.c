@@ -211,6 +211,7 @@ int main(int argc, char **argv)
 			return 1;
 	if (env_linux_create(0, &l.env) < 0)
 		return 1;
+	l.env->solitary = true; /* as the command is */
 	int r = env_linux_run_fiber(l.env, run, &l);
 	env_linux_destroy(l.env);
 	for (size_t i = 0; i < ARRAY_COUNT(all); i++)
