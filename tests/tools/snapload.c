@@ -5,9 +5,10 @@
  *     snapload ROOT V,W,… …                             of several volumes at one instant
  *     snapload ROOT - PREFIX 0 COUNT GAP_MS             without the snapshots: the same load otherwise
  *     snapload ROOT VOLUME PREFIX FIRST COUNT -         snapshots only, one after the other; prints seconds=S
+ *     snapload … GAP_MS CATALOG                         the transactions are in that catalog, on a key of their own
  *
  * fdatasync: of a written file below ROOT, after 64 KiB of it were overwritten with O_DIRECT; only the fdatasync is timed.
- * Transaction: compares and puts one key of 4 KiB in a catalog of its own below ROOT. Snapshots are made by the
+ * Transaction: compares and puts one key of 4 KiB in a catalog of its own below ROOT, unless one is given. Snapshots are made by the
  * code of `aquifer snapshot create`, without a process for each. Output: "WHAT p50_us p99_us max_us count". */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@ struct samples {
 
 struct load {
 	struct env *env;
-	const char *root, *volume, *prefix;
+	const char *root, *volume, *prefix, *url;
 	unsigned first, count, gap_ms;
 	bool alone;
 	struct store *store;
@@ -104,10 +105,12 @@ static int transact(struct load *l)
 {
 	static struct catalog_txn t;
 	static char value[VALUE_BYTES];
+	char key[32];
+	snprintf(key, sizeof key, "snapload/%d", (int)getpid());
 	value[0]++;
 	catalog_txn_init(&t);
-	catalog_txn_compare(&t, "key", l->revision);
-	catalog_txn_put(&t, "key", value, sizeof value);
+	catalog_txn_compare(&t, key, l->revision);
+	catalog_txn_put(&t, key, value, sizeof value);
 	return catalog_txn(l->catalog, &t, &l->revision);
 }
 
@@ -163,7 +166,7 @@ static int open_catalog(struct load *l)
 {
 	char url[4096];
 	snprintf(url, sizeof url, "sqlite:%s/snapload.%d.db", l->root, (int)getpid());
-	int r = catalog_open(l->env, url, NULL, /* create= */ true, &l->catalog, &l->report);
+	int r = catalog_open(l->env, l->url ? l->url : url, NULL, /* create= */ !l->url, &l->catalog, &l->report);
 	return r < 0 ? r : transact(l);
 }
 
@@ -194,8 +197,8 @@ static int run(void *arg)
 int main(int argc, char **argv)
 {
 	static struct load l = { .snapshots.what = "snapshot", .syncs.what = "fdatasync", .txns.what = "transaction" };
-	if (argc != 7) {
-		fprintf(stderr, "usage: snapload ROOT VOLUME|- PREFIX FIRST COUNT GAP_MS|-\n");
+	if (argc != 7 && argc != 8) {
+		fprintf(stderr, "usage: snapload ROOT VOLUME|- PREFIX FIRST COUNT GAP_MS|- [CATALOG]\n");
 		return 2;
 	}
 	l.root = argv[1];
@@ -205,6 +208,7 @@ int main(int argc, char **argv)
 	l.count = (unsigned)atoi(argv[5]);
 	l.alone = argv[6][0] == '-';
 	l.gap_ms = (unsigned)atoi(argv[6]);
+	l.url = argv[7];
 	struct samples *all[] = { &l.snapshots, &l.syncs, &l.txns };
 	for (size_t i = 0; i < ARRAY_COUNT(all); i++)
 		if (!(all[i]->ns = calloc(l.count + 1, sizeof *all[i]->ns)))
