@@ -1,4 +1,4 @@
-# make demo: installs what is missing, builds, and runs the main job and a small cluster once through, explaining itself (as root). in two acts. deploy/demo has it all.
+# make demo: installs what is missing, builds, and runs the main job in two acts: on one host, and on a small cluster, explaining itself (as root). deploy/demo has it all.
 
 demo:
 	@B=$(B) bash deploy/demo/run

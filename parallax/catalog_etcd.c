@@ -314,7 +314,7 @@ static int find_store(struct etcd *e, const char *addresses, bool create, struct
 		return report_set(report, -ENODATA, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
 				  addresses, addresses);
 	if (r < 0)
-		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
+		return report_set(report, r, "catalog etcd:%s: %s%s", addresses, catalog_text(&e->catalog, r), r == -ENOTCONN ? " (does it run there?)" : "");
 	r = check_format(addresses, &v, report);
 	if (r == 0)
 		r = learn_id(e, addresses, &v, report);

@@ -332,6 +332,8 @@ static int dir_lock(struct segment_dir *d, bool create, struct report *report)
 	char path[DIR_PATH_MAX];
 	int r = create ? dir_make(d) : 0;
 	dir_path(d, path, "lock");
+	if (r == -ENOENT)
+		return report_set(report, r, "data directory %s can't be made: what it should be in isn't there (make that first)", d->path);
 	if (r == 0)
 		r = file_open(d->env, path, FILE_OPEN_WRITE | (create ? FILE_OPEN_CREATE : 0), &d->lock);
 	if (r == -ENOENT)

@@ -77,7 +77,7 @@ int cli_attach(struct cli *c)
 	}
 	free(graph);
 	if (r < 0)
-		return r;
+		return c->arg_count ? cli_graph_hint(c, c->arg[0], r) : r;
 	json_t *devices = json_loads(answer, 0, NULL);
 	free(answer);
 	if (cli_flag(c, CLI_JSON))

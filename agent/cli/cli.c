@@ -251,7 +251,7 @@ int cli_parse(struct cli *c, int argc, char **argv)
 		return 1;
 	}
 	if (!word)
-		return cli_usage(c, "it is missing");
+		return cli_usage(c, "none is given");
 	if (!strcmp(word, "help")) {
 		word = second;
 		second = first + 2 < argc ? argv[first + 2] : NULL;

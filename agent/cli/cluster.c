@@ -386,7 +386,7 @@ static int read_backup(struct cli *c, const char *path, struct catalog_image *re
 	size_t length = 0;
 	int r = textfile_read(c->env, path, BACKUP_BYTES_MAX, &text, &length);
 	if (r < 0)
-		report_set(&c->report, r, "%s: %s", path, strerror(-r));
+		report_path(&c->report, r, "open", path);
 	else if ((r = catalog_image_decode(text, length, ret, &c->report)) < 0)
 		report_prefix(&c->report, r, "%s", path);
 	free(text);

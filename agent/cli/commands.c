@@ -39,8 +39,8 @@ static const struct argp_option convert_options[] = {
 	{ 0 },
 };
 static const struct argp_option volume_create_options[] = {
-	{ "replicas", CLI_REPLICAS, "N", 0, "Copies of each segment", 0 },
-	{ "min-replicas", CLI_MIN_REPLICAS, "N", 0, "Copies without which writes wait", 0 },
+	{ "replicas", CLI_REPLICAS, "N", 0, "Copies of its data, on servers in different failure domains; default: as many as there are, at most 3", 0 },
+	{ "min-replicas", CLI_MIN_REPLICAS, "N", 0, "With fewer copies that can be written, writes wait; default: 2 of 3, otherwise 1", 0 },
 	{ "io-timeout", CLI_IO_TIMEOUT, "TIME", 0, "How long requests wait for servers that can't be reached before they fail: 30s, 5m; default: forever", 0 },
 	{ 0 },
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/daemon/state.h"
+#include "core/option.h"
 
 static bool ends_in_graph(const char *word)
 {
@@ -65,7 +66,16 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 	r = state_file_read(file, GRAPH_TEXT_MAX, ret_text, ret_length);
 	if (r == -EFBIG)
 		return report_set(&c->report, r, "the graph file %s is larger than %d bytes", file, GRAPH_TEXT_MAX);
-	return r < 0 ? report_set(&c->report, r, "the graph file %s: %s", file, strerror(-r)) : 0;
+	return r < 0 ? report_path(&c->report, r, "open", file) : 0;
+}
+
+int cli_graph_hint(struct cli *c, const char *word, int status)
+{
+	if (status == -ENOENT && name_valid(word) && access(word, F_OK) == 0) {
+		c->report.text[0] = 0;
+		report_set(&c->report, status, "there is no volume '%s' (if the file is meant: ./%s)", word, word);
+	}
+	return status;
 }
 
 /* Parsed and checked. `ret_directory`: where its relative names begin. */

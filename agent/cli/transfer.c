@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/cli/copy.h"
+#include "agent/cli/graph_cli.h"
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
@@ -41,7 +42,7 @@ int transfer_open(struct cli *c, const char *word, struct graph_instance **ret_g
 {
 	struct graph *g;
 	int r = cli_graph_load(c, word, &g);
-	return r < 0 ? r : open_graph(c, g, /* read_only= */ true, ret_graph, ret_node);
+	return r < 0 ? r : cli_graph_hint(c, word, open_graph(c, g, /* read_only= */ true, ret_graph, ret_node));
 }
 
 int transfer_open_text(struct cli *c, const char *text, bool read_only, struct graph_instance **ret_graph,

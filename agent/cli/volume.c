@@ -142,8 +142,14 @@ int cli_volume_set(struct cli *c)
 	memcpy(key, c->arg[1], n);
 	key[n] = 0;
 	struct store *s;
-	int r;
-	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	struct report why = { "" };
+	uint32_t ms;
+	int r = cli_name(c, "volume", c->arg[0]);
+	if (r == 0 && strcmp(key, "io-timeout") != 0)
+		return cli_usage(c, "a volume has no setting '%s' in this version: there is io-timeout", key);
+	if (r == 0 && store_parse_io_timeout(equals + 1, &ms, &why) < 0)
+		return cli_usage(c, "%s", why.text);
+	if (r < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_set(s, c->arg[0], key, equals + 1, &c->report));
 }

@@ -107,7 +107,7 @@ static int create(struct env *env, const char *path, uint64_t size, uint64_t par
 		return report_set(report, -ENAMETOOLONG, "the name of the cow layer is too long");
 	int r = file_open(env, temporary, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
 	if (r < 0)
-		return report_set(report, r, "create %s: %s", temporary, strerror(-r));
+		return report_path(report, r, "create", path);
 	r = create_locked(env, f, temporary, path, size, parent_size);
 	file_close(env, f);
 	if (r == -EFBIG)

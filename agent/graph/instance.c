@@ -36,10 +36,11 @@ struct graph_instance {
 
 #define PROBE_BYTES (64u << 10)
 
-/* Says which node failed. A FILE's name is its path, which the sentence has already. */
-static int name_node(struct report *report, int status, const char *name)
+/* Says which node failed, unless there is only one, which nobody gave a name. A FILE's name is its path, which the sentence has already. */
+static int name_node(const struct graph_instance *g, struct report *report, int status, const char *name)
 {
-	return report && strchr(name, '/') && strstr(report->text, name) ? status : report_prefix(report, status, "%s", name);
+	bool alone = g->graph->node_count == 1 && !g->graph->nodes[0].name;
+	return alone || (report && strchr(name, '/') && strstr(report->text, name)) ? status : report_prefix(report, status, "%s", name);
 }
 
 static int probe_read(struct env *env, const char *path, uint8_t **ret_head, size_t *ret_length)
@@ -141,7 +142,7 @@ static int prepare(struct graph_instance *g, struct report *report)
 		if (r == 0)
 			r = parse_options(n, o, report);
 		if (r < 0)
-			return name_node(report, r, n->name ? n->name : n->driver ? n->driver : n->args[0].word);
+			return name_node(g, report, r, n->name ? n->name : n->driver ? n->driver : n->args[0].word);
 	}
 	make_labels(g);
 	return 0;
@@ -216,7 +217,7 @@ static int open_node(struct graph_instance *g, unsigned index, const struct grap
 				 .root = how->root ? how->root : "", .read_only = !o->writable, .force = how->force,
 				 .accept_flushed = how->accept_flushed, .incoming = how->incoming, .incoming_ms = how->incoming_ms };
 	int r = blk_open(g->env, o->driver, &open, children, count, &o->blk, report);
-	return r < 0 ? name_node(report, r, o->label) : 0;
+	return r < 0 ? name_node(g, report, r, o->label) : 0;
 }
 
 static int close_nodes(struct graph_instance *g)

@@ -14,7 +14,7 @@ printf 'a = ram(1M)\nexport a as floppy\n' >"$dir/floppy.graph"
 head -c 100000 /dev/zero | tr '\0' x >"$dir/big.graph"
 
 # Wrong usage: 2.
-refused 2 'missing' aquifer
+refused 2 'none is given' aquifer
 refused 2 "unknown command 'frobnicate'" aquifer frobnicate
 for later in 'edit a b' 'pause a' 'resume a' top send receive; do
 	refused 2 'unknown command' aquifer $later
@@ -43,6 +43,12 @@ refused 2 'no image format' aquifer image create floppy "$dir/x" 1M
 for address in nonsense 127.0.0.1 127.0.0.1: 127.0.0.1:99999 :1 127.0.0.1:1x; do
 	refused 2 'is no address' aquifer attach 'ram(1M)' --name x --as nbd --listen $address
 done
+# a bare word is a volume; if there is a file of that name, it says how to name that; nor does it name a node that nobody named
+(cd "$dir" && refused 1 "^aquifer: attach good failed: there is no volume 'good' \\(if the file is meant: ./good\\)" aquifer attach good &&
+	refused 1 'if the file is meant: ./good' aquifer image info good && refused 1 'if the file is meant: ./good' aquifer volume import good w) || fail "a bare word"
+refused 1 '^aquifer: attach nobody failed: there is no store yet' aquifer attach nobody
+refused 1 'cow-1: create /nowhere/a.cow: .*check the name' aquifer attach "cow(/nowhere/a.cow, ro(raw($dir/good)))"
+refused 1 'nowhere.*check the name' aquifer cluster restore /nowhere
 # two nodes on one image, which only one can write
 truncate -s 1M "$dir/one"
 printf 'a = raw(%s)\nb = raw(%s)\nexport a as nbd\nexport b as nbd\n' "$dir/one" "$dir/one" >"$dir/two.graph"

@@ -21,8 +21,8 @@ serve 1
 refused 2 "io-timeout: 'soon' is not a time" aquifer volume create v 64M --io-timeout soon
 refused 2 "from 1s to 7d" aquifer volume create v 64M --io-timeout 8d
 aquifer volume create v 64M --io-timeout 2s || fail "volume create"
-refused 1 "no setting 'colour'.*io-timeout" aquifer volume set v colour=blue
-refused 1 "is not a time" aquifer volume set v io-timeout=-1s
+refused 2 "no setting 'colour'.*io-timeout" aquifer volume set v colour=blue
+refused 2 "is not a time" aquifer volume set v io-timeout=-1s
 aquifer volume show v | grep -qx 'io-timeout  *2s' || fail "volume show: $(aquifer volume show v)"
 uri=$(aquifer attach v --as nbd) || fail "attach"
 io -c 'write -P 1 0 64k' -c flush "$uri" | grep -q wrote || fail "write"
