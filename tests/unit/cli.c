@@ -80,7 +80,7 @@ Test(cli, usage_errors_name_the_word)
 		const char *words[6];
 		const char *text;
 	} bad[] = {
-		{ { NULL }, "missing" },
+		{ { NULL }, "none is given" },
 		{ { "frob" }, "unknown command 'frob'" },
 		{ { "image", "frob" }, "image frob" },
 		{ { "image" }, "create, info, check, convert" },
