@@ -60,6 +60,7 @@ static struct copy *copy_new(struct segment_dir *d, uint64_t id)
 	link_init(&c->syncs);
 	link_init(&c->waiting);
 	link_init(&c->stalled);
+	link_init(&c->open);
 	link_push(table_bucket(d, id), &c->hash);
 	link_push(&d->lru, &c->lru);
 	d->copies++;
@@ -91,6 +92,10 @@ struct copy *copy_hold(struct segment_dir *d, uint64_t id)
 		link_drop(&c->lru);
 		link_push(&d->lru, &c->lru);
 	}
+	if (c->file) {
+		link_drop(&c->open);
+		link_push(&d->open, &c->open);
+	}
 	return c;
 }
 
@@ -107,12 +112,12 @@ static bool copy_idle(const struct copy *c)
 	return c->users == 0 && !c->dirty && c->broken == c->slot.broken;
 }
 
-/* The least recently used copy that may go: its file, or (`memory`) all of it. */
+/* The least recently used copy whose file may go, or (`memory`) all of it. */
 static struct copy *evict_pick(struct segment_dir *d, bool memory)
 {
-	link_for (l, &d->lru) {
-		struct copy *c = container_of(l, struct copy, lru);
-		if (copy_idle(c) && (memory || c->file))
+	link_for (l, memory ? &d->lru : &d->open) {
+		struct copy *c = memory ? container_of(l, struct copy, lru) : container_of(l, struct copy, open);
+		if (copy_idle(c))
 			return c;
 	}
 	return NULL;
@@ -462,6 +467,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 	for (size_t i = 0; i < TABLE_BUCKETS; i++)
 		link_init(&d->table[i]);
 	link_init(&d->lru);
+	link_init(&d->open);
 	link_init(&d->frames_free);
 	fiber_cond_init(&d->quiet);
 	fiber_mutex_init(&d->evict);

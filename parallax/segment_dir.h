@@ -80,6 +80,7 @@ struct segment_dir;
 
 struct copy {
 	struct link hash, lru;
+	struct link open;         /* among those with a file, in the same order */
 	struct segment_dir *dir;
 	uint64_t id;
 	unsigned users;           /* operations that use it; it isn't evicted meanwhile */
@@ -142,7 +143,7 @@ struct segment_dir {
 	struct file *lock;
 	struct dir_server state;
 	struct link table[TABLE_BUCKETS];
-	struct link lru;          /* copies in memory, least recently used first */
+	struct link lru, open;    /* copies in memory, and those of them whose files are open, least recently used first */
 	unsigned copies, files;
 	unsigned files_max;     /* open when idle: FILES_OPEN_MAX, or what the process may have */
 	struct link frames_free;
@@ -199,6 +200,7 @@ int dir_server_write(struct segment_dir *d);
 /* segment_dir_copy.c. All FIBER, the copy's mutex held, but for the first two. */
 enum copy_state copy_state(const struct copy *c);
 bool copy_lost_synced(const struct copy *c);   /* something that was synced is missing, as far as it shows */
+void copy_opened(struct copy *c);              /* its file is; not FIBER */
 int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
 int copy_scan(struct copy *c);                 /* after copy_load() */
 /* An earlier process may have died between writing and syncing what this one reads: before anything is

@@ -120,7 +120,7 @@ static int create_file(struct copy *c, const struct segment_header *h)
 		r = file_open(d->env, from, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &c->file);
 	if (r < 0)
 		return r;
-	d->files++;
+	copy_opened(c);
 	r = file_stat(c->file, &c->info);
 	if (r == 0)
 		r = create_write(c, h, recycled && c->info.size >= COPY_BASE + (uint64_t)h->size_blocks * BLOCK_BYTES);

@@ -210,6 +210,12 @@ static int fence_file_load(struct copy *c)
 	return r;
 }
 
+void copy_opened(struct copy *c)
+{
+	c->dir->files++;
+	link_push(&c->dir->open, &c->open);
+}
+
 int copy_load(struct copy *c)
 {
 	char path[DIR_PATH_MAX];
@@ -225,7 +231,7 @@ int copy_load(struct copy *c)
 	}
 	if (r < 0)
 		return r;
-	c->dir->files++;
+	copy_opened(c);
 	c->exists = true;
 	r = copy_file_load(c);
 	if (r == 0 && c->slot.generation <= 1) /* its making may have failed half-way, and it was fenced as absent */
@@ -277,6 +283,7 @@ void copy_forget(struct copy *c)
 {
 	if (c->file) {
 		c->dir->files--;
+		link_drop(&c->open);
 		struct file *f = c->file;
 		c->file = NULL;
 		copy_trim_forget(c);
