@@ -360,6 +360,16 @@ void meta_key_server(const uuid *server, char *ret_key)
 		p += sprintf(p, "%02x", server->bytes[i]);
 }
 
+bool meta_server_id(const char *key, uuid *ret_server)
+{
+	char again[META_KEY_BYTES];
+	for (unsigned i = 0; i < sizeof ret_server->bytes; i++)
+		if (strlen(key) < strlen("server/") + 2 * (i + 1) || sscanf(key + strlen("server/") + 2 * i, "%2hhx", &ret_server->bytes[i]) != 1)
+			return false;
+	meta_key_server(ret_server, again);
+	return strcmp(key, again) == 0;
+}
+
 /* ---- get and decode ---- */
 
 #define GET(key_call, decode)                                          \

@@ -128,6 +128,7 @@ void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of 
 void meta_key_group(uint64_t group, char *ret_key); /* there while the group snapshot has no outcome → when it began, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
+bool meta_server_id(const char *key, uuid *ret_server); /* false: it is no server's */
 #define META_MANAGER "manager" /* → the id of the server that changes the map of servers; with its lease */
 #define META_AGENTS "agent/"
 void meta_key_agent(const char *host, char *ret_key);

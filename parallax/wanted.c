@@ -61,17 +61,20 @@ int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **
 	return 0;
 }
 
-static void forget(struct wanted_volume *v)
+void wanted_unload(struct wanted_volume *v)
 {
 	free(v->segments);
 	free(v->unused);
+	free(v->cuts);
 	v->segments = v->unused = NULL;
+	v->cuts = NULL;
+	v->loaded = false;
 }
 
 void wanted_close(struct wanted *w)
 {
 	for (size_t i = 0; w && i < w->count; i++)
-		forget(&w->volumes[i]);
+		wanted_unload(&w->volumes[i]);
 	if (w)
 		free(w->volumes);
 	free(w);
@@ -113,10 +116,11 @@ static void fill_unused(struct wanted_volume *v, const struct meta_log *log, con
 
 static int fill(struct wanted_volume *v, const struct meta_log *log, const struct space *space)
 {
-	forget(v);
+	wanted_unload(v);
 	v->segments = malloc((log->segment_count + (size_t)space->segment_count + 1) * sizeof *v->segments);
 	v->unused = malloc((space->segment_count + (size_t)1) * sizeof *v->unused);
-	if (!v->segments || !v->unused)
+	v->cuts = malloc((log->segment_count + (size_t)1) * sizeof *v->cuts);
+	if (!v->segments || !v->unused || !v->cuts)
 		return -ENOMEM;
 	fill_unused(v, log, space);
 	v->count = 0;

@@ -27,7 +27,7 @@ struct wanted_volume {
 	size_t count;
 	uint64_t *unused;        /* those of them that the table lists and that hold nothing; by id */
 	size_t unused_count;
-	struct wanted_cut cuts[META_SEGMENTS_MAX];
+	struct wanted_cut *cuts;
 	unsigned cut_count;
 };
 
@@ -47,6 +47,8 @@ void wanted_close(struct wanted *w); /* accepts NULL */
 struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL: its key is gone */
 /* FIBER. Reads its log and its table, unless that was done. 0; -ENOENT: its key is gone by now; other: not known. */
 int wanted_load(struct wanted *w, struct wanted_volume *v);
+/* Lets go of what that read: it will be read again. */
+void wanted_unload(struct wanted_volume *v);
 /* FIBER. */
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
 bool wanted_lists(const struct wanted_volume *v, uint64_t segment);

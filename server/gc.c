@@ -91,6 +91,23 @@ static void drop_fences(struct keeper *k, struct wanted *w, const struct fences 
 	}
 }
 
+static int by_volume(const void *a, const void *b)
+{
+	const struct share_entry *x = &((const struct found *)a)->e, *y = &((const struct found *)b)->e;
+	int c = memcmp(&x->header.volume, &y->header.volume, sizeof(uuid));
+	return c ? c : x->header.segment < y->header.segment ? -1 : x->header.segment > y->header.segment;
+}
+
+/* The tables of a hundred thousand volumes would be too much at once. */
+static void unload_before(struct wanted *w, const struct found *entries, size_t i)
+{
+	if (i == 0 || memcmp(&entries[i - 1].e.header.volume, &entries[i].e.header.volume, sizeof(uuid)) == 0)
+		return;
+	struct wanted_volume *v = wanted_find(w, &entries[i - 1].e.header.volume);
+	if (v)
+		wanted_unload(v);
+}
+
 /* The lists come first: see wanted.h. */
 static int gc_once(struct keeper *k)
 {
@@ -108,8 +125,12 @@ static int gc_once(struct keeper *k)
 		r = copies_read_map(k->copies);
 	if (r == 0)
 		r = wanted_open(k->catalog, k->copies, &w);
-	for (size_t i = 0; r == 0 && i < list.count; i++)
+	if (r == 0 && list.count)
+		qsort(list.entries, list.count, sizeof *list.entries, by_volume);
+	for (size_t i = 0; r == 0 && i < list.count; i++) {
+		unload_before(w, list.entries, i);
 		r = keeper_ends(k) ? -ESHUTDOWN : ask(k, w, &list.entries[i].e, &unanswered);
+	}
 	if (r == 0)
 		k->status.gc_unanswered = unanswered;
 	if (r == 0)
