@@ -240,7 +240,7 @@ unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas,
 bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
 {
 	struct peer *peers[META_REPLICAS_MAX];
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < c->map.group_count; g++)
 		if (group_connected(c, &c->map.groups[g], replicas, peers) < least)
 			return false;
 	return true;

@@ -9,27 +9,27 @@
 #include "core/report.h"
 #include "proto/store.pb-c.h"
 
-#define MAP_VERSION 1
+#define MAP_VERSION 2 /* of one with more groups, or servers, than version 1 may have; others are still written as that */
 #define JOIN_TRIES 200
+enum { SERVERS_MAX_1 = 256 };
 
 static bool same_id(const uuid *a, const uuid *b) { return memcmp(a, b, sizeof *a) == 0; }
 
-/* ids come from a counter: neighbours should not share a group (splitmix64's finalizer, Steele et al. 2014) */
-static uint64_t mix(uint64_t x)
+uint64_t placement_mix(uint64_t x)
 {
 	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
 	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
 	return x ^ x >> 31;
 }
 
-unsigned placement_group_number(uint64_t segment) { return (unsigned)(mix(segment) % PLACEMENT_GROUPS); }
+unsigned placement_group_number(unsigned groups, uint64_t segment) { return (unsigned)(placement_mix(segment) % groups); }
 
 const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment)
 {
-	return &p->groups[placement_group_number(segment)];
+	return &p->groups[p->group_count ? placement_group_number(p->group_count, segment) : 0];
 }
 
-static bool same_domain(const struct placed_server *a, const struct placed_server *b)
+bool placement_same_domain(const struct placed_server *a, const struct placed_server *b)
 {
 	return same_id(&a->id, &b->id) || (a->domain[0] && strcmp(a->domain, b->domain) == 0);
 }
@@ -40,118 +40,10 @@ unsigned placement_domains(const struct placement *p)
 	for (uint32_t i = 0; i < p->server_count; i++) {
 		bool first = true;
 		for (uint32_t k = 0; k < i; k++)
-			first &= !same_domain(&p->servers[i], &p->servers[k]);
+			first &= !placement_same_domain(&p->servers[i], &p->servers[k]);
 		n += first;
 	}
 	return n;
-}
-
-/* ---- changing ---- */
-
-enum { NOBODY = 0xffff };
-
-static uint32_t weight_of(const struct placed_server *s) { return s->weight ? s->weight : 1; }
-
-struct change {
-	const struct placement *before;
-	struct placement *after;
-	uint16_t moved_to[PLACEMENT_SERVERS_MAX]; /* index before → index after, or NOBODY */
-	uint32_t quota[PLACEMENT_SERVERS_MAX], count[PLACEMENT_SERVERS_MAX]; /* for the position that is being filled */
-};
-
-static bool allowed(const struct change *c, const struct placement_group *g, uint16_t server)
-{
-	if (c->after->servers[server].state != PLACED_IN)
-		return false;
-	for (unsigned i = 0; i < g->target_count; i++)
-		if (same_domain(&c->after->servers[g->target[i]], &c->after->servers[server]))
-			return false;
-	return true;
-}
-
-static bool was_target(const struct change *c, unsigned group, uint16_t server)
-{
-	const struct placement_group *g = &c->before->groups[group];
-	for (unsigned i = 0; i < g->target_count; i++)
-		if (c->moved_to[g->target[i]] == server)
-			return true;
-	return false;
-}
-
-/* What is nearest to its quota from below, in parts of it; one that has the group's data already before others. Ties by hash,
- * so that not all groups choose alike. */
-static uint16_t choose(const struct change *c, unsigned group)
-{
-	uint16_t best = NOBODY;
-	uint64_t best_score = 0;
-	for (uint16_t s = 0; s < c->after->server_count; s++) {
-		if (!allowed(c, &c->after->groups[group], s))
-			continue;
-		uint64_t room = c->count[s] < c->quota[s] ? (uint64_t)(c->quota[s] - c->count[s]) << 16 : 0;
-		uint64_t score = (room / (c->quota[s] ? c->quota[s] : 1)) << 24 | (uint64_t)was_target(c, group, s) << 23;
-		score |= mix((uint64_t)group << 16 | s) & 0x7fffff;
-		if (best == NOBODY || score > best_score) {
-			best = s;
-			best_score = score;
-		}
-	}
-	return best;
-}
-
-/* Fills position `k` of every group: whoever had it keeps it within its quota, the rest goes where there is most room. */
-static void fill_position(struct change *c, unsigned k)
-{
-	uint64_t all = 0;
-	bool kept[PLACEMENT_GROUPS] = { false };
-	for (uint32_t s = 0; s < c->after->server_count; s++)
-		all += c->after->servers[s].state == PLACED_IN ? weight_of(&c->after->servers[s]) : 0;
-	for (uint32_t s = 0; s < c->after->server_count; s++) {
-		bool in = c->after->servers[s].state == PLACED_IN;
-		c->quota[s] = in ? (uint32_t)div_up((uint64_t)PLACEMENT_GROUPS * weight_of(&c->after->servers[s]), all) : 0;
-		c->count[s] = 0;
-	}
-	/* each position begins elsewhere, or the same groups would give up all of theirs, and have only one place for a new server */
-	for (unsigned i = 0; i < PLACEMENT_GROUPS; i++) {
-		unsigned g = (i + k * PLACEMENT_GROUPS / META_REPLICAS_MAX) % PLACEMENT_GROUPS;
-		const struct placement_group *before = &c->before->groups[g];
-		uint16_t s = k < before->target_count ? c->moved_to[before->target[k]] : NOBODY;
-		kept[g] = s != NOBODY && c->count[s] < c->quota[s] && allowed(c, &c->after->groups[g], s);
-		if (kept[g]) {
-			c->count[s]++;
-			c->after->groups[g].target[c->after->groups[g].target_count++] = s;
-		}
-	}
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
-		uint16_t s = kept[g] ? NOBODY : choose(c, g);
-		if (s == NOBODY)
-			continue;
-		c->count[s]++;
-		c->after->groups[g].target[c->after->groups[g].target_count++] = s;
-	}
-}
-
-static bool listed(const uint16_t *list, unsigned count, uint16_t server)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (list[i] == server)
-			return true;
-	return false;
-}
-
-/* Whoever may have copies and isn't a target any more. */
-static int keep_former(struct change *c, unsigned group)
-{
-	const struct placement_group *before = &c->before->groups[group];
-	struct placement_group *after = &c->after->groups[group];
-	for (unsigned i = 0; i < (unsigned)before->target_count + before->former_count; i++) {
-		uint16_t s = c->moved_to[i < before->target_count ? before->target[i] : before->former[i - before->target_count]];
-		if (s == NOBODY || listed(after->target, after->target_count, s) || listed(after->former, after->former_count, s))
-			continue;
-		if (after->former_count == PLACEMENT_FORMER_MAX)
-			return -EXFULL;
-		after->former[after->former_count++] = s;
-	}
-	return 0;
 }
 
 bool placement_forget_former(struct placement *p, unsigned group, const uint8_t *gone)
@@ -165,44 +57,13 @@ bool placement_forget_former(struct placement *p, unsigned group, const uint8_t 
 	return kept < before;
 }
 
-int placement_change(struct placement *p, const struct placed_server *servers, unsigned count)
-{
-	if (count > PLACEMENT_SERVERS_MAX)
-		return -E2BIG;
-	struct change *c = calloc(1, sizeof *c);
-	struct placement *after = calloc(1, sizeof *after);
-	int r = c && after ? 0 : -ENOMEM;
-	if (r == 0) {
-		c->before = p;
-		c->after = after;
-		after->revision = p->revision + 1;
-		after->server_count = count;
-		memcpy(after->servers, servers, count * sizeof *servers);
-		for (uint32_t i = 0; i < p->server_count; i++) {
-			c->moved_to[i] = NOBODY;
-			for (uint16_t k = 0; k < count; k++)
-				if (same_id(&p->servers[i].id, &servers[k].id))
-					c->moved_to[i] = k;
-		}
-		for (unsigned k = 0; k < META_REPLICAS_MAX; k++)
-			fill_position(c, k);
-		for (unsigned g = 0; r == 0 && g < PLACEMENT_GROUPS; g++)
-			r = keep_former(c, g);
-	}
-	if (r == 0)
-		*p = *after;
-	free(after);
-	free(c);
-	return r;
-}
-
 /* ---- in the catalog ---- */
 
 struct map_pack {
 	Aquifer__Store__PgMap map;
 	Aquifer__Store__PlacedServer servers[PLACEMENT_SERVERS_MAX], *server_pointers[PLACEMENT_SERVERS_MAX];
-	Aquifer__Store__Group groups[PLACEMENT_GROUPS], *group_pointers[PLACEMENT_GROUPS];
-	uint32_t numbers[PLACEMENT_GROUPS][PLACEMENT_CANDIDATES_MAX];
+	Aquifer__Store__Group groups[PLACEMENT_GROUPS_MAX], *group_pointers[PLACEMENT_GROUPS_MAX];
+	uint32_t numbers[PLACEMENT_GROUPS_MAX][PLACEMENT_CANDIDATES_MAX];
 };
 
 static void pack_group(const struct placement_group *g, uint32_t *numbers, Aquifer__Store__Group *to)
@@ -224,7 +85,7 @@ uint8_t *placement_encode(const struct placement *p, size_t *ret_length)
 	if (!m)
 		return NULL;
 	aquifer__store__pg_map__init(&m->map);
-	m->map.version = MAP_VERSION;
+	m->map.version = p->group_count > PLACEMENT_GROUPS_MIN || p->server_count > SERVERS_MAX_1 ? MAP_VERSION : 1;
 	m->map.revision = p->revision;
 	m->map.n_servers = p->server_count;
 	m->map.servers = m->server_pointers;
@@ -236,9 +97,9 @@ uint8_t *placement_encode(const struct placement *p, size_t *ret_length)
 		m->servers[i].state = p->servers[i].state;
 		m->server_pointers[i] = &m->servers[i];
 	}
-	m->map.n_groups = PLACEMENT_GROUPS;
+	m->map.n_groups = p->group_count;
 	m->map.groups = m->group_pointers;
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+	for (unsigned g = 0; g < p->group_count; g++) {
 		pack_group(&p->groups[g], m->numbers[g], &m->groups[g]);
 		m->group_pointers[g] = &m->groups[g];
 	}
@@ -262,13 +123,18 @@ static int unpack_list(const uint32_t *from, size_t count, unsigned room, uint32
 	return 0;
 }
 
+bool placement_groups_valid(size_t count) { return count >= PLACEMENT_GROUPS_MIN && count <= PLACEMENT_GROUPS_MAX && (count & (count - 1)) == 0; }
+
 static int map_unpack(const Aquifer__Store__PgMap *from, struct placement *ret)
 {
 	if (from->version > MAP_VERSION)
 		return -EPROTONOSUPPORT;
-	if (from->n_servers > PLACEMENT_SERVERS_MAX || from->n_groups != PLACEMENT_GROUPS || from->revision == 0)
+	if (from->n_servers > PLACEMENT_SERVERS_MAX || !placement_groups_valid(from->n_groups) || from->revision == 0)
 		return -EUCLEAN;
-	*ret = (struct placement){ .revision = from->revision, .server_count = (uint32_t)from->n_servers };
+	memset(ret, 0, sizeof *ret);
+	ret->revision = from->revision;
+	ret->server_count = (uint32_t)from->n_servers;
+	ret->group_count = (uint32_t)from->n_groups;
 	for (uint32_t i = 0; i < ret->server_count; i++) {
 		const Aquifer__Store__PlacedServer *s = from->servers[i];
 		if (s->server.len != 16 || (s->domain && strlen(s->domain) >= sizeof ret->servers[i].domain))
@@ -279,7 +145,7 @@ static int map_unpack(const Aquifer__Store__PgMap *from, struct placement *ret)
 		ret->servers[i].state = s->state <= PLACED_LOST ? (enum placed_state)s->state : PLACED_DRAINING; /* of a newer version */
 	}
 	int r = 0;
-	for (unsigned g = 0; r == 0 && g < PLACEMENT_GROUPS; g++) {
+	for (unsigned g = 0; r == 0 && g < ret->group_count; g++) {
 		const Aquifer__Store__Group *f = from->groups[g];
 		struct placement_group *to = &ret->groups[g];
 		r = unpack_list(f->target, f->n_target, META_REPLICAS_MAX, ret->server_count, to->target, &to->target_count);

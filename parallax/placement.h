@@ -9,8 +9,9 @@
 #include "parallax/meta.h"
 
 enum {
-	PLACEMENT_GROUPS = 256,
-	PLACEMENT_SERVERS_MAX = 256,
+	PLACEMENT_GROUPS_MIN = 256, PLACEMENT_GROUPS_MAX = 8192, /* powers of two; the number grows with that of the servers, and never shrinks */
+	PLACEMENT_SHARE_MIN = 16,                                /* groups of the smallest server, if there can be so many */
+	PLACEMENT_SERVERS_MAX = 1024,
 	PLACEMENT_FORMER_MAX = 5,
 	PLACEMENT_CANDIDATES_MAX = META_REPLICAS_MAX + PLACEMENT_FORMER_MAX,
 };
@@ -35,12 +36,17 @@ struct placement_group {
 
 struct placement {
 	uint64_t revision; /* grows with each change; 0: there is no map */
-	uint32_t server_count;
+	uint32_t server_count, group_count;
 	struct placed_server servers[PLACEMENT_SERVERS_MAX];
-	struct placement_group groups[PLACEMENT_GROUPS];
+	struct placement_group groups[PLACEMENT_GROUPS_MAX];
 };
 
-unsigned placement_group_number(uint64_t segment);
+bool placement_groups_valid(size_t count); /* can there be so many? */
+/* A segment's, where there are so many. With twice as many it is the same, or that and the former number of groups: so each group becomes two. */
+unsigned placement_group_number(unsigned groups, uint64_t segment);
+/* ids come from a counter: neighbours should not share a group (splitmix64's finalizer, Steele et al. 2014) */
+uint64_t placement_mix(uint64_t x);
+bool placement_same_domain(const struct placed_server *a, const struct placed_server *b);
 const struct placement_group *placement_group_of(const struct placement *p, uint64_t segment);
 /* How many different domains there are: replicas can't be more. */
 unsigned placement_domains(const struct placement *p);

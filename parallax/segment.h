@@ -67,7 +67,8 @@ struct segment_io {
 	bool again;                   /* READ: what was read before was wrong */
 	uint8_t *free_bits;           /* STAT: SEGMENT_BITMAP_BYTES, filled with what is known to be free; NULL: not wanted. All zero
 					 with `trimmed` above 0: the server is of a version that can't say */
-	const uint8_t *groups;        /* LIST: a bit for each placement group, PLACEMENT_GROUPS / 8 bytes, borrowed; NULL: all */
+	const uint8_t *groups;        /* LIST: a bit for each placement group, borrowed; NULL: all */
+	uint32_t group_count;         /* LIST: how many groups that makes of all */
 	uint64_t map;                 /* HOLDS */
 	/* results */
 	int status;
@@ -164,6 +165,7 @@ int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, 
 int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
 			struct segment_server **ret_server, struct report *report);
 /* How a server's own work goes (server/keeper.h), in parts. */
+enum { SEGMENT_GROUPS_BYTES = 1024 }; /* a bit for each placement group, of which there may be so many */
 struct segment_status {
 	uint64_t map;                       /* revision that it knows */
 	uint64_t copies, unsealed;          /* that it has */
@@ -171,7 +173,7 @@ struct segment_status {
 	uint64_t rebuilt, rebuilt_bytes, bytes_per_s;
 	uint64_t misplaced, removed, silent, rounds;
 	bool settled;
-	uint8_t held[32];                   /* a bit for each placement group of which it has copies */
+	uint8_t held[SEGMENT_GROUPS_BYTES]; /* a bit for each placement group of which it has copies */
 	uint32_t held_rounds;
 	uint64_t gc_rounds, gc_freed, gc_freed_bytes, gc_unanswered;
 	bool gc_refused;

@@ -54,7 +54,7 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 	}
 	if (io->op == SEGMENT_LIST && io->groups) {
 		m->groups.data = (uint8_t *)(uintptr_t)io->groups;
-		m->groups.len = PLACEMENT_GROUPS / 8;
+		m->groups.len = io->group_count / 8;
 	}
 	m->map = io->map;
 	if (io->op != SEGMENT_CREATE)
@@ -102,10 +102,14 @@ static const char *parse_blocks(const struct segment_io *io, uint64_t payload_by
 }
 
 /* The bits stay in the message. */
+_Static_assert(SEGMENT_GROUPS_BYTES == PLACEMENT_GROUPS_MAX / 8, "a bit for each");
+
 static const char *parse_groups(const Aquifer__Segment__Request *m, struct segment_io *io)
 {
-	if (m->groups.len != 0 && m->groups.len != PLACEMENT_GROUPS / 8)
+	size_t count = m->groups.len * 8;
+	if (count != 0 && !placement_groups_valid(count))
 		return "the groups' bitmap isn't as long as it should be";
+	io->group_count = (uint32_t)count;
 	io->groups = m->groups.len ? m->groups.data : NULL;
 	return NULL;
 }

@@ -17,7 +17,7 @@ enum { WRITE_TRIES = 50 };
 static unsigned share_of(const struct placement *map, uint32_t server)
 {
 	unsigned has = 0, all = 0;
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < map->group_count; g++)
 		for (unsigned i = 0; i < map->groups[g].target_count; i++) {
 			has += map->groups[g].target[i] == server;
 			all++;

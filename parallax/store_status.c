@@ -220,7 +220,7 @@ static int look_at_groups(struct work *w)
 	unsigned want = 1;
 	for (size_t i = 0; i < t->volume_count; i++) /* as many copies as any volume has */
 		want = MAX(want, t->volumes[i].volume.embedded ? 1 : t->volumes[i].volume.replicas);
-	for (unsigned g = 0; r == 0 && map->revision && map->server_count && g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; r == 0 && map->revision && map->server_count && g < map->group_count; g++)
 		judge_group(t, map, &map->groups[g], want);
 	if (r == 0)
 		t->map_revision = map->revision;

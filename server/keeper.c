@@ -58,10 +58,11 @@ static int list_add(struct found_list *list, struct peer *peer, const struct sha
 }
 
 /* A page; `after` goes on, to 0 when all was told. Ids that don't grow, or pages without any, would go on for ever. */
-static int list_page(struct keeper *k, struct peer *peer, const uint8_t *groups, uint8_t *page, uint64_t *after, struct found_list *list)
+static int list_page(struct keeper *k, struct peer *peer, const struct group_set *groups, uint8_t *page, uint64_t *after, struct found_list *list)
 {
 	struct iovec v = { page, SHARE_LIST_BYTES };
-	struct segment_io io = { .op = SEGMENT_LIST, .segment = *after, .groups = groups, .iov = &v, .iov_count = 1 };
+	struct segment_io io = { .op = SEGMENT_LIST, .segment = *after, .groups = groups ? groups->bits : NULL, .group_count = groups ? groups->count : 0,
+				 .iov = &v, .iov_count = 1 };
 	int r = peer ? peer_wait(peer, &io) : keeper_own(k, &io);
 	uint64_t last = *after;
 	for (uint32_t at = 0; r == 0 && at + SHARE_ENTRY_BYTES <= io.filled; at += SHARE_ENTRY_BYTES) {
@@ -70,7 +71,7 @@ static int list_page(struct keeper *k, struct peer *peer, const uint8_t *groups,
 		if (r == 0 && e.header.segment <= last)
 			r = -EBADMSG;
 		last = e.header.segment;
-		if (r == 0 && (!groups || groups[placement_group_number(last) / 8] >> placement_group_number(last) % 8 & 1))
+		if (r == 0 && (!groups || group_in(groups, placement_group_number(groups->count, last))))
 			r = list_add(list, peer, &e);
 	}
 	if (r == 0 && io.next && (io.next < last || last == *after))
@@ -79,7 +80,7 @@ static int list_page(struct keeper *k, struct peer *peer, const uint8_t *groups,
 	return r;
 }
 
-int keeper_list(struct keeper *k, struct peer *peer, const uint8_t *groups, struct found_list *list)
+int keeper_list(struct keeper *k, struct peer *peer, const struct group_set *groups, struct found_list *list)
 {
 	uint8_t *page = malloc(SHARE_LIST_BYTES);
 	uint64_t after = 0;
@@ -128,7 +129,7 @@ static void rules_status(const struct server_rules *rules, Aquifer__Segment__Sta
 	m->silent = s->silent;
 	m->settled = s->settled && s->map == m->map;
 	m->held.data = s->held;
-	m->held.len = sizeof s->held;
+	m->held.len = MAX(k->copies->map.group_count, (uint32_t)PLACEMENT_GROUPS_MIN) / 8;
 	m->held_rounds = s->map == m->map ? s->held_rounds : 0;
 	m->gc_rounds = s->gc_rounds;
 	m->gc_freed = s->gc_freed;
@@ -207,5 +208,6 @@ void keeper_stop(struct keeper *k)
 	while (k->fibers)
 		fiber_cond_wait(&k->env->loop, &k->ended);
 	copies_close(k->copies);
+	rebuild_forget(k);
 	free(k);
 }

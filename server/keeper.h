@@ -42,7 +42,7 @@ struct keeper_status {
 	uint64_t silent;                  /* servers that didn't answer in the last round */
 	bool idle;                        /* the last round left nothing to do */
 	bool settled;                     /* and it asked everybody */
-	uint8_t held[PLACEMENT_GROUPS / 8]; /* groups of which it has copies … */
+	uint8_t held[PLACEMENT_GROUPS_MAX / 8]; /* groups of which it has copies … */
 	uint32_t held_rounds;             /* … found in so many rounds under this map */
 	uint64_t gc_asked, gc_rounds;     /* rounds that were asked for or due; that have ended */
 	uint64_t gc_freed, gc_freed_bytes;

@@ -1,6 +1,8 @@
 /* A keeper from inside: what keeper.c, rebuild.c, pull.c and gc.c share. */
 #ifndef AQ_KEEPER_PRIVATE_H
 #define AQ_KEEPER_PRIVATE_H
+#include <uthash.h>
+
 #include "parallax/segment_share.h"
 #include "parallax/wanted.h"
 #include "server/keeper.h"
@@ -11,11 +13,11 @@ struct nap { /* a fiber's sleep that can be cut short */
 	bool hurry;
 };
 
-struct known_volume {
+struct known_volume { /* 80 bytes each, of all volumes of which copies were seen */
 	uuid volume;
 	uint32_t replicas;
+	UT_hash_handle hh;
 };
-enum { KNOWN_VOLUMES = 1024 };
 
 struct keeper {
 	struct env *env;
@@ -28,7 +30,7 @@ struct keeper {
 	struct keeper_status status;
 	uint64_t due_ns;         /* the limit: no more is read before that */
 	uint64_t window_ns, window_bytes; /* for bytes_per_s: since when, how much */
-	struct known_volume known[KNOWN_VOLUMES]; /* by hash; rebuild.c's */
+	struct known_volume *known; /* rebuild.c's */
 	bool gc_runs;
 	struct nap rebuild_nap, gc_nap, manager_nap;
 	struct catalog_lease *lease; /* manager.c */
@@ -54,8 +56,15 @@ static inline bool keeper_ends(const struct keeper *k) { return k->closing || k-
 /* FIBER. */
 void keeper_nap(struct keeper *k, struct nap *nap, uint64_t ns);
 void keeper_wake(struct keeper *k, struct nap *nap); /* not FIBER; ends it, or the next one */
+/* Some of the placement groups. */
+struct group_set {
+	unsigned count; /* of all */
+	uint8_t bits[PLACEMENT_GROUPS_MAX / 8];
+};
+static inline bool group_in(const struct group_set *s, unsigned g) { return s->bits[g / 8] >> g % 8 & 1; }
+static inline void group_add(struct group_set *s, unsigned g) { s->bits[g / 8] |= (uint8_t)(1u << g % 8); }
 /* FIBER. Appends what `peer` (NULL: this directory) has in `groups` (NULL: all). */
-int keeper_list(struct keeper *k, struct peer *peer, const uint8_t *groups, struct found_list *list);
+int keeper_list(struct keeper *k, struct peer *peer, const struct group_set *groups, struct found_list *list);
 /* FIBER. One operation on this directory. */
 int keeper_own(struct keeper *k, struct segment_io *io);
 
@@ -65,6 +74,7 @@ int pull_copy(struct keeper *k, const struct found *sources, size_t count);
 int pull_frees(struct keeper *k, const struct found *sources, size_t count);
 
 int rebuild_fiber(void *keeper); /* rebuild.c: the fiber */
+void rebuild_forget(struct keeper *k);
 int manager_fiber(void *keeper);
 int manager_watch_fiber(void *keeper);
 int gc_fiber(void *keeper);    /* gc.c: likewise */

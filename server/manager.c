@@ -77,6 +77,7 @@ struct view {
 	uint32_t at[PLACEMENT_SERVERS_MAX]; /* of each of them, in the map */
 	bool answers[PLACEMENT_SERVERS_MAX];
 	unsigned count, present, silent; /* of those that aren't lost */
+	struct { bool there, draining, removed; } said[PLACEMENT_SERVERS_MAX]; /* by their keys; of each in the map */
 };
 
 /* Since when it is silent: nobody is, of whom that isn't known for as long as this is the manager. */
@@ -88,14 +89,14 @@ static bool silent_for_long(struct keeper *k, struct peer *p, bool answers)
 	return now - p->heard_ns >= k->options.lost_ns;
 }
 
-static enum placed_state state_of(struct view *v, const struct placed_server *s, const struct meta_server *m, bool *ret_answers, bool *ret_late)
+static enum placed_state state_of(struct view *v, const struct placed_server *s, bool draining, bool *ret_answers, bool *ret_late)
 {
 	struct peer *p = copies_peer(v->k->copies, &s->id);
 	*ret_answers = p && peer_usable(p);
 	*ret_late = p && silent_for_long(v->k, p, *ret_answers);
 	if (s->state == PLACED_LOST && !*ret_answers)
 		return PLACED_LOST;
-	return m->draining ? PLACED_DRAINING : PLACED_IN;
+	return draining ? PLACED_DRAINING : PLACED_IN;
 }
 
 static unsigned domains_in(const struct view *v, unsigned but)
@@ -110,22 +111,38 @@ static unsigned domains_in(const struct view *v, unsigned but)
 	return n;
 }
 
+static int note_said(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct view *v = arg;
+	struct meta_server m;
+	uuid id;
+	if (!meta_server_id(key, &id))
+		return 0;
+	uint32_t i = 0;
+	while (i < v->map->server_count && memcmp(&v->map->servers[i].id, &id, sizeof id) != 0)
+		i++;
+	if (i == v->map->server_count)
+		return 0;
+	int r = meta_server_decode(value->bytes, value->length, &m);
+	v->said[i].there = r == 0;
+	v->said[i].draining = m.draining;
+	v->said[i].removed = m.removed;
+	return r;
+}
+
 /* What the servers should be. 0 or -errno: then it isn't known. */
 static int view_fill(struct view *v)
 {
 	bool late[PLACEMENT_SERVERS_MAX] = { false };
 	int r = placement_read(v->k->catalog, v->map, &v->revision);
+	if (r == 0)
+		r = catalog_list(v->k->catalog, "server/", note_said, v);
 	for (uint32_t i = 0; r == 0 && i < v->map->server_count; i++) {
-		struct meta_server m = { .removed = false };
 		struct placed_server *s = &v->servers[v->count];
-		r = meta_get_server(v->k->catalog, &v->map->servers[i].id, &m, NULL);
-		if (r == -ENOENT || (r == 0 && m.removed)) {
-			r = 0;
+		if (!v->said[i].there || v->said[i].removed)
 			continue;
-		}
 		*s = v->map->servers[i];
-		if (r == 0)
-			s->state = state_of(v, s, &m, &v->answers[v->count], &late[v->count]);
+		s->state = state_of(v, s, v->said[i].draining, &v->answers[v->count], &late[v->count]);
 		v->present += s->state != PLACED_LOST;
 		v->silent += s->state != PLACED_LOST && !v->answers[v->count];
 		v->at[v->count++] = i;
@@ -147,13 +164,13 @@ static bool differs(const struct view *v)
 /* ---- former servers ---- */
 
 /* Which groups a server has nothing of, by its own word, under this map. */
-static bool ask_held(struct view *v, unsigned i, uint8_t held[PLACEMENT_GROUPS / 8])
+static bool ask_held(struct view *v, unsigned i, uint8_t held[PLACEMENT_GROUPS_MAX / 8])
 {
 	struct segment_status s;
 	struct peer *p = copies_peer(v->k->copies, &v->servers[i].id);
 	if (!p || peer_status(p, false, &s) < 0 || s.map != v->map->revision || s.held_rounds < 2)
 		return false;
-	memcpy(held, s.held, PLACEMENT_GROUPS / 8);
+	memcpy(held, s.held, sizeof s.held);
 	return true;
 }
 
@@ -161,15 +178,15 @@ static bool forget_formers(struct view *v)
 {
 	bool changed = false;
 	for (unsigned i = 0; i < v->count; i++) {
-		uint8_t held[PLACEMENT_GROUPS / 8], gone[PLACEMENT_SERVERS_MAX / 8] = { 0 };
+		uint8_t held[PLACEMENT_GROUPS_MAX / 8], gone[PLACEMENT_SERVERS_MAX / 8] = { 0 };
 		bool former = false;
-		for (unsigned g = 0; g < PLACEMENT_GROUPS && !former; g++)
+		for (unsigned g = 0; g < v->map->group_count && !former; g++)
 			for (unsigned f = 0; f < v->map->groups[g].former_count; f++)
 				former |= v->map->groups[g].former[f] == v->at[i];
 		if (!former || !ask_held(v, i, held))
 			continue;
 		gone[v->at[i] / 8] |= (uint8_t)(1u << v->at[i] % 8);
-		for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+		for (unsigned g = 0; g < v->map->group_count; g++)
 			if (!(held[g / 8] >> g % 8 & 1))
 				changed |= placement_forget_former(v->map, g, gone);
 	}

@@ -15,7 +15,8 @@
 #include "core/bytes.h"
 #include "server/keeper_private.h"
 
-enum { CHUNK_GROUPS = 32 };
+enum { ASK_ALL = 64 }; /* servers */
+enum { CHUNKS = 8 }; /* of the groups, one after the other: so much less is in memory at a time */
 #define FIRST_NS (500 * NS_PER_MS)
 
 struct round {
@@ -27,12 +28,9 @@ struct round {
 	struct found_list list;
 	bool incomplete, left;      /* somebody wasn't asked; something is left to do */
 	uint64_t silent;
-	uint8_t held[PLACEMENT_GROUPS / 8];
+	struct group_set held;
 	uint64_t copies, unsealed, misplaced, missing, missing_bytes;
 };
-
-static bool group_bit(const uint8_t *bits, unsigned g) { return bits[g / 8] >> g % 8 & 1; }
-static void group_set(uint8_t *bits, unsigned g) { bits[g / 8] |= (uint8_t)(1u << g % 8); }
 
 /* ---- what is where ---- */
 
@@ -57,13 +55,28 @@ static int by_id(const void *a, const void *b)
 	return x->peer ? memcmp(&x->peer->id, &y->peer->id, sizeof(uuid)) : 0;
 }
 
-static int list_peers(struct round *r, const uint8_t *groups)
+/* Whom to ask: in a large cluster not all, but who is, or was, a server of one of those groups. Others give nothing a place by their maps. */
+static void find_members(const struct placement *map, const struct group_set *groups, bool *members)
+{
+	for (unsigned g = 0; g < groups->count && g < map->group_count; g++) {
+		const struct placement_group *p = &map->groups[g];
+		for (unsigned i = 0; group_in(groups, g) && i < (unsigned)p->target_count + p->former_count; i++)
+			members[i < p->target_count ? p->target[i] : p->former[i - p->target_count]] = true;
+	}
+}
+
+static int list_peers(struct round *r, const struct group_set *groups)
 {
 	struct copies *c = r->k->copies;
+	bool members[PLACEMENT_SERVERS_MAX] = { false };
 	int status = 0;
 	uint64_t silent = 0;
+	if (c->map.server_count <= ASK_ALL)
+		memset(members, true, c->map.server_count);
+	else
+		find_members(&c->map, groups, members);
 	for (uint32_t i = 0; status == 0 && i < c->map.server_count && c->map.revision == r->revision; i++) {
-		struct peer *p = copies_peer(c, &c->map.servers[i].id);
+		struct peer *p = members[i] ? copies_peer(c, &c->map.servers[i].id) : NULL;
 		if (!p || memcmp(&p->id, &r->k->dir->id, sizeof p->id) == 0)
 			continue;
 		size_t before = r->list.count;
@@ -84,26 +97,27 @@ static int list_peers(struct round *r, const uint8_t *groups)
 /* Fills the list with all copies in groups from `first` on that concern us: those that belong here, or of which we have any. */
 static int look(struct round *r, unsigned first)
 {
-	uint8_t all[PLACEMENT_GROUPS / 8] = { 0 }, mine[PLACEMENT_GROUPS / 8] = { 0 };
+	struct group_set all = { .count = r->held.count }, mine = all;
+	unsigned end = first + r->held.count / CHUNKS;
 	bool any = false;
-	for (unsigned g = first; g < first + CHUNK_GROUPS; g++)
-		group_set(all, g);
+	for (unsigned g = first; g < end; g++)
+		group_add(&all, g);
 	r->list.count = 0;
-	int s = keeper_list(r->k, NULL, all, &r->list);
+	int s = keeper_list(r->k, NULL, &all, &r->list);
 	for (size_t i = 0; i < r->list.count; i++) {
-		group_set(mine, placement_group_number(r->list.entries[i].e.header.segment));
+		group_add(&mine, placement_group_number(mine.count, r->list.entries[i].e.header.segment));
 		r->copies++;
 		r->unsealed += !r->list.entries[i].e.sealed;
 	}
-	for (unsigned i = 0; i < sizeof mine; i++)
-		r->held[i] |= mine[i];
-	for (unsigned g = first; g < first + CHUNK_GROUPS; g++) {
+	for (unsigned i = 0; i < sizeof mine.bits; i++)
+		r->held.bits[i] |= mine.bits[i];
+	for (unsigned g = first; g < end; g++) {
 		if (my_place(r->k, &r->k->copies->map.groups[g]) < META_REPLICAS_MAX)
-			group_set(mine, g);
-		any |= group_bit(mine, g);
+			group_add(&mine, g);
+		any |= group_in(&mine, g);
 	}
 	if (s == 0 && any)
-		s = list_peers(r, mine);
+		s = list_peers(r, &mine);
 	if (s == 0 && r->list.count)
 		qsort(r->list.entries, r->list.count, sizeof *r->list.entries, by_id);
 	return s;
@@ -132,18 +146,43 @@ static int need_wanted(struct round *r)
 	return r->wanted_status;
 }
 
+/* From its record alone: a volume's uuid ends with its number. 0: it isn't there under that. */
+static uint32_t ask_replicas(struct keeper *k, const uuid *volume)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	bool there = log && meta_get_log(k->catalog, get_le64(volume->bytes + 8), log, NULL) == 0 && memcmp(&log->volume, volume, sizeof *volume) == 0;
+	uint32_t replicas = there && !log->embedded ? log->replicas : 0;
+	free(log);
+	return replicas;
+}
+
 /* How many copies its volume has; 0: it is gone, or not known. It never changes, so most rounds need not ask the catalog. */
 static uint32_t replicas_of(struct round *r, const struct share_entry *e)
 {
-	const uint8_t *id = e->header.volume.bytes;
-	struct known_volume *at = &r->k->known[(id[0] ^ id[8] * 7u ^ id[9] * 256u) % KNOWN_VOLUMES];
-	if (at->replicas && memcmp(&at->volume, &e->header.volume, sizeof(uuid)) == 0)
-		return at->replicas;
-	struct wanted_volume *v = need_wanted(r) == 0 ? wanted_find(r->wanted, &e->header.volume) : NULL;
-	if (!v || v->embedded)
-		return 0;
-	*at = (struct known_volume){ v->volume, v->replicas };
-	return v->replicas;
+	struct known_volume *known;
+	HASH_FIND(hh, r->k->known, &e->header.volume, sizeof(uuid), known);
+	if (known)
+		return known->replicas;
+	uint32_t replicas = ask_replicas(r->k, &e->header.volume);
+	if (!replicas) {
+		struct wanted_volume *v = need_wanted(r) == 0 ? wanted_find(r->wanted, &e->header.volume) : NULL;
+		replicas = v && !v->embedded ? v->replicas : 0;
+	}
+	if (replicas && (known = calloc(1, sizeof *known))) {
+		known->volume = e->header.volume;
+		known->replicas = replicas;
+		HASH_ADD(hh, r->k->known, volume, sizeof known->volume, known);
+	}
+	return replicas;
+}
+
+void rebuild_forget(struct keeper *k)
+{
+	struct known_volume *v, *next;
+	HASH_ITER(hh, k->known, v, next) {
+		HASH_DEL(k->known, v);
+		free(v);
+	}
 }
 
 /* What is known here to be free those that keep the segment are to know, too: its owner was told so, and has forgotten it. From
@@ -312,7 +351,8 @@ static int act_on_list(struct round *r)
 static int go_round(struct round *r)
 {
 	int s = 0;
-	for (unsigned g = 0; s == 0 && g < PLACEMENT_GROUPS; g += CHUNK_GROUPS) {
+	r->held.count = r->k->copies->map.group_count;
+	for (unsigned g = 0; s == 0 && g < r->held.count; g += r->held.count / CHUNKS) {
 		s = look(r, g);
 		if (s == 0)
 			s = act_on_list(r);
@@ -329,9 +369,9 @@ static int go_round(struct round *r)
 static void publish(struct keeper *k, const struct round *r)
 {
 	struct keeper_status *s = &k->status;
-	bool same = s->map == r->revision && memcmp(s->held, r->held, sizeof r->held) == 0;
+	bool same = s->map == r->revision && memcmp(s->held, r->held.bits, sizeof s->held) == 0;
 	s->held_rounds = same ? s->held_rounds + 1 : 1;
-	memcpy(s->held, r->held, sizeof r->held);
+	memcpy(s->held, r->held.bits, sizeof s->held);
 	s->map = r->revision;
 	s->copies = r->copies;
 	s->unsealed = r->unsealed;

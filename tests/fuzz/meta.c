@@ -102,7 +102,8 @@ static void fuzz_placement(const uint8_t *b, size_t n)
 		TEXT(m.servers[i].domain);
 		assert(m.servers[i].state <= PLACED_LOST);
 	}
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+	assert(placement_groups_valid(m.group_count));
+	for (unsigned g = 0; g < m.group_count; g++) {
 		const struct placement_group *p = &m.groups[g];
 		assert(p->target_count <= META_REPLICAS_MAX && p->former_count <= PLACEMENT_FORMER_MAX);
 		for (unsigned i = 0; i < p->target_count; i++)
@@ -112,7 +113,7 @@ static void fuzz_placement(const uint8_t *b, size_t n)
 	}
 	size_t length = 0;
 	uint8_t *bytes = placement_encode(&m, &length);
-	assert(bytes && placement_decode(bytes, length, &again) == 0 && again.revision == m.revision && again.server_count == m.server_count);
+	assert(bytes && placement_decode(bytes, length, &again) == 0 && again.revision == m.revision && again.server_count == m.server_count && again.group_count == m.group_count);
 	free(bytes);
 }
 

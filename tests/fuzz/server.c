@@ -56,7 +56,7 @@ struct asked {
 	struct model *m;          /* NULL: of none that is followed */
 	Aquifer__Segment__Request q;
 	Aquifer__Segment__Header h;
-	uint8_t volume[17], bits[64], groups[PLACEMENT_GROUPS / 8 + 1];
+	uint8_t volume[17], bits[64], groups[PLACEMENT_GROUPS_MIN / 8 + 1];
 	uint32_t payload, room;
 	bool next;                /* the payload is what belongs at `block` */
 };
@@ -122,7 +122,7 @@ static void fill_bits(struct asked *a, const uint8_t *b)
 	a->bits[b[4] % 3] = b[5];
 	a->q.trim = (ProtobufCBinaryData){ a->method == METHOD(TRIM) && b[6] < 200 ? div_up(MIN(a->q.blocks, 8u * sizeof a->bits), 8) : b[6] % sizeof a->bits, a->bits };
 	memset(a->groups, b[5], sizeof a->groups);
-	a->q.groups = (ProtobufCBinaryData){ b[6] < 200 ? (b[7] & 1) * PLACEMENT_GROUPS / 8 : b[6] % sizeof a->groups, a->groups };
+	a->q.groups = (ProtobufCBinaryData){ b[6] < 200 ? (b[7] & 1) * PLACEMENT_GROUPS_MIN / 8 : b[6] % sizeof a->groups, a->groups };
 }
 
 static void fill(struct world *w, struct asked *a, const uint8_t *b)

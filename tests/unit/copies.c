@@ -39,12 +39,13 @@ static void rig_map(struct near_rig *g)
 {
 	g->c->map.revision = 1;
 	g->c->map.server_count = SERVERS;
+	g->c->map.group_count = PLACEMENT_GROUPS_MIN;
 	for (unsigned i = 0; i < SERVERS; i++) {
 		g->c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
 		g->c->map.servers[i].domain[0] = (char)('a' + i);
 		copies_peer(g->c, &g->c->map.servers[i].id)->server = &g->servers[i];
 	}
-	for (unsigned n = 0; n < PLACEMENT_GROUPS; n++) {
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
 		g->c->map.groups[n].target_count = SERVERS;
 		for (unsigned i = 0; i < SERVERS; i++)
 			g->c->map.groups[n].target[i] = (uint16_t)((n + i) % SERVERS);

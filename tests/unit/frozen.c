@@ -366,9 +366,9 @@ Test(frozen, catalog_values)
 	static struct meta_server server = { .incarnation = 6, .address = "tls:10.0.0.1:7700", .domain = "rack1", .draining = true, .removed = true };
 	static struct meta_agent agent = { .address = "tls:10.0.0.2:7701", .version = "0.1", .protocol = 2, .token = "sixteen letters", .stamp = 0x1122334455667788,
 					   .pid = 99, .since_ns = 1700000000000000002u };
-	static struct placement map = { .revision = 3, .server_count = 2, .servers = { { { "server's 16 byte" }, "rack1", 1000, PLACED_IN },
+	static struct placement map = { .revision = 3, .server_count = 2, .group_count = PLACEMENT_GROUPS_MIN, .servers = { { { "server's 16 byte" }, "rack1", 1000, PLACED_IN },
 										      { { "other's 16 bytes" }, "", 2000, PLACED_LOST } } };
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < PLACEMENT_GROUPS_MIN; g++)
 		map.groups[g] = (struct placement_group){ .target = { (uint16_t)(g % 2) }, .target_count = 1, .former = { (uint16_t)(1 - g % 2) },
 							  .former_count = g % 5 == 0 };
 	VALUE_IS("value-log", log, meta_log_decode, meta_log_encode);

@@ -29,7 +29,7 @@ static struct placement *make(unsigned count, const char *const *domains, const 
 static unsigned share(const struct placement *p, unsigned s)
 {
 	unsigned n = 0;
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < p->group_count; g++)
 		for (unsigned i = 0; i < p->groups[g].target_count; i++)
 			n += p->groups[g].target[i] == s;
 	return n;
@@ -40,7 +40,7 @@ Test(placement, domains_differ)
 	static const char *const domains[] = { "a", "a", "b", "b", "c", "c", "d" };
 	struct placement *p = make(7, domains, NULL);
 	cr_assert_eq(placement_domains(p), 4);
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+	for (unsigned g = 0; g < p->group_count; g++) {
 		const struct placement_group *k = &p->groups[g];
 		cr_assert_eq(k->target_count, 3);
 		for (unsigned i = 0; i < 3; i++)
@@ -51,7 +51,7 @@ Test(placement, domains_differ)
 	static const char *const one[] = { "x", "x" };
 	p = make(2, one, NULL);
 	cr_assert_eq(placement_domains(p), 1);
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < p->group_count; g++)
 		cr_assert_eq(p->groups[g].target_count, 1);
 	free(p);
 }
@@ -61,7 +61,7 @@ Test(placement, balanced_by_weight)
 	for (unsigned count = 3; count <= 20; count++) {
 		struct placement *p = make(count, NULL, NULL);
 		for (unsigned s = 0; s < count; s++) {
-			unsigned fair = PLACEMENT_GROUPS * 3 / count, has = share(p, s);
+			unsigned fair = p->group_count * 3 / count, has = share(p, s);
 			cr_assert(has * 10 >= fair * 9 - 10 && has * 10 <= fair * 11 + 10, "%u of %u: %u, fair is %u", s, count, has, fair);
 		}
 		free(p);
@@ -76,11 +76,11 @@ Test(placement, balanced_by_weight)
 static unsigned moved(const struct placement *before, const struct placement *after)
 {
 	unsigned n = 0;
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < after->group_count; g++)
 		for (unsigned i = 0; i < after->groups[g].target_count; i++) {
 			bool had = false;
-			for (unsigned k = 0; k < before->groups[g].target_count; k++)
-				had |= memcmp(&before->servers[before->groups[g].target[k]].id,
+			for (unsigned k = 0; k < before->groups[g % before->group_count].target_count; k++)
+				had |= memcmp(&before->servers[before->groups[g % before->group_count].target[k]].id,
 					      &after->servers[after->groups[g].target[i]].id, sizeof(uuid)) == 0;
 			n += !had;
 		}
@@ -94,11 +94,11 @@ Test(placement, a_new_server_moves_its_share_only)
 	memcpy(list, p->servers, 6 * sizeof *list);
 	list[6] = server(6, "", 1);
 	cr_assert_eq(placement_change(p, list, 7), 0);
-	unsigned fair = PLACEMENT_GROUPS * 3 / 7;
+	unsigned fair = p->group_count * 3 / 7;
 	cr_assert(moved(&before, p) <= fair * 3 / 2, "%u moved, its share is %u", moved(&before, p), fair);
 	cr_assert(share(p, 6) * 10 >= fair * 9, "%u", share(p, 6));
 	/* whoever gave something up is still named, so that it is found */
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < p->group_count; g++)
 		for (unsigned k = 0; k < 3; k++) {
 			uint16_t s = before.groups[g].target[k];
 			const struct placement_group *now = &p->groups[g];
@@ -121,7 +121,7 @@ Test(placement, a_lost_server_moves_its_share_only)
 	unsigned had = share(p, 2);
 	cr_assert_eq(placement_change(p, list, 5), 0);
 	cr_assert(moved(&before, p) <= had * 3 / 2, "%u moved, it had %u", moved(&before, p), had);
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++)
+	for (unsigned g = 0; g < p->group_count; g++)
 		cr_assert_eq(p->groups[g].former_count + p->groups[g].target_count <= 6, 1);
 	free(p);
 }
@@ -177,7 +177,7 @@ Test(placement, who_drains_or_is_lost_gives_up_everything_and_gets_it_back)
 	cr_assert(share(p, 1) == 0 && share(p, 4) == 0 && share(p, 0) == 256 && share(p, 2) == 256 && share(p, 3) == 256);
 	uint8_t gone[PLACEMENT_SERVERS_MAX / 8] = { 1 << 4 };
 	unsigned forgotten = 0;
-	for (unsigned g = 0; g < PLACEMENT_GROUPS; g++) {
+	for (unsigned g = 0; g < p->group_count; g++) {
 		unsigned named = 0;
 		forgotten += placement_forget_former(p, g, gone);
 		for (unsigned i = 0; i < p->groups[g].former_count; i++) {
@@ -201,5 +201,157 @@ Test(placement, who_drains_or_is_lost_gives_up_everything_and_gets_it_back)
 	for (unsigned s = 0; s < 5; s++)
 		cr_assert(share(p, s) >= 140 && share(p, s) <= 165, "%u: %u", s, share(p, s));
 	free(got);
+	free(p);
+}
+
+/* ---- balance: within a tenth of what the weights say, at each size, at each position, and next to nothing moves that need not ---- */
+
+static double want(const struct placement *p, unsigned s)
+{
+	double all = 0;
+	for (uint32_t i = 0; i < p->server_count; i++)
+		all += p->servers[i].state == PLACED_IN ? p->servers[i].weight : 0;
+	return 3.0 * p->group_count * p->servers[s].weight / all;
+}
+
+/* Of the first `copies` of each segment. */
+static unsigned share_of_first(const struct placement *p, unsigned s, unsigned copies)
+{
+	unsigned n = 0;
+	for (unsigned g = 0; g < p->group_count; g++)
+		for (unsigned i = 0; i < copies && i < p->groups[g].target_count; i++)
+			n += p->groups[g].target[i] == s;
+	return n;
+}
+
+static void expect_balanced(const struct placement *p)
+{
+	for (unsigned s = 0; s < p->server_count; s++) {
+		double fair = want(p, s);
+		cr_assert(share(p, s) > 0.9 * fair && share(p, s) < 1.1 * fair, "%u of %u servers: %u of %u, fair is %.1f", s, p->server_count, share(p, s),
+			  p->group_count * 3, fair);
+		for (unsigned copies = 1; copies < 3; copies++)
+			cr_assert(share_of_first(p, s, copies) + 1.1 > fair * copies / 3 && share_of_first(p, s, copies) < fair * copies / 3 + 1.1,
+				  "%u of %u, the first %u: %u, fair is %.1f", s, p->server_count, copies, share_of_first(p, s, copies), fair * copies / 3);
+	}
+	for (unsigned g = 0; g < p->group_count; g++) {
+		const struct placement_group *k = &p->groups[g];
+		cr_assert(k->target_count == 3 && !placement_same_domain(&p->servers[k->target[0]], &p->servers[k->target[1]]) &&
+			  !placement_same_domain(&p->servers[k->target[0]], &p->servers[k->target[2]]) &&
+			  !placement_same_domain(&p->servers[k->target[1]], &p->servers[k->target[2]]));
+	}
+}
+
+static void forget_all_formers(struct placement *p)
+{
+	uint8_t gone[PLACEMENT_SERVERS_MAX / 8];
+	memset(gone, 0xff, sizeof gone);
+	for (unsigned g = 0; g < p->group_count; g++)
+		placement_forget_former(p, g, gone);
+}
+
+/* As in life: one joins after the other; then some go. `racks`: domains that share the servers; 0: each is one. */
+static void grow_and_shrink(unsigned most, unsigned racks, const uint32_t *weights, unsigned weight_count)
+{
+	struct placement *p = calloc(1, sizeof *p), *before = calloc(1, sizeof *before);
+	struct placed_server *list = calloc(PLACEMENT_SERVERS_MAX, sizeof *list);
+	unsigned moved_all = 0, needed_all = 0;
+	for (unsigned n = 1; n <= most; n++) {
+		char domain[16] = "";
+		if (racks)
+			snprintf(domain, sizeof domain, "r%u", (n - 1) % racks);
+		memcpy(list, p->servers, p->server_count * sizeof *list);
+		list[n - 1] = server(n, domain, weights[(n - 1) % weight_count]);
+		*before = *p;
+		cr_assert_eq(placement_change(p, list, n), 0);
+		forget_all_formers(p);
+		if (n < (racks ? 2 * racks : 2 * weight_count + 4))
+			continue; /* some are more than a whole copy of everything, or all that there is */
+		expect_balanced(p);
+		unsigned needed = share(p, n - 1), did = moved(before, p);
+		cr_assert(did <= needed * 3 / 2 + n / 4 + 2, "server %u came: %u moved, its share is %u", n, did, needed);
+		moved_all += did;
+		needed_all += needed;
+	}
+	for (unsigned n = most; n > most * 3 / 4; n--) { /* one from the middle */
+		unsigned at = n / 2, had = share(p, at);
+		memcpy(list, p->servers, p->server_count * sizeof *list);
+		memmove(list + at, list + at + 1, (n - at - 1) * sizeof *list);
+		*before = *p;
+		cr_assert_eq(placement_change(p, list, n - 1), 0);
+		forget_all_formers(p);
+		expect_balanced(p);
+		unsigned did = moved(before, p);
+		cr_assert(did <= had * 3 / 2 + n / 4 + 2, "one of %u went: %u moved, it had %u", n, did, had);
+		moved_all += did;
+		needed_all += had;
+	}
+	cr_assert(moved_all * 100 <= needed_all * 115, "in all %u moved, %u were needed", moved_all, needed_all);
+	free(list);
+	free(before);
+	free(p);
+}
+
+Test(placement, balanced_at_every_size)
+{
+	static const uint32_t alike[] = { 1000 }, mixed[] = { 1000, 2000, 4000, 1000, 8000 };
+	grow_and_shrink(80, 0, alike, 1);
+	grow_and_shrink(60, 0, mixed, 5);
+	grow_and_shrink(60, 6, alike, 1);
+	grow_and_shrink(60, 6, mixed, 5);
+}
+
+/* More groups: each becomes two, and nothing moves by that. */
+Test(placement, groups_split)
+{
+	struct placement *p = make(40, NULL, NULL), before = *p;
+	struct placed_server list[41];
+	cr_assert_eq(p->group_count, PLACEMENT_GROUPS_MIN);
+	memcpy(list, p->servers, 40 * sizeof *list);
+	list[40] = server(40, "", 1);
+	list[40].weight = 1;
+	for (unsigned i = 0; i < 40; i++)
+		list[i].weight = 2; /* the new one's share is small: that takes more groups */
+	cr_assert_eq(placement_change(p, list, 41), 0);
+	cr_assert(p->group_count > before.group_count);
+	cr_assert(moved(&before, p) < p->group_count * 3 / 20, "%u of %u moved", moved(&before, p), p->group_count * 3);
+	for (uint64_t id = 1; id < 5000; id++) { /* what was where a segment belonged is still found */
+		const struct placement_group *a = placement_group_of(&before, id), *b = placement_group_of(p, id);
+		for (unsigned i = 0; i < a->target_count; i++) {
+			bool named = false;
+			for (unsigned k = 0; k < (unsigned)b->target_count + b->former_count; k++)
+				named |= (k < b->target_count ? b->target[k] : b->former[k - b->target_count]) == a->target[i];
+			cr_assert(named, "segment %llu", (unsigned long long)id);
+		}
+	}
+	size_t length;
+	uint8_t *bytes = placement_encode(p, &length);
+	struct placement *got = calloc(1, sizeof *got);
+	cr_assert(bytes && placement_decode(bytes, length, got) == 0 && got->group_count == p->group_count && memcmp(got, p, sizeof *p) == 0);
+	free(bytes);
+	p->group_count--;
+	bytes = placement_encode(p, &length);
+	cr_assert_eq(placement_decode(bytes, length, got), -EUCLEAN);
+	free(bytes);
+	free(got);
+	free(p);
+}
+
+Test(placement, a_thousand_servers_fit)
+{
+	struct placement *p = calloc(1, sizeof *p);
+	struct placed_server *list = calloc(PLACEMENT_SERVERS_MAX, sizeof *list);
+	for (unsigned i = 0; i < 1000; i++) {
+		char rack[16];
+		snprintf(rack, sizeof rack, "rack%u", i % 40);
+		list[i] = server(i, rack, 4000 << i % 3);
+	}
+	cr_assert_eq(placement_change(p, list, 1000), 0);
+	expect_balanced(p);
+	size_t length;
+	uint8_t *bytes = placement_encode(p, &length);
+	cr_assert(bytes && length < CATALOG_VALUE_MAX, "%zu", length);
+	free(bytes);
+	free(list);
 	free(p);
 }

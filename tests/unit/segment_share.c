@@ -221,18 +221,18 @@ static int body_lists(void *arg)
 	}
 	struct segment_io gone = { .op = SEGMENT_DELETE, .segment = 77 };
 	cr_assert_eq(segment_wait(w->a, &gone), 0);
-	uint8_t groups[PLACEMENT_GROUPS / 8];
+	uint8_t groups[PLACEMENT_GROUPS_MIN / 8];
 	for (unsigned half = 0; half < 2; half++) {
 		memset(groups, half ? 0xaa : 0x55, sizeof groups);
 		uint64_t after = 0;
 		do {
-			struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .groups = groups };
+			struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .groups = groups, .group_count = PLACEMENT_GROUPS_MIN };
 			cr_assert_eq(ask(w->a, &io, w->page, SHARE_LIST_BYTES), 0);
 			for (uint32_t at = 0; at < io.filled; at += SHARE_ENTRY_BYTES, seen++) {
 				struct share_entry e;
 				cr_assert_eq(share_entry_decode(w->page + at, &e), 0);
 				cr_assert(e.header.segment > after && e.header.segment != 77);
-				cr_assert_eq(placement_group_number(e.header.segment) % 2, half);
+				cr_assert_eq(placement_group_number(PLACEMENT_GROUPS_MIN, e.header.segment) % 2, half);
 				after = e.header.segment;
 			}
 			cr_assert(io.next == 0 || io.next >= after);
