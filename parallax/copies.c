@@ -448,7 +448,7 @@ int copies_read_map(struct copies *c)
 	struct placement *map = malloc(sizeof *map);
 	int r = map ? placement_read(c->catalog, map, NULL) : -ENOMEM;
 	if (r == 0 && map->revision > c->map.revision)
-		c->map = *map;
+		placement_copy(&c->map, map);
 	free(map);
 	for (uint32_t i = 0; r == 0 && i < c->map.server_count; i++)
 		r = copies_peer(c, &c->map.servers[i].id) ? 0 : -ENOMEM;

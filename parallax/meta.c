@@ -265,12 +265,14 @@ uint8_t *meta_server_encode(const struct meta_server *m, size_t *ret_length)
 	to.host = (char *)(uintptr_t)m->host;
 	to.draining = m->draining;
 	to.removed = m->removed;
+	to.map_version = m->map_version;
 	PACK(server, &to);
 }
 
 static int server_unpack(const Aquifer__Store__Server *from, struct meta_server *ret)
 {
-	*ret = (struct meta_server){ .incarnation = from->incarnation, .draining = from->draining, .removed = from->removed };
+	*ret = (struct meta_server){ .incarnation = from->incarnation, .draining = from->draining, .removed = from->removed,
+				      .map_version = from->map_version };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->domain, sizeof ret->domain, from->domain);
 	copy_text(ret->host, sizeof ret->host, from->host);
@@ -289,13 +291,14 @@ uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
 	to.pid = m->pid;
 	to.since_ns = m->since_ns;
 	to.protocol = m->protocol;
+	to.map_version = m->map_version;
 	PACK(agent, &to);
 }
 
 static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *ret)
 {
 	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns,
-				     .protocol = from->protocol };
+				     .protocol = from->protocol, .map_version = from->map_version };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->version, sizeof ret->version, from->version);
 	if (from->token.len != META_TOKEN_BYTES)

@@ -81,12 +81,13 @@ struct meta_server {
 	char address[META_TEXT_MAX], domain[64];
 	char host[64]; /* whose certificate it has, "" if that isn't known */
 	bool draining, removed; /* what operators said */
+	uint32_t map_version; /* newest of `pgmap` that it reads; 0: it is of a time when there was only 1 */
 };
 
 enum { META_TOKEN_BYTES = 16 };
 struct meta_agent {
 	char address[META_TEXT_MAX], version[32];
-	uint32_t protocol; /* newest version that it speaks; 0: it is of a time when there was only 1 */
+	uint32_t protocol, map_version; /* newest versions that it speaks, and reads of `pgmap`; 0: it is of a time when there was only 1 */
 	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
 	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
 };

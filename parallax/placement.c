@@ -9,9 +9,7 @@
 #include "core/report.h"
 #include "proto/store.pb-c.h"
 
-#define MAP_VERSION 2 /* of one with more groups, or servers, than version 1 may have; others are still written as that */
 #define JOIN_TRIES 200
-enum { SERVERS_MAX_1 = 256 };
 
 static bool same_id(const uuid *a, const uuid *b) { return memcmp(a, b, sizeof *a) == 0; }
 
@@ -57,6 +55,21 @@ bool placement_forget_former(struct placement *p, unsigned group, const uint8_t 
 	return kept < before;
 }
 
+void placement_copy(struct placement *to, const struct placement *from)
+{
+	uint32_t servers = MAX(to->server_count, from->server_count), groups = MAX(to->group_count, from->group_count);
+	to->revision = from->revision;
+	to->server_count = from->server_count;
+	to->group_count = from->group_count;
+	memcpy(to->servers, from->servers, servers * sizeof *to->servers);
+	memcpy(to->groups, from->groups, groups * sizeof *to->groups);
+}
+
+unsigned placement_version(const struct placement *p)
+{
+	return p->group_count > PLACEMENT_GROUPS_MIN || p->server_count > PLACEMENT_SERVERS_MAX_1 ? PLACEMENT_VERSION : 1;
+}
+
 /* ---- in the catalog ---- */
 
 struct map_pack {
@@ -85,7 +98,7 @@ uint8_t *placement_encode(const struct placement *p, size_t *ret_length)
 	if (!m)
 		return NULL;
 	aquifer__store__pg_map__init(&m->map);
-	m->map.version = p->group_count > PLACEMENT_GROUPS_MIN || p->server_count > SERVERS_MAX_1 ? MAP_VERSION : 1;
+	m->map.version = placement_version(p);
 	m->map.revision = p->revision;
 	m->map.n_servers = p->server_count;
 	m->map.servers = m->server_pointers;
@@ -127,7 +140,7 @@ bool placement_groups_valid(size_t count) { return count >= PLACEMENT_GROUPS_MIN
 
 static int map_unpack(const Aquifer__Store__PgMap *from, struct placement *ret)
 {
-	if (from->version > MAP_VERSION)
+	if (from->version > PLACEMENT_VERSION)
 		return -EPROTONOSUPPORT;
 	if (from->n_servers > PLACEMENT_SERVERS_MAX || !placement_groups_valid(from->n_groups) || from->revision == 0)
 		return -EUCLEAN;
@@ -192,7 +205,33 @@ static bool knows(const struct placement *p, const struct placed_server *s)
 	return false;
 }
 
-static int with_server(struct placement *p, const struct placed_server *server)
+static int note_server(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct meta_server m;
+	(void)key;
+	int r = meta_server_decode(value->bytes, value->length, &m);
+	*(bool *)arg &= r == 0 && (m.removed || !m.address[0] || m.map_version >= PLACEMENT_VERSION); /* without an address: an embedded volume's */
+	return 0;
+}
+
+static int note_agent(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct meta_agent m;
+	(void)key;
+	*(bool *)arg &= meta_agent_decode(value->bytes, value->length, &m) == 0 && m.map_version >= PLACEMENT_VERSION;
+	return 0;
+}
+
+int placement_change_known(struct catalog *c, struct placement *p, const struct placed_server *servers, unsigned count)
+{
+	bool newer = placement_wants_newer(p, servers, count);
+	int r = newer ? catalog_list(c, "server/", note_server, &newer) : 0;
+	if (r == 0 && newer)
+		r = catalog_list(c, META_AGENTS, note_agent, &newer);
+	return r < 0 ? r : placement_change(p, servers, count, newer);
+}
+
+static int with_server(struct catalog *c, struct placement *p, const struct placed_server *server)
 {
 	struct placed_server *list = calloc(p->server_count + 1, sizeof *list);
 	if (!list)
@@ -205,7 +244,7 @@ static int with_server(struct placement *p, const struct placed_server *server)
 	enum placed_state state = at < count ? list[at].state : PLACED_IN;
 	list[at] = *server;
 	list[at].state = state;
-	int r = placement_change(p, list, at == count ? count + 1 : count);
+	int r = placement_change_known(c, p, list, at == count ? count + 1 : count);
 	free(list);
 	return r;
 }
@@ -214,7 +253,7 @@ int placement_write(struct catalog *c, const struct placement *p, uint64_t revis
 {
 	size_t length = 0;
 	uint8_t *bytes = placement_encode(p, &length);
-	int r = catalog_put_at(c, PLACEMENT_KEY, revision, bytes, length);
+	int r = bytes && length > CATALOG_VALUE_MAX ? -EXFULL : catalog_put_at(c, PLACEMENT_KEY, revision, bytes, length);
 	free(bytes);
 	return r;
 }
@@ -225,7 +264,7 @@ static int join_once(struct catalog *c, struct placement *p, const struct placed
 	int r = placement_read(c, p, &revision);
 	if (r < 0 || knows(p, server))
 		return r;
-	r = with_server(p, server);
+	r = with_server(c, p, server);
 	return r ? r : placement_write(c, p, revision);
 }
 
@@ -242,5 +281,8 @@ int placement_join(struct catalog *c, const struct placed_server *server, struct
 	free(p);
 	if (r == -EXFULL)
 		return report_set(report, r, "the servers' map can't change again before the copying that is under way has ended");
+	if (r == -EOVERFLOW)
+		return report_set(report, r, "join the map of servers: a map of more than %d servers isn't known to all servers and agents of this cluster (upgrade them; "
+				  "remove those that are gone)", PLACEMENT_SERVERS_MAX_1);
 	return r < 0 ? report_set(report, r, "join the map of servers: %s", errno_text(r)) : 0;
 }

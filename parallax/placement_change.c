@@ -303,10 +303,34 @@ static void double_groups(struct placement *p)
 	p->group_count *= 2;
 }
 
-int placement_change(struct placement *p, const struct placed_server *servers, unsigned count)
+bool placement_wants_newer(const struct placement *p, const struct placed_server *servers, unsigned count)
 {
+	if (placement_version(p) == PLACEMENT_VERSION || count > PLACEMENT_SERVERS_MAX)
+		return false;
+	struct change *c = calloc(1, sizeof *c);
+	struct placement *after = calloc(1, sizeof *after);
+	bool wants = false;
+	if (c && after) {
+		c->after = after;
+		after->server_count = count;
+		after->group_count = PLACEMENT_GROUPS_MIN;
+		memcpy(after->servers, servers, count * sizeof *servers);
+		find_domains(c);
+		find_shares(c);
+		wants = count > PLACEMENT_SERVERS_MAX_1 || too_few(c);
+	}
+	free(after);
+	free(c);
+	return wants;
+}
+
+int placement_change(struct placement *p, const struct placed_server *servers, unsigned count, bool newer)
+{
+	newer |= placement_version(p) == PLACEMENT_VERSION;
 	if (count > PLACEMENT_SERVERS_MAX)
 		return -E2BIG;
+	if (count > PLACEMENT_SERVERS_MAX_1 && !newer)
+		return -EOVERFLOW;
 	struct change *c = calloc(1, sizeof *c);
 	struct placement *after = calloc(1, sizeof *after), *before = malloc(sizeof *before);
 	int r = c && after && before ? 0 : -ENOMEM;
@@ -327,7 +351,7 @@ int placement_change(struct placement *p, const struct placed_server *servers, u
 		}
 		find_domains(c);
 		find_shares(c);
-		while (after->group_count < PLACEMENT_GROUPS_MAX && too_few(c)) {
+		while (newer && after->group_count < PLACEMENT_GROUPS_MAX && too_few(c)) {
 			double_groups(before);
 			after->group_count = before->group_count;
 		}

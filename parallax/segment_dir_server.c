@@ -19,6 +19,7 @@
 #include "core/plant.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/meta.h"
+#include "parallax/placement.h"
 #include "parallax/segment_dir.h"
 
 #define SERVER_MAGIC UINT64_C(0x5245565245535141)
@@ -192,6 +193,7 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		if (r == 0 && m.incarnation >= next)
 			return m.incarnation == next ? 0 : report_set(report, -ESTALE, "data directory %s was started elsewhere", d->path);
 		m.incarnation = next;
+		m.map_version = PLACEMENT_VERSION;
 		m.draining &= !m.removed;
 		m.removed = false; /* it is back */
 		snprintf(m.address, sizeof m.address, "%s", options->address ? options->address : "");

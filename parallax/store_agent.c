@@ -146,7 +146,7 @@ int store_agent_register(struct store *s, const char *address, const char *versi
 		return -ENOMEM;
 	r->store = s;
 	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env),
-					 .protocol = rpc_protocol_newest };
+					 .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
 	snprintf(r->agent.address, sizeof r->agent.address, "%s", address);
 	snprintf(r->agent.version, sizeof r->agent.version, "%s", version);
 	for (unsigned i = 0; i < META_TOKEN_BYTES; i += 8)

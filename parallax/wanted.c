@@ -16,6 +16,16 @@ enum { LOAD_TRIES = 4, CATALOG_TRIES = 50 };
 
 /* ---- the volumes ---- */
 
+static int add(struct wanted *w, size_t at, const struct meta_log *log, uint64_t id)
+{
+	if (array_more(&w->volumes, w->count) < 0)
+		return -ENOMEM;
+	memmove(w->volumes + at + 1, w->volumes + at, (w->count - at) * sizeof *w->volumes);
+	w->volumes[at] = (struct wanted_volume){ .volume = log->volume, .id = id, .replicas = log->replicas, .embedded = log->embedded };
+	w->count++;
+	return 0;
+}
+
 static int note_volume(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct wanted *w = arg;
@@ -25,10 +35,7 @@ static int note_volume(void *arg, const char *key, const struct catalog_value *v
 	struct meta_log *log = malloc(sizeof *log);
 	int r = log ? meta_log_decode(value->bytes, value->length, log) : -ENOMEM;
 	if (r == 0)
-		r = array_more(&w->volumes, w->count);
-	if (r == 0)
-		w->volumes[w->count++] = (struct wanted_volume){ .volume = log->volume, .id = strtoull(key + strlen("volume/"), NULL, 16),
-								 .replicas = log->replicas, .embedded = log->embedded };
+		r = add(w, w->count, log, strtoull(key + strlen("volume/"), NULL, 16));
 	free(log);
 	return r; /* a record that can't be read: nothing is known of what it lists */
 }
@@ -38,27 +45,50 @@ static int by_uuid(const void *a, const void *b)
 	return memcmp(&((const struct wanted_volume *)a)->volume, &((const struct wanted_volume *)b)->volume, sizeof(uuid));
 }
 
-int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret)
+static void forget_all(struct wanted *w)
+{
+	for (size_t i = 0; i < w->count; i++)
+		wanted_unload(&w->volumes[i]);
+	w->count = 0;
+}
+
+static int list_all(struct wanted *w)
+{
+	int r = -ETIMEDOUT;
+	for (unsigned i = 0; i < CATALOG_TRIES && r == -ETIMEDOUT; i++) {
+		if (i && fiber_sleep(&w->catalog->env->loop, 20 * NS_PER_MS) < 0)
+			return -ESHUTDOWN;
+		forget_all(w);
+		r = catalog_list(w->catalog, "volume/", note_volume, w);
+	}
+	if (r == 0 && w->count)
+		qsort(w->volumes, w->count, sizeof *w->volumes, by_uuid);
+	w->lazy = r < 0;
+	if (r < 0)
+		forget_all(w);
+	return r;
+}
+
+struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies)
 {
 	struct wanted *w = calloc(1, sizeof *w);
-	int r = w ? -ETIMEDOUT : -ENOMEM;
-	for (unsigned i = 0; i < CATALOG_TRIES && r == -ETIMEDOUT; i++) {
-		if (i && fiber_sleep(&catalog->env->loop, 20 * NS_PER_MS) < 0)
-			r = -ESHUTDOWN;
-		w->count = 0;
-		if (r == -ETIMEDOUT)
-			r = catalog_list(catalog, "volume/", note_volume, w);
-	}
-	if (r < 0) {
-		wanted_close(w);
-		return r;
-	}
+	if (!w)
+		return NULL;
 	w->catalog = catalog;
 	w->copies = copies;
-	if (w->count)
-		qsort(w->volumes, w->count, sizeof *w->volumes, by_uuid);
-	*ret = w;
-	return 0;
+	w->lazy = true;
+	return w;
+}
+
+int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret)
+{
+	struct wanted *w = wanted_open_lazy(catalog, copies);
+	int r = w ? list_all(w) : -ENOMEM;
+	if (r < 0)
+		wanted_close(w);
+	else
+		*ret = w;
+	return r;
 }
 
 void wanted_unload(struct wanted_volume *v)
@@ -68,15 +98,16 @@ void wanted_unload(struct wanted_volume *v)
 	free(v->cuts);
 	v->segments = v->unused = NULL;
 	v->cuts = NULL;
+	v->count = v->unused_count = v->cut_count = 0;
 	v->loaded = false;
 }
 
 void wanted_close(struct wanted *w)
 {
-	for (size_t i = 0; w && i < w->count; i++)
-		wanted_unload(&w->volumes[i]);
-	if (w)
+	if (w) {
+		forget_all(w);
 		free(w->volumes);
+	}
 	free(w);
 }
 
@@ -84,6 +115,44 @@ struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume)
 {
 	struct wanted_volume key = { .volume = *volume };
 	return w->count ? bsearch(&key, w->volumes, w->count, sizeof *w->volumes, by_uuid) : NULL;
+}
+
+static size_t place_of(const struct wanted *w, const uuid *volume)
+{
+	size_t low = 0, high = w->count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (memcmp(&w->volumes[middle].volume, volume, sizeof *volume) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* By the number that its uuid ends with. -ENOENT: not under that. */
+static int look_up(struct wanted *w, const uuid *volume)
+{
+	uint64_t id = get_le64(volume->bytes + 8);
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? meta_get_log(w->catalog, id, log, NULL) : -ENOMEM;
+	if (r == 0)
+		r = memcmp(&log->volume, volume, sizeof *volume) == 0 ? add(w, place_of(w, volume), log, id) : -ENOENT;
+	free(log);
+	return r;
+}
+
+int wanted_learn(struct wanted *w, const uuid *volume, struct wanted_volume **ret)
+{
+	int r = 0;
+	*ret = wanted_find(w, volume);
+	if (!*ret && w->lazy) {
+		r = look_up(w, volume);
+		if (r == -ENOENT)
+			r = list_all(w);
+		*ret = r == 0 ? wanted_find(w, volume) : NULL;
+	}
+	return r < 0 ? r : *ret ? 0 : -ENOENT;
 }
 
 /* ---- what one lists ---- */
@@ -190,8 +259,10 @@ bool wanted_lists(const struct wanted_volume *v, uint64_t segment)
 
 enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h)
 {
-	struct wanted_volume *v = wanted_find(w, &h->volume);
-	int r = v ? wanted_load(w, v) : -ENOENT;
+	struct wanted_volume *v;
+	int r = wanted_learn(w, &h->volume, &v);
+	if (r == 0)
+		r = wanted_load(w, v);
 	w->failed |= r < 0 && r != -ENOENT;
 	if (r < 0)
 		return r == -ENOENT ? WANTED_NO : WANTED_UNKNOWN;

@@ -58,20 +58,6 @@ static int note_fence(void *arg, uint64_t segment)
 	return 0;
 }
 
-/* 1: some volume does; 0: none; -errno: that isn't known. */
-static int anybody_lists(struct wanted *w, uint64_t segment)
-{
-	for (size_t i = 0; i < w->count; i++) {
-		struct wanted_volume *v = &w->volumes[i];
-		int r = v->embedded ? -ENOENT : wanted_load(w, v);
-		if (r < 0 && r != -ENOENT)
-			return r;
-		if (r == 0 && wanted_lists(v, segment))
-			return 1;
-	}
-	return 0;
-}
-
 static bool is_copy(const struct found_list *list, uint64_t segment)
 {
 	for (size_t i = 0; i < list->count; i++)
@@ -80,14 +66,36 @@ static bool is_copy(const struct found_list *list, uint64_t segment)
 	return false;
 }
 
-static void drop_fences(struct keeper *k, struct wanted *w, const struct fences *f, const struct found_list *list)
+/* Those stay that some volume lists; none goes unless all that the volumes list is known. A table is in memory while it is looked at. */
+static int keep_listed(struct keeper *k, struct wanted *w, struct fences *f)
 {
-	for (unsigned i = 0; !PLANTED(gc_keeps_fences) && i < f->count && !keeper_ends(k); i++) {
+	for (size_t i = 0; f->count && i < w->count; i++) {
+		struct wanted_volume *v = &w->volumes[i];
+		int r = v->embedded ? -ENOENT : keeper_ends(k) ? -ESHUTDOWN : wanted_load(w, v);
+		unsigned left = 0;
+		if (r < 0 && r != -ENOENT)
+			return r;
+		for (unsigned n = 0; r == 0 && n < f->count; n++)
+			if (!wanted_lists(v, f->ids[n]))
+				f->ids[left++] = f->ids[n];
+		f->count = r == 0 ? left : f->count;
+		wanted_unload(v);
+	}
+	return 0;
+}
+
+static void drop_fences(struct keeper *k, struct wanted *w, struct fences *f, const struct found_list *list)
+{
+	unsigned left = 0;
+	for (unsigned i = 0; i < f->count; i++)
+		if (!is_copy(list, f->ids[i]))
+			f->ids[left++] = f->ids[i];
+	f->count = PLANTED(gc_keeps_fences) ? 0 : left;
+	if (keep_listed(k, w, f) < 0)
+		return;
+	for (unsigned i = 0; i < f->count && !keeper_ends(k); i++) {
 		struct segment_io io = { .op = SEGMENT_DELETE, .segment = f->ids[i] };
-		if (is_copy(list, f->ids[i]))
-			continue;
-		if (anybody_lists(w, f->ids[i]) == 0)
-			keeper_own(k, &io);
+		keeper_own(k, &io);
 	}
 }
 

@@ -99,16 +99,18 @@ static enum placed_state state_of(struct view *v, const struct placed_server *s,
 	return draining ? PLACED_DRAINING : PLACED_IN;
 }
 
-static unsigned domains_in(const struct view *v, unsigned but)
+/* Are there two domains, or more, without it? */
+static bool two_domains(const struct view *v, unsigned but)
 {
-	unsigned n = 0;
+	const struct placed_server *one = NULL;
 	for (unsigned i = 0; i < v->count; i++) {
-		bool first = i != but && v->servers[i].state == PLACED_IN;
-		for (unsigned k = 0; first && k < i; k++)
-			first = k == but || v->servers[k].state != PLACED_IN || !v->servers[k].domain[0] || strcmp(v->servers[k].domain, v->servers[i].domain) != 0;
-		n += first;
+		if (i == but || v->servers[i].state != PLACED_IN)
+			continue;
+		if (one && !placement_same_domain(one, &v->servers[i]))
+			return true;
+		one = &v->servers[i];
 	}
-	return n;
+	return false;
 }
 
 static int note_said(void *arg, const char *key, const struct catalog_value *value)
@@ -148,7 +150,7 @@ static int view_fill(struct view *v)
 		v->at[v->count++] = i;
 	}
 	for (unsigned i = 0; r == 0 && i < v->count; i++)
-		if (late[i] && v->servers[i].state != PLACED_LOST && 2 * v->silent < v->present && domains_in(v, i) >= 2)
+		if (late[i] && v->servers[i].state != PLACED_LOST && 2 * v->silent < v->present && two_domains(v, i))
 			v->servers[i].state = PLACED_LOST;
 	return r;
 }
@@ -176,14 +178,13 @@ static bool ask_held(struct view *v, unsigned i, uint8_t held[PLACEMENT_GROUPS_M
 
 static bool forget_formers(struct view *v)
 {
-	bool changed = false;
+	bool changed = false, former[PLACEMENT_SERVERS_MAX] = { false };
+	for (unsigned g = 0; g < v->map->group_count; g++)
+		for (unsigned f = 0; f < v->map->groups[g].former_count; f++)
+			former[v->map->groups[g].former[f]] = true;
 	for (unsigned i = 0; i < v->count; i++) {
 		uint8_t held[PLACEMENT_GROUPS_MAX / 8], gone[PLACEMENT_SERVERS_MAX / 8] = { 0 };
-		bool former = false;
-		for (unsigned g = 0; g < v->map->group_count && !former; g++)
-			for (unsigned f = 0; f < v->map->groups[g].former_count; f++)
-				former |= v->map->groups[g].former[f] == v->at[i];
-		if (!former || !ask_held(v, i, held))
+		if (!former[v->at[i]] || !ask_held(v, i, held))
 			continue;
 		gone[v->at[i] / 8] |= (uint8_t)(1u << v->at[i] % 8);
 		for (unsigned g = 0; g < v->map->group_count; g++)
@@ -205,7 +206,7 @@ static void manage(struct keeper *k)
 		int r = view_fill(v);
 		bool change = r == 0 && v->map->revision && differs(v);
 		if (change)
-			r = placement_change(v->map, v->servers, v->count); /* -EXFULL: what is under way ends first */
+			r = placement_change_known(k->catalog, v->map, v->servers, v->count); /* -EXFULL: what is under way ends first */
 		else if (r == 0 && v->map->revision && (change = forget_formers(v)))
 			v->map->revision++;
 		if (r == 0 && change && placement_write(k->catalog, v->map, v->revision) == 0)

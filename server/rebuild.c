@@ -15,16 +15,20 @@
 #include "core/bytes.h"
 #include "server/keeper_private.h"
 
-enum { ASK_ALL = 64 }; /* servers */
-enum { CHUNKS = 8 }; /* of the groups, one after the other: so much less is in memory at a time */
+enum {
+	ASK_ALL = 64,        /* servers are asked each time; more, each … */
+	ASK_ALL_ROUNDS = 64, /* … so many rounds */
+	CHUNKS = 8,          /* of the groups, one after the other: so much less is in memory at a time */
+	KNOWN_MAX = 1 << 18, /* volumes */
+};
 #define FIRST_NS (500 * NS_PER_MS)
 
 struct round {
 	struct keeper *k;
-	bool acts;
+	bool acts, asks_all;
 	uint64_t revision;
-	struct wanted *wanted;      /* once it was needed */
-	int wanted_status;
+	struct wanted *wanted;      /* lazy */
+	int wanted_status;          /* not 0: the catalog doesn't answer */
 	struct found_list list;
 	bool incomplete, left;      /* somebody wasn't asked; something is left to do */
 	uint64_t silent;
@@ -55,7 +59,8 @@ static int by_id(const void *a, const void *b)
 	return x->peer ? memcmp(&x->peer->id, &y->peer->id, sizeof(uuid)) : 0;
 }
 
-/* Whom to ask: in a large cluster not all, but who is, or was, a server of one of those groups. Others give nothing a place by their maps. */
+/* Whom to ask: in a large cluster not all each time, but who is, or was, a server of one of those groups. Others give nothing a place by their maps;
+ * what they have is from before they left the map, and came back. */
 static void find_members(const struct placement *map, const struct group_set *groups, bool *members)
 {
 	for (unsigned g = 0; g < groups->count && g < map->group_count; g++) {
@@ -71,7 +76,7 @@ static int list_peers(struct round *r, const struct group_set *groups)
 	bool members[PLACEMENT_SERVERS_MAX] = { false };
 	int status = 0;
 	uint64_t silent = 0;
-	if (c->map.server_count <= ASK_ALL)
+	if (c->map.server_count <= ASK_ALL || r->asks_all)
 		memset(members, true, c->map.server_count);
 	else
 		find_members(&c->map, groups, members);
@@ -139,21 +144,12 @@ static bool alike(const struct share_entry *a, const struct share_entry *b)
 	       memcmp(&a->header.volume, &b->header.volume, sizeof(uuid)) == 0;
 }
 
-static int need_wanted(struct round *r)
+/* The catalog that doesn't answer isn't asked again in this round. */
+static int learn(struct round *r, const struct share_entry *e, struct wanted_volume **ret)
 {
-	if (!r->wanted && r->wanted_status == 0)
-		r->wanted_status = wanted_open(r->k->catalog, r->k->copies, &r->wanted);
-	return r->wanted_status;
-}
-
-/* From its record alone: a volume's uuid ends with its number. 0: it isn't there under that. */
-static uint32_t ask_replicas(struct keeper *k, const uuid *volume)
-{
-	struct meta_log *log = malloc(sizeof *log);
-	bool there = log && meta_get_log(k->catalog, get_le64(volume->bytes + 8), log, NULL) == 0 && memcmp(&log->volume, volume, sizeof *volume) == 0;
-	uint32_t replicas = there && !log->embedded ? log->replicas : 0;
-	free(log);
-	return replicas;
+	int s = r->wanted_status ? r->wanted_status : wanted_learn(r->wanted, &e->header.volume, ret);
+	r->wanted_status = s == -ENOENT ? 0 : s;
+	return s;
 }
 
 /* How many copies its volume has; 0: it is gone, or not known. It never changes, so most rounds need not ask the catalog. */
@@ -163,11 +159,10 @@ static uint32_t replicas_of(struct round *r, const struct share_entry *e)
 	HASH_FIND(hh, r->k->known, &e->header.volume, sizeof(uuid), known);
 	if (known)
 		return known->replicas;
-	uint32_t replicas = ask_replicas(r->k, &e->header.volume);
-	if (!replicas) {
-		struct wanted_volume *v = need_wanted(r) == 0 ? wanted_find(r->wanted, &e->header.volume) : NULL;
-		replicas = v && !v->embedded ? v->replicas : 0;
-	}
+	struct wanted_volume *v;
+	uint32_t replicas = learn(r, e, &v) == 0 && !v->embedded ? v->replicas : 0;
+	if (HASH_COUNT(r->k->known) >= KNOWN_MAX)
+		rebuild_forget(r->k);
 	if (replicas && (known = calloc(1, sizeof *known))) {
 		known->volume = e->header.volume;
 		known->replicas = replicas;
@@ -242,7 +237,8 @@ static int take_seal(struct round *r, const struct segment_look *l)
 static int make_copy(struct round *r, const struct segment_look *l)
 {
 	struct keeper *k = r->k;
-	if (need_wanted(r) < 0)
+	struct wanted_volume *v;
+	if (learn(r, &l->sources[0].e, &v) < 0 && r->wanted_status)
 		return r->wanted_status;
 	if (wanted_ask(r->wanted, &l->sources[0].e.header) == WANTED_NO)
 		return 0;
@@ -350,8 +346,10 @@ static int act_on_list(struct round *r)
 
 static int go_round(struct round *r)
 {
-	int s = 0;
 	r->held.count = r->k->copies->map.group_count;
+	r->asks_all = r->k->status.rounds % ASK_ALL_ROUNDS == 0;
+	r->wanted = wanted_open_lazy(r->k->catalog, r->k->copies);
+	int s = r->wanted ? 0 : -ENOMEM;
 	for (unsigned g = 0; s == 0 && g < r->held.count; g += r->held.count / CHUNKS) {
 		s = look(r, g);
 		if (s == 0)

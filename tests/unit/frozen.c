@@ -379,6 +379,13 @@ Test(frozen, catalog_values)
 	VALUE_IS("value-server", server, meta_server_decode, meta_server_encode);
 	VALUE_IS("value-agent", agent, meta_agent_decode, meta_agent_encode);
 	VALUE_IS("value-pgmap", map, placement_decode, placement_encode);
+	for (unsigned g = 0; g < PLACEMENT_GROUPS_MIN; g++)
+		map.groups[PLACEMENT_GROUPS_MIN + g] = map.groups[g];
+	map.group_count *= 2;
+	VALUE_IS("value-pgmap-2", map, placement_decode, placement_encode);
+	server.map_version = agent.map_version = 2;
+	VALUE_IS("value-server-2", server, meta_server_decode, meta_server_encode);
+	VALUE_IS("value-agent-2", agent, meta_agent_decode, meta_agent_encode);
 }
 
 Test(frozen, catalog_keys)
