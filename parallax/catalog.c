@@ -97,6 +97,19 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
 	return -ETIMEDOUT;
 }
 
+/* A transaction that changes nothing is a read, for etcd too. */
+int catalog_same(struct catalog *c, const char *key, uint64_t revision)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return -ENOMEM;
+	catalog_txn_init(t);
+	catalog_txn_compare(t, key, revision);
+	int r = catalog_txn(c, t, NULL);
+	free(t);
+	return r == 0 ? 1 : r == -EAGAIN ? 0 : r;
+}
+
 /* ---- leases ---- */
 
 int catalog_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)

@@ -85,6 +85,8 @@ static inline int catalog_list(struct catalog *c, const char *prefix,
 {
 	return c->ops->list(c, prefix, entry, arg);
 }
+/* FIBER. Is that still the revision of its last change? 1, 0 or -errno. For values that are large and change seldom, where a look takes a round trip. */
+int catalog_same(struct catalog *c, const char *key, uint64_t revision);
 int catalog_any(struct catalog *c, const char *prefix); /* FIBER. 1: there is a key with that prefix; 0: none; -errno: not known */
 /* Nothing was changed or learnt, and it may be better later: nobody can be asked (-ENOTCONN) or answers in time, somebody else
  * writes for long (-EBUSY), the engine's quota is used up (-EDQUOT), the user's rights are gone (-EACCES). */
@@ -115,6 +117,8 @@ int catalog_counter_take(struct catalog *c, const char *key, uint64_t above, uin
  * `key` (may be NULL; copied) is put with it, and again if it has run out in spite of the heartbeats, after an outage.
  * -ENOTSUP: the engine has none (SQLite: there a holder's lock tells whether it lives). */
 int catalog_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease);
+/* How often. */
+static inline uint64_t catalog_lease_beat_ns(unsigned ttl_s) { return ttl_s > 1 ? (uint64_t)ttl_s * NS_PER_S / 3 : NS_PER_S / 2; }
 /* For catalog_change.lease; 0 while it has run out, with all its keys. */
 uint64_t catalog_lease_id(const struct catalog_lease *l);
 void catalog_lease_end(struct catalog_lease *l); /* FIBER; accepts NULL. Its keys go now, or when it runs out. */

@@ -47,7 +47,8 @@ static const char *id_of(const struct etcd *e) { return e->id[0] ? e->id : NULL;
 
 static int txn_once(struct etcd *e, const char *prefix, const struct catalog_txn *t, const char *id, uint64_t *ret_revision)
 {
-	struct etcd_call call = { .path = "/v3/kv/txn", .request = etcd_txn_request(prefix, t, id), .answer_max = ETCD_REPLY_MAX, .change = true };
+	struct etcd_call call = { .path = "/v3/kv/txn", .request = etcd_txn_request(prefix, t, id), .answer_max = ETCD_REPLY_MAX,
+				  .change = t->change_count > 0 };
 	char other[ETCD_ID_BYTES];
 	bool succeeded = false;
 	uint64_t revision = 0;

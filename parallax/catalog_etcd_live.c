@@ -111,7 +111,7 @@ static int lease_take(struct etcd_lease *l)
 
 static void beat_once(struct etcd_lease *l, uint64_t *ret_pause_ns)
 {
-	uint64_t id, ttl_s, every_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2);
+	uint64_t id, ttl_s, every_ns = catalog_lease_beat_ns(l->ttl_s);
 	int r = l->lease.id ? lease_call(l, "/v3/lease/keepalive", 0, &id, &ttl_s) : -ENOENT;
 	if ((r == 0 && ttl_s == 0) || r == -ENOENT) {
 		l->lease.id = 0;
@@ -125,7 +125,7 @@ static void beat_once(struct etcd_lease *l, uint64_t *ret_pause_ns)
 static int beat(void *arg)
 {
 	struct etcd_lease *l = arg;
-	uint64_t pause_ns = MAX((uint64_t)l->ttl_s * NS_PER_S / 3, NS_PER_S / 2);
+	uint64_t pause_ns = catalog_lease_beat_ns(l->ttl_s);
 	for (;;) {
 		life_pause(&l->life, pause_ns);
 		if (l->life.stop)

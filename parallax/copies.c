@@ -41,6 +41,15 @@ struct peer *copies_peer(struct copies *c, const uuid *id)
 	return p;
 }
 
+struct peer *copies_placed(struct copies *c, uint32_t index)
+{
+	const uuid *id = &c->map.servers[index].id;
+	struct peer *p = c->placed[index];
+	if (!p || memcmp(&p->id, id, sizeof *id) != 0) /* of a map before */
+		p = c->placed[index] = copies_peer(c, id);
+	return p;
+}
+
 void copies_look(struct copies *c)
 {
 	if (!c->catalog || env_now_ns(c->env) < c->look_ns)
@@ -214,7 +223,7 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, str
 	}
 	const struct placement_group *g = placement_group_of(&c->map, segment);
 	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
-		struct peer *p = copies_peer(c, &c->map.servers[g->target[i]].id);
+		struct peer *p = copies_placed(c, g->target[i]);
 		if (p && peer_usable(p))
 			ret[n++] = p;
 	}
@@ -225,7 +234,7 @@ static unsigned group_connected(struct copies *c, const struct placement_group *
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
-		struct peer *p = copies_peer(c, &c->map.servers[g->target[i]].id);
+		struct peer *p = copies_placed(c, g->target[i]);
 		if (p && peer_connected(p))
 			ret[n++] = p;
 	}
@@ -349,7 +358,7 @@ unsigned copies_candidates(struct copies *c, uint64_t segment, struct peer **ret
 		return n;
 	const struct placement_group *g = placement_group_of(&c->map, segment);
 	for (unsigned i = 0; i < (unsigned)g->target_count + g->former_count; i++) {
-		struct peer *p = copies_peer(c, &c->map.servers[i < g->target_count ? g->target[i] : g->former[i - g->target_count]].id);
+		struct peer *p = copies_placed(c, i < g->target_count ? g->target[i] : g->former[i - g->target_count]);
 		if (i == g->target_count)
 			former = n;
 		if (!p || holds_peer(ret, n, p))
@@ -431,7 +440,7 @@ static void look_up(struct copies *c, struct peer *p)
 static void note_near(struct copies *c)
 {
 	for (uint32_t i = 0; i < c->map.server_count; i++) {
-		struct peer *p = find(c, &c->map.servers[i].id);
+		struct peer *p = copies_placed(c, i);
 		if (p)
 			p->near = c->domain[0] && strcmp(c->map.servers[i].domain, c->domain) == 0;
 	}
@@ -443,15 +452,29 @@ void copies_set_domain(struct copies *c, const char *domain)
 	note_near(c);
 }
 
+/* It grows with the cluster, and is looked at every few seconds. (Where there are no watches, there is no network between.) */
+static bool has_map(struct copies *c, int *ret_status)
+{
+	int r = c->map_key && c->catalog->ops->watch ? catalog_same(c->catalog, PLACEMENT_KEY, c->map_key) : 0;
+	*ret_status = MIN(r, 0);
+	return r > 0;
+}
+
 int copies_read_map(struct copies *c)
 {
+	int r;
+	if (has_map(c, &r) || r < 0)
+		return r;
+	uint64_t key = 0;
 	struct placement *map = malloc(sizeof *map);
-	int r = map ? placement_read(c->catalog, map, NULL) : -ENOMEM;
-	if (r == 0 && map->revision > c->map.revision)
+	r = map ? placement_read(c->catalog, map, &key) : -ENOMEM;
+	if (r == 0 && map->revision >= c->map.revision) {
 		placement_copy(&c->map, map);
+		c->map_key = key;
+	}
 	free(map);
 	for (uint32_t i = 0; r == 0 && i < c->map.server_count; i++)
-		r = copies_peer(c, &c->map.servers[i].id) ? 0 : -ENOMEM;
+		r = copies_placed(c, i) ? 0 : -ENOMEM;
 	note_near(c);
 	return r;
 }

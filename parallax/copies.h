@@ -39,6 +39,8 @@ struct copies {
 	struct peer *peers[COPIES_PEERS_MAX];
 	unsigned count;
 	struct placement map;
+	uint64_t map_key;              /* the revision of its key; 0: not known */
+	struct peer *placed[PLACEMENT_SERVERS_MAX]; /* the map's servers, by index, as far as they were looked up: copies_placed() */
 	char domain[64];               /* ours; "": not known */
 	uint64_t asked;                /* reads, of all of them */
 	struct {
@@ -59,6 +61,8 @@ void copies_close(struct copies *c); /* FIBER; accepts NULL */
 
 /* The peer with that id; one that nobody has heard of is never usable. NULL: no memory, or too many. */
 struct peer *copies_peer(struct copies *c, const uuid *id);
+/* That of the map's server `index`, likewise. */
+struct peer *copies_placed(struct copies *c, uint32_t index);
 /* Not suspended, in order of preference: the first `replicas` usable servers where the segment belongs. Returns how many. */
 unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
 /* As copies_place(), for those that only look around: the catalog is asked nothing. */
@@ -79,7 +83,7 @@ int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch);
 /* It was found nowhere: is the map old? */
 void copies_look(struct copies *c);
 
-/* FIBER. Reads the map now. 0 or -errno. */
+/* FIBER. Reads the map now, if it isn't the same. 0 or -errno. */
 int copies_read_map(struct copies *c);
 /* FIBER. What is under way ends with -ENOTCONN, and so does what follows; copies_close() is next. Where there is a catalog. */
 void copies_cut(struct copies *c);

@@ -26,6 +26,20 @@ static int add(struct wanted *w, size_t at, const struct meta_log *log, uint64_t
 	return 0;
 }
 
+static void keep_log(struct wanted_volume *v, const struct catalog_value *value)
+{
+	v->log = malloc(value->length + 1);
+	v->log_length = value->length;
+	if (v->log)
+		memcpy(v->log, value->bytes, value->length);
+}
+
+static void drop_log(struct wanted_volume *v)
+{
+	free(v->log);
+	v->log = NULL;
+}
+
 static int note_volume(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct wanted *w = arg;
@@ -36,6 +50,8 @@ static int note_volume(void *arg, const char *key, const struct catalog_value *v
 	int r = log ? meta_log_decode(value->bytes, value->length, log) : -ENOMEM;
 	if (r == 0)
 		r = add(w, w->count, log, strtoull(key + strlen("volume/"), NULL, 16));
+	if (r == 0 && w->keep && w->keep(w->keep_arg, &log->volume))
+		keep_log(&w->volumes[w->count - 1], value);
 	free(log);
 	return r; /* a record that can't be read: nothing is known of what it lists */
 }
@@ -47,8 +63,10 @@ static int by_uuid(const void *a, const void *b)
 
 static void forget_all(struct wanted *w)
 {
-	for (size_t i = 0; i < w->count; i++)
+	for (size_t i = 0; i < w->count; i++) {
 		wanted_unload(&w->volumes[i]);
+		drop_log(&w->volumes[i]);
+	}
 	w->count = 0;
 }
 
@@ -69,6 +87,8 @@ static int list_all(struct wanted *w)
 	return r;
 }
 
+int wanted_complete(struct wanted *w) { return w->lazy ? list_all(w) : 0; }
+
 struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies)
 {
 	struct wanted *w = calloc(1, sizeof *w);
@@ -80,16 +100,24 @@ struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies)
 	return w;
 }
 
-int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret)
+int wanted_open_for(struct catalog *catalog, struct copies *copies, bool (*keep)(const void *arg, const uuid *volume), const void *arg, struct wanted **ret)
 {
 	struct wanted *w = wanted_open_lazy(catalog, copies);
-	int r = w ? list_all(w) : -ENOMEM;
+	int r = -ENOMEM;
+	if (w) {
+		w->keep = keep;
+		w->keep_arg = arg;
+		r = wanted_complete(w);
+		w->keep = NULL;
+	}
 	if (r < 0)
 		wanted_close(w);
 	else
 		*ret = w;
 	return r;
 }
+
+int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret) { return wanted_open_for(catalog, copies, NULL, NULL, ret); }
 
 void wanted_unload(struct wanted_volume *v)
 {
@@ -134,10 +162,21 @@ static size_t place_of(const struct wanted *w, const uuid *volume)
 static int look_up(struct wanted *w, const uuid *volume)
 {
 	uint64_t id = get_le64(volume->bytes + 8);
+	char key[META_KEY_BYTES];
+	struct catalog_value value = { 0 };
 	struct meta_log *log = malloc(sizeof *log);
-	int r = log ? meta_get_log(w->catalog, id, log, NULL) : -ENOMEM;
+	int r = log ? -ETIMEDOUT : -ENOMEM;
+	meta_key_log(id, key);
+	for (unsigned i = 0; i < CATALOG_TRIES && r == -ETIMEDOUT; i++)
+		r = i && fiber_sleep(&w->catalog->env->loop, 20 * NS_PER_MS) < 0 ? -ESHUTDOWN : catalog_get(w->catalog, key, &value);
 	if (r == 0)
-		r = memcmp(&log->volume, volume, sizeof *volume) == 0 ? add(w, place_of(w, volume), log, id) : -ENOENT;
+		r = meta_log_decode(value.bytes, value.length, log);
+	size_t at = place_of(w, volume);
+	if (r == 0)
+		r = memcmp(&log->volume, volume, sizeof *volume) == 0 ? add(w, at, log, id) : -ENOENT;
+	if (r == 0)
+		keep_log(&w->volumes[at], &value);
+	catalog_value_free(&value);
 	free(log);
 	return r;
 }
@@ -149,7 +188,7 @@ int wanted_learn(struct wanted *w, const uuid *volume, struct wanted_volume **re
 	if (!*ret && w->lazy) {
 		r = look_up(w, volume);
 		if (r == -ENOENT)
-			r = list_all(w);
+			r = wanted_complete(w);
 		*ret = r == 0 ? wanted_find(w, volume) : NULL;
 	}
 	return r < 0 ? r : *ret ? 0 : -ENOENT;
@@ -220,7 +259,8 @@ static int load_once(struct wanted *w, struct wanted_volume *v)
 	struct sources sources = { .env = w->catalog->env, .source = &source, .count = 1 };
 	struct space space;
 	uint8_t *bytes = NULL;
-	int r = log ? meta_get_log(w->catalog, v->id, log, NULL) : -ENOMEM;
+	int r = !log ? -ENOMEM : v->log ? meta_log_decode(v->log, v->log_length, log) : meta_get_log(w->catalog, v->id, log, NULL);
+	drop_log(v);
 	space_init(&space);
 	if (r == 0 && memcmp(&log->volume, &v->volume, sizeof v->volume) != 0)
 		r = -ENOENT;

@@ -19,6 +19,8 @@ struct wanted_volume {
 	uint64_t id;
 	uint32_t replicas;
 	bool embedded;
+	uint8_t *log;            /* its record, for the next wanted_load(); NULL: that reads it */
+	size_t log_length;
 	/* once wanted_load() has succeeded */
 	bool loaded;
 	int status;              /* of the last attempt */
@@ -38,18 +40,23 @@ struct wanted {
 	size_t count;
 	bool failed;                   /* a table couldn't be read; it may be later */
 	bool lazy;                     /* not all volumes are known yet */
+	bool (*keep)(const void *arg, const uuid *volume); /* whose records are kept when all are listed; NULL: nobody's */
+	const void *keep_arg;
 };
 
 enum wanted_answer { WANTED_NO, WANTED_YES, WANTED_UNKNOWN };
 
 /* FIBER. All volumes, as the catalog has them now. `copies` (borrowed) is where their tables are read. 0 or -errno. */
 int wanted_open(struct catalog *catalog, struct copies *copies, struct wanted **ret);
+/* The same; the records of those that `keep` wants needn't be read again, one by one, to load what they list. `arg` is borrowed for this call. */
+int wanted_open_for(struct catalog *catalog, struct copies *copies, bool (*keep)(const void *arg, const uuid *volume), const void *arg, struct wanted **ret);
 /* Asks the catalog nothing: volumes are looked up as wanted_ask() and wanted_learn() need them; all, once there is one that isn't found by its number.
  * NULL: no memory. */
 struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies);
 void wanted_close(struct wanted *w); /* accepts NULL */
 /* FIBER. As wanted_find(), of a lazy one too; valid until the next of these calls. 0; -ENOENT: its key is gone; other: not known. */
 int wanted_learn(struct wanted *w, const uuid *volume, struct wanted_volume **ret);
+int wanted_complete(struct wanted *w); /* FIBER. All volumes are known after it. 0 or -errno */
 struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL: its key is gone */
 /* FIBER. Reads its log and its table, unless that was done. 0; -ENOENT: its key is gone by now; other: not known. */
 int wanted_load(struct wanted *w, struct wanted_volume *v);

@@ -24,7 +24,6 @@
 #include "proto/door.h"
 #include "proto/rpc.h"
 
-#define CONNECTIONS_DEFAULT 256u
 #define CONNECTIONS_SPARE 8u /* taken beyond the limit, only to be told so */
 #define IN_FLIGHT_DEFAULT 256u
 #define POOL_DEFAULT (UINT64_C(64) << 20)
@@ -518,7 +517,7 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	s->env = env;
 	s->options = *options;
 	struct rpc_server_options *o = &s->options;
-	o->connections_max = o->connections_max ? o->connections_max : CONNECTIONS_DEFAULT;
+	o->connections_max = o->connections_max ? o->connections_max : RPC_CONNECTIONS_DEFAULT;
 	o->in_flight = o->in_flight ? o->in_flight : IN_FLIGHT_DEFAULT;
 	o->silence_ns = o->silence_ns ? o->silence_ns : 60 * NS_PER_S;
 	o->protocol = o->protocol ? o->protocol : rpc_protocol_newest;

@@ -106,6 +106,22 @@ static int by_volume(const void *a, const void *b)
 	return c ? c : x->header.segment < y->header.segment ? -1 : x->header.segment > y->header.segment;
 }
 
+/* The list is in order by now. */
+static bool has_copies(const void *arg, const uuid *volume)
+{
+	const struct found_list *list = arg;
+	struct found key = { .e.header.volume = *volume };
+	size_t low = 0, high = list->count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (by_volume(&list->entries[middle], &key) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < list->count && memcmp(&list->entries[low].e.header.volume, volume, sizeof *volume) == 0;
+}
+
 /* The tables of a hundred thousand volumes would be too much at once. */
 static void unload_before(struct wanted *w, const struct found *entries, size_t i)
 {
@@ -131,10 +147,10 @@ static int gc_once(struct keeper *k)
 	k->status.gc_refused = r == -EPERM;
 	if (r == 0)
 		r = copies_read_map(k->copies);
-	if (r == 0)
-		r = wanted_open(k->catalog, k->copies, &w);
 	if (r == 0 && list.count)
 		qsort(list.entries, list.count, sizeof *list.entries, by_volume);
+	if (r == 0)
+		r = wanted_open_for(k->catalog, k->copies, has_copies, &list, &w);
 	for (size_t i = 0; r == 0 && i < list.count; i++) {
 		unload_before(w, list.entries, i);
 		r = keeper_ends(k) ? -ESHUTDOWN : ask(k, w, &list.entries[i].e, &unanswered);

@@ -8,11 +8,6 @@
 #include "core/bytes.h"
 #include "core/report.h"
 
-#define ROUND_NS (5 * NS_PER_S)
-#define GC_NS (3600 * NS_PER_S)
-#define GC_FIRST_NS (60 * NS_PER_S)
-#define MANAGER_NS (2 * NS_PER_S)
-#define LOST_NS (600 * NS_PER_S)
 enum { LISTED_MAX = 4 << 20 }; /* copies that a peer is believed to have */
 
 /* ---- naps ---- */
@@ -164,11 +159,11 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 	*k = (struct keeper){ .env = env, .catalog = catalog, .dir = dir, .server = server, .options = *options,
 			      .rules = { .map = rules_map, .belongs = rules_belongs, .status = rules_status, .gc = rules_gc } };
 	struct keeper_options *o = &k->options;
-	o->round_ns = o->round_ns ? o->round_ns : ROUND_NS;
-	o->gc_ns = o->gc_ns ? o->gc_ns : GC_NS;
-	o->gc_first_ns = o->gc_first_ns ? o->gc_first_ns : GC_FIRST_NS;
-	o->manager_ns = o->manager_ns ? o->manager_ns : MANAGER_NS;
-	o->lost_ns = o->lost_ns ? o->lost_ns : LOST_NS;
+	o->round_ns = o->round_ns ? o->round_ns : KEEPER_ROUND_NS;
+	o->gc_ns = o->gc_ns ? o->gc_ns : KEEPER_GC_NS;
+	o->gc_first_ns = o->gc_first_ns ? o->gc_first_ns : KEEPER_GC_FIRST_NS;
+	o->manager_ns = o->manager_ns ? o->manager_ns : KEEPER_MANAGER_NS;
+	o->lost_ns = o->lost_ns ? o->lost_ns : KEEPER_LOST_NS;
 	timer_init(&k->rebuild_nap.timer);
 	timer_init(&k->manager_nap.timer);
 	timer_init(&k->gc_nap.timer);

@@ -15,13 +15,19 @@
 
 struct keeper;
 
-struct keeper_options { /* 0: the default */
+#define KEEPER_ROUND_NS (5 * NS_PER_S)
+#define KEEPER_GC_NS (3600 * NS_PER_S)
+#define KEEPER_GC_FIRST_NS (60 * NS_PER_S)
+#define KEEPER_MANAGER_NS (2 * NS_PER_S)
+#define KEEPER_LOST_NS (600 * NS_PER_S)
+
+struct keeper_options { /* 0: the default, above */
 	uint64_t bytes_per_s;   /* rebuilding reads at most so much; 0: no limit */
-	uint64_t round_ns;      /* between rounds of rebuilding; 5 s */
-	uint64_t gc_ns;         /* between rounds of gc, 1 h … */
-	uint64_t gc_first_ns;   /* … and before the first; 1 min */
-	uint64_t manager_ns;    /* between looks at the servers; 2 s */
-	uint64_t lost_ns;       /* a server that doesn't answer for so long is lost; 10 min */
+	uint64_t round_ns;      /* between rounds of rebuilding */
+	uint64_t gc_ns;         /* between rounds of gc … */
+	uint64_t gc_first_ns;   /* … and before the first */
+	uint64_t manager_ns;    /* between looks at the servers */
+	uint64_t lost_ns;       /* a server that doesn't answer for so long is lost */
 };
 
 /* FIBER. Borrows all until keeper_stop(). `dir` is the data directory that `server` serves; it is in the map. 0 or -errno with a report. */

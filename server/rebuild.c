@@ -81,7 +81,7 @@ static int list_peers(struct round *r, const struct group_set *groups)
 	else
 		find_members(&c->map, groups, members);
 	for (uint32_t i = 0; status == 0 && i < c->map.server_count && c->map.revision == r->revision; i++) {
-		struct peer *p = members[i] ? copies_peer(c, &c->map.servers[i].id) : NULL;
+		struct peer *p = members[i] ? copies_placed(c, i) : NULL;
 		if (!p || memcmp(&p->id, &r->k->dir->id, sizeof p->id) == 0)
 			continue;
 		size_t before = r->list.count;
