@@ -7,6 +7,7 @@
 #include "core/array.h"
 #include "core/option.h"
 #include "parallax/access.h"
+#include "parallax/meta.h"
 #include "proto/access.pb-c.h"
 
 #define ISSUED "access/issued/"
@@ -92,7 +93,7 @@ int access_revoke(struct catalog *c, const char *host, struct report *report)
 {
 	Aquifer__Access__Revoked m = AQUIFER__ACCESS__REVOKED__INIT;
 	uint8_t bytes[32];
-	char key[CATALOG_KEY_MAX + 1], issued[2][CATALOG_KEY_MAX + 1];
+	char key[CATALOG_KEY_MAX + 1], issued[2][CATALOG_KEY_MAX + 1], agent[META_KEY_BYTES];
 	struct catalog_txn *t = malloc(sizeof *t);
 	if (!t)
 		return -ENOMEM;
@@ -105,6 +106,8 @@ int access_revoke(struct catalog *c, const char *host, struct report *report)
 		issued_key(i ? ROLE_SERVER : ROLE_AGENT, host, issued[i]);
 		catalog_txn_delete(t, issued[i]);
 	}
+	meta_key_agent(host, agent); /* of one that is gone; who lives enters it again */
+	catalog_txn_delete(t, agent);
 	int r = catalog_txn(c, t, NULL);
 	free(t);
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(c, r)) : 0;

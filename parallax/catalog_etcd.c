@@ -19,8 +19,7 @@
 #include "core/bytes.h"
 #include "parallax/catalog_etcd_call.h"
 
-enum { LIST_ITEMS_MAX = 1 << 20, LIST_TRIES = 5 };
-#define LIST_BYTES_MAX ((size_t)256 << 20)
+enum { LIST_TRIES = 5 };
 
 static int damaged(struct etcd *e, int status)
 {
@@ -136,7 +135,7 @@ struct listing {
 /* Takes the page's items over. */
 static int listing_add(struct listing *l, const char *prefix, struct etcd_range *page)
 {
-	if (l->all.count + page->count > LIST_ITEMS_MAX)
+	if (l->all.count + page->count > ETCD_LIST_ITEMS_MAX)
 		return -E2BIG;
 	int r = array_reserve(&l->all.items, &l->room, l->all.count + page->count);
 	if (r < 0)
@@ -144,7 +143,7 @@ static int listing_add(struct listing *l, const char *prefix, struct etcd_range 
 	for (size_t i = 0; i < page->count; i++) {
 		struct etcd_item *item = &page->items[i];
 		l->bytes += item->value.length;
-		if (l->bytes > LIST_BYTES_MAX)
+		if (l->bytes > ETCD_LIST_BYTES_MAX)
 			return -E2BIG;
 		if (strncmp(item->key, prefix, strlen(prefix)) != 0 || (l->all.count && strcmp(l->all.items[l->all.count - 1].key, item->key) >= 0))
 			return -EBADMSG;

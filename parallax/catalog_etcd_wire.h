@@ -21,11 +21,14 @@
 enum {
 	ETCD_ENDPOINTS_MAX = 16, ETCD_URL_BYTES = 288, ETCD_KEY_BYTES = 300,
 	ETCD_PAGE = 200,             /* keys asked for at once, at most */
+	ETCD_LIST_ITEMS_MAX = 1 << 20, /* of a list, all pages together */
 	ETCD_VALUES_MAX = 16384,     /* JSON values in an answer, at most: a page has some 8 for each key */
 	ETCD_DEPTH_MAX = 16,
 	ETCD_WHY_BYTES = 192, ETCD_TOKEN_BYTES = 4096,
 	ETCD_ID_BYTES = 33,
 };
+
+#define ETCD_LIST_BYTES_MAX ((size_t)256 << 20) /* values, likewise */
 
 struct etcd_endpoints {
 	char url[ETCD_ENDPOINTS_MAX][ETCD_URL_BYTES]; /* "https://host:2379" */

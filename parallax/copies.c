@@ -17,6 +17,7 @@ enum { LOOK_AGAIN_READS = 256 };   /* … and so many reads, is measured again, 
 #define HINT_NS (60 * NS_PER_S)
 #define FAR_NS NS_PER_MS           /* what takes more than so much, and twice as long as elsewhere, is far */
 #define SLOW_NS NS_PER_S           /* how long a server that was late is asked last */
+enum { LOOK_UP_MAX = 16 };         /* addresses asked for one by one */
 enum { SMALL_BLOCKS = 16 };        /* a read of more is measured as so many of that size */
 
 /* ---- peers ---- */
@@ -420,21 +421,56 @@ uint64_t copies_smallest(struct copies *c)
 
 /* ---- what the catalog says ---- */
 
+static bool is_away(const struct peer *p) { return !p->server || !segment_up(p->server); }
+
+/* FIBER. There is `m` in the catalog of it. */
+static void note_address(struct copies *c, struct peer *p, const struct meta_server *m)
+{
+	struct segment_server *old = p->server, *now = NULL;
+	bool same = old && strcmp(m->address, p->address) == 0 && strcmp(m->host, p->host) == 0;
+	if (!m->address[0] || same || c->closing)
+		return;
+	if (segment_remote_start(c->env, m->address, &p->id, m->host, COPIES_DEADLINE_NS, &now) < 0)
+		return;
+	snprintf(p->address, sizeof p->address, "%s", m->address);
+	snprintf(p->host, sizeof p->host, "%s", m->host);
+	p->server = now;
+	segment_server_close(old);
+}
+
 /* FIBER. Somebody else may have done it meanwhile. */
 static void look_up(struct copies *c, struct peer *p)
 {
 	struct meta_server m = { .incarnation = 0 };
-	struct segment_server *old = p->server, *now = NULL;
-	int r = meta_get_server(c->catalog, &p->id, &m, NULL);
-	bool same = old && strcmp(m.address, p->address) == 0 && strcmp(m.host, p->host) == 0;
-	if (r < 0 || !m.address[0] || p->server != old || same || c->closing)
+	struct segment_server *old = p->server;
+	if (meta_get_server(c->catalog, &p->id, &m, NULL) == 0 && p->server == old)
+		note_address(c, p, &m);
+}
+
+static int note_entry(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct copies *c = arg;
+	struct meta_server m;
+	uuid id;
+	struct peer *p = meta_server_id(key, &id) ? find(c, &id) : NULL;
+	if (p && is_away(p) && meta_server_decode(value->bytes, value->length, &m) == 0)
+		note_address(c, p, &m);
+	return 0;
+}
+
+/* FIBER. Of all that are away: one by one, or, if they are many, from a list. */
+static void look_up_away(struct copies *c)
+{
+	unsigned away = 0;
+	for (unsigned i = 0; i < c->count; i++)
+		away += is_away(c->peers[i]);
+	if (away > LOOK_UP_MAX) {
+		catalog_list(c->catalog, "server/", note_entry, c);
 		return;
-	if (segment_remote_start(c->env, m.address, &p->id, m.host, COPIES_DEADLINE_NS, &now) < 0)
-		return;
-	snprintf(p->address, sizeof p->address, "%s", m.address);
-	snprintf(p->host, sizeof p->host, "%s", m.host);
-	p->server = now;
-	segment_server_close(old);
+	}
+	for (unsigned i = 0; i < c->count && !c->closing; i++)
+		if (is_away(c->peers[i]))
+			look_up(c, c->peers[i]);
 }
 
 static void note_near(struct copies *c)
@@ -489,9 +525,7 @@ static int keep(void *arg)
 		}
 		c->stale = false;
 		copies_read_map(c);
-		for (unsigned i = 0; i < c->count && !c->closing; i++)
-			if (!c->peers[i]->server || !segment_up(c->peers[i]->server))
-				look_up(c, c->peers[i]);
+		look_up_away(c);
 		c->look_ns = env_now_ns(c->env) + LOOK_NS;
 		c->stale = false;
 	}
@@ -526,8 +560,8 @@ int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, s
 		r = fiber_start(&env->loop, keep, c, NULL);
 		c->keeping = r == 0;
 	}
-	for (unsigned i = 0; r == 0 && i < c->count; i++)
-		look_up(c, c->peers[i]);
+	if (r == 0)
+		look_up_away(c);
 	if (r < 0)
 		copies_close(c);
 	else

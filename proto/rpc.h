@@ -21,7 +21,7 @@
 enum { RPC_PROTOCOL = 2, RPC_PROTOCOL_OLDEST = 1, RPC_PROTOCOL_CANCEL = 2 };
 /* What this program speaks: the same, but for tests that link another one (proto/protocol.c). */
 extern const uint32_t rpc_protocol_newest, rpc_protocol_oldest;
-enum { RPC_PAYLOAD_MAX = FRAME_PAYLOAD_MAX };
+enum { RPC_PAYLOAD_MAX = FRAME_PAYLOAD_MAX, RPC_CONNECTIONS_DEFAULT = 256 /* of a server */ };
 
 /* ---- client ---- */
 
@@ -134,7 +134,7 @@ struct rpc_server_options {
 	void (*handle)(void *arg, struct rpc_request *request);
 	void *arg;
 	bool in_fiber;               /* handle() is FIBER: each request gets one of its own */
-	unsigned connections_max;    /* 0: 256; further ones are told so and closed */
+	unsigned connections_max;    /* 0: RPC_CONNECTIONS_DEFAULT; further ones are told so and closed */
 	unsigned in_flight;          /* requests handled at a time per connection; 0: 256 */
 	uint64_t pool_bytes;         /* payloads of all connections together; 0: 64 MiB; one may have half */
 	uint64_t silence_ns;         /* a peer that neither speaks nor takes its replies for so long is closed; 0: 60 s */

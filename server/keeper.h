@@ -20,6 +20,7 @@ struct keeper;
 #define KEEPER_GC_FIRST_NS (60 * NS_PER_S)
 #define KEEPER_MANAGER_NS (2 * NS_PER_S)
 #define KEEPER_LOST_NS (600 * NS_PER_S)
+#define KEEPER_REBUILD_RATE (UINT64_C(200) << 20) /* aquifer-server's default: bytes a second */
 
 struct keeper_options { /* 0: the default, above */
 	uint64_t bytes_per_s;   /* rebuilding reads at most so much; 0: no limit */

@@ -36,6 +36,7 @@ struct keeper {
 	struct catalog_lease *lease; /* manager.c */
 	bool no_leases;
 	struct fiber_cond manager_changed; /* somebody is elected, or isn't any more */
+	uint64_t forgot_ns;      /* when former servers were forgotten last */
 	uint64_t manager_ns;     /* it is the manager since then; 0: it isn't */
 	unsigned fibers;
 	bool closing;
@@ -70,6 +71,7 @@ int keeper_own(struct keeper *k, struct segment_io *io);
 
 /* pull.c: FIBER. Makes a copy from those of `sources`, all sealed alike. */
 int pull_copy(struct keeper *k, const struct found *sources, size_t count);
+size_t pull_source(uint64_t segment, size_t count); /* which of them it is read from first */
 /* FIBER. Takes what is free of a sealed copy, as its peers know; those that don't answer are passed over. */
 int pull_frees(struct keeper *k, const struct found *sources, size_t count);
 

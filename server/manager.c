@@ -18,6 +18,7 @@
 #include "server/keeper_private.h"
 
 enum { LEASE_S = 10 };
+#define FORGET_NS (30 * NS_PER_S) /* large maps aren't written more often for that alone: all read them */
 
 /* ---- election ---- */
 
@@ -194,6 +195,11 @@ static bool forget_formers(struct view *v)
 	return changed;
 }
 
+static bool may_forget(const struct view *v)
+{
+	return placement_version(v->map) == 1 || !v->k->forgot_ns || env_now_ns(v->k->env) - v->k->forgot_ns >= FORGET_NS;
+}
+
 /* ---- rounds ---- */
 
 static void manage(struct keeper *k)
@@ -207,8 +213,10 @@ static void manage(struct keeper *k)
 		bool change = r == 0 && v->map->revision && differs(v);
 		if (change)
 			r = placement_change_known(k->catalog, v->map, v->servers, v->count); /* -EXFULL: what is under way ends first */
-		else if (r == 0 && v->map->revision && (change = forget_formers(v)))
+		else if (r == 0 && v->map->revision && may_forget(v) && (change = forget_formers(v))) {
 			v->map->revision++;
+			k->forgot_ns = env_now_ns(k->env);
+		}
 		if (r == 0 && change && placement_write(k->catalog, v->map, v->revision) == 0)
 			keeper_hurry(k);
 	}

@@ -177,9 +177,12 @@ static int pull_run(struct pull *p)
 	return r;
 }
 
+size_t pull_source(uint64_t segment, size_t count) { return (size_t)(placement_mix(segment) >> 32) % count; }
+
 int pull_copy(struct keeper *k, const struct found *sources, size_t count)
 {
-	struct pull p = { .k = k, .sources = sources, .count = count, .length = sources[0].e.length };
+	/* not always the first, by its id: when a server is lost, its groups' others share what is to be sent */
+	struct pull p = { .k = k, .sources = sources, .count = count, .length = sources[0].e.length, .at = pull_source(sources[0].e.header.segment, count) };
 	size_t bytes = SHARE_HEAD_BYTES + SHARE_FETCH_MAX * (size_t)BLOCK_BYTES;
 	p.fetch[0].page = env_alloc_aligned(bytes);
 	p.fetch[1].page = env_alloc_aligned(bytes);

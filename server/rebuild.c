@@ -18,7 +18,8 @@
 enum {
 	ASK_ALL = 64,        /* servers are asked each time; more, each … */
 	ASK_ALL_ROUNDS = 64, /* … so many rounds */
-	CHUNKS = 8,          /* of the groups, one after the other: so much less is in memory at a time */
+	CHUNKS = 8,          /* of the groups, one after the other, … */
+	CHUNK_COPIES = 8192, /* … where there are more copies here than that: so much less is in memory at a time */
 	KNOWN_MAX = 1 << 18, /* volumes */
 };
 #define FIRST_NS (500 * NS_PER_MS)
@@ -33,6 +34,7 @@ struct round {
 	bool incomplete, left;      /* somebody wasn't asked; something is left to do */
 	uint64_t silent;
 	struct group_set held;
+	unsigned chunk;             /* groups */
 	uint64_t copies, unsealed, misplaced, missing, missing_bytes;
 };
 
@@ -103,7 +105,7 @@ static int list_peers(struct round *r, const struct group_set *groups)
 static int look(struct round *r, unsigned first)
 {
 	struct group_set all = { .count = r->held.count }, mine = all;
-	unsigned end = first + r->held.count / CHUNKS;
+	unsigned end = first + r->chunk;
 	bool any = false;
 	for (unsigned g = first; g < end; g++)
 		group_add(&all, g);
@@ -347,10 +349,11 @@ static int act_on_list(struct round *r)
 static int go_round(struct round *r)
 {
 	r->held.count = r->k->copies->map.group_count;
+	r->chunk = r->held.count / (r->k->status.copies > CHUNK_COPIES ? CHUNKS : 1);
 	r->asks_all = r->k->status.rounds % ASK_ALL_ROUNDS == 0;
 	r->wanted = wanted_open_lazy(r->k->catalog, r->k->copies);
 	int s = r->wanted ? 0 : -ENOMEM;
-	for (unsigned g = 0; s == 0 && g < r->held.count; g += r->held.count / CHUNKS) {
+	for (unsigned g = 0; s == 0 && g < r->held.count; g += r->chunk) {
 		s = look(r, g);
 		if (s == 0)
 			s = act_on_list(r);

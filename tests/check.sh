@@ -37,7 +37,7 @@ fi
 has_target() { make -qp 2>/dev/null | grep -q "^$1:"; }
 
 # Each prints what it does; its last line may be "N passed, N failed, N skipped". 77: skipped.
-suite_build() { make -s -j"$J" WERROR=1 all unit tools $([ ! -e tests/sim/main.c ] || echo "$B/sim"); }
+suite_build() { make -s -j"$J" WERROR=1 all unit tools $([ ! -e tests/sim/main.c ] || echo "$B/sim" "$B/scale"); }
 suite_tidy() { make -s tidy; }
 suite_unit() {
 	local status=0

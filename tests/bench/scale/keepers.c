@@ -1,0 +1,220 @@
+/* A server beside as many others: its keeper's rounds, and the manager's, when nothing is to be done; and a round of gc over its copies. The others answer at once, and
+ * have nothing; what is here is a directory with copies. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "parallax/segment_share.h"
+#include "server/keeper_private.h"
+#include "tests/bench/scale/world.h"
+
+enum { COPIES = 2000, IDLE_SECONDS = 600, SIZE_BLOCKS = 16, FIRST_ID = 1 << 20 };
+
+struct place {
+	struct scale_world w;
+	const struct scale *s;
+	unsigned servers;
+	struct segment_server *dir, others;
+	struct server *server;
+	struct keeper *keeper;
+	unsigned lists, status;
+};
+
+/* ---- the others ---- */
+
+static void other_submit(struct segment_server *server, struct segment_io *io)
+{
+	struct place *p = container_of(server, struct place, others);
+	p->lists += io->op == SEGMENT_LIST;
+	io->filled = 0;
+	io->next = 0;
+	io->state = COPY_ABSENT;
+	io->status = 0;
+	job_put(io->parent, 0);
+}
+
+static const struct segment_server_ops other_ops = { .submit = other_submit };
+
+static void let_others_answer(struct place *p)
+{
+	struct copies *c = p->keeper->copies;
+	for (unsigned i = 0; i < c->count; i++)
+		if (memcmp(&c->peers[i]->id, &p->dir->id, sizeof(uuid)) != 0)
+			c->peers[i]->server = &p->others;
+}
+
+static void let_others_go(struct place *p)
+{
+	struct copies *c = p->keeper->copies;
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->peers[i]->server == &p->others)
+			c->peers[i]->server = NULL;
+}
+
+/* ---- this one ---- */
+
+/* A sealed copy of a segment that volume `volume` doesn't list any more: its id isn't above what the volume has listed. */
+static int make_copy(struct place *p, uint64_t id, uint64_t volume, uint8_t *page)
+{
+	struct segment_header h = { .segment = id, .volume = scale_volume_uuid(volume), .epoch = 1, .salt = id * 77, .size_blocks = SIZE_BLOCKS };
+	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = 1, .header = h };
+	int r = segment_wait(p->dir, &io);
+	memset(page, 1, 2 * BLOCK_BYTES);
+	uint32_t crc = crc32c(0, page + BLOCK_BYTES, BLOCK_BYTES);
+	struct record_entry e = { .first = 0, .count = 1 };
+	struct record rec = { .kind = RECORD_DATA, .segment = id, .block = 1, .epoch = 1, .seq = 1, .salt = h.salt, .payload_blocks = 1, .entry_count = 1, .entries = &e,
+			      .crcs = &crc };
+	record_encode(&rec, page);
+	struct iovec v = { page, 2 * BLOCK_BYTES };
+	io = (struct segment_io){ .op = SEGMENT_APPEND, .segment = id, .epoch = 1, .incarnation = p->dir->incarnation, .block = 1, .blocks = 2, .iov = &v, .iov_count = 1 };
+	r = r ? r : segment_wait(p->dir, &io);
+	io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = id, .epoch = 1, .block = 3, .crc = rec.header_crc };
+	return r ? r : segment_wait(p->dir, &io);
+}
+
+/* The map with this server as its first. The copies are of segments that belong here. */
+static struct placement *put_map(struct place *p)
+{
+	struct placed_server *list = calloc(p->servers, sizeof *list);
+	struct placement *map = calloc(1, sizeof *map);
+	char key[META_KEY_BYTES];
+	size_t n;
+	scale_servers(list, p->servers, 1);
+	list[0].id = p->dir->id;
+	placement_change(map, list, p->servers, true);
+	for (unsigned i = 1; i < p->servers; i++) { /* without an address: nobody tries to connect to them */
+		struct meta_server m = { .incarnation = 1 };
+		uint8_t *bytes = meta_server_encode(&m, &n);
+		meta_key_server(&list[i].id, key);
+		scale_put(p->w.below, key, bytes, n);
+		free(bytes);
+	}
+	uint8_t *bytes = placement_encode(map, &n);
+	scale_put(p->w.below, PLACEMENT_KEY, bytes, n);
+	free(bytes);
+	free(list);
+	return map;
+}
+
+static bool belongs(const struct placement *map, uint64_t id)
+{
+	const struct placement_group *g = placement_group_of(map, id);
+	for (unsigned i = 0; i < g->target_count; i++)
+		if (g->target[i] == 0)
+			return true;
+	return false;
+}
+
+static int begin(void *arg)
+{
+	struct place *p = arg;
+	struct segment_dir_options how = { .create = true, .address = "tcp:host:7000", .domain = "rack0" };
+	struct server_limits limits = { 0 };
+	struct keeper_options keeps = { .gc_first_ns = 1000 * KEEPER_GC_NS };
+	struct report report = { "" };
+	struct listener *l;
+	uint8_t *page = env_alloc_aligned(2 * BLOCK_BYTES);
+	int r = segment_dir_open(p->w.env, "/data", p->w.below, &how, &p->dir, &report);
+	struct placement *map = put_map(p);
+	for (uint64_t i = 0, id = FIRST_ID; r == 0 && i < COPIES; id++) /* ids that no volume's log lists */
+		if (belongs(map, id))
+			r = make_copy(p, id, 1 + i++ % p->s->volumes, page);
+	free(page);
+	free(map);
+	if (r == 0)
+		r = stream_listen(p->w.env, how.address, &l);
+	if (r == 0)
+		r = server_start(p->w.env, l, p->dir, &limits, &p->server);
+	if (r < 0)
+		scale_fail("a server doesn't start: %s", report_text(&report, r));
+	p->w.meter = (struct meter){ 0 };
+	r = keeper_start(p->w.env, p->w.catalog, p->dir, p->server, &keeps, &p->keeper, &report);
+	if (r < 0)
+		scale_fail("a keeper doesn't start: %s", report_text(&report, r));
+	let_others_answer(p);
+	return 0;
+}
+
+static int end(void *arg)
+{
+	struct place *p = arg;
+	let_others_go(p);
+	keeper_stop(p->keeper);
+	server_stop(p->server, NS_PER_S);
+	return segment_server_close(p->dir);
+}
+
+static int somebody_else_manages(void *arg)
+{
+	struct place *p = arg;
+	uuid other = { { 1 } };
+	scale_put(p->w.below, META_MANAGER, other.bytes, sizeof other.bytes);
+	return 0;
+}
+
+/* ---- what it does ---- */
+
+static struct traffic idle(struct place *p, const char *what)
+{
+	step_for(p->w.sim, 60 * NS_PER_S);
+	struct meter then = p->w.meter;
+	unsigned lists = p->lists;
+	double cpu = cpu_now();
+	step_for(p->w.sim, IDLE_SECONDS * NS_PER_S);
+	struct traffic t = meter_since(&then, &p->w.meter, IDLE_SECONDS);
+	printf("%6u %-20s %8.2f %8.2f %8.2f %8.2f %8.2f %8u %12.0f %8.1f %8.2f\n", p->servers, what, t.gets, t.compares, t.puts, t.pages, t.beats, t.watches, t.bytes_read,
+	       (double)(p->lists - lists) / IDLE_SECONDS, (cpu_now() - cpu) / IDLE_SECONDS * 1e3);
+	return t;
+}
+
+static void collect(struct place *p, struct scale *s)
+{
+	struct meter then = p->w.meter;
+	size_t heap = heap_now();
+	double cpu = cpu_now();
+	uint64_t want = keeper_gc(p->keeper);
+	p->w.meter.heap_most = 0;
+	while (keeper_status(p->keeper)->gc_rounds < want)
+		if (!sim_step(p->w.sim))
+			scale_fail("gc waits for something that will not happen");
+	const struct keeper_status *k = keeper_status(p->keeper);
+	if (k->gc_failed || k->gc_freed != COPIES)
+		scale_fail("gc failed, or freed %llu of %d copies", (unsigned long long)k->gc_freed, COPIES);
+	s->gc = meter_since(&then, &p->w.meter, (double)KEEPER_GC_NS / (double)NS_PER_S);
+	printf("   gc of %d copies of %u volumes, all freed: %llu gets, %llu pages, %.1f MiB read, %.0f ms CPU, %.1f MiB at most\n", COPIES, MIN((unsigned)COPIES, s->volumes),
+	       (unsigned long long)(p->w.meter.gets - then.gets), (unsigned long long)(p->w.meter.pages - then.pages),
+	       (double)(p->w.meter.bytes_read - then.bytes_read) / (1 << 20), (cpu_now() - cpu) * 1e3, (double)(p->w.meter.heap_most - heap) / (1 << 20));
+}
+
+static void run(struct scale *s, unsigned servers, bool largest)
+{
+	struct place *p = calloc(1, sizeof *p);
+	p->s = s;
+	p->servers = servers;
+	p->others = (struct segment_server){ .ops = &other_ops };
+	scale_world_begin(&p->w);
+	if (largest)
+		scale_world_fill(&p->w, s, /* whole= */ false);
+	sim_run_fiber(p->w.env, begin, p);
+	struct traffic manager = idle(p, "the manager");
+	sim_run_fiber(p->w.env, somebody_else_manages, p);
+	struct traffic keeper = idle(p, "any other");
+	if (largest) {
+		s->manager = manager;
+		s->keeper = keeper;
+		collect(p, s);
+	}
+	sim_run_fiber(p->w.env, end, p);
+	scale_world_end(&p->w);
+	free(p);
+}
+
+void scale_keepers(struct scale *s)
+{
+	printf("%6s %-20s %8s %8s %8s %8s %8s %8s %12s %8s %8s\n", "", "a second", "gets", "compares", "puts", "pages", "beats", "watches", "bytes read", "lists", "ms CPU");
+	run(s, 4, /* largest= */ false);
+	run(s, 100, /* largest= */ false);
+	run(s, s->servers, /* largest= */ true);
+}
