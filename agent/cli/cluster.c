@@ -58,7 +58,9 @@ static int make_catalog(struct cli *c, const char *url, struct catalog **ret_cat
 		r = catalog_open_any(c->env, url, &access, /* create= */ false, &there, &why);
 		if (r == 0) {
 			catalog_close(there);
-			r = report_set(&c->report, -EEXIST, "there is a store already in %s (put `catalog = %s' into etc/aquifer/aquifer.conf to use it, or name another place)", url, url);
+			r = cli_option(c, CLI_CATALOG)
+				    ? report_set(&c->report, -EEXIST, "there is a store already in %s (put `catalog = %s' into etc/aquifer/aquifer.conf to use it, or name another place)", url, url)
+				    : report_set(&c->report, -EEXIST, "there is a store already in %s, and this host uses it (nothing has to be done)", url);
 		} else if (r != -ENOENT && r != -ENODATA) {
 			report_set(&c->report, r, "%s", report_text(&why, r));
 		} else {

@@ -119,7 +119,7 @@ int cli_volume_show(struct cli *c)
 	printf("%-22s %u\n", "snapshots", v.snapshot_count);
 	printf("%-22s %s\n", "clone of", v.parent[0] ? v.parent : "-");
 	printf("%-22s %s\n", "created", cli_time(v.created_ns, created));
-	printf("%-22s %s\n", "data", v.embedded ? "embedded: a directory of this host, beside the catalog" : "on a server");
+	printf("%-22s %s\n", "data", v.embedded ? "embedded: a directory of this host, beside the catalog" : v.replicas == 1 ? "on a server" : "on servers");
 	printf("%-22s %u (writes need %u)\n", "replicas", v.replicas, v.min_replicas);
 	store_io_timeout_text(v.io_timeout_ms, timeout);
 	printf("%-22s %s\n", "io-timeout", timeout);
