@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/positions.h"
+#include "parallax/space_private.h"
 
 void space_init(struct space *s) { *s = (struct space){ 0 }; }
 
@@ -62,7 +63,7 @@ struct space_segment *space_find(struct space *s, uint64_t id)
 	return at < s->segment_count && s->segments[at].id == id ? &s->segments[at] : NULL;
 }
 
-static void frees_note(struct space *s, struct space_segment *g, enum frees_stage stage, uint32_t block)
+void space_frees_note(struct space *s, struct space_segment *g, enum frees_stage stage, uint32_t block)
 {
 	frees_add(&g->frees, stage, block, g->blocks);
 	s->frees_count++;
@@ -77,7 +78,7 @@ static void live_add(struct space *s, uint64_t position, int32_t by)
 	assert(by > 0 || g->live >= (uint32_t)-by);
 	g->live = (uint32_t)((int64_t)g->live + by);
 	if (by < 0)
-		frees_note(s, g, FREES_FOLDED, position_block(position));
+		space_frees_note(s, g, FREES_FOLDED, position_block(position));
 }
 
 static void live_pending_end(struct space *s, uint64_t position)
@@ -86,14 +87,14 @@ static void live_pending_end(struct space *s, uint64_t position)
 	if (!g)
 		return;
 	g->pending--;
-	frees_note(s, g, PLANTED(space_free_early) ? FREES_UNSENT : FREES_PENDING, position_block(position));
+	space_frees_note(s, g, PLANTED(space_free_early) ? FREES_UNSENT : FREES_PENDING, position_block(position));
 }
 
 void space_unused(struct space *s, uint64_t position, uint32_t count)
 {
 	struct space_segment *g = space_find(s, position_segment(position));
 	for (uint32_t i = 0; g && i < count; i++)
-		frees_note(s, g, FREES_FOLDED, position_block(position) + i);
+		space_frees_note(s, g, FREES_FOLDED, position_block(position) + i);
 }
 
 uint64_t space_live(const struct space *s)
@@ -194,28 +195,21 @@ struct space_list *space_list_find(struct space *s, uint64_t mark_seq)
 	return i == UINT32_MAX ? NULL : &s->lists[i];
 }
 
-static struct space_list *newest(struct space *s) { return s->list_count ? &s->lists[s->list_count - 1] : NULL; }
-
 static uint32_t list_loose(const struct space_list *l) { return l->pending.count + l->tail[0].count + l->tail[1].count; }
-
-static uint32_t list_chunks(const struct space_list *l)
-{
-	return l->chunk_count + (l->written[0].count > 0) + (l->written[1].count > 0);
-}
 
 /* What a list has goes from the sums while it is changed, and comes back. */
 static void sums_without(struct space *s, const struct space_list *l)
 {
 	s->loose -= list_loose(l);
 	s->loose_lists -= list_loose(l) > 0;
-	s->chunk_sum -= list_chunks(l);
+	s->chunk_sum -= space_list_chunks(l);
 }
 
 static void sums_with(struct space *s, const struct space_list *l)
 {
 	s->loose += list_loose(l);
 	s->loose_lists += list_loose(l) > 0;
-	s->chunk_sum += list_chunks(l);
+	s->chunk_sum += space_list_chunks(l);
 }
 
 static bool sums_hold(const struct space *s)
@@ -253,7 +247,7 @@ int space_mark(struct space *s, uint64_t mark_seq, uint64_t mark_position)
 {
 	if (space_list_find(s, mark_seq))
 		return 0;
-	assert(!newest(s) || newest(s)->mark_seq < mark_seq);
+	assert(!space_newest(s) || space_newest(s)->mark_seq < mark_seq);
 	int r = array_reserve(&s->lists, &s->list_room, s->list_count + 1);
 	if (r == 0)
 		s->lists[s->list_count++] = (struct space_list){ .mark_seq = mark_seq, .mark_position = mark_position };
@@ -278,7 +272,7 @@ void space_data_written(struct space *s, uint64_t position, uint32_t count)
 
 int space_reserve(struct space *s, uint32_t count)
 {
-	struct space_list *l = newest(s);
+	struct space_list *l = space_newest(s);
 	return l ? array_reserve(&l->pending.entries, &l->pending.room, l->pending.count + count) : 0;
 }
 
@@ -287,11 +281,11 @@ int space_data_replaced(struct space *s, uint64_t position)
 	struct space_segment *g = space_find(s, position_segment(position));
 	if (!g)
 		return 0;
-	struct space_list *l = newest(s);
+	struct space_list *l = space_newest(s);
 	if (l && position < l->mark_position && !PLANTED(space_ignore_snapshot)) {
 		s->dead_pending++;
 		if (PLANTED(trim_snapshot_block))
-			frees_note(s, space_find(s, position_segment(position)), FREES_PENDING, position_block(position));
+			space_frees_note(s, space_find(s, position_segment(position)), FREES_PENDING, position_block(position));
 		return tail_add(s, l, &l->pending, position);
 	}
 	live_pending_end(s, position);
@@ -325,7 +319,7 @@ void space_fold(struct space *s)
 		struct space_list *l = &s->lists[i];
 		l->folded = true;
 		if (l->pending.count == 0) {
-			if (l != newest(s))
+			if (l != space_newest(s))
 				tail_free(&l->pending);
 			continue;
 		}
@@ -401,7 +395,7 @@ bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *
 	return false;
 }
 
-static int chunk_add(struct space_list *l, const struct space_chunk *c)
+int space_chunk_add(struct space_list *l, const struct space_chunk *c)
 {
 	int r = array_reserve(&l->chunks, &l->chunk_room, l->chunk_count + 1);
 	if (r == 0)
@@ -432,12 +426,12 @@ static int tail_written(struct space *s, const struct space_tail_write *w, const
 		l->tail_changed[k] = false;
 		return 0;
 	}
-	int r = chunk_add(l, &c);
+	int r = space_chunk_add(l, &c);
 	if (r < 0)
 		return r;
 	t->count -= w->count;
 	l->tail_changed[k] = t->count > 0;
-	if (t->count == 0 && l != newest(s))
+	if (t->count == 0 && l != space_newest(s))
 		tail_free(t);
 	return 0;
 }
@@ -501,7 +495,7 @@ int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chun
 	assert(at < l->chunk_count);
 	l->chunks[at] = l->chunks[--l->chunk_count];
 	if (!content) { /* wholly the predecessor's; the sums stay */
-		int status = chunk_add(&s->lists[index - 1], &chunk);
+		int status = space_chunk_add(&s->lists[index - 1], &chunk);
 		s->chunk_sum -= status < 0;
 		return status;
 	}
@@ -547,215 +541,4 @@ void space_list_clear(struct space *s, struct space_list *l)
 	struct space_list empty = { .mark_seq = l->mark_seq, .mark_position = l->mark_position, .node_end = l->node_end, .folded = l->folded };
 	list_clear(l);
 	*l = empty;
-}
-
-/* ---- encoding ----
- * header 48 bytes: magic "AQSPACE1" u64, version u32, segment count u32, list count u32, zero u32, mapped u64, dead u64, zero u64
- * segment 24 bytes (version 1: 16): id u64, live u32, blocks u32, present u32, frees u32
- * list 32 bytes: mark seq u64, mark position u64, node end u64, chunk count u32, zero u32; then its chunks,
- * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes), zero u32
- * then for each segment whose `frees` isn't 0 which blocks its server may not know to be free: with bit 31 a bitmap of
- * div_up(blocks, 8) bytes, otherwise as many u16 */
-
-#define SPACE_MAGIC UINT64_C(0x3145434150535141)
-#define SPACE_VERSION 2u
-#define HEADER_BYTES 48u
-#define SEGMENT_BYTES 24u
-#define SEGMENT_BYTES_1 16u
-#define FREES_BITMAP (UINT32_C(1) << 31)
-#define LIST_BYTES 32u
-#define CHUNK_BYTES 40u
-
-uint64_t space_tail_blocks_max(const struct space *s)
-{
-	return s->loose / SPACE_CHUNK_ENTRIES + UINT64_C(3) * s->loose_lists;
-}
-
-uint64_t space_table_blocks_max(const struct space *s)
-{
-	/* a list of 512 has become a bitmap of 2 KiB */
-	uint64_t frees = MIN(s->frees_count * 4, (uint64_t)s->segment_count * (SEGMENT_BLOCKS_MAX / 8));
-	return div_up(HEADER_BYTES + (uint64_t)s->segment_count * SEGMENT_BYTES + (uint64_t)s->list_count * LIST_BYTES +
-		      s->chunk_sum * CHUNK_BYTES + frees, BLOCK_BYTES);
-}
-
-/* Both that are published with the table. */
-static uint32_t frees_form(const struct space_segment *g)
-{
-	if (!g->frees)
-		return 0;
-	const struct block_set *a = &g->frees->stage[FREES_FOLDED], *b = &g->frees->stage[FREES_UNSENT];
-	uint32_t count = (uint32_t)a->count + b->count;
-	bool dense = (a->count && a->dense) || (b->count && b->dense) || count > frees_list_max(g->blocks);
-	return count && dense ? FREES_BITMAP : count;
-}
-
-static size_t frees_bytes(const struct space_segment *g, uint32_t form)
-{
-	return form & FREES_BITMAP ? div_up(g->blocks, 8) : form * 2;
-}
-
-static uint8_t *frees_encode(const struct space_segment *g, uint8_t *p)
-{
-	uint32_t form = frees_form(g);
-	if (form & FREES_BITMAP) {
-		memset(p, 0, frees_bytes(g, form));
-		frees_bits(g->frees, FREES_FOLDED, p, g->blocks);
-		frees_bits(g->frees, FREES_UNSENT, p, g->blocks);
-		return p + frees_bytes(g, form);
-	}
-	for (enum frees_stage k = FREES_FOLDED; form && k <= FREES_UNSENT; k++)
-		for (uint32_t i = 0; i < g->frees->stage[k].count; i++, p += 2)
-			put_le16(p, g->frees->stage[k].list[i]);
-	return p;
-}
-
-static size_t lists_bytes(const struct space *s)
-{
-	size_t bytes = 0;
-	for (uint32_t i = 0; i < s->list_count; i++)
-		if (s->lists[i].folded)
-			bytes += LIST_BYTES + (size_t)list_chunks(&s->lists[i]) * CHUNK_BYTES;
-	return bytes;
-}
-
-size_t space_encoded_bytes(const struct space *s)
-{
-	size_t bytes = HEADER_BYTES + (size_t)s->segment_count * SEGMENT_BYTES + lists_bytes(s);
-	for (uint32_t i = 0; i < s->segment_count; i++)
-		bytes += frees_bytes(&s->segments[i], frees_form(&s->segments[i]));
-	return bytes;
-}
-
-static uint8_t *chunk_encode(const struct space_chunk *c, uint8_t *p)
-{
-	memset(p, 0, CHUNK_BYTES);
-	put_le64(p, c->at.position);
-	put_le32(p + 8, c->at.crc);
-	put_le32(p + 12, c->count);
-	put_le64(p + 16, c->min);
-	put_le64(p + 24, c->max);
-	put_le32(p + 32, c->nodes);
-	return p + CHUNK_BYTES;
-}
-
-static uint8_t *list_encode(const struct space_list *l, uint8_t *p)
-{
-	memset(p, 0, LIST_BYTES);
-	put_le64(p, l->mark_seq);
-	put_le64(p + 8, l->mark_position);
-	put_le64(p + 16, l->node_end);
-	put_le32(p + 24, list_chunks(l));
-	p += LIST_BYTES;
-	for (uint32_t c = 0; c < l->chunk_count; c++)
-		p = chunk_encode(&l->chunks[c], p);
-	for (unsigned k = 0; k < 2; k++)
-		if (l->written[k].count)
-			p = chunk_encode(&l->written[k], p);
-	return p;
-}
-
-void space_encode(const struct space *s, void *buffer)
-{
-	uint8_t *p = buffer;
-	uint32_t lists = 0;
-	memset(p, 0, HEADER_BYTES);
-	for (uint32_t i = 0; i < s->list_count; i++)
-		lists += s->lists[i].folded;
-	put_le64(p, SPACE_MAGIC);
-	put_le32(p + 8, SPACE_VERSION);
-	put_le32(p + 12, s->segment_count);
-	put_le32(p + 16, lists);
-	put_le64(p + 24, s->mapped);
-	put_le64(p + 32, s->dead);
-	p += HEADER_BYTES;
-	for (uint32_t i = 0; i < s->segment_count; i++, p += SEGMENT_BYTES) {
-		put_le64(p, s->segments[i].id);
-		put_le32(p + 8, s->segments[i].live);
-		put_le32(p + 12, s->segments[i].blocks);
-		put_le32(p + 16, s->segments[i].present);
-		put_le32(p + 20, frees_form(&s->segments[i]));
-	}
-	for (uint32_t i = 0; i < s->list_count; i++)
-		if (s->lists[i].folded)
-			p = list_encode(&s->lists[i], p);
-	for (uint32_t i = 0; i < s->segment_count; i++)
-		p = frees_encode(&s->segments[i], p);
-}
-
-static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
-{
-	if (end - *p < LIST_BYTES)
-		return -EUCLEAN;
-	uint64_t seq = get_le64(*p);
-	uint32_t chunks = get_le32(*p + 24);
-	if ((size_t)(end - *p - LIST_BYTES) / CHUNK_BYTES < chunks || (newest(s) && newest(s)->mark_seq >= seq))
-		return -EUCLEAN;
-	int r = space_mark(s, seq, get_le64(*p + 8));
-	if (r < 0)
-		return r;
-	struct space_list *l = newest(s);
-	l->node_end = get_le64(*p + 16);
-	l->folded = true;
-	*p += LIST_BYTES;
-	for (uint32_t c = 0; r == 0 && c < chunks; c++, *p += CHUNK_BYTES) {
-		struct space_chunk k = { .at = { get_le64(*p), get_le32(*p + 8), 0 }, .count = get_le32(*p + 12),
-					 .min = get_le64(*p + 16), .max = get_le64(*p + 24), .nodes = get_le32(*p + 32) & 1 };
-		r = k.count == 0 || k.count > SPACE_CHUNK_ENTRIES ? -EUCLEAN : chunk_add(l, &k);
-		s->chunk_sum += r == 0;
-	}
-	return r;
-}
-
-/* They were published with the table. */
-static int frees_decode(struct space *s, struct space_segment *g, uint32_t form, const uint8_t **p, const uint8_t *end)
-{
-	size_t bytes = frees_bytes(g, form);
-	if (PLANTED(trim_lost_at_takeover))
-		return 0;
-	if ((form & ~FREES_BITMAP) > g->blocks || (form & FREES_BITMAP && form != FREES_BITMAP) || (size_t)(end - *p) < bytes)
-		return -EUCLEAN;
-	for (uint32_t i = 0; !(form & FREES_BITMAP) && i < form; i++)
-		frees_note(s, g, FREES_UNSENT, get_le16(*p + (size_t)i * 2));
-	for (uint32_t b = 0; form & FREES_BITMAP && b < g->blocks; b++)
-		if ((*p)[b / 8] >> (b % 8) & 1)
-			frees_note(s, g, FREES_UNSENT, b);
-	*p += bytes;
-	return 0;
-}
-
-int space_decode(struct space *s, const void *buffer, size_t length)
-{
-	const uint8_t *p = buffer, *end = p + length;
-	if (length < HEADER_BYTES || get_le64(p) != SPACE_MAGIC)
-		return -EUCLEAN;
-	if (get_le32(p + 8) > SPACE_VERSION)
-		return -EPROTONOSUPPORT;
-	uint32_t segments = get_le32(p + 12), lists = get_le32(p + 16);
-	s->mapped = get_le64(p + 24);
-	s->dead = get_le64(p + 32);
-	p += HEADER_BYTES;
-	bool old = get_le32((const uint8_t *)buffer + 8) < 2;
-	size_t each = old ? SEGMENT_BYTES_1 : SEGMENT_BYTES;
-	const uint8_t *entries = p;
-	if ((size_t)(end - p) / each < segments)
-		return -EUCLEAN;
-	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < segments; i++, p += each) {
-		uint64_t id = get_le64(p);
-		uint32_t live = get_le32(p + 8), blocks = get_le32(p + 12);
-		if (id == 0 || id >> 48 || blocks > SEGMENT_BLOCKS_MAX || live > blocks ||
-		    (s->segment_count && s->segments[s->segment_count - 1].id >= id))
-			return -EUCLEAN;
-		r = space_add_segment(s, id, blocks);
-		if (r == 0)
-			s->segments[s->segment_count - 1].live = live;
-		if (r == 0 && !old)
-			s->segments[s->segment_count - 1].present = MIN(get_le32(p + 16), blocks);
-	}
-	for (uint32_t i = 0; r == 0 && i < lists; i++)
-		r = list_decode(s, &p, end);
-	for (uint32_t i = 0; r == 0 && !old && i < segments; i++)
-		r = frees_decode(s, &s->segments[i], get_le32(entries + i * each + 20), &p, end);
-	return r;
 }
