@@ -137,11 +137,11 @@ static void op_apply_torn(struct sim *sim, struct image *m, const struct disk_op
 static void log_settle(struct inode *n, uint64_t seq)
 {
 	struct sim *sim = n->host->sim;
-	unsigned manner = (unsigned)sim_below(sim, 5), odds = (unsigned)sim_below(sim, 257);
+	unsigned manner = (unsigned)sim_below(sim, 6), odds = (unsigned)sim_below(sim, 257);
 	uint64_t count = 0;
 	link_for (l, &n->log)
 		count++;
-	uint64_t prefix = sim_below(sim, count + 1);
+	uint64_t prefix = sim_below(sim, count + 1), early = count - sim_below(sim, sim_below(sim, count + 1) + 1);
 	link_for_safe (l, next, &n->log) {
 		struct disk_op *op = container_of(l, struct disk_op, link);
 		if (op->seq > seq)
@@ -157,6 +157,11 @@ static void log_settle(struct inode *n, uint64_t seq)
 			else if (prefix == 1)
 				op_apply_torn(sim, &n->durable, op, odds);
 			prefix -= prefix > 0;
+			break;
+		case 5:                                                      /* only the last ones, often few */
+			if (early == 0)
+				op_apply(&n->durable, op);
+			early -= early > 0;
 			break;
 		}
 		link_drop(l);

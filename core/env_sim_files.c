@@ -20,6 +20,14 @@ static void chunk_drop(struct chunk *c)
 		free(c);
 }
 
+/* What was there is dropped, or has become a part of `c`. */
+static void chunk_put(struct image *m, size_t i, struct chunk *c)
+{
+	m->used += c && !m->chunks[i];
+	m->used -= !c && m->chunks[i];
+	m->chunks[i] = c;
+}
+
 static void image_grow(struct image *m, size_t count)
 {
 	if (count <= m->count)
@@ -48,7 +56,7 @@ void image_share_range(struct image *to, const struct image *from, uint64_t offs
 		if (c && c != &reserved)
 			c->refs++;
 		chunk_drop(to->chunks[i]);
-		to->chunks[i] = c;
+		chunk_put(to, i, c);
 	}
 }
 
@@ -61,6 +69,7 @@ void image_share(struct image *to, const struct image *from)
 		if (to->chunks[i] && to->chunks[i] != &reserved)
 			to->chunks[i]->refs++;
 	}
+	to->used = from->used;
 	to->size = from->size;
 }
 
@@ -77,7 +86,7 @@ static struct chunk *chunk_own(struct image *m, size_t i)
 		memcpy(c->data, old->data, CHUNK_BYTES);
 		chunk_drop(old);
 	}
-	m->chunks[i] = c;
+	chunk_put(m, i, c);
 	return c;
 }
 
@@ -114,7 +123,7 @@ void image_punch(struct image *m, uint64_t offset, uint64_t length)
 			continue;
 		if (n == CHUNK_BYTES) {
 			chunk_drop(m->chunks[i]);
-			m->chunks[i] = NULL;
+			chunk_put(m, i, NULL);
 		} else {
 			memset(chunk_own(m, i)->data + at, 0, n);
 		}
@@ -126,7 +135,7 @@ void image_reserve(struct image *m, uint64_t offset, uint64_t length)
 	image_grow(m, div_up(offset + length, CHUNK_BYTES));
 	for (size_t i = offset / CHUNK_BYTES; i < div_up(offset + length, CHUNK_BYTES); i++)
 		if (!m->chunks[i])
-			m->chunks[i] = &reserved;
+			chunk_put(m, i, &reserved);
 }
 
 void image_truncate(struct image *m, uint64_t size)
@@ -136,18 +145,12 @@ void image_truncate(struct image *m, uint64_t size)
 	/* what was reserved beyond the end goes too, as ftruncate() does */
 	for (size_t i = div_up(size, CHUNK_BYTES); i < m->count; i++) {
 		chunk_drop(m->chunks[i]);
-		m->chunks[i] = NULL;
+		chunk_put(m, i, NULL);
 	}
 	m->size = size;
 }
 
-uint64_t image_used(const struct image *m)
-{
-	uint64_t used = 0;
-	for (size_t i = 0; i < m->count; i++)
-		used += m->chunks[i] ? CHUNK_BYTES : 0;
-	return used;
-}
+uint64_t image_used(const struct image *m) { return m->used * CHUNK_BYTES; }
 
 uint64_t image_needs(const struct image *m, uint64_t offset, uint64_t length)
 {

@@ -102,7 +102,8 @@ int sim_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *r
 struct chunk;
 struct image {
 	struct chunk **chunks;
-	size_t count;  /* chunks */
+	size_t count;  /* room for chunks */
+	uint64_t used; /* chunks that there are */
 	uint64_t size; /* bytes */
 };
 void image_free(struct image *m);

@@ -11,7 +11,7 @@
 #include "tests/unit/blktest.h"
 
 #define IMAGE_BYTES (UINT64_C(70) << 20) /* two groups of a layer */
-#define WINDOW (256 * 512u)
+#define WINDOW_MAX (512 * 512u)
 #define LIFE_STEPS_MAX 400000
 
 struct world {
@@ -23,6 +23,7 @@ struct world {
 	struct blk_node *base, *top;
 	struct report report;
 	bool with_cow, direct, errors;
+	bool brief; /* lives end while most of what is written is written for the first time */
 };
 
 /* FIBER. */
@@ -48,7 +49,7 @@ static void fill_image(struct world *w)
 {
 	uint8_t data[512];
 	for (unsigned b = 0; b < w->test.base_count; b++)
-		for (uint64_t at = w->test.base[b]; at < w->test.base[b] + WINDOW; at += sizeof data) {
+		for (uint64_t at = w->test.base[b]; at < w->test.base[b] + w->test.window; at += sizeof data) {
 			blktest_fill(data, at / 512, BLKTEST_PARENT);
 			sim_disk_write(w->host, "/a.img", at, data, sizeof data);
 		}
@@ -106,14 +107,14 @@ static void set_errors(struct world *w, bool on)
 static void life(struct world *w)
 {
 	struct scenario_task task;
-	enum { CLEAN, KILL, POWER } how = sim_random(w->sim) % 4 == 0 ? CLEAN : sim_random(w->sim) % 3 ? POWER : KILL;
+	enum { CLEAN, KILL, POWER } how = sim_random(w->sim) % 4 == 0 ? CLEAN : w->brief || sim_random(w->sim) % 3 ? POWER : KILL;
 	must(w, "open", open_nodes, w);
 	if (w->run->failed)
 		return;
 	set_errors(w, w->errors);
 	scenario_task_start(&task, w->env, blktest_run, &w->test);
 	bool ended = scenario_step_until(w->run, w->sim, &task.ended,
-					 how == CLEAN ? LIFE_STEPS_MAX : 50 + sim_random(w->sim) % 4000);
+					 how == CLEAN ? LIFE_STEPS_MAX : 50 + sim_random(w->sim) % (w->brief ? 1000 : 4000));
 	set_errors(w, false);
 	/* What the kernel forgot when a sync failed is still read from its cache, and later syncs that succeed don't
 	 * make it durable: only a power loss shows what there is. */
@@ -146,18 +147,20 @@ static void scenario_image_run(struct scenario_run *run)
 	w.with_cow = sim_random(w.sim) % 3 != 0;
 	w.direct = sim_random(w.sim) % 4 != 0;
 	w.errors = sim_random(w.sim) % 4 == 0;
+	w.brief = sim_random(w.sim) % 2;
 	sim_doses(w.sim)->slow = sim_random(w.sim) % 2 ? 20000 : 0;
 	w.host = sim_host_create(w.sim, "host", UINT64_C(1) << 40, sim_random(w.sim) % 2 ? 512 : 4096);
 	w.env = sim_process_create(w.sim, w.host);
-	w.test = (struct blktest){ .seed = run->seed, .base = { 0, COW_GROUP_DATA - WINDOW / 2 }, .base_count = 2, .window = WINDOW,
+	uint64_t window = w.brief ? WINDOW_MAX : WINDOW_MAX / 2;
+	w.test = (struct blktest){ .seed = run->seed, .base = { 0, COW_GROUP_DATA - window / 2 }, .base_count = 2, .window = window,
 				   .slots = 2 + (unsigned)(sim_random(w.sim) % 14), .operations = 300,
-				   .length_max = sim_random(w.sim) % 2 ? 24 : 4, .unaligned_memory = sim_random(w.sim) % 2 };
+				   .length_max = sim_random(w.sim) % 2 ? 24 : 4, .unaligned_memory = sim_random(w.sim) % 2, .urgent = w.brief };
 	/* A layer whose file has forgotten data has neither the old nor the new; tests/unit/cow.c has more on that. */
 	w.test.syncs_fail = !w.with_cow && sim_random(w.sim) % 2;
 	blktest_init(&w.test, BLKTEST_PARENT);
 	must(&w, "make the image", make_image, &w);
 	fill_image(&w);
-	unsigned lives = 1 + (unsigned)(sim_random(w.sim) % 4);
+	unsigned lives = 1 + (unsigned)(sim_random(w.sim) % (w.brief ? 6 : 4));
 	for (unsigned i = 0; i < lives && !run->failed; i++)
 		life(&w);
 	blktest_free(&w.test);

@@ -135,11 +135,11 @@ static enum blk_op choose_op(struct blktest *t)
 	case 1: return t->no_discard || !t->node->info.can_discard ? BLK_WRITE : BLK_DISCARD;
 	case 2: return t->node->info.can_zero ? BLK_ZERO : BLK_WRITE;
 	case 3:
-	case 4:
+	case 4: return BLK_READ;
 	case 5:
 	case 6:
 	case 7:
-	case 8: return BLK_READ;
+	case 8: return t->urgent ? BLK_WRITE : BLK_READ;
 	default: return BLK_WRITE;
 	}
 }
@@ -262,7 +262,7 @@ static int one_request(struct slot *s)
 	s->node_sector = model_to_node(t, s->first);
 	s->io = (struct blk_io){ .op = op, .offset = s->node_sector * BLKTEST_SECTOR,
 				 .length = (uint64_t)s->count * BLKTEST_SECTOR };
-	if (op != BLK_READ && blktest_draw(t, 20) == 0)
+	if (op != BLK_READ && blktest_draw(t, t->urgent ? 4 : 20) == 0)
 		s->io.flags |= BLK_FUA;
 	if (op == BLK_ZERO && blktest_draw(t, 2))
 		s->io.flags |= BLK_MAY_UNMAP;

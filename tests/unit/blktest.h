@@ -37,6 +37,7 @@ struct blktest {
 	bool unaligned_memory;
 	bool no_discard, no_flush;
 	bool syncs_fail;              /* injected errors may meet syncs */
+	bool urgent;                  /* most requests write, and many of them FUA */
 	/* what came of it */
 	bool failed;
 	char why[160];                /* the first wrong byte */
