@@ -193,7 +193,12 @@ void block_server_begin(struct block_server *s, struct scenario_run *run, struct
 	s->env = sim_process_create(sim, s->host);
 	s->catalog = catalog_sim_open(catalogs, s->env);
 	scenario_task_start(t, s->env, server_run, s);
-	scenario_step_until(run, sim, &t->ended, START_STEPS);
+	if (!scenario_step_until(run, sim, &t->ended, START_STEPS))
+		scenario_fail(run, "%s doesn't start", s->domain);
+	if (!t->ended) {
+		sim_kill(s->env);
+		sim_drain_dead(s->env);
+	}
 	free(t);
 }
 

@@ -60,7 +60,8 @@ struct move_world {
 	/* of this round */
 	uint64_t step;
 	struct event kill, outage, away;
-	bool killed, recovering;
+	bool killed;
+	bool hasty; /* of all rounds: whoever leads the moves has little patience, and the catalog is slow */
 };
 
 #define FAIL(w, ...) scenario_fail((w)->run, __VA_ARGS__)
@@ -349,8 +350,8 @@ static void migrate(struct move_world *w, struct side *from, struct side *to)
 	int r = say(to, "handover-expect", EXPECT_MS, from);
 	if (r == 0 && goes_on(w))
 		r = say(from, "handover-offer", 0, to);
-	if (r == 0 && goes_on(w))
-		r = say(to, "handover-activate", ACTIVATE_MS, from);
+	if (r == 0 && goes_on(w)) /* now and then it has hardly begun to take it when it is called back */
+		r = say(to, "handover-activate", w->hasty && draw(w, 4) ? 1 + draw(w, 12) : ACTIVATE_MS, from);
 	if (!goes_on(w))
 		return;
 	if (r == 0) {
@@ -491,6 +492,8 @@ static void move_run(struct scenario_run *run)
 	sim_run_fiber(w->sides[0].o.env, create_run, w);
 	owner_end(&w->sides[0].o);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
+	w->hasty = draw(w, 2);
+	catalog_sim_doses(w->catalogs)->latency_ns = w->hasty ? draw(w, 6 * NS_PER_MS) : 0;
 	unsigned rounds = 3 + (unsigned)draw(w, 6);
 	for (w->round = 1; w->round <= rounds && !run->failed; w->round++)
 		round_run(w);

@@ -14,7 +14,9 @@
 #include "core/fiber.h"
 #include "core/plant.h"
 #include "parallax/verify.h"
+#include "parallax/volume_private.h"
 #include "tests/sim/heal.h"
+#include "tests/sim/moments.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
@@ -64,6 +66,13 @@ struct volume_world {
 	uint64_t size_bytes;
 	bool may_fail; /* something other than connections has failed, or may have */
 	bool remote, faults, cluster;
+	/* of all of a run's lives: so that one thing meets itself */
+	bool dense, few_flushes;     /* one trouble soon after the other; little of what is written is durable */
+	bool blackouts;              /* what ends a life is mostly that everything loses power, and only then a server is gone for ever */
+	bool two;                    /* two servers may be in trouble at the same time: requests wait when too few are left */
+	enum moment favourite;
+	bool focused;
+	enum trouble_kind focus;     /* most troubles are this one */
 	struct keeper_options keeps; /* scenario rebuild: what servers do by themselves */
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
@@ -199,7 +208,7 @@ static int client_run(void *arg)
 		case 0: client_snapshot(w); break;
 		case 1: client_delete_snapshot(w); break;
 		case 2: note_failure(w, volume_checkpoint(w->o.volume)); break;
-		case 3: case 4: case 5: client_flush(w); break;
+		case 3: case 4: case 5: w->few_flushes && draw(w, 8) ? client_write(w, false) : client_flush(w); break;
 		case 6: case 7: case 8: client_write(w, true); break;
 		case 9: case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
 		default: client_write(w, false); break;
@@ -340,8 +349,18 @@ static void check_space(struct volume_world *w)
 		FAIL(w, "life %u: space: %s", LIFE(w), report.text);
 }
 
+/* R15, whatever was lost: what counts has as many holders as there must be. */
+static void check_cuts(struct volume_world *w)
+{
+	const struct meta_log *log = &w->o.volume->meta;
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (log->segments[i].cut && log->segments[i].ensemble_count < log->min_replicas)
+			FAIL(w, "life %u: segment %llu was cut with %u copies", LIFE(w), (unsigned long long)log->segments[i].id, log->segments[i].ensemble_count);
+}
+
 static void check_copies(struct volume_world *w)
 {
+	check_cuts(w);
 	struct report report = { "" };
 	if (is_hurt(w)) /* I3 is of holders that lost nothing */
 		return;
@@ -454,59 +473,118 @@ static void trouble(struct volume_world *w, const struct trouble *t)
 		server_lost(w, t->server);
 }
 
-static struct trouble next_trouble(struct volume_world *w, uint64_t now)
+struct coming { /* a trouble that is to come, or is there */
+	struct trouble trouble;
+	struct due begins;
+	uint64_t until;
+	bool on;
+};
+
+/* Not the server that the other one is about. */
+static struct trouble next_trouble(struct volume_world *w, const struct coming *other, uint64_t now)
 {
 	struct trouble t = { .kind = draw(w, TROUBLE_SPLIT), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
-	if (may_go(w) && draw(w, 8) == 0)
+	if (other && t.server == other->trouble.server)
+		t.server = (t.server + 1) % w->server_count;
+	if (w->focused && draw(w, 4))
+		t.kind = w->focus;
+	bool ever = may_go(w) && !w->blackouts;
+	if (ever && draw(w, 8) == 0)
 		t.kind = TROUBLE_GONE;
 	else if (w->cluster)
-		trouble_draw_more(&w->troubles, &t, w->server_count, may_go(w));
+		trouble_draw_more(&w->troubles, &t, w->server_count, ever);
 	if (w->server_count && (w->cluster || draw(w, 4)) && !(w->troubles.gone & 1u << t.server)) {
-		t.from = now + draw(w, w->cluster ? 4000 : 20000);
-		t.to = t.from + 1 + draw(w, draw(w, 2) ? 200 : 15000);
+		t.from = now + draw(w, w->dense ? 300 : w->cluster ? 4000 : 20000);
+		t.lasts = 1 + draw(w, draw(w, 2) ? 200 : w->dense ? 1000 : 15000);
 	}
 	return t;
 }
 
-/* Clients run; servers have their troubles meanwhile, one after the other. */
+static void coming_next(struct volume_world *w, struct coming coming[2], unsigned i, uint64_t now)
+{
+	coming[i].on = false;
+	coming[i].trouble = next_trouble(w, w->two ? &coming[!i] : NULL, now);
+	coming[i].begins = due_draw(w->sim, w->favourite, coming[i].trouble.from);
+}
+
+/* A server can't start without the catalog. */
+static void coming_end(struct volume_world *w, struct coming coming[2], unsigned i, uint64_t now)
+{
+	struct coming *other = &coming[!i];
+	if (other->on && other->trouble.kind == TROUBLE_CATALOG) {
+		trouble_ends(&w->troubles, &other->trouble);
+		coming_next(w, coming, !i, now);
+	}
+	trouble_ends(&w->troubles, &coming[i].trouble);
+	coming_next(w, coming, i, now);
+	check_cuts(w);
+}
+
+static void coming_step(struct volume_world *w, struct coming coming[2], unsigned i, uint64_t now)
+{
+	struct coming *c = &coming[i];
+	if (!c->on && due_now(&c->begins, w->o.volume, now)) {
+		if (c->trouble.kind >= TROUBLE_STALE && !may_go(w)) /* since it was drawn */
+			c->trouble.kind = TROUBLE_POWER;
+		trouble(w, &c->trouble);
+		c->on = true;
+		c->until = now + c->trouble.lasts;
+	} else if (c->on && now >= c->until) {
+		coming_end(w, coming, i, now);
+	}
+}
+
+/* Clients run; servers have their troubles meanwhile, one after the other, or two at a time. */
 static void life_work(struct volume_world *w, enum life_end how)
 {
 	unsigned clients = 1 + (unsigned)draw(w, CLIENTS_MAX);
-	uint64_t steps = how == LIFE_CLEAN ? STEPS_MAX : draw(w, draw(w, 2) ? 2000 : 40000);
-	struct trouble t = next_trouble(w, 0);
-	bool troubled = false;
+	struct due end = how == LIFE_CLEAN ? (struct due){ .from = STEPS_MAX } : due_draw(w->sim, w->favourite, draw(w, draw(w, 2) ? 2000 : 40000));
+	struct coming coming[2] = { 0 };
+	unsigned at_once = w->two ? 2 : 1;
+	for (unsigned i = 0; i < at_once; i++)
+		coming_next(w, coming, i, 0);
 	for (unsigned i = 0; i < clients; i++) {
 		w->clients[i] = (struct client){ .w = w, .ops = 5 + (unsigned)draw(w, 80) };
 		scenario_task_start(&w->clients[i].task, w->o.env, client_run, &w->clients[i]);
 	}
-	for (uint64_t n = 0; !clients_ended(w, clients) && n < steps && !w->run->failed; n++) {
+	for (uint64_t n = 0; !clients_ended(w, clients) && !due_now(&end, w->o.volume, n) && !w->run->failed; n++) {
 		if (!sim_step(w->sim)) {
 			FAIL(w, "life %u: all wait for something that will not happen", LIFE(w));
 			break;
 		}
-		if (n >= t.from && !troubled) {
-			trouble(w, &t);
-			troubled = true;
-		} else if (troubled && n >= t.to) {
-			trouble_ends(&w->troubles, &t);
-			troubled = false;
-			t = next_trouble(w, n);
-		}
+		for (unsigned i = 0; i < at_once; i++)
+			coming_step(w, coming, i, n);
 	}
-	if (how == LIFE_KILL && !troubled && may_go(w) && draw(w, 3) == 0) { /* at the same instant */
+	if (how == LIFE_KILL && !coming[0].on && !coming[1].on && may_go(w) && !w->blackouts && draw(w, 3) == 0) { /* at the same instant */
 		sim_kill(w->o.env);
 		trouble(w, &(struct trouble){ .kind = TROUBLE_GONE, .server = (unsigned)draw(w, w->server_count) });
 	}
-	if (troubled)
-		trouble_ends(&w->troubles, &t);
+	for (unsigned i = 0; i < at_once; i++)
+		if (coming[i].on)
+			coming_end(w, coming, i, 0);
 	if (how == LIFE_CLEAN && !clients_ended(w, clients))
 		FAIL(w, "life %u: requests do not end", LIFE(w));
+}
+
+/* So do all servers, at about the same time; one may stay away for ever. */
+static void site_loses_power(struct volume_world *w)
+{
+	unsigned goes = may_go(w) && draw(w, 4) ? (unsigned)draw(w, w->server_count) : w->server_count;
+	unsigned ended = 0;
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (w->servers[i].env) {
+			trouble(w, &(struct trouble){ .kind = i == goes ? TROUBLE_GONE : TROUBLE_POWER, .server = i });
+			ended |= i == goes ? 0 : 1u << i;
+		}
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (ended & 1u << i)
+			trouble_ends(&w->troubles, &(struct trouble){ .kind = TROUBLE_POWER, .server = i });
 }
 
 static void life(struct volume_world *w)
 {
 	struct scenario_task task;
-	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, 2) ? LIFE_KILL : LIFE_POWER;
+	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, w->blackouts ? 8 : 2) == 0 ? LIFE_KILL : LIFE_POWER;
 	w->life++;
 	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
@@ -532,10 +610,13 @@ static void life(struct volume_world *w)
 		if (!clean && !w->faults && !w->io_failed)
 			FAIL(w, "life %u: closing failed", LIFE(w));
 	}
-	if (how == LIFE_POWER)
+	if (how == LIFE_POWER) {
 		sim_power_loss(w->host);
-	else if (w->o.volume || !clean)
+		if (w->remote && (w->blackouts || draw(w, 3) == 0))
+			site_loses_power(w);
+	} else if (w->o.volume || !clean) {
 		sim_kill(w->o.env);
+	}
 	sim_note(w->sim, "life %u ends: %s", w->life, how == LIFE_POWER ? "power loss" : clean ? "closed" : "killed");
 	/* what a failed sync dropped may be missing from now on, until somebody served what there was */
 	oracle_crash(w->oracle, (how == LIFE_POWER && !w->remote && !clean) || disk_syncs_failed(w) > w->syncs_failed);
@@ -817,6 +898,13 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	struct sim_doses *d = sim_doses(w->sim);
 	d->slow = draw(w, 2) ? 20000 : 0;
 	draw_servers(w);
+	w->dense = draw(w, 3) == 0;
+	w->two = cluster && draw(w, 3) == 0;
+	w->few_flushes = draw(w, 3) == 0;
+	w->blackouts = draw(w, 3) == 0;
+	w->favourite = due_draw(w->sim, MOMENT_ANY, 0).moment;
+	w->focused = draw(w, 3) == 0;
+	w->focus = (enum trouble_kind)draw(w, TROUBLE_SPLIT);
 	w->io_timeout_ms = run->seed % 3 == 0 ? 1000 + (uint32_t)(run->seed / 3 % 9) * 250 : 0;
 	w->faults = !cluster && draw(w, 4) == 0;
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
@@ -835,7 +923,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
-	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
+	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
 		.window = 1 + (uint32_t)draw(w, 4) };
 	w->size_bytes = (300 + draw(w, 3000)) * ORACLE_SECTOR;
@@ -852,7 +940,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->troubles = (struct troubles){ .run = run, .sim = w->sim, .client = w->host, .catalogs = w->catalogs, .servers = w->servers };
 	if (cluster)
 		draw_damage(w, d);
-	unsigned lives = 3 + (unsigned)draw(w, 6);
+	unsigned lives = 3 + (unsigned)draw(w, cluster ? 4 : 6);
 	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		life(w);
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
@@ -895,5 +983,6 @@ const struct scenario scenario_cluster = {
 const struct scenario scenario_rebuild = {
 	.name = "rebuild",
 	.summary = "cluster, with servers that rebuild, scrub, trim and collect garbage by themselves; in the end all copies are where they belong",
+	.share = 2,
 	.run = rebuild_run,
 };

@@ -14,11 +14,11 @@ enum trouble_kind {
 	TROUBLE_GONE,                   /* loses power, and never comes back */
 };
 
-/* From step `from` to step `to`. */
+/* From about step `from` on. */
 struct trouble {
 	enum trouble_kind kind;
 	unsigned server, other;
-	uint64_t from, to;
+	uint64_t from, lasts;
 };
 
 struct troubles {

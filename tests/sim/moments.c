@@ -1,0 +1,48 @@
+#include "tests/sim/moments.h"
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+enum { PATIENCE = 6000 };
+
+struct due due_draw(struct sim *sim, enum moment favourite, uint64_t from)
+{
+	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_FLUSH, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND };
+	struct due d = { .from = from, .patience = PATIENCE, .moment = often[sim_random(sim) % ARRAY_COUNT(often)] };
+	if (favourite != MOMENT_ANY && sim_random(sim) % 2)
+		d.moment = favourite;
+	d.then = sim_random(sim) % (sim_random(sim) % 2 ? 20 : 300);
+	return d;
+}
+
+/* Another one each time it comes. */
+static uint64_t mark(const struct volume *v, enum moment moment)
+{
+	switch (moment) {
+	case MOMENT_TURN: return v->log.current ? v->log.current->meta.id : 0;
+	case MOMENT_FLUSH: return v->log.synced_seq;
+	case MOMENT_CHECKPOINT: return v->counters.checkpoints;
+	case MOMENT_TRIM: return v->counters.trims;
+	case MOMENT_MEND: return v->counters.mends;
+	case MOMENT_ANY: break;
+	}
+	return 0;
+}
+
+bool due_now(struct due *d, const struct volume *v, uint64_t step)
+{
+	if (step < d->from)
+		return false;
+	if (d->moment == MOMENT_ANY)
+		return true;
+	if (!d->waits) {
+		d->waits = true;
+		d->mark = mark(v, d->moment);
+	}
+	if (mark(v, d->moment) != d->mark) {
+		d->moment = MOMENT_ANY;
+		d->from = step + d->then;
+		return d->then == 0;
+	}
+	return step - d->from >= d->patience;
+}
