@@ -51,7 +51,7 @@ struct program {
 };
 
 enum { KEY_ADVERTISE = 256, KEY_CATALOG, KEY_DOMAIN, KEY_ROOT, KEY_SIZE_LIMIT, KEY_CONNECTIONS,
-       KEY_KEEPER_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_LOST_AFTER, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_SCRUB_EVERY, KEY_SCRUB_RATE, KEY_WARN_FULL, KEY_HELP, KEY_VERSION };
+       KEY_REBUILD_RATE, KEY_REBUILD_EVERY, KEY_GC_EVERY, KEY_LOST_AFTER, KEY_TOKEN, KEY_PLAIN_TEXT, KEY_SCRUB_EVERY, KEY_SCRUB_RATE, KEY_WARN_FULL, KEY_HELP, KEY_VERSION };
 
 static const struct argp argp;
 
@@ -65,7 +65,7 @@ static const struct argp_option options[] = {
 	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a host, a rack (default: this host's name)", 0 },
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
 	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
-	{ "rebuild-rate", KEY_KEEPER_REBUILD_RATE, "SIZE", 0,
+	{ "rebuild-rate", KEY_REBUILD_RATE, "SIZE", 0,
 	  "Read at most SIZE a second from other servers to make copies that are missing here (default 200M; 0: no limit)", 0 },
 	{ "rebuild-interval", KEY_REBUILD_EVERY, "SECONDS", 0, "Look for missing copies every so often (default 5)", 0 },
 	{ "gc-interval", KEY_GC_EVERY, "SECONDS", 0, "Look for copies that nobody needs any more every so often (default 3600)", 0 },
@@ -188,7 +188,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_VERSION:
 		puts("aquifer-server " AQ_VERSION);
 		exit(0);
-	case KEY_KEEPER_REBUILD_RATE:
+	case KEY_REBUILD_RATE:
 		if (parse_size(arg, &p->keeps.bytes_per_s) < 0)
 			usage("--rebuild-rate: '%s' is not a size (for example 100M; 0: no limit)", arg);
 		break;
