@@ -11,6 +11,7 @@
 
 #define BLOCK_BYTES 4096u
 #define SEGMENT_BLOCKS_DEFAULT 16384u /* 64 MiB */
+#define SEGMENT_ID_MAX ((UINT64_C(1) << 48) - 1)
 #define SEGMENT_BLOCKS_MAX 28672u     /* so that the bitmap of what is free fits beside a copy's slot, see segment_dir.h */
 #define RECORD_BYTES_MAX (4u << 20)   /* header and payload */
 #define RECORD_BLOCKS_MAX (RECORD_BYTES_MAX / BLOCK_BYTES)

@@ -9,7 +9,6 @@
 #include "parallax/segment_share.h"
 
 #define METHOD(name) AQUIFER__SEGMENT__METHOD__##name
-#define SEGMENT_ID_MAX ((UINT64_C(1) << 48) - 1)
 
 static const Aquifer__Segment__Method methods[] = {
 	[SEGMENT_CREATE] = METHOD(CREATE), [SEGMENT_APPEND] = METHOD(APPEND), [SEGMENT_READ] = METHOD(READ),

@@ -55,6 +55,7 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 	*s = (struct sources){ .env = env };
 	link_init(&s->waiting);
 	hedges_init(&s->hedges, env);
+	repairs_init(&s->repairs, env);
 	int r = source_add(s, catalog, places, volume, log, own, report);
 	struct meta_log *ancestor = malloc(sizeof *ancestor);
 	if (!ancestor)
@@ -73,6 +74,8 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 		r = copies_await(s->cluster, report);
 	if (r == 0 && s->cluster)
 		r = hedges_start(&s->hedges);
+	if (r == 0 && s->cluster)
+		r = repairs_start(&s->repairs);
 	if (r < 0)
 		sources_close(s);
 	return r;
@@ -82,6 +85,8 @@ void sources_close(struct sources *s)
 {
 	if (s->hedges.env)
 		hedges_end(&s->hedges);
+	if (s->repairs.env)
+		repairs_end(&s->repairs);
 	for (unsigned i = 0; i < s->count; i++) {
 		if (!s->source[i].reader)
 			continue;
@@ -90,7 +95,8 @@ void sources_close(struct sources *s)
 	}
 	copies_close(s->cluster);
 	free(s->source);
-	*s = (struct sources){ .env = s->env, .retries = s->retries, .errors = s->errors, .hedged = s->hedged, .hedges_won = s->hedges_won };
+	*s = (struct sources){ .env = s->env, .retries = s->retries, .errors = s->errors, .hedged = s->hedged, .hedges_won = s->hedges_won,
+			       .damaged = s->damaged, .repairs.asked = s->repairs.asked };
 }
 
 int sources_depth(struct catalog *catalog, uint64_t volume)
@@ -166,8 +172,18 @@ int block_read_verify(const struct block_read *r, const struct iovec *iov, int i
 
 static void read_done(struct job *j);
 
+/* Somebody had it right; who hadn't has a bad copy, probably. */
+static void note_repairs(struct block_read *r)
+{
+	for (unsigned i = 0; r->bad >> i; i++)
+		if (r->bad >> i & 1)
+			repairs_note(&r->sources->repairs, r->asked[i], r->io.segment, r->io.block, r->count);
+}
+
 static void read_end(struct block_read *r, int status)
 {
+	if (status == 0 && r->bad)
+		note_repairs(r);
 	link_drop(&r->waits);
 	r->busy = false;
 	job_put(r->parent, status);
@@ -219,6 +235,7 @@ static void read_start(struct block_read *r)
 	r->attempts = 0;
 	r->away = r->gone = r->twice = r->absent = false;
 	r->damaged = NULL;
+	r->bad = 0;
 	read_from(r, block_read_next_peer(r));
 }
 
@@ -301,12 +318,24 @@ static void read_next(struct block_read *r, int status)
 	read_failed(r, status);
 }
 
+static void note_bad(struct block_read *r, const struct peer *peer)
+{
+	for (unsigned i = 0; i < r->attempts && peer && peer->copies->catalog; i++)
+		if (r->asked[i] == peer) {
+			r->bad |= 1u << i;
+			r->sources->damaged++;
+			return;
+		}
+}
+
 static void note_failure(struct block_read *r, struct peer *peer, int status)
 {
 	if (status == -EBADMSG)
 		r->damaged = peer;
+	if (status == -EBADMSG || status == -EIO)
+		note_bad(r, peer);
 	r->away |= segment_away(status);
-	r->absent |= !segment_away(status) && status != -ECANCELED;
+	r->absent |= !segment_away(status) && status != -ECANCELED && status != -EBADMSG; /* other blocks may be good, and this one soon is */
 	r->gone |= status == -ENODATA;
 }
 

@@ -6,6 +6,7 @@
 #include "parallax/copies.h"
 #include "parallax/hedge.h"
 #include "parallax/meta.h"
+#include "parallax/repairs.h"
 #include "parallax/segment.h"
 
 /* How a volume reaches the servers that hold segments; the simulator brings its own. */
@@ -50,8 +51,10 @@ struct sources {
 	bool (*unsettled)(void *arg);
 	void *unsettled_arg;
 	struct hedges hedges;
+	struct repairs repairs;
 	struct link waiting;    /* block_read.waits: those whose servers are all away, the oldest first */
 	uint64_t retries, errors, hedged, hedges_won; /* reads; the last two: that were late, and that another server answered first */
+	uint64_t damaged; /* answers of one server of several that weren't the block, or that its disk couldn't read */
 };
 
 /* FIBER. The volume's own segments first, then its ancestors'. `own`: an embedded volume's, which it has open for writing, and
@@ -81,8 +84,9 @@ struct block_read {
 	int status;             /* … this */
 	struct peer *damaged;   /* whose answer was, and who is asked again when nobody else is left; NULL: none */
 	bool twice;             /* he was */
+	uint32_t bad;           /* a bit for each of `asked`: the answer was wrong, or its disk couldn't read it */
 	bool away;              /* one that may have it couldn't be asked */
-	bool absent;            /* one that should have it has it not, or wrong */
+	bool absent;            /* one that should have it has it not, or can't read it: others are asked first for a while */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	bool busy, expired;     /* under way; and given up by who asked */
 	struct link waits;      /* sources.waiting */
@@ -90,7 +94,7 @@ struct block_read {
 	struct job *parent;
 };
 /* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is
- * asked for; one whose answer was damaged is asked once more when nobody is left. Holds and puts
+ * asked for; one whose answer was damaged is asked once more when nobody is left. When another had it right, it is told (repairs.h). Holds and puts
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);

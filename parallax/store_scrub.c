@@ -61,6 +61,8 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 		ret->scrub_bad = m->all_bad;
 		ret->scrub_repaired = m->all_repaired;
 		ret->scrub_unrepaired = m->unrepaired;
+		ret->read_bad = m->read_bad;
+		ret->read_repaired = m->read_repaired;
 	}
 	rpc_call_clean(&call);
 }

@@ -23,6 +23,7 @@ struct store_server_work {
 	uint64_t copies, unsealed, missing, missing_bytes, rebuilt_bytes, bytes_per_s, misplaced, failures, silent;
 	bool settled;              /* nothing is left to be rebuilt */
 	uint64_t scrub_finished_ns, scrub_bad, scrub_repaired; /* in its life */
+	uint64_t read_bad, read_repaired; /* of these, what readers found since it was started */
 	uint64_t scrub_unrepaired; /* as of the last pass over all */
 };
 /* FIBER. Asks the server with that id (hex), waiting for up to two seconds. `copies` is of copies_open(). */

@@ -479,6 +479,8 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->hedged = v->sources.hedged;
 	ret->hedges_won = v->sources.hedges_won;
 	ret->read_errors = v->sources.errors;
+	ret->read_damaged = v->sources.damaged;
+	ret->repairs_asked = v->sources.repairs.asked;
 	ret->nodes = v->tree.node_count;
 	ret->dirty_nodes = v->tree.dirty_count;
 	ret->node_hits = v->tree.hits;

@@ -147,7 +147,7 @@ int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report);
 
 struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,
-		read_errors, hedged, hedges_won, mends, leaves, segments_freed, trims, packed;
+		read_errors, read_damaged, repairs_asked, hedged, hedges_won, mends, leaves, segments_freed, trims, packed;
 	bool away;         /* its server can't be reached now */
 	bool catalog_away; /* something waits for the catalog; writes go on as long as there are open segments */
 	int failed;        /* it ended, every request fails: -errno; -EPERM: another owner has it */

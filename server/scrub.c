@@ -9,15 +9,19 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
-#include "parallax/copies.h"
-#include "parallax/segment_scrub.h"
+#include "core/fiber.h"
+#include "server/found.h"
+#include "server/mend.h"
 
 #define PERIOD_NS (UINT64_C(14) * 24 * 3600 * NS_PER_S)
 #define RATE (UINT64_C(64) << 20)
 #define SLOWEST (UINT64_C(256) << 10)   /* by itself: a small directory is done long before the period ends */
 #define NAP_NS (500 * NS_PER_MS)
 #define SAVE_NS (60 * NS_PER_S)
-enum { ASKED_MAX = 16, FAULTS_MAX = 64, STATE_BYTES = 256 };
+#define FOUND_RATE (UINT64_C(8) << 20)  /* what readers say costs at most so much reading a second */
+enum { ASKED_MAX = 16, FAULTS_MAX = 64, STATE_BYTES = 256, LOOK_BLOCKS = 64 /* to look at some blocks costs as much as reading so many */ };
+
+enum whose { OWN, ASKED, READERS }; /* who has found it: the scrubber by itself, a pass that was asked for, a reader */
 
 struct asked {
 	bool all;
@@ -39,7 +43,6 @@ struct pass {
 
 struct scrub {
 	struct env *env;
-	struct catalog *catalog;
 	struct segment_server *dir;
 	struct server *server;
 	struct scrub_options options;
@@ -50,7 +53,9 @@ struct scrub {
 	uint64_t position, began_ns, finished_ns, all_bad, all_repaired;
 	uint64_t unrepaired, unrepaired_now; /* as of the last pass over all; of the one that runs */
 	uint64_t saved_ns, due_ns;
-	struct copies *copies; /* once something was bad */
+	struct mender mender;
+	struct found found;
+	uint64_t found_due_ns, read_bad, read_repaired; /* the last two: since it was started */
 	struct timer timer;
 	struct job nap;
 	bool closing, running;
@@ -120,53 +125,24 @@ static void state_save(struct scrub *s)
 
 /* ---- mending ---- */
 
-/* Any copy may answer; the checksum decides. */
-static int read_elsewhere(struct scrub *s, uint64_t segment, const struct scrub_slice *bad, void *page)
-{
-	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	if (!s->copies && copies_open(s->env, s->catalog, &s->copies, NULL) < 0)
-		return -ENOTCONN;
-	copies_await(s->copies, NULL);
-	unsigned n = copies_candidates(s->copies, segment, peers);
-	for (unsigned i = 0; i < n; i++) {
-		struct iovec v = { page, BLOCK_BYTES };
-		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = bad->bad_block, .blocks = 1, .iov = &v, .iov_count = 1 };
-		bool other = memcmp(&peers[i]->id, &s->dir->id, sizeof(uuid)) != 0;
-		if (other && peer_wait(peers[i], &io) == 0 && crc32c(0, page, BLOCK_BYTES) == bad->bad_crc)
-			return 0;
-	}
-	return -EIO;
-}
-
-/* Has somebody else a sealed, whole copy? Only then is ours given up. */
-static bool is_elsewhere(struct scrub *s, uint64_t segment)
-{
-	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	if (!s->copies && copies_open(s->env, s->catalog, &s->copies, NULL) < 0)
-		return false;
-	copies_await(s->copies, NULL);
-	unsigned n = copies_candidates(s->copies, segment, peers);
-	for (unsigned i = 0; i < n; i++) {
-		struct segment_io io = { .op = SEGMENT_STAT, .segment = segment };
-		if (memcmp(&peers[i]->id, &s->dir->id, sizeof(uuid)) != 0 && peer_wait(peers[i], &io) == 0 && io.sealed && io.state == COPY_WHOLE)
-			return true;
-	}
-	return false;
-}
-
-static void note_fault(struct scrub *s, bool for_asked, uint64_t segment, uint32_t block, bool footer, bool repaired)
+static void note_fault(struct scrub *s, enum whose whose, uint64_t segment, uint32_t block, bool footer, bool repaired)
 {
 	struct pass *p = &s->pass;
+	if (whose == READERS && !repaired && !found_is_news(&s->found, segment, block))
+		return;
 	s->all_bad++;
 	s->all_repaired += repaired;
-	if (!for_asked)
+	s->read_bad += whose == READERS;
+	s->read_repaired += whose == READERS && repaired;
+	if (whose == OWN)
 		s->unrepaired_now += !repaired;
 	s->unrepaired = MAX(s->unrepaired, s->unrepaired_now);
+	const char *who = whose == READERS ? "found by a reader" : "scrub";
 	if (footer)
-		say(s, "scrub: the footer of segment %" PRIu64 " is damaged: %s", segment, repaired ? "another copy will take its place" : "there is no other copy to replace it from");
+		say(s, "%s: the footer of segment %" PRIu64 " is damaged: %s", who, segment, repaired ? "another copy will take its place" : "there is no other copy to replace it from");
 	else
-		say(s, "scrub: segment %" PRIu64 ", block %u was damaged: %s", segment, block, repaired ? "repaired from another copy" : "no other copy has it");
-	if (!for_asked)
+		say(s, "%s: segment %" PRIu64 ", block %u was damaged: %s", who, segment, block, repaired ? "repaired from another copy" : "no other copy has it");
+	if (whose != ASKED)
 		return;
 	p->bad++;
 	p->repaired += repaired;
@@ -174,21 +150,56 @@ static void note_fault(struct scrub *s, bool for_asked, uint64_t segment, uint32
 		p->faults[p->fault_count++] = (struct fault){ segment, block, footer, repaired };
 }
 
-static void mend_block(struct scrub *s, bool for_asked, uint64_t segment, const struct scrub_slice *bad)
+static void mend_slice(struct scrub *s, enum whose whose, uint64_t segment, const struct scrub_slice *bad)
 {
-	void *page = env_alloc_aligned(BLOCK_BYTES);
-	int r = page ? read_elsewhere(s, segment, bad, page) : -ENOMEM;
-	if (r == 0)
-		r = segment_dir_mend(s->dir, segment, bad->bad_block, page);
-	free(page);
+	int r = mend_block(&s->mender, segment, bad);
 	if (r != -ENODATA) /* it became free meanwhile */
-		note_fault(s, for_asked, segment, bad->bad_block, /* footer= */ false, r == 0);
+		note_fault(s, whose, segment, bad->bad_block, /* footer= */ false, r == 0);
 }
 
-static void mend_copy(struct scrub *s, bool for_asked, uint64_t segment)
+static void mend_footer(struct scrub *s, enum whose whose, uint64_t segment)
 {
-	bool repaired = is_elsewhere(s, segment) && segment_dir_give_up(s->dir, segment) == 0;
-	note_fault(s, for_asked, segment, 0, /* footer= */ true, repaired);
+	note_fault(s, whose, segment, 0, /* footer= */ true, mend_copy(&s->mender, segment));
+}
+
+/* ---- what readers found ---- */
+
+/* What they say is looked at first. */
+static void mend_range(struct scrub *s, const struct found_range *range)
+{
+	struct scrub_slice slice = { .next = range->block };
+	uint64_t blocks = 0;
+	int r;
+	do {
+		r = segment_dir_look(s->dir, range->segment, slice.next, range->block + range->blocks, &slice);
+		blocks += LOOK_BLOCKS + (r == 0 ? slice.blocks : 0);
+		if (r == -EBADMSG && !ends(s))
+			mend_footer(s, READERS, range->segment);
+		if (r == 0 && slice.bad && !ends(s))
+			mend_slice(s, READERS, range->segment, &slice);
+	} while (r == 0 && slice.next && !ends(s));
+	s->found_due_ns = env_now_ns(s->env) + blocks * BLOCK_BYTES * NS_PER_S / FOUND_RATE;
+}
+
+static bool found_due(const struct scrub *s) { return found_waits(&s->found) && env_now_ns(s->env) >= s->found_due_ns; }
+
+/* Between the slices of a pass, and while it waits. */
+static void mend_found(struct scrub *s)
+{
+	struct found_range range;
+	uint64_t bad = s->all_bad;
+	while (!ends(s) && found_due(s) && found_take(&s->found, &range))
+		mend_range(s, &range);
+	if (s->all_bad != bad && !ends(s))
+		state_save(s);
+}
+
+/* Until there is something to mend, `ns` at most. */
+static void nap_or_mend(struct scrub *s, uint64_t ns)
+{
+	uint64_t now = env_now_ns(s->env);
+	nap(s, found_waits(&s->found) ? MIN(ns, s->found_due_ns - MIN(now, s->found_due_ns)) : ns);
+	mend_found(s);
 }
 
 /* ---- one copy ---- */
@@ -198,8 +209,9 @@ static void throttle(struct scrub *s, uint64_t bytes, uint64_t rate, bool own)
 {
 	uint64_t now = env_now_ns(s->env);
 	s->due_ns = MAX(s->due_ns, now) + (uint64_t)((double)bytes * (double)NS_PER_S / (double)rate);
+	mend_found(s);
 	while (!ends(s) && !(own && is_asked(s)) && (now = env_now_ns(s->env)) < s->due_ns)
-		nap(s, MIN(s->due_ns - now, (uint64_t)NAP_NS));
+		nap_or_mend(s, MIN(s->due_ns - now, (uint64_t)NAP_NS));
 }
 
 /* False: somebody asked for a pass, or it ends; the copy isn't done. `asked` NULL: by itself. */
@@ -212,7 +224,7 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 		if (ends(s))
 			return false;
 		if (r == -EBADMSG) {
-			mend_copy(s, asked, segment);
+			mend_footer(s, asked ? ASKED : OWN, segment);
 			break;
 		}
 		if (r < 0) {
@@ -222,7 +234,7 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 		if (asked && !asked->all && memcmp(&slice.volume, &asked->volume, sizeof(uuid)) != 0)
 			return true;
 		if (slice.bad)
-			mend_block(s, asked, segment, &slice);
+			mend_slice(s, asked ? ASKED : OWN, segment, &slice);
 		if (asked)
 			s->pass.bytes += (uint64_t)slice.blocks * BLOCK_BYTES;
 		throttle(s, (uint64_t)(slice.blocks + 1) * BLOCK_BYTES, rate, /* own= */ !asked);
@@ -255,8 +267,7 @@ static uint64_t used_bytes(const struct scrub *s) { return s->dir->total_bytes -
 
 static void pass_end(struct scrub *s)
 {
-	copies_close(s->copies);
-	s->copies = NULL;
+	mend_rest(&s->mender);
 	state_save(s);
 }
 
@@ -302,7 +313,7 @@ static void pass_own(struct scrub *s)
 	struct ids l = { 0 };
 	bool whole = segment_dir_ids(s->dir, note_id, &l) == 0;
 	if (!whole) /* not now; and not at once again */
-		nap(s, 60 * NS_PER_S);
+		nap_or_mend(s, 60 * NS_PER_S);
 	if (s->position == 0) {
 		s->began_ns = env_wall_ns(s->env);
 		s->unrepaired_now = 0;
@@ -325,6 +336,13 @@ static void pass_own(struct scrub *s)
 	pass_end(s);
 }
 
+static void idle(struct scrub *s)
+{
+	if (!found_waits(&s->found))
+		mend_rest(&s->mender);
+	nap_or_mend(s, 60 * NS_PER_S);
+}
+
 static int scrub_fiber(void *arg)
 {
 	struct scrub *s = arg;
@@ -335,8 +353,9 @@ static int scrub_fiber(void *arg)
 		else if (own_due(s))
 			pass_own(s);
 		else
-			nap(s, 60 * NS_PER_S);
+			idle(s);
 	}
+	mend_rest(&s->mender);
 	state_save(s);
 	s->running = false;
 	fiber_cond_wake(&s->ended_cond);
@@ -361,6 +380,8 @@ static void fill(const struct scrub *s, Aquifer__Segment__Scrub *m, Aquifer__Seg
 	m->all_bad = s->all_bad;
 	m->all_repaired = s->all_repaired;
 	m->unrepaired = s->unrepaired;
+	m->read_bad = s->read_bad;
+	m->read_repaired = s->read_repaired;
 	m->n_faults = p->fault_count;
 	m->faults = pointers;
 	for (unsigned i = 0; i < p->fault_count; i++) {
@@ -380,10 +401,15 @@ static void handle(void *arg, struct rpc_request *r)
 	Aquifer__Segment__ScrubFault faults[FAULTS_MAX], *pointers[FAULTS_MAX];
 	const Aquifer__Segment__ScrubRequest *q =
 		(const Aquifer__Segment__ScrubRequest *)rpc_request_body(r, &aquifer__segment__scrub_request__descriptor);
-	if (!q || (q->volume.len && q->volume.len != sizeof(uuid))) {
-		rpc_reply(r, q ? -EINVAL : -EBADMSG, "that is no request to scrub", NULL, NULL, 0);
+	int status = !q ? -EBADMSG : (q->volume.len && q->volume.len != sizeof(uuid)) || (q->begin && q->segment) ? -EINVAL : 0;
+	if (status == 0 && q->segment)
+		status = found_add(&s->found, &(struct found_range){ q->segment, q->block, q->blocks });
+	if (status < 0) {
+		rpc_reply(r, status, status == -EBUSY ? "too much waits to be looked at already" : "that is no request to scrub", NULL, NULL, 0);
 		return;
 	}
+	if (q->segment)
+		timer_cancel(s->env, &s->timer);
 	if (q->begin && s->asked - s->ended == ASKED_MAX) {
 		rpc_reply(r, -EBUSY, "too many scrubs wait already", NULL, NULL, 0);
 		return;
@@ -408,7 +434,7 @@ int scrub_start(struct env *env, struct catalog *catalog, struct segment_server 
 	struct scrub *s = calloc(1, sizeof *s);
 	if (!s)
 		return -ENOMEM;
-	*s = (struct scrub){ .env = env, .catalog = catalog, .dir = dir, .server = server, .options = *options };
+	*s = (struct scrub){ .env = env, .mender = { env, catalog, dir, NULL }, .dir = dir, .server = server, .options = *options };
 	s->options.period_ns = s->options.period_ns ? s->options.period_ns : PERIOD_NS;
 	s->options.bytes_per_s = s->options.bytes_per_s ? s->options.bytes_per_s : RATE;
 	timer_init(&s->timer);

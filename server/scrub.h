@@ -1,5 +1,6 @@
 /* Scrubbing: a server reads all its sealed copies again, slowly, once in each period; and at once when it is asked. What is wrong
  * is mended block by block from other servers' copies; a copy whose footer is damaged is given up, and replaced by rebuilding (keeper.h).
+ * What a reader found to be wrong is looked at and mended beside that, at once (found.h), also in copies that aren't sealed yet.
  * A file `scrub` in the data directory remembers how far it is; losing that costs reading again. */
 #ifndef AQ_SCRUB_H
 #define AQ_SCRUB_H

@@ -80,8 +80,9 @@ static json_t *servers_json(const struct store_status *t)
 								    (json_int_t)k->bytes_per_s, "misplaced", (json_int_t)k->misplaced, "failures", (json_int_t)k->failures,
 								    "silent", (json_int_t)k->silent));
 		if (k->scrub)
-			json_object_set_new(j, "scrub", json_pack("{s:I, s:I, s:I, s:I}", "finished_ns", (json_int_t)k->scrub_finished_ns, "unrepaired", (json_int_t)k->scrub_unrepaired, "bad", (json_int_t)k->scrub_bad,
-								  "repaired", (json_int_t)k->scrub_repaired));
+			json_object_set_new(j, "scrub", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "finished_ns", (json_int_t)k->scrub_finished_ns, "unrepaired", (json_int_t)k->scrub_unrepaired, "bad", (json_int_t)k->scrub_bad,
+								  "repaired", (json_int_t)k->scrub_repaired, "read_bad", (json_int_t)k->read_bad, "read_repaired",
+								  (json_int_t)k->read_repaired));
 		json_array_append_new(a, j);
 	}
 	return a;
@@ -164,6 +165,18 @@ static void print_rebuild(const struct store_status *t)
 		snprintf(left, sizeof left, ", about %" PRIu64 " s left", bytes / rate);
 	printf("%-10s %" PRIu64 " copies, %s, to be made (%s/s%s); %" PRIu64 " to go from where they don't belong\n", "rebuilding", missing, format_size_human(bytes, a),
 	       format_size_human(rate, b), left, misplaced);
+}
+
+/* What reads have found since the servers were started. */
+static void print_found(const struct store_status *t)
+{
+	uint64_t bad = 0, repaired = 0;
+	for (size_t i = 0; i < t->server_count; i++) {
+		bad += t->servers[i].work.read_bad;
+		repaired += t->servers[i].work.read_repaired;
+	}
+	if (bad)
+		printf("%-10s %" PRIu64 " damaged block%s found by reading; repaired: %" PRIu64 "\n", "reads", bad, bad == 1 ? "" : "s", repaired);
 }
 
 static void print_servers(const struct store_status *t)
@@ -254,6 +267,7 @@ static void print_text(const struct store_status *t)
 	printf("\n");
 	print_health("checked", &t->check);
 	print_health("scrubbed", &t->scrub);
+	print_found(t);
 	print_servers(t);
 	if (t->total_bytes)
 		printf("%-10s %s: %s of %s free\n", "directory", t->directory, format_size_human(t->free_bytes, a), format_size_human(t->total_bytes, b));

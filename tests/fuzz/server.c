@@ -293,6 +293,11 @@ static void ask(struct world *w, const uint8_t *b)
 	fill(w, &a, b);
 	Aquifer__Segment__ScrubRequest s = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
 	s.begin = b[3] & 1;
+	if (b[6] & 1) { /* what a reader found */
+		s.segment = a.q.segment;
+		s.block = a.q.block;
+		s.blocks = b[6] < 200 ? b[6] : a.q.blocks;
+	}
 	s.volume = (ProtobufCBinaryData){ b[4] < 200 ? (b[4] & 1) * 16 : b[4] % 18, a.volume };
 	bool scrubs = a.method == METHOD(SCRUB) && b[5] < 240;
 	struct iovec out = { page, a.payload }, in = { answer, a.room };

@@ -69,6 +69,36 @@ grep -q 'footer is damaged, it will be replaced' "$dir/scrub" || fail "the foote
 healthy() { aquifer cluster status >"$dir/text" 2>&1; }
 until_true 20 eval 'healthy && aquifer cluster scrub >"$dir/text" && grep -q " 0 damaged" "$dir/text"' || fail "it isn't replaced: $(cat "$dir/text"; tail -n 3 "$data"/out*)"
 aquifer cluster check >"$dir/text" || fail "the check: $(cat "$dir/text")"
+# what a read finds is repaired at once, and nobody scrubs: in a segment that is written, and in a sealed one. Of three blocks each server has two wrong, so
+# that the one that is read from, whichever it is, has what is to be repaired
+aquifer volume create r 64M && uri=$(aquifer attach r --as nbd) && qemu-io -f raw -c 'write -P 5 0 6M' -c flush "$uri" >/dev/null || fail "r"
+for new in $(cd "$data/1" && find . -name '*.seg'); do # the one that has it
+	[ "$(dd if="$data/1/$new" bs=4096 skip=400 count=1 status=none | tr -d '\005' | wc -c)" != 0 ] || break
+done
+blocks_of() { dd if="$data/$1/$new" bs=4096 skip=2 count=1500 status=none; }
+blocks_of 2 >"$dir/whole"
+is_whole() { blocks_of "$1" | cmp -s - "$dir/whole"; }
+spoil_new() { # BLOCK: it, and two behind it
+	local at
+	for at in 1+0 2+0 2+20 3+20 1+40 3+40; do spoil "$data/${at%+*}/$new" $(($1 + ${at#*+})); done
+}
+parts=()
+for ((k = 1024; k < 2048; k += 64)); do parts+=(-c "read -P 5 ${k}k 64k"); done
+repaired() {
+	qemu-io -f raw "${parts[@]}" "$uri" >"$dir/read" 2>&1
+	is_whole 1 || is_whole 2 || is_whole 3
+}
+is_whole 1 && is_whole 3 || fail "the copies differ"
+spoil_new 400
+until_true 30 repaired && ! grep failed "$dir/read" || fail "the open copy isn't repaired: $(aquifer show r) $(tail -qn 3 "$data"/out?)"
+aquifer show r --json | jq -e '[.nodes[].items | (.read_damaged // 0), (.repairs_asked // 0)] | add > 1' >/dev/null || fail "counters: $(aquifer show r)"
+aquifer detach r && uri=$(aquifer attach r --as nbd) || fail "r again"
+spoil_new 410
+until_true 30 repaired && ! grep failed "$dir/read" || fail "the sealed copy isn't repaired: $(aquifer show r) $(tail -qn 3 "$data"/out?)"
+grep -q 'found by a reader: segment [0-9]*, block [0-9]* was damaged: repaired' "$data"/out? || fail "the log: $(cat "$data"/out?)"
+aquifer cluster status --json | jq -e '[.servers[].scrub] | (map(.read_repaired) | add) >= 4 and all(.read_bad == .read_repaired)' >/dev/null || fail "status: $(aquifer cluster status --json)"
+aquifer cluster status | grep -q '^reads .* damaged blocks found by reading; repaired: ' || fail "status: $(aquifer cluster status)"
+aquifer detach r && aquifer volume delete r || fail "r deleted"
 # everywhere
 for n in 1 2 3; do dd if=/dev/urandom of="$data/$n/$file" bs=4096 seek=440 count=20 conv=notrunc,fsync status=none; done # places differ where it was replaced
 aquifer cluster scrub >"$dir/text" 2>&1 && fail "all is well: $(cat "$dir/text")"

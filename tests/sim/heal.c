@@ -10,6 +10,7 @@
 #include "parallax/volume_private.h"
 #include "parallax/wanted.h"
 #include "server/keeper_private.h"
+#include "tests/sim/read_repair.h"
 
 enum { HEAL_S = 240 };
 #define LATE_NS (12 * NS_PER_S)
@@ -485,6 +486,8 @@ void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *c
 		settle(h);
 	if (damaged)
 		scrub(h);
+	if (h->user.volume && !run->failed)
+		read_repair_check(run, sim, &h->user, servers, count);
 	for (unsigned i = 0; i < count; i++) {
 		const struct keeper_status *s = runs(h, i) && servers[i].keeper ? keeper_status(servers[i].keeper) : NULL;
 		if (s)

@@ -166,8 +166,8 @@ static int server_run(void *arg)
 	while (r == 0 && s->keeps && !s->keeper && !s->env->dead)
 		if (keeper_start(s->env, s->catalog, s->dir, s->server, s->keeps, &s->keeper, &report) < 0)
 			fiber_sleep(&s->env->loop, 50 * NS_PER_MS);
-	if (r == 0 && s->keeper && !s->env->dead) { /* always at it */
-		struct scrub_options scrubs = { .directory = s->path ? s->path : "/data", .period_ns = NS_PER_S / 4, .log = scrub_says, .arg = s };
+	if (r == 0 && s->keeper && !s->env->dead) {
+		struct scrub_options scrubs = { .directory = s->path ? s->path : "/data", .period_ns = s->scrub_ns ? s->scrub_ns : NS_PER_S / 4, .log = scrub_says, .arg = s };
 		r = scrub_start(s->env, s->catalog, s->dir, s->server, &scrubs, &s->scrub);
 	}
 	return r;

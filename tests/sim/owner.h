@@ -50,6 +50,7 @@ struct block_server {
 	const struct keeper_options *keeps; /* NULL: it doesn't rebuild, nor collect garbage */
 	struct keeper *keeper;
 	struct scrub *scrub;
+	uint64_t scrub_ns;         /* its period; 0: always at it */
 };
 
 /* Its host, with a disk of that size; nothing runs yet. */

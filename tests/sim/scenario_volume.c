@@ -935,6 +935,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	for (unsigned i = 0; i < w->server_count; i++) {
 		block_server_init(&w->servers[i], w->sim, i, (uint64_t)512 << 20);
 		w->servers[i].keeps = keeps ? &w->keeps : NULL;
+		w->servers[i].scrub_ns = run->seed % 2 ? 0 : UINT64_C(14) * 24 * 3600 * NS_PER_S; /* then reads must find what is damaged */
 		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	}
 	w->troubles = (struct troubles){ .run = run, .sim = w->sim, .client = w->host, .catalogs = w->catalogs, .servers = w->servers };

@@ -54,7 +54,8 @@ static void tell_scrub(struct liar *l, struct rpc_request *r, enum lie lie)
 	f.footer = f.segment & 1;
 	m.number = lie ? l->draw(l->arg) >> draw(l, 64) : 1;
 	m.ended = lie ? l->draw(l->arg) >> draw(l, 64) : UINT64_MAX;
-	m.bytes = m.total_bytes = m.bad = lie ? l->draw(l->arg) : 0;
+	m.bytes = m.total_bytes = m.bad = m.read_bad = lie ? l->draw(l->arg) : 0;
+	m.read_repaired = lie ? l->draw(l->arg) : 0;
 	m.n_faults = lie ? draw(l, ARRAY_COUNT(faults)) : 0;
 	m.faults = faults;
 	rpc_reply_bytes(r, &m.base, 0);

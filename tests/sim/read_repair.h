@@ -1,0 +1,8 @@
+/* At the end of a scenario, when all is well: a block of an attached volume is damaged on the disk of the server it is read from, often on another's
+ * too; it is read, and must be right, and soon be right on the disks that were asked, although nobody scrubs. */
+#ifndef AQ_READ_REPAIR_H
+#define AQ_READ_REPAIR_H
+#include "tests/sim/owner.h"
+
+void read_repair_check(struct scenario_run *run, struct sim *sim, struct owner *user, struct block_server *servers, unsigned count);
+#endif
