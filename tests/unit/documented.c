@@ -2,14 +2,18 @@
  * fields, of methods and of keys are those of the programs. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <sqlite3.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/components/cow_format.h"
 #include "core/bytes.h"
 #include "parallax/access.h"
 #include "parallax/catalog_copy.h"
+#include "parallax/catalog_etcd_wire.h"
 #include "parallax/meta.h"
 #include "parallax/placement.h"
 #include "parallax/segment_dir.h"
@@ -404,4 +408,95 @@ Test(documented, backup)
 	cr_assert(i.count == 1 && strcmp(i.keys[0].key, "counter/segment") == 0 && i.keys[0].length == 8 && get_le64(i.keys[0].bytes) == 77);
 	catalog_image_free(&i);
 	free(section);
+}
+
+struct file_rig {
+	struct env *env;
+	char dir[32], path[64];
+};
+
+static int make_file(void *arg)
+{
+	struct file_rig *f = arg;
+	struct catalog *c;
+	char url[80];
+	snprintf(url, sizeof url, "sqlite:%s", f->path);
+	cr_assert_eq(catalog_open(f->env, url, NULL, true, &c, NULL), 0);
+	catalog_close(c);
+	return 0;
+}
+
+static int text_of(void *arg, int columns, char **values, char **names)
+{
+	(void)names;
+	cr_assert_eq(columns, 1);
+	snprintf(arg, 256, "%s", values[0]);
+	return 0;
+}
+
+Test(documented, catalog_file)
+{
+	struct file_rig f = { .dir = "/tmp/aqdoc.XXXXXX" };
+	char text[256], says[300], *section = doc_section("catalog.md", "## The file"), command[64];
+	sqlite3 *db;
+	cr_assert(mkdtemp(f.dir));
+	snprintf(f.path, sizeof f.path, "%s/c.db", f.dir);
+	cr_assert_eq(env_linux_create(0, &f.env), 0);
+	cr_assert_eq(env_linux_run_fiber(f.env, make_file, &f), 0);
+	env_linux_destroy(f.env);
+	cr_assert_eq(sqlite3_open(f.path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "SELECT sql FROM sqlite_master WHERE name = 'kv'", text_of, text, NULL), SQLITE_OK);
+	snprintf(says, sizeof says, "    %s\n", text);
+	cr_assert(strstr(section, says), "docs/formats/catalog.md: the table is made by: %s", text);
+	cr_assert_eq(sqlite3_exec(db, "PRAGMA application_id", text_of, text, NULL), SQLITE_OK);
+	snprintf(says, sizeof says, "`application_id` %s", text);
+	cr_assert(strstr(section, says), "docs/formats/catalog.md hasn't '%s'", says);
+	cr_assert_eq(sqlite3_exec(db, "PRAGMA user_version", text_of, text, NULL), SQLITE_OK);
+	snprintf(says, sizeof says, "`user_version` %s", text);
+	cr_assert(strstr(section, says), "docs/formats/catalog.md hasn't '%s'", says);
+	sqlite3_close(db);
+	free(section);
+	snprintf(command, sizeof command, "rm -r %s", f.dir);
+	cr_assert_eq(system(command), 0);
+}
+
+/* ---- limits ---- */
+
+static void says(const char *file, const char *heading, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void says(const char *file, const char *heading, const char *format, ...)
+{
+	char text[256], *section = doc_section(file, heading);
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(text, sizeof text, format, ap);
+	va_end(ap);
+	cr_assert(strstr(section, text), "docs/formats/%s, %s, doesn't say '%s'", file, heading, text);
+	free(section);
+}
+
+Test(documented, limits)
+{
+	says("catalog.md", "## The file", "at most %d bytes; values at most %d KiB; a transaction has at most %d compares and %d changes", CATALOG_KEY_MAX, CATALOG_VALUE_MAX >> 10,
+	     CATALOG_TXN_MAX, CATALOG_TXN_MAX);
+	says("catalog.md", "## etcd", "\n    %s ", ETCD_FORMAT_KEY);
+	says("catalog.md", "## etcd", "\n    %s ", ETCD_ID_KEY);
+	says("catalog.md", "## etcd", "\n    %sKEY ", ETCD_PREFIX);
+	says("catalog.md", "### Log", "Segment, at most %d |", META_SEGMENTS_MAX);
+	says("catalog.md", "### Log", "(`Replica`, 1 to %d:", META_REPLICAS_MAX);
+	says("catalog.md", "### Name", "history (uint64, at most %d)", META_HISTORY_MAX);
+	says("catalog.md", "### Agent", "token (bytes, %d:", META_TOKEN_BYTES);
+	says("catalog.md", "### PgMap", "servers (`PlacedServer`, at most %d), 4 groups (`Group`: %d, or a greater power of two, at most\n%d)", PLACEMENT_SERVERS_MAX, PLACEMENT_GROUPS_MIN,
+	     PLACEMENT_GROUPS_MAX);
+	says("catalog.md", "### PgMap", "target (uint32, up to %d indices", META_REPLICAS_MAX);
+	says("catalog.md", "### PgMap", "former (uint32, up to %d:", PLACEMENT_FORMER_MAX);
+	says("store.md", "## Records", "It has at most %u MiB, header included", RECORD_BYTES_MAX >> 20);
+	says("store.md", "## Pointers, nodes, the tree", "one block of %u pointers", NODE_FANOUT);
+	says("rpc.md", "## The service `segment`", "blocks (1 … %d)", SHARE_FETCH_MAX);
+	says("rpc.md", "## The service `segment`", "begins with %d bytes", SHARE_HEAD_BYTES);
+	says("access.md", "## Certificates", "for %d days", (int)(CERTIFICATE_LIFE_S / 86400));
+	says("access.md", "## Enrolment", "at most %d, P-256", CERTIFICATE_REQUEST_MAX);
+	says("access.md", "## Enrolment", "PEM, less than %d bytes", ACCESS_PEM_MAX);
+	says("access.md", "## Enrolment", "a signature %d.", CERTIFICATE_SIGNATURE_MAX);
+	says("access.md", "## Enrolment", "At most %d are remembered", IDENTITY_REVOKED_MAX / 2);
+	says("access.md", "## Enrolment", "At most %d requests are looked at", ACCESS_PASS_MAX);
 }
