@@ -95,7 +95,7 @@ $(B)/tools/%: $(B)/obj/tests/tools/%.o $(B)/libaquifer.a
 $(B)/man/%: docs/man/%.md
 	@mkdir -p $(@D)
 	$(call say,MAN)
-	$(Q)pandoc -s -f markdown-smart -t man $< -o $@
+	$(Q)pandoc -s -f markdown-smart-citations -t man $< -o $@
 
 man: $(MAN)
 unit: $(B)/unit

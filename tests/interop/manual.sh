@@ -24,6 +24,11 @@ for d in $drivers; do
 	[ "$has" = "$told" ] || miss "driver $d has the options [$(echo $has)], its page explains [$(echo $told)]"
 done
 
+# ---- as it is read: no mark of the source is left ----
+for page in "$top/$B"/man/*; do
+	! grep -nE '\*|`' "$page" >&2 || miss "$(basename "$page") shows its source's marks"
+done
+
 # ---- programs: what --help says ----
 options_of() { grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort -u; }
 for p in aquifer-agent aquifer-tapdisk aquifer-server; do
