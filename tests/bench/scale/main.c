@@ -45,6 +45,7 @@ int main(int argc, char **argv)
 		scale_fail("from 4 to %d servers", PLACEMENT_SERVERS_MAX);
 	printf("%u servers, %u volumes of %.0f GiB with %u snapshots each, %u attached\n", s.servers, s.volumes, (double)s.volume_bytes / (double)(1 << 30), s.snapshots,
 	       s.attached);
+	part("connections", scale_connections, &s);
 	part("the map of servers", scale_placement, &s);
 	part("a server is lost", scale_loss, &s);
 	part("a tapdisk", scale_tapdisk, &s);

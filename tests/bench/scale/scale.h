@@ -55,6 +55,7 @@ void scale_servers(struct placed_server *list, unsigned count, uint64_t seed);
 void scale_put(struct catalog *c, const char *key, const void *bytes, size_t length); /* FIBER */
 __attribute__((noreturn, format(printf, 1, 2))) void scale_fail(const char *format, ...);
 
+void scale_connections(struct scale *s);
 void scale_placement(struct scale *s);
 void scale_loss(struct scale *s);
 void scale_tapdisk(struct scale *s);
