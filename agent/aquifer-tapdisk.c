@@ -187,7 +187,7 @@ int main(int argc, char **argv)
 	if (paths_resolve_root(a.root ? a.root : getenv("AQUIFER_ROOT"), root, &a.report) < 0)
 		return start_failed(&a);
 	process_signals_block();
-	process_raise_limits();
+	env_linux_raise_files();
 	guard_process(&note);
 	snprintf(speaker, sizeof speaker, "tapdisk %s", plan.device[0].name);
 	a.options.plan = &plan;

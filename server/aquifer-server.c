@@ -64,7 +64,7 @@ static const struct argp_option options[] = {
 	  "The catalog: sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...] (default: `catalog' in etc/aquifer/aquifer.conf, else the embedded store's)", 0 },
 	{ "domain", KEY_DOMAIN, "NAME", 0, "What fails together with this server: a host, a rack (default: this host's name)", 0 },
 	{ "size-limit", KEY_SIZE_LIMIT, "SIZE", 0, "Use at most so much space (default: the file system's)", 0 },
-	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 256)", 0 },
+	{ "connections", KEY_CONNECTIONS, "N", 0, "Connections at a time (default 1024)", 0 },
 	{ "rebuild-rate", KEY_REBUILD_RATE, "SIZE", 0,
 	  "Read at most SIZE a second from other servers to make copies that are missing here (default 200M; 0: no limit)", 0 },
 	{ "rebuild-interval", KEY_REBUILD_EVERY, "SECONDS", 0, "Look for missing copies every so often (default 5)", 0 },
@@ -484,6 +484,7 @@ int main(int argc, char **argv)
 	p.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (p.signal_fd < 0)
 		return fail("starting", strerror(errno));
+	env_linux_raise_files();
 	int r = env_linux_create(0, &p.env);
 	if (r < 0)
 		return fail("starting", strerror(-r));

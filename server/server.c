@@ -212,7 +212,7 @@ static struct rpc_server_options server_options(struct server *s, const struct s
 		.service = SEGMENT_SERVICE,
 		.handle = server_handle,
 		.arg = s,
-		.connections_max = limits->connections_max,
+		.connections_max = limits->connections_max ? limits->connections_max : SERVER_CONNECTIONS_DEFAULT,
 		.in_flight = limits->in_flight,
 		.pool_bytes = limits->pool_bytes,
 		.roles = limits->roles,

@@ -9,8 +9,9 @@
 
 struct server;
 
+enum { SERVER_CONNECTIONS_DEFAULT = 1024 }; /* each tapdisk has one, and each other server */
 struct server_limits { /* 0: the RPC layer's defaults */
-	unsigned connections_max;
+	unsigned connections_max; /* 0: SERVER_CONNECTIONS_DEFAULT */
 	unsigned in_flight;   /* per connection */
 	uint64_t pool_bytes;  /* payloads under way */
 	unsigned roles;       /* identity_role: who may connect, by TLS; 0: anybody, in plain text */

@@ -99,7 +99,7 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 	fiber_cond_init(&a->end);
 	taps_init(&a->taps, env, options->root);
 	log_start(env, "aquifer-agent");
-	process_raise_limits();
+	env_linux_raise_files();
 	int r = serve(a, report);
 	if (r < 0)
 		ready_bad(options->ready_fd, r, report_text(report, r));

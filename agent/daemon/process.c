@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -65,13 +64,4 @@ void process_signals_stop(struct process_signals *s)
 	while (s->active)
 		fiber_sleep(&s->env->loop, 0);
 	close(s->fd);
-}
-
-void process_raise_limits(void)
-{
-	struct rlimit l;
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
 }

@@ -18,7 +18,4 @@ int process_signals_start(struct process_signals *s, struct env *env, void (*on_
 void process_signals_stop(struct process_signals *s); /* FIBER */
 /* Blocks those signals; main calls it before there are threads, so that all inherit it. */
 void process_signals_block(void);
-
-/* As many descriptors as root may have. */
-void process_raise_limits(void);
 #endif

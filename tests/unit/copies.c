@@ -1,5 +1,6 @@
 /* Which server reads are asked of: the nearest that is healthy. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,6 +184,69 @@ Test(copies, a_far_one_is_avoided_and_tried_again_by_one_read)
 	read_for(g, 5 * NS_PER_S);
 	cr_assert(percent(g, 2) > 25, "it isn't far any more, and has %u %% of the reads", percent(g, 2));
 	rig_free(g);
+}
+
+/* ---- many servers ---- */
+
+enum { MANY = 100 };
+
+struct many {
+	struct env *env;
+	struct catalog *catalog;
+	unsigned addresses, near;
+	bool placed;
+};
+
+static int body_many(void *arg)
+{
+	struct many *m = arg;
+	struct placement *p = calloc(1, sizeof *p);
+	struct placed_server *list = calloc(MANY, sizeof *list);
+	struct copies *c = NULL;
+	char key[META_KEY_BYTES];
+	size_t n;
+	for (unsigned i = 0; i < MANY; i++) {
+		list[i] = (struct placed_server){ .id = { { (uint8_t)(i + 1) } }, .weight = 1 };
+		snprintf(list[i].domain, sizeof list[i].domain, "d%u", i % 4);
+		struct meta_server s = { .incarnation = 1 };
+		snprintf(s.address, sizeof s.address, "tcp:nobody%u:1", i);
+		uint8_t *bytes = meta_server_encode(&s, &n);
+		meta_key_server(&list[i].id, key);
+		cr_assert_eq(catalog_put_at(m->catalog, key, 0, bytes, n), 0);
+		free(bytes);
+	}
+	cr_assert_eq(placement_change(p, list, MANY, true), 0);
+	cr_assert_eq(placement_write(m->catalog, p, 0), 0);
+	cr_assert_eq(copies_open(m->env, m->catalog, &c, NULL), 0);
+	copies_set_domain(c, "d2");
+	m->placed = true;
+	for (unsigned i = 0; i < MANY; i++) {
+		struct peer *peer = copies_placed(c, i);
+		char want[32];
+		snprintf(want, sizeof want, "tcp:nobody%u:1", i);
+		m->addresses += strcmp(peer->address, want) == 0 && peer->server;
+		m->near += peer->near;
+		m->placed &= peer == copies_peer(c, &list[i].id);
+	}
+	copies_close(c);
+	free(list);
+	free(p);
+	return 0;
+}
+
+/* Their addresses come from a list, and who is at an index of the map isn't looked for. */
+Test(copies, a_hundred_servers)
+{
+	struct sim *sim = sim_create(1, NULL);
+	struct catalog_sim *catalogs = catalog_sim_create(sim);
+	struct env *env = sim_process_create(sim, sim_host_create(sim, "h", 1 << 20, 4096));
+	struct many m = { .env = env, .catalog = catalog_sim_open(catalogs, env) };
+	sim_run_fiber(env, body_many, &m);
+	cr_assert(m.addresses == MANY && m.near == MANY / 4 && m.placed, "%u addresses, %u near", m.addresses, m.near);
+	catalog_close(m.catalog);
+	sim_process_destroy(env);
+	catalog_sim_destroy(catalogs);
+	sim_destroy(sim);
 }
 
 static int seldom(void *arg)

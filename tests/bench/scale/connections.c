@@ -10,6 +10,7 @@
 #include "core/env_linux.h"
 #include "core/fiber.h"
 #include "proto/rpc.h"
+#include "server/server.h"
 #include "tests/bench/scale/scale.h"
 
 enum { FIRST = 100, CLIENTS = 1000 }; /* the first ones pay for what all use */
@@ -107,7 +108,7 @@ void scale_connections(struct scale *s)
 	kill(c->server, SIGKILL);
 	waitpid(c->server, NULL, 0);
 	printf("%d idle ones, in plain text: %.1f KiB of memory of the server each; %u are let in, which takes %.0f MiB\n", CLIENTS, (c->after - c->before) / CLIENTS / 1024,
-	       (unsigned)RPC_CONNECTIONS_DEFAULT, (c->after - c->before) / CLIENTS * RPC_CONNECTIONS_DEFAULT / (1 << 20));
+	       (unsigned)SERVER_CONNECTIONS_DEFAULT, (c->after - c->before) / CLIENTS * SERVER_CONNECTIONS_DEFAULT / (1 << 20));
 	(void)s;
 	free(c);
 }

@@ -101,6 +101,20 @@ static double measure(struct measuring *m, const char *what, int (*one)(struct m
 	return (double)m->done / SECONDS;
 }
 
+/* Of etcd's file. */
+static double file_bytes(struct measuring *m)
+{
+	struct etcd_call call = { .path = "/v3/maintenance/status", .request = strdup("{}"), .answer_max = 16 << 10 };
+	int r = etcd_call(etcd_of(m->catalog), &call);
+	char *text = r == 0 ? strndup((char *)call.answer, call.answer_length) : NULL, *size = text ? strstr(text, "\"dbSize\":\"") : NULL;
+	double bytes = size ? strtod(size + strlen("\"dbSize\":\""), NULL) : 0;
+	free(text);
+	free(call.answer);
+	if (bytes == 0)
+		scale_fail("etcd doesn't say how large it is");
+	return bytes;
+}
+
 static int grant(struct measuring *m)
 {
 	struct etcd_call call = { .path = "/v3/lease/grant", .request = etcd_lease_request(0, 60), .answer_max = 16 << 10 };
@@ -119,7 +133,10 @@ static int run(void *arg)
 	int r = catalog_open(m->env, m->s->etcd, NULL, /* create= */ false, &m->catalog, &report);
 	if (r < 0)
 		scale_fail("%s: %s", m->s->etcd, report_text(&report, r));
+	double before = file_bytes(m);
 	m->s->bears.put = measure(m, "transactions that put 300 bytes", one_put);
+	m->s->bears.put_bytes = (file_bytes(m) - before) / (double)m->done;
+	printf("%-40s %10.0f bytes of etcd's file each, until it is compacted\n", "", m->s->bears.put_bytes);
 	m->s->bears.read = measure(m, "gets of 300 bytes", one_get);
 	m->s->bears.compare = measure(m, "compares", one_compare);
 	if (grant(m) < 0)

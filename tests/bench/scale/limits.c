@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "parallax/access.h"
 #include "parallax/catalog_etcd_wire.h"
-#include "proto/rpc.h"
 #include "server/keeper.h"
 #include "tests/bench/scale/scale.h"
 
@@ -57,22 +57,24 @@ static void print(const struct limit *l)
 void scale_limits(const struct scale *s)
 {
 	struct limits l = { .count = 0 };
-	double n = s->servers, a = s->attached, v = s->volumes, seconds = (double)KEEPER_MANAGER_NS / (double)NS_PER_S;
+	double n = s->servers, a = s->attached, v = s->volumes, seconds = (double)KEEPER_MANAGER_NS / (double)NS_PER_S, looks = (double)NS_PER_S / ACCESS_KEEP_NS;
 	double servers_read = n * reads(&s->keeper) + reads(&s->manager) + n * reads(&s->gc);
-	double history = a * s->writing.bytes_put * 3600;
-	add(&l, "connections of a server: servers, and a tapdisk for each attached", "", n - 1 + a, RPC_CONNECTIONS_DEFAULT, "attached", n - 1, 1);
-	add(&l, "connections of a server: with four servers", "", 3 + a, RPC_CONNECTIONS_DEFAULT, "attached", 3, 1);
+	double hour = a * s->writing.puts * s->bears.put_bytes * 3600; /* deploy/example has etcd compact what is older */
+	add(&l, "connections of a server: servers, and a tapdisk for each attached", "", n - 1 + a, SERVER_CONNECTIONS_DEFAULT, "attached", n - 1, 1);
+	add(&l, "connections of a server: with four servers", "", 3 + a, SERVER_CONNECTIONS_DEFAULT, "attached", 3, 1);
 	add(&l, "etcd: reads, all attached idle", "1/s", a * reads(&s->idle) + servers_read, s->bears.read, "attached", servers_read, reads(&s->idle));
 	add(&l, "etcd: reads by servers, with gc each hour", "1/s", servers_read, s->bears.read, "servers", reads(&s->manager), reads(&s->keeper) + reads(&s->gc));
 	add(&l, "etcd: transactions, all attached writing 1 MiB/s each", "1/s", a * s->writing.puts, s->bears.put, "attached", 0, s->writing.puts);
+	add(&l, "etcd: looks at what is revoked, with TLS", "1/s", (a + n) * looks, s->bears.read, "attached", n * looks, looks);
 	add(&l, "etcd: heartbeats of leases", "1/s", a * s->idle.beats + n * s->keeper.beats, s->bears.lease, "attached", n * s->keeper.beats, s->idle.beats);
 	add(&l, "etcd's network: servers' reads, with gc each hour", "bytes/s", AS_JSON * n * (s->keeper.bytes_read + s->gc.bytes_read), (double)s->link_bytes_per_s, "servers", 0,
 	    AS_JSON * (s->keeper.bytes_read + s->gc.bytes_read));
-	add(&l, "etcd's network: a change of the map, read twice by each attached", "bytes", AS_JSON * 2 * a * (double)s->map_bytes, seconds * (double)s->link_bytes_per_s, "attached", 0,
-	    AS_JSON * 2 * (double)s->map_bytes);
+	add(&l, "etcd's network: a change of the map, read by each attached", "bytes", AS_JSON * a * (double)s->map_bytes, seconds * (double)s->link_bytes_per_s, "attached", 0,
+	    AS_JSON * (double)s->map_bytes);
 	add(&l, "etcd: its quota, what is there", "bytes", (double)s->catalog_bytes, ETCD_QUOTA_BYTES, "volumes", 0, (double)s->catalog_bytes / v);
-	add(&l, "etcd: its quota, with an hour of history not compacted, all writing", "bytes", (double)s->catalog_bytes + history, ETCD_QUOTA_BYTES, "attached",
-	    (double)s->catalog_bytes, s->writing.bytes_put * 3600);
+	if (hour > 0)
+		add(&l, "etcd: its quota, with an hour's history, all writing", "bytes", (double)s->catalog_bytes + hour, ETCD_QUOTA_BYTES, "attached",
+		    (double)s->catalog_bytes, hour / a);
 	add(&l, "a list of all volumes: keys", "", (double)s->volume_list_keys, ETCD_LIST_ITEMS_MAX, "volumes", 0, (double)s->volume_list_keys / v);
 	add(&l, "a list of all volumes: values", "bytes", (double)s->volume_list_bytes, (double)ETCD_LIST_BYTES_MAX, "volumes", 0, (double)s->volume_list_bytes / v);
 	add(&l, "the map: a value of the catalog's", "bytes", (double)s->map_bytes, CATALOG_VALUE_MAX, "", 0, 0);

@@ -15,6 +15,7 @@ struct scale {
 	/* what the parts found out, for limits.c */
 	struct {
 		double read, compare, put, lease; /* of small ones, a second, many at once; 0: not measured */
+		double put_bytes;                 /* by how much a put makes its file larger */
 	} bears;
 	struct traffic {
 		double gets, compares, puts, pages;   /* a second; pages: of lists */

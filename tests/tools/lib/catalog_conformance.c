@@ -61,6 +61,8 @@ static int check_transactions(struct check *k)
 	EXPECT(k, holds(k, "test/a", "one", 3, first), "a compare that failed changed it");
 	EXPECT(k, (r = put(k, "test/a", "two", 3, first, &second)) == 0 && second > first, "%d", r);
 	EXPECT(k, holds(k, "test/a", "two", 3, second), "its revision is the transaction's");
+	EXPECT(k, (r = catalog_same(k->c, "test/a", second)) == 1, "%d", r);
+	EXPECT(k, (r = catalog_same(k->c, "test/a", first)) == 0 && catalog_same(k->c, "test/b", second) == 0, "%d", r);
 	/* all or nothing */
 	catalog_txn_init(&k->txn);
 	catalog_txn_compare(&k->txn, "test/a", second);
