@@ -34,7 +34,7 @@ struct keeper {
 	bool gc_runs;
 	struct nap rebuild_nap, gc_nap, manager_nap;
 	struct catalog_lease *lease; /* manager.c */
-	bool no_leases;
+	bool no_leases, watched;
 	struct fiber_cond manager_changed; /* somebody is elected, or isn't any more */
 	uint64_t forgot_ns;      /* when former servers were forgotten last */
 	uint64_t manager_ns;     /* it is the manager since then; 0: it isn't */

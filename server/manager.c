@@ -225,28 +225,38 @@ static void manage(struct keeper *k)
 	free(v);
 }
 
-/* A manager that died is succeeded as soon as its lease has run out, not at the next look. */
+/* A manager that died is succeeded as soon as its lease has run out, and a new map known, not at the next look. */
 int manager_watch_fiber(void *arg)
 {
+	static const char *const keys[] = { META_MANAGER, PLACEMENT_KEY };
 	struct keeper *k = arg;
-	struct catalog_watch *watch = NULL;
-	if (catalog_watch(k->catalog, META_MANAGER, &k->manager_changed, &watch) < 0)
-		watch = NULL; /* by looking, then */
-	while (watch && !keeper_ends(k)) {
+	struct catalog_watch *watches[ARRAY_COUNT(keys)] = { NULL };
+	k->watched = true;
+	for (unsigned i = 0; i < ARRAY_COUNT(keys); i++)
+		if (catalog_watch(k->catalog, keys[i], &k->manager_changed, &watches[i]) < 0)
+			k->watched = false; /* by looking, then */
+	while (k->watched && !keeper_ends(k)) {
 		fiber_cond_wait(&k->env->loop, &k->manager_changed);
 		keeper_wake(k, &k->manager_nap);
 	}
-	catalog_watch_end(watch);
+	for (unsigned i = 0; i < ARRAY_COUNT(keys); i++)
+		catalog_watch_end(watches[i]);
 	k->fibers--;
 	fiber_cond_wake(&k->ended);
 	return 0;
+}
+
+/* Who isn't the manager, and hears of it when there is none, need not look as often. */
+static uint64_t look_again_ns(const struct keeper *k)
+{
+	return k->watched && !k->manager_ns ? MAX(k->options.manager_ns, (uint64_t)LEASE_S * NS_PER_S) : k->options.manager_ns;
 }
 
 int manager_fiber(void *arg)
 {
 	struct keeper *k = arg;
 	while (!keeper_ends(k)) {
-		keeper_nap(k, &k->manager_nap, k->options.manager_ns);
+		keeper_nap(k, &k->manager_nap, look_again_ns(k));
 		if (keeper_ends(k) || copies_read_map(k->copies) < 0)
 			continue;
 		bool is = is_manager(k);

@@ -23,7 +23,6 @@ struct scale {
 		double beats;                         /* of leases, a second */
 		unsigned watches;
 	} idle, writing, keeper, manager, gc; /* of a tapdisk, and of one that writes 1 MiB a second; of a server; of that which is the manager; gc alone */
-	double open_gets;          /* of a tapdisk that opens a volume, with all servers */
 	size_t map_bytes;          /* at that size */
 	uint64_t catalog_keys, catalog_bytes, volume_list_keys, volume_list_bytes; /* all; those below "volume/" */
 	uint64_t loss_map_changes; /* of the map, from a server's loss to the end of its rebuilding, at least */
