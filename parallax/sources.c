@@ -180,7 +180,7 @@ static void note_repairs(struct block_read *r)
 			repairs_note(&r->sources->repairs, r->asked[i], r->io.segment, r->io.block, r->count);
 }
 
-static void read_end(struct block_read *r, int status)
+void block_read_end(struct block_read *r, int status)
 {
 	if (status == 0 && r->bad)
 		note_repairs(r);
@@ -243,7 +243,7 @@ static void read_again(struct job *j)
 {
 	struct block_read *r = container_of(j, struct block_read, job);
 	if (r->expired)
-		read_end(r, -EIO);
+		block_read_end(r, -EIO);
 	else
 		read_start(r);
 }
@@ -272,6 +272,9 @@ static bool look_again(struct block_read *r, int status)
 static void read_failed(struct block_read *r, int status)
 {
 	struct sources *s = r->sources;
+	bool several_bad = r->bad & (r->bad - 1);
+	if (several_bad && r->count > 1 && !r->gone && !s->env->dead && block_read_apart(r))
+		return;
 	if (r->gone)
 		status = -ENODATA;
 	else if (r->away && !segment_away(status))
@@ -288,21 +291,21 @@ static void read_failed(struct block_read *r, int status)
 	s->errors++;
 	if (status == -EBADMSG || status == -ENOENT || status == -EINVAL || status == -ENODATA) /* gone, shorter than it was, or trimmed */
 		status = -EIO;
-	read_end(r, status);
+	block_read_end(r, status);
 }
 
 static void read_good(struct block_read *r, struct peer *peer)
 {
 	if (r->absent && peer)
 		copies_found(peer->copies, r->io.segment, peer);
-	read_end(r, 0);
+	block_read_end(r, 0);
 }
 
 /* Asks the next server, if there is one. */
 static void read_next(struct block_read *r, int status)
 {
 	if (r->expired) {
-		read_end(r, -EIO);
+		block_read_end(r, -EIO);
 		return;
 	}
 	struct peer *next = block_read_next_peer(r);
@@ -356,7 +359,7 @@ static void read_done(struct job *j)
 	note_failure(r, r->peer, status);
 	if (r->rival && r->rival->good) {
 		hedge_take(r);
-		read_end(r, 0);
+		block_read_end(r, 0);
 		return;
 	}
 	r->lost = r->rival != NULL;
@@ -371,7 +374,7 @@ void block_read_rival_done(struct block_read *r, int status)
 	r->lost = false;
 	if (status == 0 && lost) {
 		hedge_take(r);
-		read_end(r, 0);
+		block_read_end(r, 0);
 	} else if (status < 0) {
 		note_failure(r, r->rival->peer, status);
 		r->sources->retries++;
@@ -393,6 +396,7 @@ void sources_read(struct sources *s, struct block_read *r, const struct pointer 
 	r->looks = 0;
 	r->parent = parent;
 	r->rival = NULL;
+	r->apart = NULL;
 	r->lost = r->expired = false;
 	r->busy = true;
 	link_init(&r->slow);
@@ -406,6 +410,10 @@ void block_read_expire(struct block_read *r)
 	if (!r->busy)
 		return;
 	r->expired = true;
+	if (r->apart) {
+		block_read_apart_expire(r);
+		return;
+	}
 	if (timer_running(&r->again)) {
 		timer_cancel(r->sources->env, &r->again);
 		return;

@@ -80,6 +80,7 @@ struct block_read {
 	uint64_t since_ns;
 	struct link slow;       /* hedges.reads */
 	struct rival *rival;    /* NULL: none */
+	struct read_apart *apart; /* NULL: it isn't read block by block */
 	bool lost;              /* `peer` has failed, and the rival is waited for; with … */
 	int status;             /* … this */
 	struct peer *damaged;   /* whose answer was, and who is asked again when nobody else is left; NULL: none */
@@ -94,7 +95,7 @@ struct block_read {
 	struct job *parent;
 };
 /* Reads into iov (count * BLOCK_BYTES) and verifies each block (P3); what one server can't give, or gives wrongly, the next is
- * asked for; one whose answer was damaged is asked once more when nobody is left. When another had it right, it is told (repairs.h). Holds and puts
+ * asked for, and if several had some of it wrong each block is asked for by itself; one whose answer was damaged is asked once more when nobody is left. When another had it right, it is told (repairs.h). Holds and puts
  * `parent`: -EIO if it can't be had; other errors as segment.h has them. All borrowed until then. */
 void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
 		  const struct iovec *iov, int iov_count, struct job *parent);
@@ -109,6 +110,10 @@ void sources_describe(const struct sources *s, void (*item)(void *arg, const cha
 int block_read_verify(const struct block_read *r, const struct iovec *iov, int iov_count);
 struct peer *block_read_next_peer(const struct block_read *r);
 void block_read_rival_done(struct block_read *r, int status);
+/* For read_apart.c, which reads block by block what no copy has as a whole; false: no memory. How it ends; it is given up. */
+bool block_read_apart(struct block_read *r);
+void block_read_end(struct block_read *r, int status);
+void block_read_apart_expire(struct block_read *r);
 /* A tree_read: one block, with the sources as argument. */
 void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent);
 /* FIBER: one block. */

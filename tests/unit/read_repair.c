@@ -38,6 +38,8 @@ struct cluster_rig {
 	uint64_t segment;
 	uint32_t end;
 	int status;
+	uint8_t *run; /* all blocks */
+	unsigned shift; /* the first block's value */
 };
 
 static int begin_body(void *arg)
@@ -129,6 +131,7 @@ static struct cluster_rig *cluster_make(void)
 	c->g.sim = sim_create(3, NULL);
 	c->g.buffer = env_alloc_aligned(BLOCK_BYTES);
 	c->g.segment_blocks = 256;
+	c->shift = 1;
 	c->g.host = sim_host_create(c->g.sim, "h", UINT64_C(16) << 20, 4096);
 	c->g.catalogs = catalog_sim_create(c->g.sim);
 	for (unsigned i = 0; i < SERVERS; i++) {
@@ -183,7 +186,7 @@ static struct place find(struct cluster_rig *c, unsigned server, unsigned block)
 {
 	struct place p = { .segment = 0 };
 	uint8_t page[BLOCK_BYTES], wanted[BLOCK_BYTES];
-	memset(wanted, (int)block + 1, sizeof wanted);
+	memset(wanted, (int)(c->shift + block), sizeof wanted);
 	c->segment = 0;
 	cr_assert_eq(sim_run_fiber(c->servers[server].env, ids_body, &c->servers[server]), 0);
 	for (p.segment = 1; p.segment <= c->segment; p.segment++) {
@@ -204,7 +207,7 @@ static void flip(struct cluster_rig *c, unsigned server, const struct place *p)
 static bool is_whole(struct cluster_rig *c, unsigned server, const struct place *p, unsigned block)
 {
 	uint8_t page[BLOCK_BYTES], wanted[BLOCK_BYTES];
-	memset(wanted, (int)block + 1, sizeof wanted);
+	memset(wanted, (int)(c->shift + block), sizeof wanted);
 	cr_assert_eq(sim_disk_read(c->servers[server].host, p->path, p->offset, page, BLOCK_BYTES), 0);
 	return memcmp(page, wanted, BLOCK_BYTES) == 0;
 }
@@ -294,6 +297,47 @@ Test(read_repair, what_a_read_finds_is_mended)
 		flip(c, 1, &p);
 		read_until_whole(c, &p, b);
 	}
+	cluster_free(c);
+}
+
+/* Each of three copies has two of the blocks wrong, and each block is right in one. */
+static int write_run_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	for (unsigned b = 0; b < BLOCKS; b++)
+		memset(c->run + b * BLOCK_BYTES, (int)(c->shift + b), BLOCK_BYTES);
+	return blk_write_wait(c->g.node, c->run, BLOCKS * BLOCK_BYTES, 0, BLK_FUA);
+}
+
+static int read_run_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	memset(c->run, 0, BLOCKS * BLOCK_BYTES);
+	int r = blk_read_wait(c->g.node, c->run, BLOCKS * BLOCK_BYTES, 0);
+	for (unsigned b = 0; r == 0 && b < BLOCKS; b++)
+		for (unsigned i = 0; i < BLOCK_BYTES; i++)
+			cr_assert_eq(c->run[b * BLOCK_BYTES + i], c->shift + b, "block %u, byte %u", b, i);
+	return r;
+}
+
+Test(read_repair, a_run_that_no_copy_has_right_is_read_block_by_block)
+{
+	struct cluster_rig *c = cluster_make();
+	static const unsigned flips[][2] = { { 0, 10 }, { 1, 10 }, { 1, 11 }, { 2, 11 }, { 0, 30 }, { 2, 30 } };
+	c->run = env_alloc_aligned(BLOCKS * BLOCK_BYTES);
+	c->shift = 101;
+	cr_assert_eq(volume_rig_run(&c->g, write_run_body), 0);
+	for (unsigned i = 0; i < 6; i++) {
+		struct place p = find(c, flips[i][0], flips[i][1]);
+		flip(c, flips[i][0], &p);
+	}
+	cr_assert_eq(volume_rig_run(&c->g, read_run_body), 0);
+	cr_assert_eq(counters(c).read_errors, 0);
+	struct place p = find(c, 0, 20);
+	for (unsigned i = 0; i < SERVERS; i++)
+		flip(c, i, &p);
+	cr_assert_eq(volume_rig_run(&c->g, read_run_body), -EIO, "nobody has it");
+	free(c->run);
 	cluster_free(c);
 }
 
