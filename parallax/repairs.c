@@ -5,7 +5,7 @@
 #include "parallax/copies.h"
 #include "parallax/segment_remote.h"
 
-#define AGAIN_NS (60 * NS_PER_S)  /* the same isn't told again before */
+#define AGAIN_NS (10 * NS_PER_S)  /* the same isn't told again before */
 #define PAUSE_NS (20 * NS_PER_MS) /* between one and the next */
 
 static bool covers(const struct repair *a, const struct repair *b)
