@@ -1,6 +1,6 @@
 # The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), and some of them twice, because a
 # seed must be a run; `make sim SEED=n` runs one again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
-# simulator finds each of tests/sim/plants, and unit tests (of access control, and of servers that lie) those of tests/unit/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
+# simulator finds each of tests/sim/plants, and unit tests (of access control, of servers that lie, and of what is free) those of tests/unit/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
 SEEDS    ?= 100
 FIRST    ?= 1
 SCENARIO ?=
@@ -11,7 +11,7 @@ $(B)/unit: $(B)/obj/tests/sim/catalog_sim.o
 $(B)/sim: $(B)/obj/tests/unit/blktest.o
 
 # Those of the unit tests that tests/unit/plants are for
-$(B)/unit-planted: $(patsubst %,$(B)/obj/tests/%.o,unit/access unit/tls unit/tlstest unit/liar unit/liars unit/plant sim/catalog_sim) $(B)/libaquifer.a
+$(B)/unit-planted: $(patsubst %,$(B)/obj/tests/%.o,unit/access unit/tls unit/tlstest unit/liar unit/liars unit/trim unit/rebuild unit/plant sim/catalog_sim) $(B)/libaquifer.a
 	$(call say,LD )
 	$(Q)$(CC) $^ $(LDFLAGS) -lcriterion $(ALL_LIBS) -o $@
 

@@ -273,7 +273,7 @@ static bool is_held(struct volume *v, const struct clones *clones, uint64_t mark
 	const struct volume_places *p = v->places;
 	char readers[META_KEY_BYTES];
 	meta_key_snapshot_readers(v->id, mark_seq, readers);
-	return clones_of(clones, mark_seq) > 0 || catalog_any(v->catalog, readers) != 0 ||
+	return clones_of(clones, mark_seq) > 0 || (!PLANTED(readers_unseen) && catalog_any(v->catalog, readers) != 0) ||
 	       (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
 }
 

@@ -84,6 +84,8 @@ static void note_synced(struct volume *v)
 		for (unsigned i = 0; i < l->sync_count; i++)
 			if (l->syncs[i].io.segment == g->meta.id && l->syncs[i].io.block > g->synced)
 				g->synced = l->syncs[i].io.block;
+		if (PLANTED(flush_current_only) && g->finished)
+			g->synced = g->acked;
 		log_retain_drop(v, g, g->synced);
 	}
 }

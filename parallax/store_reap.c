@@ -5,6 +5,7 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/behead.h"
 #include "parallax/clones.h"
 #include "parallax/store_private.h"
@@ -154,7 +155,7 @@ static bool has_readers(struct store *s, uint64_t volume, const struct census *c
 	const struct volume_places *p = &s->places->ops;
 	char readers[META_KEY_BYTES];
 	meta_key_readers(volume, readers);
-	if (catalog_any(s->catalog, readers) != 0)
+	if (!PLANTED(readers_unseen) && catalog_any(s->catalog, readers) != 0)
 		return true;
 	for (size_t i = 0; p->snapshot_idle && i < c->count; i++)
 		if (p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "server/keeper_private.h"
 
 enum {
@@ -189,7 +190,7 @@ static int hand_frees(struct round *r, const struct share_entry *e, struct peer 
 	uint8_t bits[SEGMENT_BITMAP_BYTES];
 	struct segment_io own = { .op = SEGMENT_STAT, .segment = e->header.segment, .free_bits = bits }, ios[META_REPLICAS_MAX];
 	int s = keeper_own(r->k, &own);
-	if (s < 0 || own.trimmed == 0)
+	if (s < 0 || own.trimmed == 0 || PLANTED(rebuild_frees_go))
 		return s;
 	for (unsigned i = 0; i < n; i++)
 		ios[i] = (struct segment_io){ .op = SEGMENT_TRIM, .segment = e->header.segment, .blocks = e->length, .trim = bits };
