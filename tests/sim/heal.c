@@ -404,7 +404,7 @@ static int check_all(void *arg)
 
 /* ---- what operators do ---- */
 
-static void id_text(const uuid *id, char ret[33])
+void id_text(const uuid *id, char ret[33])
 {
 	for (unsigned i = 0; i < sizeof(uuid); i++)
 		snprintf(ret + 2 * i, 3, "%02x", id->bytes[i]);

@@ -11,4 +11,5 @@
  * its successor runs. It is removed, too. `damaged`: some copies may be, and are to be found and mended. */
 void heal_check(struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs, struct sim_host *host, struct block_server *servers,
 		unsigned count, unsigned gone, const uuid *lost, bool damaged);
+void id_text(const uuid *id, char ret[33]);
 #endif

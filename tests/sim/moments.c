@@ -3,15 +3,15 @@
 #include "core/bytes.h"
 #include "parallax/volume_private.h"
 
-enum { PATIENCE = 6000 };
+enum { PATIENCE = 15000 };
 
 struct due due_draw(struct sim *sim, enum moment favourite, uint64_t from)
 {
-	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_FLUSH, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND };
+	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_SNAPSHOT, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND };
 	struct due d = { .from = from, .patience = PATIENCE, .moment = often[sim_random(sim) % ARRAY_COUNT(often)] };
-	if (favourite != MOMENT_ANY && sim_random(sim) % 2)
+	if (favourite != MOMENT_ANY && sim_random(sim) % 4)
 		d.moment = favourite;
-	d.then = sim_random(sim) % (sim_random(sim) % 2 ? 20 : 300);
+	d.then = sim_random(sim) % (sim_random(sim) % 3 ? 20 : 300);
 	return d;
 }
 
@@ -21,6 +21,7 @@ static uint64_t mark(const struct volume *v, enum moment moment)
 	switch (moment) {
 	case MOMENT_TURN: return v->log.current ? v->log.current->meta.id : 0;
 	case MOMENT_FLUSH: return v->log.synced_seq;
+	case MOMENT_SNAPSHOT: return v->counters.snapshots;
 	case MOMENT_CHECKPOINT: return v->counters.checkpoints;
 	case MOMENT_TRIM: return v->counters.trims;
 	case MOMENT_MEND: return v->counters.mends;

@@ -10,6 +10,7 @@ enum moment {
 	MOMENT_ANY,
 	MOMENT_TURN,       /* the log goes on in the next segment */
 	MOMENT_FLUSH,      /* what was acknowledged is durable */
+	MOMENT_SNAPSHOT,   /* one is taken */
 	MOMENT_CHECKPOINT, /* one is complete */
 	MOMENT_TRIM,       /* servers have been told what is free */
 	MOMENT_MEND,       /* a segment was cut because a copy failed */
@@ -25,7 +26,7 @@ struct due {
 	bool waits;
 };
 
-/* From step `from` on; most of them at some moment, half of these at the favourite. */
+/* From step `from` on; most of them at some moment, most of these at the favourite. */
 struct due due_draw(struct sim *sim, enum moment favourite, uint64_t from);
 /* Asked at each step until it is. */
 bool due_now(struct due *d, const struct volume *v, uint64_t step);

@@ -123,6 +123,37 @@ int owner_close(void *owner)
 	return r;
 }
 
+/* ---- readers ---- */
+
+static int change_key(struct owner *o, const char *key, const char *bytes)
+{
+	struct catalog_txn *t = calloc(1, sizeof *t);
+	catalog_txn_init(t);
+	if (bytes)
+		catalog_txn_put(t, key, bytes, 0);
+	else
+		catalog_txn_delete(t, key);
+	int r = catalog_txn(o->catalog, t, NULL);
+	free(t);
+	return r;
+}
+
+int owner_hold_snapshot(struct owner *o, uint64_t volume, uint64_t mark_seq, char ret_key[META_KEY_BYTES])
+{
+	meta_key_reader(volume, mark_seq, env_random(o->env), ret_key);
+	return change_key(o, ret_key, "");
+}
+
+int owner_let_go(struct owner *o, const char *key) { return change_key(o, key, NULL); }
+
+static int forget_hold(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)value;
+	return owner_let_go(arg, key);
+}
+
+int owner_forget_holds(struct owner *o) { return catalog_list(o->catalog, META_READERS, forget_hold, o); }
+
 /* ---- servers ---- */
 
 void block_server_init(struct block_server *s, struct sim *sim, unsigned index, uint64_t disk_bytes)

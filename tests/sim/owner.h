@@ -34,6 +34,11 @@ void owner_end(struct owner *o);
 int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report);
 /* FIBER. By force, tried again for some ten seconds: what it needs may be away. */
 int owner_seize(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report);
+/* FIBERs. A key that says that somebody on another host reads a snapshot (places_hold_snapshot()); it goes. And what leases do: those of
+ * processes that are dead go. */
+int owner_hold_snapshot(struct owner *o, uint64_t volume, uint64_t mark_seq, char ret_key[META_KEY_BYTES]);
+int owner_let_go(struct owner *o, const char *key);
+int owner_forget_holds(struct owner *o);
 int owner_close(void *owner); /* FIBER; also half open, also in a dead env */
 /* FIBER. A node over another volume of the owner's; `driver` lives as long as it. */
 int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report);

@@ -4,8 +4,8 @@
  * checkpoints and packing of everything happen all the time. A life: open (recover), check the disk and
  * every snapshot against the oracle, then clients read, write, flush, discard and take and delete
  * snapshots, until the process is killed, the power fails, or it closes in order; servers have
- * troubles meanwhile (troubles.h), one after the other. Between lives: clones, rollback, deletion by the store's
- * operations. Checked: P1, P2, P3 by the oracle; I11 for every snapshot; I10 by recounting. */
+ * troubles meanwhile (troubles.h), one after the other, or two at once. What ends a life, and a trouble's beginning, often come just after
+ * something that the volume did (moments.h). Between lives: volume_commands.c. Checked: P1, P2, P3 by the oracle; I11 for every snapshot; I10 by recounting. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,82 +16,7 @@
 #include "parallax/verify.h"
 #include "parallax/volume_private.h"
 #include "tests/sim/heal.h"
-#include "tests/sim/moments.h"
-#include "tests/sim/oracle.h"
-#include "tests/sim/owner.h"
-#include "tests/sim/scenario.h"
-#include "tests/sim/troubles.h"
-
-enum {
-	SNAPSHOTS_MAX = 24,
-	CLIENTS_MAX = 6,
-	CLONES_MAX = 3,
-	OP_SECTORS_MAX = 64,
-	SERVERS_MAX = 4,
-	STEPS_MAX = 3000000,
-};
-
-struct snapshot {
-	bool used, known, doomed;  /* known: `bytes` is what it shows, for ever; not known: taken between began and ended */
-	bool acked, late;          /* late: the oracle has forgotten what it must show; only that it stays can be checked */
-	char name[32];
-	uint64_t began, ended, mark;
-	uint8_t *bytes;
-};
-
-struct clone {
-	bool used, acked;
-	char name[32];
-	uint8_t *bytes;            /* what it shows; NULL: not known (a write to it was interrupted) */
-};
-
-struct volume_world;
-
-struct client {
-	struct volume_world *w;
-	struct scenario_task task;
-	unsigned ops;
-};
-
-struct volume_world {
-	struct scenario_run *run;
-	struct sim *sim;
-	struct sim_host *host;
-	struct catalog_sim *catalogs;
-	struct oracle *oracle;
-	struct snapshot snapshots[SNAPSHOTS_MAX];
-	struct clone clones[CLONES_MAX];
-	struct snapshot *rolling_back; /* interrupted: it may have happened */
-	unsigned next_name, life;
-	uint64_t size_bytes;
-	bool may_fail; /* something other than connections has failed, or may have */
-	bool remote, faults, cluster;
-	/* of all of a run's lives: so that one thing meets itself */
-	bool dense, few_flushes;     /* one trouble soon after the other; little of what is written is durable */
-	bool blackouts;              /* what ends a life is mostly that everything loses power, and only then a server is gone for ever */
-	bool two;                    /* two servers may be in trouble at the same time: requests wait when too few are left */
-	enum moment favourite;
-	bool focused;
-	enum trouble_kind focus;     /* most troubles are this one */
-	struct keeper_options keeps; /* scenario rebuild: what servers do by themselves */
-	uint64_t syncs_failed; /* when the last life began to be served */
-	/* this life's */
-	struct owner o;
-	struct block_server servers[SERVERS_MAX];
-	unsigned server_count;
-	uint32_t replicas, min_replicas, io_timeout_ms;
-	unsigned lost_power;       /* servers (bits) that may lack what was acknowledged since the volume was opened */
-	struct troubles troubles;
-	unsigned damaged;          /* servers (bits) that put some writes where they don't belong, or lose bits */
-	struct client clients[CLIENTS_MAX];
-	struct volume_limits limits;
-	bool io_failed;
-};
-
-#define FAIL(w, ...) scenario_fail((w)->run, __VA_ARGS__)
-#define LIFE(w) (w)->life
-
-static uint64_t draw(struct volume_world *w, uint64_t below) { return sim_random(w->sim) % below; }
+#include "tests/sim/volume_world.h"
 
 /* ---- clients ---- */
 
@@ -199,6 +124,97 @@ static void client_delete_snapshot(struct volume_world *w)
 		note_failure(w, volume_checkpoint(w->o.volume));
 }
 
+struct snapshot *known_snapshot(struct volume_world *w)
+{
+	for (unsigned n = 0; n < 8; n++) {
+		struct snapshot *s = &w->snapshots[draw(w, SNAPSHOTS_MAX)];
+		if (s->used && s->known && !s->doomed)
+			return s;
+	}
+	return NULL;
+}
+
+static int snapshot_open(struct volume_world *w, uint64_t volume, uint64_t mark, struct volume_reader **ret)
+{
+	struct volume_reader_open how = { .catalog = w->o.catalog, .places = &w->o.places.ops, .volume = volume, .mark_seq = mark, .cache_bytes = 1 << 20 };
+	return volume_reader_open(w->o.env, &how, ret, NULL);
+}
+
+static int snapshot_read(struct volume_world *w, struct volume_reader *d, uint8_t *bytes, uint64_t size)
+{
+	int r = 0;
+	memset(bytes, 0, size);
+	for (uint64_t block = 0; r == 0 && block < div_up(size, BLOCK_BYTES); block++) {
+		struct pointer p;
+		struct job j;
+		do {
+			job_init(&j, &w->o.env->loop);
+			r = volume_reader_lookup(d, block, 1, &p, &j);
+		} while (r == -EAGAIN && (r = fiber_wait(&j)) == 0 && (r = -EAGAIN) && !w->o.env->dead);
+		if (r == 0 && p.position) {
+			uint8_t *page = env_alloc_aligned(BLOCK_BYTES);
+			r = sources_read_wait(volume_reader_sources(d), &p, page);
+			memcpy(bytes + block * BLOCK_BYTES, page, MIN((uint64_t)BLOCK_BYTES, size - block * BLOCK_BYTES));
+			free(page);
+		}
+	}
+	return r;
+}
+
+static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark, uint8_t *bytes, uint64_t size)
+{
+	struct volume_reader *d;
+	int r = snapshot_open(w, volume, mark, &d);
+	if (r < 0)
+		return r;
+	r = snapshot_read(w, d, bytes, size);
+	volume_reader_close(d);
+	return r;
+}
+
+/* As another host does; it may be deleted meanwhile. */
+static void client_read_snapshot(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	char key[META_KEY_BYTES];
+	if (!s || owner_hold_snapshot(&w->o, w->o.volume->id, s->mark, key) < 0)
+		return;
+	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
+	uint8_t *bytes = malloc(size + BLOCK_BYTES);
+	struct volume_reader *d;
+	int r = snapshot_open(w, w->o.volume->id, s->mark, &d);
+	bool opened = r == 0;
+	for (unsigned n = 1 + (unsigned)draw(w, 4); r == 0 && n > 0 && !w->o.env->dead; n--) {
+		if (draw(w, 2) && !s->doomed && (s->doomed = true) && store_doom_snapshot(&w->o.store, w->o.volume->id, s->mark) == 0)
+			note_failure(w, volume_checkpoint(w->o.volume));
+		fiber_sleep(&w->o.env->loop, draw(w, NS_PER_S));
+		r = snapshot_read(w, d, bytes, size);
+		if (r == 0 && memcmp(bytes, s->bytes, size))
+			FAIL(w, "life %u: snapshot %s changed while it was read", LIFE(w), s->name);
+		if (r < 0 && r != -ENOTCONN && r != -ETIMEDOUT && !(r == -EIO && w->io_timeout_ms) && !w->faults && !w->may_fail && !w->o.env->dead)
+			FAIL(w, "life %u: snapshot %s, which is held, can't be read: %d", LIFE(w), s->name, r);
+	}
+	if (opened)
+		volume_reader_close(d);
+	owner_let_go(&w->o, key);
+	free(bytes);
+}
+
+static void client_drain(struct volume_world *w)
+{
+	bool undo = w->drained;
+	w->drains_any = true;
+	if (!undo)
+		w->drained = 1 + (unsigned)draw(w, w->server_count);
+	struct report report = { "" };
+	char id[33];
+	id_text(&w->servers[w->drained - 1].id, id);
+	w->drains = false; /* nobody else does meanwhile */
+	w->drains = store_server_drain(&w->o.store, id, undo, /* force= */ true, &report) == 0 && !w->o.env->dead;
+	if (w->drains && undo)
+		w->drained = 0;
+}
+
 static int client_run(void *arg)
 {
 	struct client *c = arg;
@@ -207,8 +223,9 @@ static int client_run(void *arg)
 		switch (draw(w, 32)) {
 		case 0: client_snapshot(w); break;
 		case 1: client_delete_snapshot(w); break;
-		case 2: note_failure(w, volume_checkpoint(w->o.volume)); break;
-		case 3: case 4: case 5: w->few_flushes && draw(w, 8) ? client_write(w, false) : client_flush(w); break;
+		case 2: draw(w, 2) ? note_failure(w, volume_checkpoint(w->o.volume)) : client_read_snapshot(w); break;
+		case 3: w->drains && draw(w, 2) ? client_drain(w) : client_flush(w); break;
+		case 4: case 5: w->few_flushes && draw(w, 8) ? client_write(w, false) : client_flush(w); break;
 		case 6: case 7: case 8: client_write(w, true); break;
 		case 9: case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
 		default: client_write(w, false); break;
@@ -238,32 +255,6 @@ static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 		free(b);
 	else
 		*ret_bytes = b;
-	return r;
-}
-
-static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark, uint8_t *bytes, uint64_t size)
-{
-	struct volume_reader_open how = { .catalog = w->o.catalog, .places = &w->o.places.ops, .volume = volume, .mark_seq = mark, .cache_bytes = 1 << 20 };
-	struct volume_reader *d;
-	int r = volume_reader_open(w->o.env, &how, &d, NULL);
-	if (r < 0)
-		return r;
-	memset(bytes, 0, size);
-	for (uint64_t block = 0; r == 0 && block < div_up(size, BLOCK_BYTES); block++) {
-		struct pointer p;
-		struct job j;
-		do {
-			job_init(&j, &w->o.env->loop);
-			r = volume_reader_lookup(d, block, 1, &p, &j);
-		} while (r == -EAGAIN && (r = fiber_wait(&j)) == 0 && (r = -EAGAIN) && !w->o.env->dead);
-		if (r == 0 && p.position) {
-			uint8_t *page = env_alloc_aligned(BLOCK_BYTES);
-			r = sources_read_wait(volume_reader_sources(d), &p, page);
-			memcpy(bytes + block * BLOCK_BYTES, page, MIN((uint64_t)BLOCK_BYTES, size - block * BLOCK_BYTES));
-			free(page);
-		}
-	}
-	volume_reader_close(d);
 	return r;
 }
 
@@ -362,7 +353,7 @@ static void check_copies(struct volume_world *w)
 {
 	check_cuts(w);
 	struct report report = { "" };
-	if (is_hurt(w)) /* I3 is of holders that lost nothing */
+	if (is_hurt(w) || w->drains_any) /* I3 is of holders that lost nothing, and from which nothing is moved away, and back */
 		return;
 	if (volume_verify_copies(w->o.volume, &report) == -EUCLEAN)
 		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
@@ -384,6 +375,7 @@ static int life_begin(void *arg)
 	struct report report = { "" };
 	int r = -ENOENT;
 	for (unsigned attempt = 0; attempt < 100 && !w->o.env->dead; attempt++) {
+		owner_forget_holds(&w->o);
 		struct store_volume_options o = { .size_bytes = w->size_bytes, .replicas = w->replicas, .min_replicas = w->min_replicas,
 						  .io_timeout_ms = w->io_timeout_ms };
 		report.text[0] = '\0';
@@ -584,7 +576,7 @@ static void site_loses_power(struct volume_world *w)
 static void life(struct volume_world *w)
 {
 	struct scenario_task task;
-	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, w->blackouts ? 8 : 2) == 0 ? LIFE_KILL : LIFE_POWER;
+	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, w->blackouts ? 8 : 3) == 0 ? LIFE_KILL : LIFE_POWER;
 	w->life++;
 	w->io_failed = false;
 	sim_note(w->sim, "life %u begins", w->life);
@@ -627,244 +619,6 @@ static void life(struct volume_world *w)
 	owner_end(&w->o);
 }
 
-/* ---- commands between lives: the store's operations, by a process that may be killed in the middle ---- */
-
-static uint64_t disk_bytes(const struct volume_world *w) { return (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR; }
-
-static struct snapshot *known_snapshot(struct volume_world *w)
-{
-	for (unsigned n = 0; n < 8; n++) {
-		struct snapshot *s = &w->snapshots[draw(w, SNAPSHOTS_MAX)];
-		if (s->used && s->known && !s->doomed)
-			return s;
-	}
-	return NULL;
-}
-
-static void expect(struct volume_world *w, int r, const char *what, const char *name, const struct report *report)
-{
-	if (r < 0 && r != -ETIMEDOUT && r != -ENOTCONN && !w->o.env->dead && !w->faults)
-		FAIL(w, "life %u: %s %s: %s", LIFE(w), what, name, report_text(report, r));
-}
-
-static void command_clone(struct volume_world *w)
-{
-	struct snapshot *s = known_snapshot(w);
-	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
-	struct report report = { "" };
-	char from[64];
-	if (!s || c->used)
-		return;
-	*c = (struct clone){ .used = true };
-	snprintf(c->name, sizeof c->name, "c%u", w->next_name++);
-	snprintf(from, sizeof from, "v@%s", s->name);
-	c->bytes = malloc(disk_bytes(w));
-	memcpy(c->bytes, s->bytes, disk_bytes(w));
-	int r = store_clone(&w->o.store, from, c->name, &report);
-	c->acked = r == 0;
-	expect(w, r, "clone", from, &report);
-}
-
-static int with_clone(struct volume_world *w, struct clone *c, struct report *report)
-{
-	uint64_t id;
-	struct volume *v;
-	int r = store_find_volume(&w->o.places, c->name, &id, report);
-	struct volume_open how = { .catalog = w->o.catalog, .places = &w->o.places.ops, .volume = id, .holder = "sim", .limits = w->limits };
-	if (r == 0)
-		r = volume_open(w->o.env, &how, &v, report);
-	if (r < 0)
-		return r;
-	struct owner_driver driver;
-	struct blk_node *node = NULL;
-	uint8_t *bytes = env_alloc_aligned(round_up(disk_bytes(w), BLOCK_BYTES));
-	r = owner_node(&w->o, &driver, v, &node, report);
-	for (uint64_t at = 0; r == 0 && at < disk_bytes(w); at += 64 << 10)
-		r = blk_read_wait(node, bytes + at, MIN(disk_bytes(w) - at, (uint64_t)64 << 10), at);
-	if (r == 0 && c->bytes && memcmp(bytes, c->bytes, disk_bytes(w)))
-		FAIL(w, "life %u: clone %s isn't what its snapshot was", LIFE(w), c->name);
-	if (r == 0 && !c->bytes) {
-		c->bytes = malloc(disk_bytes(w));
-		memcpy(c->bytes, bytes, disk_bytes(w));
-	}
-	for (unsigned n = (unsigned)draw(w, 20); r == 0 && n > 0; n--) { /* a write of its own; the parent must not see it */
-		uint64_t at = draw(w, disk_bytes(w) / BLOCK_BYTES) * BLOCK_BYTES;
-		memset(bytes, (int)draw(w, 256), BLOCK_BYTES);
-		uint8_t *kept = c->bytes;
-		c->bytes = NULL;
-		r = blk_write_wait(node, bytes, BLOCK_BYTES, at, 0);
-		if (r == 0 && !w->o.env->dead) {
-			memcpy(kept + at, bytes, BLOCK_BYTES);
-			c->bytes = kept;
-		} else {
-			free(kept);
-		}
-	}
-	free(bytes);
-	blk_close(node);
-	int closed = volume_close(v);
-	return r ? r : closed;
-}
-
-static void command_use_clone(struct volume_world *w)
-{
-	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
-	struct report report = { "" };
-	if (!c->used)
-		return;
-	int r = with_clone(w, c, &report);
-	if (r == -ENOENT && !c->acked) {
-		free(c->bytes);
-		*c = (struct clone){ 0 };
-		return;
-	}
-	c->acked |= r == 0;
-	expect(w, r, "using clone", c->name, &report);
-}
-
-static void command_delete_clone(struct volume_world *w)
-{
-	struct clone *c = &w->clones[draw(w, CLONES_MAX)];
-	struct report report = { "" };
-	if (!c->used)
-		return;
-	int r = store_volume_delete(&w->o.store, c->name, true, &report);
-	if (r == 0 || (r == -ENOENT && !c->acked)) {
-		free(c->bytes);
-		*c = (struct clone){ 0 };
-		return;
-	}
-	c->acked = false; /* it may be gone */
-	expect(w, r, "deleting clone", c->name, &report);
-}
-
-static void command_rollback(struct volume_world *w)
-{
-	struct snapshot *s = known_snapshot(w);
-	struct report report = { "" };
-	char name[64];
-	if (!s)
-		return;
-	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
-		if (w->snapshots[i].used && !w->snapshots[i].known)
-			w->snapshots[i].late = true;
-	snprintf(name, sizeof name, "v@%s", s->name);
-	w->rolling_back = s;
-	int r = store_snapshot_rollback(&w->o.store, name, &report);
-	if (r == 0 && !w->o.env->dead) {
-		oracle_assume(w->oracle, s->bytes);
-		w->rolling_back = NULL;
-	}
-	expect(w, r, "rollback to", name, &report);
-}
-
-static void command_delete_snapshot(struct volume_world *w)
-{
-	struct snapshot *s = known_snapshot(w);
-	struct report report = { "" };
-	char name[64];
-	if (!s || s == w->rolling_back)
-		return;
-	s->doomed = true;
-	snprintf(name, sizeof name, "v@%s", s->name);
-	expect(w, store_snapshot_delete(&w->o.store, name, &report), "deleting", name, &report);
-}
-
-static int commands_run(void *arg)
-{
-	struct volume_world *w = arg;
-	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->o.env->dead; n--)
-		switch (draw(w, 8)) {
-		case 0: case 1: command_clone(w); break;
-		case 2: case 3: command_use_clone(w); break;
-		case 4: command_delete_clone(w); break;
-		case 5: if (!w->rolling_back) command_rollback(w); break;
-		default: command_delete_snapshot(w); break;
-		}
-	return 0;
-}
-
-static void commands(struct volume_world *w)
-{
-	struct scenario_task task;
-	sim_note(w->sim, "commands");
-	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
-	scenario_task_start(&task, w->o.env, commands_run, w);
-	uint64_t steps = draw(w, 3) == 0 ? draw(w, 8000) : STEPS_MAX;
-	if (!scenario_step_until(w->run, w->sim, &task.ended, steps) && steps == STEPS_MAX)
-		FAIL(w, "life %u: a command does not end", LIFE(w));
-	if (!task.ended)
-		sim_kill(w->o.env);
-	while (!task.ended && w->o.env->dead)
-		sim_drain_dead(w->o.env);
-	owner_end(&w->o);
-}
-
-/* Everything is deleted, also what a transaction that arrived late has made: nothing may be left but counters. */
-struct names {
-	char name[32][64];
-	unsigned count;
-};
-
-static void note_name(void *arg, const char *key, const struct catalog_value *value)
-{
-	struct names *n = arg;
-	(void)value;
-	if (n->count < ARRAY_COUNT(n->name))
-		snprintf(n->name[n->count++], sizeof n->name[0], "%s", key + strlen("name/"));
-}
-
-static void count_key(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)key;
-	(void)value;
-	++*(unsigned *)arg;
-}
-
-/* What a server that was away kept from being freed is freed by a later look, as an agent's would be. */
-static int delete_all_run(void *arg)
-{
-	struct volume_world *w = arg;
-	struct report report = { "" };
-	struct names *names = calloc(1, sizeof *names);
-	int r = 0;
-	for (unsigned attempt = 0; attempt < 20; attempt++) {
-		names->count = 0;
-		catalog_sim_each(w->catalogs, "name/", note_name, names);
-		for (unsigned i = 0; i < names->count; i++)
-			r = store_volume_delete(&w->o.store, names->name[i], true, &report);
-		store_reap(&w->o.store);
-		unsigned left = 0;
-		catalog_sim_each(w->catalogs, "reap/", count_key, &left);
-		if (names->count == 0 && left == 0)
-			break;
-		fiber_sleep(&w->o.env->loop, NS_PER_S);
-	}
-	free(names);
-	return r == -ENOENT ? 0 : r;
-}
-
-static void left_over(void *arg, const char *key, const struct catalog_value *value)
-{
-	struct volume_world *w = arg;
-	(void)value;
-	FAIL(w, "everything was deleted, but the catalog has %s", key);
-}
-
-static void delete_all(struct volume_world *w)
-{
-	static const char *const kinds[] = { "name/", "volume/", "snapshot/", "snapname/", "clone/", "reap/" };
-	catalog_sim_doses(w->catalogs)->timeout = 0;
-	sim_note(w->sim, "everything is deleted");
-	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
-	int r = sim_run_fiber(w->o.env, delete_all_run, w);
-	owner_end(&w->o);
-	if (r < 0)
-		FAIL(w, "deleting everything: %d", r);
-	for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++)
-		catalog_sim_each(w->catalogs, kinds[i], left_over, w);
-}
-
 /* ---- all of it ---- */
 
 /* Embedded, or on some servers with some copies; a cluster has enough of both to lose one. */
@@ -899,6 +653,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	d->slow = draw(w, 2) ? 20000 : 0;
 	draw_servers(w);
 	w->dense = draw(w, 3) == 0;
+	w->drains = keeps && w->server_count > 3 && draw(w, 4);
 	w->two = cluster && draw(w, 3) == 0;
 	w->few_flushes = draw(w, 3) == 0;
 	w->blackouts = draw(w, 3) == 0;
@@ -923,6 +678,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
+	catalog_sim_doses(w->catalogs)->latency_ns = draw(w, 3) ? 0 : draw(w, 20 * NS_PER_MS);
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
 		.window = 1 + (uint32_t)draw(w, 4) };
@@ -947,6 +703,8 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
 			commands(w);
 	}
+	if (w->drained && !run->failed)
+		undo_drains(w);
 	if (keeps && !run->failed)
 		heal_check(run, w->sim, w->catalogs, w->host, w->servers, w->server_count, w->troubles.gone, w->troubles.wiped ? &w->troubles.lost : NULL, w->damaged);
 	if (!run->failed && !w->faults && (!w->troubles.hurt || keeps) && draw(w, 2))
