@@ -27,6 +27,8 @@ static int attach(void *arg)
 	struct store_volume_options how = { .size_bytes = UINT64_C(1) << 30, .replicas = 3 };
 	struct volume_limits limits = { .segment_blocks = (64 << 20) / BLOCK_BYTES };
 	int r = store_volume_create(&w->o.store, "v", &how, &report);
+	free(w->meter.log);
+	free(w->meter.owner);
 	w->meter = (struct meter){ 0 };
 	if (r == 0)
 		r = owner_open(&w->o, "v", &limits, /* force= */ false, &report);
