@@ -80,7 +80,7 @@ int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, 
 
 static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
 {
-	uint64_t border;
+	uint64_t border = 0;
 	int r = catalog_counter_take(s->catalog, "counter/volume", 0, 1, ret_id);
 	if (r == 0)
 		r = catalog_counter_take(s->catalog, "counter/segment", 0, 1, &border);
@@ -354,7 +354,7 @@ void store_io_timeout_text(uint32_t ms, char ret_text[24])
 int store_volume_set(struct store *s, const char *name, const char *key, const char *value, struct report *report)
 {
 	uint64_t id = 0;
-	uint32_t ms;
+	uint32_t ms = 0;
 	char text[16];
 	const char *args[] = { text, NULL };
 	struct volume *v;

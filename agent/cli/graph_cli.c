@@ -56,9 +56,12 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 	if (!file && ends_in_graph(word))
 		file = word;
 	if (!file) {
+		int here = working_directory(c, ret_directory);
+		if (here < 0)
+			return here;
 		*ret_text = word_text(word);
 		*ret_length = *ret_text ? strlen(*ret_text) : 0;
-		return *ret_text ? working_directory(c, ret_directory) : -ENOMEM;
+		return *ret_text ? 0 : -ENOMEM;
 	}
 	int r = directory_of(c, file, ret_directory);
 	if (r < 0)
@@ -111,7 +114,7 @@ int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)
 int cli_graph_check(struct cli *c)
 {
 	char directory[PATHS_MAX];
-	struct graph *g;
+	struct graph *g = NULL;
 	int r = load(c, c->arg[0], directory, &g);
 	if (r < 0)
 		return r;
