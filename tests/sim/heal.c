@@ -70,7 +70,7 @@ static int user_open(void *arg)
 	return r;
 }
 
-/* Attached while one of the servers is away, if enough are left; then that is back. */
+/* Attached while one of the servers is away; then, or if the others are too few, that is back. */
 static void attach(struct heal *h)
 {
 	struct scenario_task t;
@@ -81,10 +81,12 @@ static void attach(struct heal *h)
 	}
 	owner_begin(&h->user, h->sim, h->host, h->catalogs, /* locks= */ false);
 	scenario_task_start(&t, h->user.env, user_open, h);
-	if (!scenario_step_until(h->run, h->sim, &t.ended, 10000000))
-		FAIL(h, "attaching doesn't end");
+	for (uint64_t until = sim_now_ns(h->sim) + LATE_NS; !t.ended && sim_now_ns(h->sim) < until && sim_step(h->sim);)
+		;
 	if (late < h->count)
 		block_server_begin(&h->servers[late], h->run, h->sim, h->catalogs);
+	if (!scenario_step_until(h->run, h->sim, &t.ended, 10000000))
+		FAIL(h, "attaching doesn't end");
 	if (!t.ended)
 		sim_kill(h->user.env);
 	while (!t.ended)

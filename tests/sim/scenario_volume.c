@@ -176,16 +176,17 @@ static int read_snapshot(struct volume_world *w, uint64_t volume, uint64_t mark,
 static void client_read_snapshot(struct volume_world *w)
 {
 	struct snapshot *s = known_snapshot(w);
+	uint64_t volume, mark; /* it may be one of before a rollback */
 	char key[META_KEY_BYTES];
-	if (!s || owner_hold_snapshot(&w->o, w->o.volume->id, s->mark, key) < 0)
+	if (!s || store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) < 0 || owner_hold_snapshot(&w->o, volume, mark, key) < 0)
 		return;
 	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
 	uint8_t *bytes = malloc(size + BLOCK_BYTES);
 	struct volume_reader *d;
-	int r = snapshot_open(w, w->o.volume->id, s->mark, &d);
+	int r = snapshot_open(w, volume, mark, &d);
 	bool opened = r == 0;
 	for (unsigned n = 1 + (unsigned)draw(w, 4); r == 0 && n > 0 && !w->o.env->dead; n--) {
-		if (draw(w, 2) && !s->doomed && (s->doomed = true) && store_doom_snapshot(&w->o.store, w->o.volume->id, s->mark) == 0)
+		if (draw(w, 2) && !s->doomed && (s->doomed = true) && store_doom_snapshot(&w->o.store, volume, mark) == 0)
 			note_failure(w, volume_checkpoint(w->o.volume));
 		fiber_sleep(&w->o.env->loop, draw(w, NS_PER_S));
 		r = snapshot_read(w, d, bytes, size);
