@@ -185,8 +185,9 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		volume_show_life(v, how);
 		r = how->seen ? acquire_as_seen(v, how, report) : acquire_as_it_is(v, how, report);
 	}
+	/* what is deleted, or was rolled back, is there for its snapshots, whose marks were flushed; nor can anybody attach it to accept more */
 	if (r == 0)
-		r = recover(v, how->accept_flushed, report);
+		r = recover(v, how->accept_flushed || v->meta.doomed, report);
 	if (r == 0)
 		r = log_roll_start(v);
 	/* snapshots that were replayed get their roots now: somebody may be waiting to read them */
