@@ -1,8 +1,8 @@
 /* What is free of a copy (R28): a bitmap beside the slot, in which bits are only ever set.
  *
  * It has no effect on a copy that isn't sealed: the length of that is found by its records. In sealed ones, runs of
- * PUNCH_BLOCKS and more become holes at once; the rest waits until the copy is packed (R30). Both may be done again, so
- * one sync at the end is enough, and what a crash leaves undone its sender, who has no answer, will send again. */
+ * PUNCH_BLOCKS and more become holes, when the bitmap is durable: before, a power loss could leave holes in what nothing says is free, which
+ * looks damaged, at all servers at once, until its sender, who has no answer, sends it again. The rest waits until the copy is packed (R30). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,13 +205,13 @@ int control_trim(struct copy *c, struct segment_io *io)
 	int r = copy_scan(c); /* for what is answered */
 	if (r == 0)
 		r = trim_unite(c, io, given);
-	if (r == 0)
-		r = copy_punch(c, given, PUNCH_BLOCKS);
 	/* written also if nothing is new: after a sync that failed, what can be read need not be durable */
 	if (r == 0 && !PLANTED(segment_trim_volatile))
 		r = copy_slot_write(c, NULL);
 	if (r == 0)
 		r = copy_settle(c);
+	if (r == 0)
+		r = copy_punch(c, given, PUNCH_BLOCKS);
 	if (r == 0 && io->pack && c->slot.sealed)
 		r = copy_pack(c);
 	if (r == -ENOSPC && io->pack) /* then as holes, all of them; that needs none */

@@ -244,3 +244,76 @@ static int body_lists(void *arg)
 }
 
 Test(segment_share, a_list_has_every_copy_once) { run(body_lists); }
+
+/* ---- what a power loss leaves of a trim ---- */
+
+static int open_one(void *arg)
+{
+	struct world *w = arg;
+	struct segment_dir_options o = { .create = true };
+	return segment_dir_open(w->env, "/a", w->catalog, &o, &w->a, NULL);
+}
+
+static int close_one(void *arg) { return segment_server_close(((struct world *)arg)->a); }
+
+static int make_sealed(void *arg)
+{
+	make_copy(arg, ((struct world *)arg)->a, 7, true);
+	return 0;
+}
+
+/* Answered by nobody. */
+static int trim_many(void *arg)
+{
+	struct world *w = arg;
+	uint8_t bits[SIZE_BLOCKS / 8] = { 0 };
+	memset(bits + 2, 0xff, 20);
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = 7, .blocks = SIZE_BLOCKS, .trim = bits };
+	return segment_wait(w->a, &io);
+}
+
+static int right_or_free(void *arg)
+{
+	struct world *w = arg;
+	for (uint32_t b = 1; b < LENGTH; b++) {
+		uint32_t n = (b - 1) / (PAYLOAD + 1), at = (b - 1) % (PAYLOAD + 1);
+		struct segment_io io = { .op = SEGMENT_READ, .segment = 7, .block = b, .blocks = 1 };
+		int r = ask(w->a, &io, w->page, BLOCK_BYTES);
+		cr_assert(r == 0 || r == -ENODATA, "block %u: %d", b, r);
+		cr_assert(r || !at || w->page[0] == (uint8_t)(n + at - 1 + 7), "block %u is neither free nor what was written", b);
+	}
+	return 0;
+}
+
+static void trim_interrupted(uint64_t seed, uint64_t steps)
+{
+	struct world w = { .sim = sim_create(seed, NULL), .page = env_alloc_aligned(RECORD_BYTES_MAX) };
+	struct sim_host *host = sim_host_create(w.sim, "h", 64 << 20, 4096);
+	struct catalog_sim *catalogs = catalog_sim_create(w.sim);
+	for (unsigned life = 0; life < 2; life++) {
+		struct job j;
+		w.env = sim_process_create(w.sim, host);
+		w.catalog = catalog_sim_open(catalogs, w.env);
+		cr_assert_eq(sim_run_fiber(w.env, open_one, &w), 0);
+		cr_assert_eq(sim_run_fiber(w.env, life ? right_or_free : make_sealed, &w), 0);
+		job_init(&j, &w.env->loop);
+		job_hold(&j);
+		cr_assert_eq(fiber_start(&w.env->loop, trim_many, &w, &j), 0);
+		while (steps > 0 && sim_step(w.sim))
+			steps--;
+		sim_power_loss(host);
+		sim_drain_dead(w.env);
+		sim_run_fiber(w.env, close_one, &w);
+		catalog_close(w.catalog);
+		sim_process_destroy(w.env);
+	}
+	catalog_sim_destroy(catalogs);
+	sim_destroy(w.sim);
+	free(w.page);
+}
+
+Test(segment_share, a_power_loss_while_something_is_freed_leaves_it_right_or_free)
+{
+	for (uint64_t seed = 1; seed <= 60; seed++)
+		trim_interrupted(seed, seed % 30);
+}
