@@ -12,6 +12,7 @@
  *   segment_dir_install.c  copies made from theirs
  *   segment_dir_rewrite.c  writing again what may not be durable
  *   segment_dir_pool.c     recycled files
+ *   segment_dir_late.c     what is given back to the file system only a while later
  *   segment_scan.c         how long an unsealed copy is
  *
  * Nothing is scanned at the start; a copy is opened and looked at when it is first asked for,
@@ -61,6 +62,7 @@ static struct copy *copy_new(struct segment_dir *d, uint64_t id)
 	link_init(&c->waiting);
 	link_init(&c->stalled);
 	link_init(&c->open);
+	link_init(&c->late);
 	link_push(table_bucket(d, id), &c->hash);
 	link_push(&d->lru, &c->lru);
 	d->copies++;
@@ -72,6 +74,7 @@ static void copy_free(struct copy *c)
 	link_drop(&c->hash);
 	link_drop(&c->lru);
 	c->dir->copies--;
+	copy_late_forget(c);
 	copy_trim_forget(c);
 	free(c->crcs);
 	free(c);
@@ -109,7 +112,7 @@ void copy_release(struct copy *c)
 /* Nothing would be lost with it. */
 static bool copy_idle(const struct copy *c)
 {
-	return c->users == 0 && !c->dirty && c->broken == c->slot.broken;
+	return c->users == 0 && !c->dirty && c->broken == c->slot.broken && link_empty(&c->late);
 }
 
 /* The least recently used copy whose file may go, or (`memory`) all of it. */
@@ -295,8 +298,10 @@ static int dir_close(struct segment_server *s)
 	struct segment_dir *d = dir_of(s);
 	int status = 0;
 	d->closing = true;
+	dir_late_stop(d);
 	while (dir_busy(d))
 		fiber_cond_wait(&d->env->loop, &d->quiet);
+	dir_late_end(d);
 	link_for (l, &d->lru) {
 		struct copy *c = container_of(l, struct copy, lru);
 		int r = c->dirty && c->file && !c->broken ? copy_fdatasync(c) : 0;
@@ -468,6 +473,9 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		link_init(&d->table[i]);
 	link_init(&d->lru);
 	link_init(&d->open);
+	link_init(&d->late);
+	timer_init(&d->late_timer);
+	d->embedded = options->address == NULL;
 	link_init(&d->frames_free);
 	fiber_cond_init(&d->quiet);
 	fiber_mutex_init(&d->evict);
@@ -487,6 +495,8 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 			report_set(report, r, "read data directory %s: %s", d->path, errno_text(r));
 	}
 	if (r < 0) {
+		d->closing = true;
+		dir_late_stop(d);
 		link_for (l, &d->lru)
 			copy_forget(container_of(l, struct copy, lru));
 		dir_free(d);

@@ -12,7 +12,7 @@
 #define COPY_BASE ((uint64_t)SLOT_COUNT * BLOCK_BYTES) /* file offset of a segment's block 0 */
 #define ALLOCATE_STEP_BYTES (4u << 20)                 /* allocated ahead, R35 … */
 #define ZERO_STEP_BYTES (1u << 20)                     /* … or zeroed, see segment_dir_ahead.c */
-#define POOL_FILES_MAX 2u                              /* recycled files kept: they are no free space */
+#define POOL_FILES_MAX 32u                             /* recycled files kept, at most: see pool_limit() */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
 #define FILES_OPEN_MAX 2048u                           /* when idle; opening one costs more than a read */
@@ -96,6 +96,12 @@ struct copy {
 	struct copy_map *map;     /* packed: what the file has */
 	bool mapless;             /* packed, and the map can't be read: nothing in the file can be found */
 	uint64_t charged;         /* copy_bytes(), as it is in the directory's size_used */
+	bool holed;               /* there are holes in its file, or may be */
+	bool found;               /* it was there when this process came, and that was dealt with */
+	/* segment_dir_late.c */
+	struct link late;         /* among those that wait for holes */
+	uint64_t late_ns, late_bytes; /* until when; in how much of it */
+	uint8_t *late_given;      /* which blocks became free since the last holes; NULL: none */
 	bool settled;             /* that is durable, and so is the file's name */
 	uint64_t fenced_epoch;    /* takes effect at once, durable before it is answered */
 	bool broken, breaking;    /* likewise; it is being written down */
@@ -158,8 +164,15 @@ struct segment_dir {
 	unsigned pool_count;
 	uint64_t pool_next;
 	uint32_t pool[POOL_FILES_MAX];
+	uint64_t pool_ns;         /* when a file was taken or given last */
 	struct fiber_mutex pool_mutex;
 	struct dir_index *index; /* segment_dir_share.c; NULL: nobody has asked */
+	struct link late;         /* copies, in the order of their turns */
+	uint64_t late_bytes;      /* that wait to become holes */
+	struct timer late_timer;
+	struct job late_job;
+	bool late_running;
+	bool embedded;            /* for one volume */
 	bool closing;
 };
 
@@ -226,6 +239,8 @@ void copy_trim_forget(struct copy *c);          /* not FIBER */
 int copy_trim_load(struct copy *c, const uint8_t *slots); /* the bitmap and the map; the slots are read */
 int copy_punch(struct copy *c, const uint8_t *given, uint32_t least); /* holes where runs of free blocks are, those that have one of
 					       `given` (NULL: all), and are no shorter than `least` */
+/* Blocks in those runs; not FIBER. */
+uint32_t copy_runs(const struct copy *c, const uint8_t *given, uint32_t least);
 int copy_trim_sealed(struct copy *c);           /* it is sealed: what was known to be free takes effect */
 int control_trim(struct copy *c, struct segment_io *io);
 /* Where a read of a copy goes in its file. */
@@ -260,12 +275,20 @@ void copy_prepare_wait(struct copy *c); /* FIBER. Until nothing is being written
 bool copy_must_stall(const struct copy *c, const struct segment_io *io);
 uint64_t copy_first_step(struct copy *c, enum file_op *ret_op, struct iovec *ret_iov); /* FIBER. What to make ready in a new file */
 
+/* segment_dir_late.c. The bitmap is durable (or settled later): its runs become holes in a while, or now. FIBER, the copy's mutex held. */
+int copy_punch_late(struct copy *c, const uint8_t *given);
+void copy_late_found(struct copy *c);      /* it was loaded: what an earlier process may have had waiting; not FIBER */
+void copy_late_forget(struct copy *c);     /* its file has gone; not FIBER */
+void dir_late_start(struct segment_dir *d); /* something waits; not FIBER */
+void dir_late_stop(struct segment_dir *d); /* FIBER. It is closing: nothing of this runs any more */
+void dir_late_end(struct segment_dir *d);  /* FIBER. Nothing waits any more: it was given back */
+
 /* segment_dir_pool.c. FIBER */
 int pool_open(struct segment_dir *d);
 /* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
 int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
 int pool_give(struct segment_dir *d, const char *path, bool whole); /* takes the file away, durably; `whole`: all of it is allocated */
-void pool_drain(struct segment_dir *d); /* there is no space: gives it all back */
+void pool_drain(struct segment_dir *d); /* gives all of it back */
 
 /* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */
 bool copy_ready(const struct copy *c, enum segment_op op);

@@ -63,13 +63,13 @@ static int file_wait(struct copy *c, struct file_io *io)
 	return fiber_wait(&j);
 }
 
-/* Files kept to be recycled are space, too. */
+/* Files kept to be recycled are space, too, and so is what waits to become holes. */
 int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve)
 {
 	int r = room_once(d, blocks, reserve);
-	if (r != -ENOSPC || d->pool_count == 0)
+	if (r != -ENOSPC || (d->pool_count == 0 && link_empty(&d->late)))
 		return r;
-	pool_drain(d);
+	dir_late_end(d);
 	return room_once(d, blocks, reserve);
 }
 
@@ -401,12 +401,13 @@ static int delete_file(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
 	char path[DIR_PATH_MAX];
-	bool whole = c->trimmed == 0 && !c->map && !c->mapless;
+	bool whole = !c->holed && !c->map && !c->mapless;
 	c->deleting = true; /* the file may become another segment's, so nobody may be using it */
 	while (c->busy || !link_empty(&c->appends))
 		fiber_cond_wait(&d->env->loop, &c->idle);
 	copy_path(c, path);
 	copy_forget(c);
+	copy_late_forget(c);
 	c->loaded = false;
 	int r = pool_give(d, path, whole);
 	c->deleting = false;

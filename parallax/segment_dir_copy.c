@@ -238,6 +238,8 @@ int copy_load(struct copy *c)
 		r = fence_file_load(c);
 	c->loaded = r == 0;
 	c->charged = copy_bytes(c); /* it is counted already */
+	if (r == 0)
+		copy_late_found(c);
 	if (r < 0)
 		copy_forget(c);
 	return r;

@@ -1,7 +1,7 @@
 /* What is free of a copy (R28): a bitmap beside the slot, in which bits are only ever set.
  *
  * It has no effect on a copy that isn't sealed: the length of that is found by its records. In sealed ones, runs of
- * PUNCH_BLOCKS and more become holes, when the bitmap is durable: before, a power loss could leave holes in what nothing says is free, which
+ * PUNCH_BLOCKS and more become holes (segment_dir_late.c), when the bitmap is durable: before, a power loss could leave holes in what nothing says is free, which
  * looks damaged, at all servers at once, until its sender, who has no answer, sends it again. The rest waits until the copy is packed (R30). */
 #include <errno.h>
 #include <stdlib.h>
@@ -89,7 +89,10 @@ int copy_trim_load(struct copy *c, const uint8_t *slots)
 {
 	copy_trim_forget(c);
 	int r = trim_read(c, slots);
-	return r == 0 && c->slot.packed ? map_read(c) : r;
+	if (r == 0 && c->slot.packed)
+		r = map_read(c);
+	c->holed |= c->trimmed > 0;
+	return r;
 }
 
 /* ---- runs of free blocks ---- */
@@ -120,14 +123,20 @@ static bool run_next(const struct copy *c, const uint8_t *given, struct run *r)
 	return r->count > 0;
 }
 
+uint32_t copy_runs(const struct copy *c, const uint8_t *given, uint32_t least)
+{
+	uint32_t blocks = 0;
+	for (struct run run = { 0 }; run_next(c, given, &run);)
+		blocks += run.count >= least && run.given ? run.count : 0;
+	return blocks;
+}
+
 uint32_t copy_present(const struct copy *c)
 {
 	if (!c->slot.sealed)
 		return c->length;
 	uint32_t present = c->map ? c->map->count : c->slot.length;
-	for (struct run r = { 0 }; !c->dir->no_holes && run_next(c, NULL, &r);)
-		present -= r.count >= PUNCH_BLOCKS ? r.count : 0;
-	return present;
+	return c->dir->no_holes ? present : present - copy_runs(c, NULL, PUNCH_BLOCKS);
 }
 
 uint64_t copy_bytes(const struct copy *c)
@@ -157,6 +166,7 @@ int copy_punch(struct copy *c, const uint8_t *given, uint32_t least)
 				      .length = (uint64_t)run.count * BLOCK_BYTES };
 		struct job j;
 		job_init(&j, &c->dir->env->loop);
+		c->holed = true;
 		file_submit(c->file, &io, &j);
 		r = fiber_wait(&j);
 	}
@@ -172,7 +182,7 @@ int copy_punch(struct copy *c, const uint8_t *given, uint32_t least)
 int copy_trim_sealed(struct copy *c)
 {
 	trim_count(c);
-	int r = copy_punch(c, NULL, PUNCH_BLOCKS);
+	int r = copy_punch_late(c, NULL);
 	copy_charge(c);
 	return r;
 }
@@ -211,7 +221,7 @@ int control_trim(struct copy *c, struct segment_io *io)
 	if (r == 0)
 		r = copy_settle(c);
 	if (r == 0)
-		r = copy_punch(c, given, PUNCH_BLOCKS);
+		r = copy_punch_late(c, given);
 	if (r == 0 && io->pack && c->slot.sealed)
 		r = copy_pack(c);
 	if (r == -ENOSPC && io->pack) /* then as holes, all of them; that needs none */
