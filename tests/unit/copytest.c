@@ -1,0 +1,67 @@
+#include "tests/unit/copytest.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+
+int ask(struct segment_server *s, struct segment_io *io, void *bytes, size_t room)
+{
+	struct iovec v = { bytes, room };
+	io->iov = &v;
+	io->iov_count = 1;
+	return segment_wait(s, io);
+}
+
+void make_copy(struct world *w, struct segment_server *s, uint64_t id, bool seal)
+{
+	struct segment_header h = { .segment = id, .volume = { "volume" }, .epoch = 5, .salt = id * 77, .size_blocks = SIZE_BLOCKS };
+	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = 5, .header = h };
+	cr_assert_eq(segment_wait(s, &io), 0);
+	uint32_t block = 1;
+	w->crc = 0;
+	for (unsigned n = 0; n < RECORDS; n++) {
+		uint32_t crcs[PAYLOAD];
+		struct record_entry e = { .first = n * 100, .count = PAYLOAD };
+		for (uint32_t i = 0; i < PAYLOAD; i++) {
+			memset(w->page + (size_t)(1 + i) * BLOCK_BYTES, (int)(n + i + id), BLOCK_BYTES);
+			crcs[i] = crc32c(0, w->page + (size_t)(1 + i) * BLOCK_BYTES, BLOCK_BYTES);
+		}
+		struct record r = { .kind = RECORD_DATA, .segment = id, .block = block, .epoch = 5, .seq = n + 1, .salt = h.salt, .prev = w->crc,
+				    .payload_blocks = PAYLOAD, .entry_count = 1, .entries = &e, .crcs = crcs };
+		record_encode(&r, w->page);
+		io = (struct segment_io){ .op = SEGMENT_APPEND, .segment = id, .epoch = 5, .incarnation = s->incarnation, .block = block,
+					  .blocks = PAYLOAD + 1 };
+		cr_assert_eq(ask(s, &io, w->page, (PAYLOAD + 1) * BLOCK_BYTES), 0);
+		block += PAYLOAD + 1;
+		w->crc = r.header_crc;
+	}
+	io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = id, .epoch = 5, .block = LENGTH, .crc = w->crc };
+	cr_assert(!seal || segment_wait(s, &io) == 0);
+}
+
+void trim(struct segment_server *s, uint64_t id, uint32_t from, uint32_t count, bool pack)
+{
+	uint8_t bits[SIZE_BLOCKS / 8] = { 0 };
+	for (uint32_t b = from; b < from + count; b++)
+		bits[b / 8] |= (uint8_t)(1u << b % 8);
+	struct segment_io io = { .op = SEGMENT_TRIM, .segment = id, .blocks = SIZE_BLOCKS, .trim = bits, .pack = pack };
+	cr_assert_eq(segment_wait(s, &io), 0);
+}
+
+void copytest_run(int (*body)(void *arg))
+{
+	struct world w = { .sim = sim_create(3, NULL) };
+	struct sim_host *host = sim_host_create(w.sim, "h", 64 << 20, 4096);
+	struct catalog_sim *catalogs = catalog_sim_create(w.sim);
+	w.env = sim_process_create(w.sim, host);
+	w.catalog = catalog_sim_open(catalogs, w.env);
+	w.page = env_alloc_aligned(RECORD_BYTES_MAX);
+	cr_assert_eq(sim_run_fiber(w.env, body, &w), 0);
+	catalog_close(w.catalog);
+	sim_process_destroy(w.env);
+	catalog_sim_destroy(catalogs);
+	sim_destroy(w.sim);
+	free(w.page);
+}
