@@ -50,8 +50,9 @@ int volume_behead(struct volume *v)
 	if (r < 0)
 		return r;
 	forget_list(v, newest);
+	tree_settle(&v->tree);
 	tree_destroy(&v->tree);
-	tree_init(&v->tree, v->env, sources_read_node, &v->sources, &s.root.pointer, s.root.level,
+	tree_init(&v->tree, v->env, sources_read_nodes, &v->sources, &s.root.pointer, s.root.level,
 		  (unsigned)(v->limits.cache_bytes / BLOCK_BYTES));
 	v->space.mapped = s.mapped_blocks;
 	checkpoint_dirty(v);

@@ -10,6 +10,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "core/plant.h"
+#include "parallax/tree.h"
 
 /* How long a read waits before it asks again a server that can't be reached. */
 #define AWAY_NS (50 * NS_PER_MS)
@@ -456,36 +457,38 @@ void sources_describe(const struct sources *s, void (*item)(void *arg, const cha
 	}
 }
 
-struct node_read {
+struct nodes_read {
 	struct job job;
 	struct block_read read;
-	struct pointer at;
-	struct iovec iov;
+	struct pointer at[TREE_RUN_MAX];
+	struct iovec iov[TREE_RUN_MAX];
 	struct job *parent;
 };
 
-static void node_read_done(struct job *j)
+static void nodes_read_done(struct job *j)
 {
-	struct node_read *n = container_of(j, struct node_read, job);
+	struct nodes_read *n = container_of(j, struct nodes_read, job);
 	job_put(n->parent, j->status);
 	free(n);
 }
 
-void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent)
+void sources_read_nodes(void *sources, const struct pointer *at, void *const *pages, unsigned count, struct job *parent)
 {
 	struct sources *s = sources;
 	job_hold(parent);
-	struct node_read *n = malloc(sizeof *n);
+	struct nodes_read *n = malloc(sizeof *n);
 	if (!n) {
 		job_put(parent, -ENOMEM);
 		return;
 	}
-	n->at = *at;
-	n->iov = (struct iovec){ page, BLOCK_BYTES };
+	for (unsigned i = 0; i < count; i++) {
+		n->at[i] = at[i];
+		n->iov[i] = (struct iovec){ pages[i], BLOCK_BYTES };
+	}
 	n->parent = parent;
 	job_init(&n->job, &s->env->loop);
-	sources_read(s, &n->read, &n->at, 1, &n->iov, 1, &n->job);
-	job_then(&n->job, node_read_done);
+	sources_read(s, &n->read, n->at, count, n->iov, (int)count, &n->job);
+	job_then(&n->job, nodes_read_done);
 }
 
 int sources_read_wait(struct sources *s, const struct pointer *at, void *page)

@@ -114,8 +114,8 @@ void block_read_rival_done(struct block_read *r, int status);
 bool block_read_apart(struct block_read *r);
 void block_read_end(struct block_read *r, int status);
 void block_read_apart_expire(struct block_read *r);
-/* A tree_read: one block, with the sources as argument. */
-void sources_read_node(void *sources, const struct pointer *at, void *page, struct job *parent);
+/* A tree_read, with the sources as argument. */
+void sources_read_nodes(void *sources, const struct pointer *at, void *const *pages, unsigned count, struct job *parent);
 /* FIBER: one block. */
 int sources_read_wait(struct sources *s, const struct pointer *at, void *page);
 /* CRC32C of each of `blocks` blocks of an iovec. */

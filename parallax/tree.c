@@ -9,6 +9,7 @@
 #include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
+#include "parallax/tree_private.h"
 
 static_assert(sizeof(struct pointer) == 16 && __BYTE_ORDER == __LITTLE_ENDIAN,
 	      "slots are used in memory as they are on disk");
@@ -16,13 +17,7 @@ static_assert(sizeof(struct pointer) == 16 && __BYTE_ORDER == __LITTLE_ENDIAN,
 enum { SLAB_NODES = 64, SPARE_MAX = 4 * SLAB_NODES };
 #define PATH_NODES 8
 
-static inline bool slot_hole(const struct pointer *s) { return s->position == 0; }
-static inline bool slot_in_memory(const struct pointer *s) { return s->flags & SLOT_MEMORY; }
-static inline struct tree_node *slot_node(const struct pointer *s) { return (struct tree_node *)(uintptr_t)s->position; }
 static inline struct pointer slot_of(struct tree_node *n) { return (struct pointer){ (uint64_t)(uintptr_t)n, 0, SLOT_MEMORY }; }
-/* Blocks below one slot of a node of this level. */
-static inline uint64_t slot_blocks(uint32_t level) { return UINT64_C(1) << (NODE_FANOUT_BITS * level); }
-static inline unsigned slot_index(uint64_t block, uint32_t level) { return (unsigned)(block >> (NODE_FANOUT_BITS * level)) % NODE_FANOUT; }
 
 /* ---- node objects: many at a time, because a page that is allocated alone takes two ---- */
 
@@ -82,7 +77,7 @@ static void make_room(struct tree *t)
 		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
 }
 
-static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first)
+struct tree_node *tree_node_new(struct tree *t, uint32_t level, uint64_t first)
 {
 	make_room(t);
 	if (link_empty(&t->spare) && !slab_new(t))
@@ -96,7 +91,7 @@ static struct tree_node *node_new(struct tree *t, uint32_t level, uint64_t first
 	return n;
 }
 
-static void node_free(struct tree *t, struct tree_node *n)
+void tree_node_free(struct tree *t, struct tree_node *n)
 {
 	t->node_count--;
 	t->spare_count++;
@@ -111,7 +106,7 @@ static void node_evict(struct tree *t, struct tree_node *n)
 	link_drop(&n->lru);
 	if (n->hashed)
 		HASH_DEL(t->cached, n);
-	node_free(t, n);
+	tree_node_free(t, n);
 }
 
 static void node_ref(struct tree_node *n)
@@ -120,22 +115,20 @@ static void node_ref(struct tree_node *n)
 		link_drop(&n->lru);
 }
 
-static void node_unref(struct tree *t, struct tree_node *n);
-
 /* An unwritten node nobody refers to any more: its children lose a reference each. */
 static void node_destroy(struct tree *t, struct tree_node *n)
 {
 	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++)
 		if (slot_in_memory(&n->slots[i]))
-			node_unref(t, slot_node(&n->slots[i]));
+			tree_node_unref(t, slot_node(&n->slots[i]));
 	if (n->origin_node)
-		node_unref(t, n->origin_node);
+		tree_node_unref(t, n->origin_node);
 	if (!n->written)
 		t->dirty_count--;
-	node_free(t, n);
+	tree_node_free(t, n);
 }
 
-static void node_unref(struct tree *t, struct tree_node *n)
+void tree_node_unref(struct tree *t, struct tree_node *n)
 {
 	assert(n->references > 0);
 	if (--n->references > 0)
@@ -146,7 +139,7 @@ static void node_unref(struct tree *t, struct tree_node *n)
 		node_destroy(t, n);
 }
 
-static struct tree_node *cache_find(struct tree *t, const struct pointer *at)
+struct tree_node *tree_cache_find(struct tree *t, const struct pointer *at)
 {
 	struct tree_node *n;
 	HASH_FIND(hh, t->cached, &at->position, sizeof at->position, n);
@@ -157,7 +150,7 @@ static struct tree_node *cache_find(struct tree *t, const struct pointer *at)
 	return n;
 }
 
-static void cache_add(struct tree *t, struct tree_node *n)
+void tree_cache_add(struct tree *t, struct tree_node *n)
 {
 	HASH_ADD_KEYPTR(hh, t->cached, &n->at.position, sizeof n->at.position, n);
 	n->hashed = true;
@@ -171,16 +164,16 @@ void tree_init(struct tree *t, struct env *env, tree_read *read, void *arg, cons
 	*t = (struct tree){ .env = env, .read = read, .read_arg = arg, .root = *root, .level = level, .generation = 1,
 			    .node_budget = node_budget };
 	link_init(&t->lru);
-	link_init(&t->loads);
+	fiber_cond_init(&t->settled);
 	link_init(&t->spare);
 	link_init(&t->slabs);
 }
 
 void tree_destroy(struct tree *t)
 {
-	assert(link_empty(&t->loads));
+	assert(!t->loads);
 	if (slot_in_memory(&t->root))
-		node_unref(t, slot_node(&t->root));
+		tree_node_unref(t, slot_node(&t->root));
 	while (!link_empty(&t->lru))
 		node_evict(t, container_of(t->lru.next, struct tree_node, lru));
 	assert(t->node_count == 0);
@@ -204,7 +197,7 @@ int tree_grow(struct tree *t, uint64_t blocks)
 			t->level = level;
 			break;
 		}
-		struct tree_node *n = node_new(t, t->level + 1, 0);
+		struct tree_node *n = tree_node_new(t, t->level + 1, 0);
 		if (!n)
 			return -ENOMEM;
 		memset(n->slots, 0, BLOCK_BYTES);
@@ -226,7 +219,7 @@ static int slot_resolve(struct tree *t, const struct pointer *slot, uint32_t lev
 		*ret_node = slot_node(slot);
 		return 0;
 	}
-	*ret_node = cache_find(t, slot);
+	*ret_node = tree_cache_find(t, slot);
 	if (*ret_node)
 		return 0;
 	*ret_need = (struct tree_need){ *slot, level, first };
@@ -264,9 +257,9 @@ int tree_leaf_read(struct tree *t, uint64_t block, struct tree_node **ret_leaf, 
 static struct tree_node *node_copy(struct tree *t, struct tree_node *n)
 {
 	node_ref(n); /* making room must not evict what we copy */
-	struct tree_node *copy = node_new(t, n->level, n->first);
+	struct tree_node *copy = tree_node_new(t, n->level, n->first);
 	if (!copy) {
-		node_unref(t, n);
+		tree_node_unref(t, n);
 		return NULL;
 	}
 	memcpy(copy->slots, n->slots, BLOCK_BYTES);
@@ -279,7 +272,7 @@ static struct tree_node *node_copy(struct tree *t, struct tree_node *n)
 	}
 	if (n->written) {
 		copy->origin = n->at;
-		node_unref(t, n);
+		tree_node_unref(t, n);
 	} else {
 		copy->origin_node = n; /* our reference */
 	}
@@ -293,7 +286,7 @@ static int slot_own(struct tree *t, struct pointer *slot, uint32_t level, uint64
 {
 	struct tree_node *n, *own;
 	if (slot_hole(slot)) {
-		own = node_new(t, level, first);
+		own = tree_node_new(t, level, first);
 		if (!own)
 			return -ENOMEM;
 		memset(own->slots, 0, BLOCK_BYTES);
@@ -311,7 +304,7 @@ static int slot_own(struct tree *t, struct pointer *slot, uint32_t level, uint64
 		if (!own)
 			return -ENOMEM;
 		if (slot_in_memory(slot))
-			node_unref(t, n);
+			tree_node_unref(t, n);
 	}
 	*slot = slot_of(own);
 	*ret_node = own;
@@ -337,117 +330,6 @@ int tree_leaf_write(struct tree *t, uint64_t block, struct tree_node **ret_leaf,
 	}
 }
 
-/* ---- loading ---- */
-
-struct tree_waiter {
-	struct job *parent;
-	struct link link;
-};
-
-struct tree_load {
-	struct job job;
-	struct tree *tree;
-	struct tree_node *node;
-	struct link link, waiters;
-};
-
-/* What a node on disk may hold: pointers without memory flags. */
-static bool node_sound(const struct tree_node *n)
-{
-	for (unsigned i = 0; i < NODE_FANOUT; i++)
-		if (n->slots[i].flags != 0)
-			return false;
-	return true;
-}
-
-static void load_done(struct job *j)
-{
-	struct tree_load *load = container_of(j, struct tree_load, job);
-	struct tree *t = load->tree;
-	int status = j->status;
-	if (status == 0 && !node_sound(load->node))
-		status = -EIO;
-	link_drop(&load->link);
-	if (status == 0) {
-		load->node->written = true;
-		cache_add(t, load->node);
-		node_unref(t, load->node);
-	} else {
-		node_free(t, load->node);
-	}
-	for (struct link *l; (l = link_pop(&load->waiters));) {
-		struct tree_waiter *w = container_of(l, struct tree_waiter, link);
-		job_put(w->parent, status);
-		free(w);
-	}
-	free(load);
-}
-
-static struct tree_load *load_find(struct tree *t, const struct pointer *at)
-{
-	link_for(l, &t->loads) {
-		struct tree_load *load = container_of(l, struct tree_load, link);
-		if (load->node->at.position == at->position)
-			return load;
-	}
-	return NULL;
-}
-
-static struct tree_load *load_start(struct tree *t, const struct tree_need *need)
-{
-	struct tree_load *load = calloc(1, sizeof *load);
-	struct tree_node *n = load ? node_new(t, need->level, need->first) : NULL;
-	if (!n) {
-		free(load);
-		return NULL;
-	}
-	n->at = need->at;
-	load->tree = t;
-	load->node = n;
-	link_init(&load->waiters);
-	link_push(&t->loads, &load->link);
-	t->misses++;
-	job_init(&load->job, &t->env->loop);
-	t->read(t->read_arg, &n->at, n->slots, &load->job);
-	job_then(&load->job, load_done);
-	return load;
-}
-
-void tree_load(struct tree *t, const struct tree_need *need, struct job *parent)
-{
-	job_hold(parent);
-	if (cache_find(t, &need->at)) {
-		job_put(parent, 0);
-		return;
-	}
-	struct tree_waiter *w = malloc(sizeof *w);
-	struct tree_load *load = w ? load_find(t, &need->at) : NULL;
-	if (w && !load)
-		load = load_start(t, need);
-	if (!load) {
-		free(w);
-		job_put(parent, -ENOMEM);
-		return;
-	}
-	w->parent = parent;
-	link_push(&load->waiters, &w->link);
-}
-
-void tree_abandon(struct tree *t, struct job *parent, int status)
-{
-	link_for(l, &t->loads) {
-		struct tree_load *load = container_of(l, struct tree_load, link);
-		link_for_safe(k, n, &load->waiters) {
-			struct tree_waiter *w = container_of(k, struct tree_waiter, link);
-			if (w->parent != parent)
-				continue;
-			link_drop(&w->link);
-			job_put(parent, status);
-			free(w);
-		}
-	}
-}
-
 /* ---- versions ---- */
 
 void tree_freeze(struct tree *t, struct tree_version *ret_version)
@@ -461,7 +343,7 @@ void tree_freeze(struct tree *t, struct tree_version *ret_version)
 void tree_version_release(struct tree *t, struct tree_version *v)
 {
 	if (slot_in_memory(&v->root))
-		node_unref(t, slot_node(&v->root));
+		tree_node_unref(t, slot_node(&v->root));
 	v->root = (struct pointer){ 0 };
 }
 
@@ -510,7 +392,7 @@ int tree_collect(struct tree *t, const struct tree_version *v, struct tree_batch
 void tree_batch_release(struct tree *t, struct tree_batch *b)
 {
 	for (unsigned i = 0; i < b->count; i++)
-		node_unref(t, b->nodes[i]);
+		tree_node_unref(t, b->nodes[i]);
 	free(b->nodes);
 	*b = (struct tree_batch){ 0 };
 	make_room(t);
@@ -525,7 +407,7 @@ bool tree_resolve(struct tree *t, struct tree_node *n)
 			struct tree_node *child = slot_node(slot);
 			assert(child->written);
 			*slot = child->at;
-			node_unref(t, child);
+			tree_node_unref(t, child);
 		}
 		empty &= slot_hole(slot);
 	}
@@ -541,11 +423,11 @@ void tree_written(struct tree *t, struct tree_node *n, const struct pointer *at,
 		from = from->origin_node;
 	*ret_replaced = from->written ? from->at : from->origin;
 	if (n->origin_node)
-		node_unref(t, n->origin_node);
+		tree_node_unref(t, n->origin_node);
 	n->origin_node = NULL;
 	n->at = *at;
 	n->written = true;
 	t->dirty_count--;
 	if (at->position)
-		cache_add(t, n);
+		tree_cache_add(t, n);
 }

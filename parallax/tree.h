@@ -18,6 +18,7 @@
 #include <uthash.h>
 
 #include "core/env.h"
+#include "core/fiber.h"
 #include "parallax/format.h"
 
 enum { SLOT_MEMORY = 1 }; /* in pointer.flags, only in memory: position is a struct tree_node * */
@@ -44,8 +45,12 @@ struct tree_need {
 	uint64_t first;
 };
 
-/* Reads one block, verified against at->crc, into `page`; holds and puts `parent`. */
-typedef void tree_read(void *arg, const struct pointer *at, void *page, struct job *parent);
+/* Reads `count` blocks, up to TREE_RUN_MAX, that lie side by side, verified against their CRCs, into a page each; both arrays are the
+ * caller's again when it returns. Holds and puts `parent`. */
+enum { TREE_RUN_MAX = 64 };
+typedef void tree_read(void *arg, const struct pointer *at, void *const *pages, unsigned count, struct job *parent);
+
+struct tree_load;
 
 struct tree {
 	struct env *env;
@@ -55,7 +60,10 @@ struct tree {
 	uint32_t level;            /* of the root; it covers 256^(level+1) blocks */
 	uint64_t generation;
 	struct tree_node *cached;  /* hash by at.position */
-	struct link lru, loads, spare, slabs;
+	struct link lru, spare, slabs;
+	struct tree_load *loads;   /* under way; hash by position */
+	unsigned runs;             /* of them that nobody asked for, reads */
+	struct fiber_cond settled; /* none is under way */
 	unsigned node_count, dirty_count, spare_count, node_budget;
 	uint64_t hits, misses;
 };
@@ -69,7 +77,9 @@ struct tree_version {
 /* `node_budget`: nodes kept in memory, dirty ones included (these can exceed it). */
 void tree_init(struct tree *t, struct env *env, tree_read *read, void *arg, const struct pointer *root, uint32_t level,
 	       unsigned node_budget);
-void tree_destroy(struct tree *t); /* no load is under way; versions are released */
+void tree_destroy(struct tree *t); /* it has settled; versions are released */
+/* FIBER. Nothing is asked of it any more: waits until no load is under way. */
+void tree_settle(struct tree *t);
 /* Level that a volume of so many blocks needs at least. */
 uint32_t tree_level_for(uint64_t blocks);
 /* Makes the tree tall enough. -ENOMEM. */
@@ -83,7 +93,9 @@ int tree_leaf_read(struct tree *t, uint64_t block, struct tree_node **ret_leaf, 
 int tree_leaf_write(struct tree *t, uint64_t block, struct tree_node **ret_leaf, struct tree_need *ret_need);
 static inline unsigned tree_slot(uint64_t block) { return (unsigned)(block % NODE_FANOUT); }
 
-/* Holds `parent` until the node is in the cache (or 0 if it is already there); puts -EIO … on failure. */
+/* Holds `parent` until the node is in the cache (or 0 if it is already there); puts -EIO … on failure. While less than half of the budget
+ * is used, leaves that lie beside a leaf on disk are read too: what one checkpoint wrote, so that a map that isn't in memory yet comes
+ * in with few reads. */
 void tree_load(struct tree *t, const struct tree_need *need, struct job *parent);
 
 /* `parent` waits no longer for any node: what was held for it is put with `status`. Loading goes on. */

@@ -76,8 +76,11 @@ static void volume_free(struct volume *v)
 		tree_version_release(&v->tree, &m->version);
 		free(m);
 	}
-	if (v->tree.env)
+	if (v->tree.env) {
+		v->sources.patient = false;
+		tree_settle(&v->tree);
 		tree_destroy(&v->tree);
+	}
 	space_destroy(&v->space);
 	log_destroy(v);
 	if (v->server)
@@ -104,7 +107,7 @@ static void choose_segment_size(struct volume *v)
 static int open_tree(struct volume *v)
 {
 	uint64_t nodes = MAX(v->limits.cache_bytes / BLOCK_BYTES, UINT64_C(16));
-	tree_init(&v->tree, v->env, sources_read_node, &v->sources, &v->meta.root.pointer, v->meta.root.level, (unsigned)nodes);
+	tree_init(&v->tree, v->env, sources_read_nodes, &v->sources, &v->meta.root.pointer, v->meta.root.level, (unsigned)nodes);
 	v->node_limit = (unsigned)(nodes / 2);
 	return tree_grow(&v->tree, div_up(v->meta.size_bytes, BLOCK_BYTES));
 }
@@ -525,7 +528,7 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 	d->env = env;
 	d->size_bytes = s.size_bytes;
 	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
-	tree_init(&d->tree, env, sources_read_node, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
+	tree_init(&d->tree, env, sources_read_nodes, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));
 	d->sources.patient = true;
 	r = tree_grow(&d->tree, div_up(s.size_bytes, BLOCK_BYTES));
 	if (r < 0) {
@@ -540,6 +543,8 @@ int volume_reader_close(struct volume_reader *d)
 {
 	if (!d)
 		return 0;
+	d->sources.patient = false;
+	tree_settle(&d->tree);
 	tree_destroy(&d->tree);
 	sources_close(&d->sources);
 	free(d);

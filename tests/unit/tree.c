@@ -26,7 +26,7 @@ struct rig {
 	uint64_t size;
 	struct frozen frozen[VERSIONS];
 	unsigned versions;
-	bool broken;                   /* reads fail */
+	bool broken, runs_broken;      /* reads fail; those of several blocks do */
 };
 
 static uint64_t draw(struct rig *r, uint64_t below)
@@ -35,14 +35,18 @@ static uint64_t draw(struct rig *r, uint64_t below)
 	return (r->random >> 33) % below;
 }
 
-static void rig_read(void *arg, const struct pointer *at, void *page, struct job *parent)
+static void rig_read(void *arg, const struct pointer *at, void *const *pages, unsigned count, struct job *parent)
 {
 	struct rig *r = arg;
 	r->loads++;
-	cr_assert(at->position > 0 && at->position < r->next);
-	memcpy(page, r->pages[at->position], BLOCK_BYTES);
+	cr_assert(count >= 1 && count <= TREE_RUN_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		cr_assert(at[i].position > 0 && at[i].position < r->next);
+		cr_assert_eq(at[i].position, at[0].position + i);
+		memcpy(pages[i], r->pages[at[i].position], BLOCK_BYTES);
+	}
 	job_hold(parent);
-	job_put(parent, r->broken ? -EIO : 0);
+	job_put(parent, r->broken || (r->runs_broken && count > 1) ? -EIO : 0);
 }
 
 static void rig_make(struct rig *r, uint64_t seed, unsigned budget, uint64_t size)
@@ -338,6 +342,86 @@ Test(tree, a_failed_load_is_forgotten)
 	cr_assert_eq(tree_leaf_read(&r.tree, 0, &leaf, &span, &need), -EAGAIN);
 	r.broken = false;
 	check(&r);
+	rig_free(&r);
+}
+
+/* A tree of which nothing is in memory, as what `r` has written shows it: every leaf has something, and they lie in order. */
+static void reopen(struct rig *r, struct rig *other, unsigned budget)
+{
+	for (uint64_t b = 0; b < r->size; b += 256)
+		set(r, b, (uint32_t)b + 1);
+	freeze(r);
+	cr_assert(write_version(r, &r->frozen[0], UINT32_MAX));
+	struct pointer root = tree_version_root(&r->frozen[0].version);
+	*other = *r;
+	other->loads = other->versions = 0;
+	loop_init(&other->env.loop, &other->env);
+	tree_init(&other->tree, &other->env, rig_read, other, &root, r->frozen[0].version.level, budget);
+}
+
+Test(tree, neighbours_on_disk_come_with_a_leaf)
+{
+	struct rig r, other;
+	rig_make(&r, 7, 1024, BLOCKS);
+	reopen(&r, &other, 2048);
+	check(&other);
+	cr_assert_lt(other.loads, 20, "%llu reads for 274 leaves", (unsigned long long)other.loads);
+	cr_assert_eq(other.tree.runs, 0);
+	tree_destroy(&other.tree);
+	rig_free(&r);
+}
+
+/* Only what may be needed: not where they would displace something. */
+Test(tree, neighbours_take_half_of_the_budget_at_most)
+{
+	struct rig r, other;
+	uint64_t span;
+	rig_make(&r, 8, 1024, BLOCKS);
+	reopen(&r, &other, 400);
+	for (uint64_t b = 0; b < BLOCKS && other.tree.node_count < 200; b += 256)
+		get(&other, b, &span);
+	cr_assert_leq(other.tree.node_count, 200);
+	uint64_t before = other.loads;
+	for (uint64_t b = BLOCKS - 1; b > BLOCKS - 5000; b -= 256)
+		get(&other, b, &span);
+	cr_assert_geq(other.loads - before, 15, "some came with others");
+	tree_destroy(&other.tree);
+	rig_free(&r);
+}
+
+/* Who came to wait for one of them gets it if it can be read, though others of the run can't. */
+Test(tree, a_run_that_fails_fails_nobody)
+{
+	struct rig r, other;
+	uint64_t span;
+	struct tree_node *leaf;
+	struct tree_need need[2];
+	struct job j[2];
+	rig_make(&r, 9, 1024, BLOCKS);
+	reopen(&r, &other, 2048);
+	other.runs_broken = true;
+	cr_assert_eq(tree_leaf_read(&other.tree, 2560, &leaf, &span, &need[0]), -EAGAIN);
+	while (need[0].level > 0) {
+		cr_assert_eq(load(&other, &need[0]), 0);
+		cr_assert_eq(tree_leaf_read(&other.tree, 2560, &leaf, &span, &need[0]), -EAGAIN);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		job_init(&j[i], &other.env.loop);
+		if (i == 1)
+			cr_assert_eq(tree_leaf_read(&other.tree, 2560 + 256, &leaf, &span, &need[1]), -EAGAIN);
+		tree_load(&other.tree, &need[i], &j[i]);
+		job_then(&j[i], nothing);
+	}
+	uint64_t before = other.loads;
+	loop_run_ready(&other.env.loop);
+	cr_assert_eq(j[0].status, 0);
+	cr_assert_eq(j[1].status, 0);
+	cr_assert_eq(other.loads - before, 1, "only what somebody waits for is read again");
+	cr_assert_eq(tree_leaf_read(&other.tree, 2560 + 256, &leaf, &span, &need[1]), 0);
+	cr_assert_eq(leaf->slots[0].position, 2560 + 256 + 1);
+	cr_assert_eq(tree_leaf_read(&other.tree, 2560 + 512, &leaf, &span, &need[1]), -EAGAIN, "forgotten");
+	cr_assert_null(other.tree.loads);
+	tree_destroy(&other.tree);
 	rig_free(&r);
 }
 
