@@ -298,16 +298,14 @@ int env_linux_create(unsigned threads, struct env **ret_env)
 		r = -errno;
 		goto err_after_env;
 	}
-	r = env_linux_aio_create(el);
-	if (r == 0)
-		r = env_linux_work_create(el, threads);
+	env_linux_aio_init(el);
+	r = env_linux_work_create(el, threads);
 	if (r < 0)
 		goto err_after_epoll;
 	*ret_env = &el->env;
 	return 0;
 
 err_after_epoll:
-	env_linux_aio_destroy(el);
 	close(el->epoll_fd);
 err_after_env:
 	env_linux_timers_destroy(el);

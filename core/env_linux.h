@@ -42,7 +42,8 @@ struct aio_slot {
 };
 
 struct aio {
-	io_context_t context; /* NULL: no aio to be had, workers do everything */
+	bool started;
+	io_context_t context; /* NULL: not started, or no aio to be had: workers do everything */
 	int event_fd;
 	struct source source;
 	struct link queue; /* file_io.link: waiting for the end of the turn or for a slot */
@@ -126,7 +127,10 @@ struct file_linux {
 	unsigned in_flight;
 };
 static inline struct file_linux *file_linux_of(struct file *f) { return (struct file_linux *)f; }
-int env_linux_aio_create(struct env_linux *el);
+void env_linux_aio_init(struct env_linux *el);
+/* Once, when a file is opened that will use it: to take it down waits for the kernel's readers (RCU), 20 to 30 ms, which a command that
+ * reads its configuration and asks a catalog shouldn't pay for. Without it workers do everything. */
+void env_linux_aio_start(struct env_linux *el);
 void env_linux_aio_destroy(struct env_linux *el);
 void env_linux_file_submit(struct file *f, struct file_io *io, struct job *parent);
 /* Submits some of what is queued; true if there is more that could be submitted at once. */

@@ -118,10 +118,15 @@ static void aio_ready(struct source *s, uint32_t events)
 	env_linux_aio_reap(container_of(s, struct env_linux, aio.source));
 }
 
-int env_linux_aio_create(struct env_linux *el)
+void env_linux_aio_init(struct env_linux *el)
+{
+	link_init(&el->aio.queue);
+	el->aio.event_fd = -1;
+}
+
+static int aio_set_up(struct env_linux *el)
 {
 	struct aio *a = &el->aio;
-	link_init(&a->queue);
 	a->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (a->event_fd < 0)
 		return -errno;
@@ -130,7 +135,7 @@ int env_linux_aio_create(struct env_linux *el)
 		if (io_setup((int)a->depth, &a->context) == 0)
 			break;
 	if (!a->context)
-		return 0;
+		return -EAGAIN;
 	a->slots = calloc(a->depth, sizeof *a->slots);
 	if (!a->slots)
 		return -ENOMEM;
@@ -142,6 +147,15 @@ int env_linux_aio_create(struct env_linux *el)
 	return env_linux_watch(el, a->event_fd, EPOLLIN, &a->source);
 }
 
+void env_linux_aio_start(struct env_linux *el)
+{
+	if (el->aio.started)
+		return;
+	el->aio.started = true;
+	if (aio_set_up(el) < 0)
+		env_linux_aio_destroy(el);
+}
+
 void env_linux_aio_destroy(struct env_linux *el)
 {
 	struct aio *a = &el->aio;
@@ -150,6 +164,9 @@ void env_linux_aio_destroy(struct env_linux *el)
 	if (a->event_fd >= 0)
 		close(a->event_fd);
 	free(a->slots);
+	a->context = NULL;
+	a->event_fd = -1;
+	a->slots = a->free = NULL;
 }
 
 static struct iocb *slot_prepare(struct aio *a, struct file_io *io)

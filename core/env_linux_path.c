@@ -101,6 +101,8 @@ int env_linux_file_open(struct env *env, const char *path, int flags, struct fil
 		free(c.file);
 		return r;
 	}
+	if (c.file->direct || (c.file->writable && !env->solitary))
+		env_linux_aio_start(env_linux_of(env));
 	*ret_file = &c.file->file;
 	return 0;
 }
