@@ -19,6 +19,12 @@ void catalog_value_free(struct catalog_value *v)
 	*v = (struct catalog_value){ 0 };
 }
 
+void catalog_wants_free(struct catalog_want *wants, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		catalog_value_free(&wants[i].value);
+}
+
 void catalog_close(struct catalog *c)
 {
 	if (c)
@@ -207,24 +213,45 @@ const char *catalog_text(const struct catalog *c, int status)
 
 bool catalog_is_file(const char *url) { return strncmp(url, "sqlite:", 7) == 0; }
 
+/* The keys of `also` are read as well. */
+static int open_and(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog_want *also, unsigned count,
+		    struct catalog **ret_catalog, struct report *report)
+{
+	if (strncmp(url, "etcd:", 5) == 0)
+		return catalog_etcd_open(env, url + 5, access, create, also, count, ret_catalog, report);
+	if (strncmp(url, "sqlite:", 7) != 0 || !url[7])
+		return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
+	struct catalog *c;
+	int r = catalog_sqlite_open(env, url + 7, create, &c, report);
+	if (r < 0)
+		return r;
+	r = count ? catalog_get_many(c, also, count) : 0;
+	if (r < 0) {
+		report_set(report, r, "catalog %s: %s", url, catalog_text(c, r));
+		catalog_close(c);
+		return r;
+	}
+	*ret_catalog = c;
+	return 0;
+}
+
 int catalog_open_any(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
 		     struct report *report)
 {
-	if (strncmp(url, "sqlite:", 7) == 0 && url[7])
-		return catalog_sqlite_open(env, url + 7, create, ret_catalog, report);
-	if (strncmp(url, "etcd:", 5) == 0)
-		return catalog_etcd_open(env, url + 5, access, create, ret_catalog, report);
-	return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
+	return open_and(env, url, access, create, NULL, 0, ret_catalog, report);
 }
 
 int catalog_open(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog **ret_catalog,
 		 struct report *report)
 {
+	struct catalog_want marks[CATALOG_MARKS];
 	struct catalog *c;
-	int r = catalog_open_any(env, url, access, create, &c, report);
+	catalog_marks_wanted(marks);
+	int r = open_and(env, url, access, create, marks, CATALOG_MARKS, &c, report);
 	if (r < 0)
 		return r;
-	r = catalog_marks_allow(c, url, report);
+	r = catalog_marks_judge(marks, url, report);
+	catalog_wants_free(marks, CATALOG_MARKS);
 	if (r < 0)
 		catalog_close(c);
 	else

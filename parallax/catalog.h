@@ -30,6 +30,12 @@ struct catalog_change {
 	uint64_t lease;     /* put: gone when that lease is; 0: stays */
 };
 
+/* A key that is to be read, and what it is. */
+struct catalog_want {
+	const char *key;
+	struct catalog_value value; /* all zero: absent */
+};
+
 struct catalog_txn {
 	struct catalog_compare compare[CATALOG_TXN_MAX];
 	unsigned compare_count;
@@ -44,6 +50,7 @@ struct fiber_cond;
 struct catalog_ops {
 	int (*txn)(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision);
 	int (*get)(struct catalog *c, const char *key, struct catalog_value *ret_value);
+	int (*get_many)(struct catalog *c, struct catalog_want *wants, unsigned count);
 	int (*list)(struct catalog *c, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg);
 	void (*close)(struct catalog *c);
@@ -79,6 +86,13 @@ static inline int catalog_get(struct catalog *c, const char *key, struct catalog
 {
 	return c->ops->get(c, key, ret_value);
 }
+/* FIBER. At most CATALOG_TXN_MAX keys, of small records, as they are at one instant; in one round trip. 0: also where some are absent, and the values are
+ * the caller's (catalog_wants_free()); else none was read. */
+static inline int catalog_get_many(struct catalog *c, struct catalog_want *wants, unsigned count)
+{
+	return c->ops->get_many(c, wants, count);
+}
+void catalog_wants_free(struct catalog_want *wants, unsigned count);
 /* In key order, from one consistent state. A non-zero result of `entry` ends and is returned. */
 static inline int catalog_list(struct catalog *c, const char *prefix,
 			       int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)

@@ -199,32 +199,41 @@ int catalog_mark_read(struct catalog *c, const char *key, char *ret_text, size_t
 	return r < 0 && r != -ENOENT ? report_set(report, r, "the mark %s can't be read: %s", key, catalog_text(c, r)) : 0;
 }
 
-struct marks {
-	char moved[1100], incoming[1100];
-};
-
-static int note_mark(void *arg, const char *key, const struct catalog_value *value)
+void catalog_marks_wanted(struct catalog_want ret_wants[CATALOG_MARKS])
 {
-	struct marks *m = arg;
-	char *to = strcmp(key, STORE_MOVED) == 0 ? m->moved : strcmp(key, STORE_INCOMING) == 0 ? m->incoming : NULL;
-	if (to)
-		snprintf(to, sizeof m->moved, "%.*s", (int)MIN(value->length, sizeof m->moved - 1), (const char *)value->bytes);
+	ret_wants[0] = (struct catalog_want){ .key = STORE_MOVED };
+	ret_wants[1] = (struct catalog_want){ .key = STORE_INCOMING };
+}
+
+static void mark_text(const struct catalog_want *mark, char ret_text[1100])
+{
+	snprintf(ret_text, 1100, "%.*s", (int)MIN(mark->value.length, (size_t)1099), mark->value.revision ? (const char *)mark->value.bytes : "");
+}
+
+int catalog_marks_judge(const struct catalog_want marks[CATALOG_MARKS], const char *url, struct report *report)
+{
+	char moved[1100], incoming[1100];
+	mark_text(&marks[0], moved);
+	mark_text(&marks[1], incoming);
+	const char *to = strchr(moved, ' ');
+	if (moved[0])
+		return report_set(report, -EREMCHG, strncmp(moved, "moved ", 6) == 0
+				  ? "the catalog %s moved to %s (set `catalog = ' in etc/aquifer/aquifer.conf to that)"
+				  : "the catalog %s is being moved to %s (if that was interrupted, begin it again: aquifer cluster move-catalog)",
+				  url, to ? to + 1 : "somewhere else");
+	if (incoming[0])
+		return report_set(report, -EINPROGRESS, "the catalog %s is being filled from %s (if that was interrupted, begin it again)", url, incoming);
 	return 0;
 }
 
 int catalog_marks_allow(struct catalog *c, const char *url, struct report *report)
 {
-	struct marks m = { "", "" };
-	int r = catalog_list(c, "store/", note_mark, &m);
+	struct catalog_want marks[CATALOG_MARKS];
+	catalog_marks_wanted(marks);
+	int r = catalog_get_many(c, marks, CATALOG_MARKS);
 	if (r < 0)
 		return report_set(report, r, "catalog %s: %s", url, catalog_text(c, r));
-	const char *to = strchr(m.moved, ' ');
-	if (m.moved[0])
-		return report_set(report, -EREMCHG, strncmp(m.moved, "moved ", 6) == 0
-				  ? "the catalog %s moved to %s (set `catalog = ' in etc/aquifer/aquifer.conf to that)"
-				  : "the catalog %s is being moved to %s (if that was interrupted, begin it again: aquifer cluster move-catalog)",
-				  url, to ? to + 1 : "somewhere else");
-	if (m.incoming[0])
-		return report_set(report, -EINPROGRESS, "the catalog %s is being filled from %s (if that was interrupted, begin it again)", url, m.incoming);
-	return 0;
+	r = catalog_marks_judge(marks, url, report);
+	catalog_wants_free(marks, CATALOG_MARKS);
+	return r;
 }

@@ -45,6 +45,9 @@ int catalog_image_raise(struct catalog_image *i, struct report *report);
 int catalog_mark(struct catalog *c, const char *key, const char *text, struct report *report);
 /* The mark's text, or "" */
 int catalog_mark_read(struct catalog *c, const char *key, char *ret_text, size_t bytes, struct report *report);
-/* What catalog_open() refuses: a catalog that moved away, or isn't filled yet. */
+/* What catalog_open() refuses: a catalog that moved away, or isn't filled yet. By the marks as they were read; and read now. */
+enum { CATALOG_MARKS = 2 };
+void catalog_marks_wanted(struct catalog_want ret_wants[CATALOG_MARKS]);
+int catalog_marks_judge(const struct catalog_want marks[CATALOG_MARKS], const char *url, struct report *report);
 int catalog_marks_allow(struct catalog *c, const char *url, struct report *report);
 #endif

@@ -126,6 +126,31 @@ static int etcd_get(struct catalog *c, const char *key, struct catalog_value *re
 	return get_with(etcd_of(c), ETCD_PREFIX, key, id_of(etcd_of(c)), ret_value);
 }
 
+static int gets_once(struct etcd *e, const char *prefix, struct catalog_want *wants, unsigned count, const char *id)
+{
+	struct etcd_call call = { .path = "/v3/kv/txn", .answer_max = ETCD_REPLY_MAX, .request = etcd_gets_request(prefix, wants, count, id) };
+	char other[ETCD_ID_BYTES];
+	int r = etcd_call(e, &call);
+	if (r < 0)
+		return r;
+	r = damaged(e, etcd_gets_answer(call.answer, call.answer_length, prefix, id, wants, count, other));
+	free(call.answer);
+	return r == -EREMCHG ? foreign(e, other) : r;
+}
+
+static int gets_with(struct etcd *e, const char *prefix, struct catalog_want *wants, unsigned count, const char *id)
+{
+	int r = -EREMCHG;
+	for (unsigned tried = 0; r == -EREMCHG && tried < e->at.count; tried++)
+		r = gets_once(e, prefix, wants, count, id);
+	return r == -EREMCHG ? -ENOTCONN : r;
+}
+
+static int etcd_get_many(struct catalog *c, struct catalog_want *wants, unsigned count)
+{
+	return gets_with(etcd_of(c), ETCD_PREFIX, wants, count, id_of(etcd_of(c)));
+}
+
 struct listing {
 	struct etcd_range all;
 	uint32_t room;
@@ -225,7 +250,7 @@ static void etcd_close(struct catalog *c)
 }
 
 static const struct catalog_ops etcd_ops = {
-	.txn = etcd_txn, .get = etcd_get, .list = etcd_list, .close = etcd_close, .lease = etcd_lease, .lease_end = etcd_lease_end,
+	.txn = etcd_txn, .get = etcd_get, .get_many = etcd_get_many, .list = etcd_list, .close = etcd_close, .lease = etcd_lease, .lease_end = etcd_lease_end,
 	.watch = etcd_watch, .watch_end = etcd_watch_end,
 };
 
@@ -280,45 +305,84 @@ static int check_format(const char *addresses, const struct catalog_value *v, st
 	return 0;
 }
 
-/* Which store is it? One that an older program made has no id until now; where it can't be written (no quota, no right), it goes on without. */
-static int learn_id(struct etcd *e, const char *addresses, const struct catalog_value *format, struct report *report)
+static int open_failed(const struct etcd *e, const char *addresses, int status, struct report *report)
 {
-	struct catalog_value v;
-	int r = get_with(e, "", ETCD_ID_KEY, NULL, &v);
-	if (r == -ENOENT) {
-		make_keys(e, format);
-		r = get_with(e, "", ETCD_ID_KEY, NULL, &v);
+	return report_set(report, status, "catalog etcd:%s: %s%s", addresses, catalog_text(&e->catalog, status), status == -ENOTCONN ? " (does it run there?)" : "");
+}
+
+/* What is read at once when it is opened. */
+enum { OPEN_FORMAT, OPEN_ID, OPEN_ALSO, ALSO_MAX = 4 };
+struct opening {
+	struct catalog_want wants[OPEN_ALSO + ALSO_MAX];
+	char keys[ALSO_MAX][ETCD_KEY_BYTES];
+	unsigned count; /* of wants */
+};
+
+static int opening_read(struct etcd *e, struct opening *o)
+{
+	catalog_wants_free(o->wants, o->count);
+	return gets_with(e, "", o->wants, o->count, NULL);
+}
+
+/* Which store is it? One that an older program made has no id until now; where it can't be written (no quota, no right), it goes on without. */
+static int learn_id(struct etcd *e, const char *addresses, struct opening *o, struct report *report)
+{
+	const struct catalog_value *v = &o->wants[OPEN_ID].value;
+	int r = 0;
+	if (!v->revision) {
+		make_keys(e, &o->wants[OPEN_FORMAT].value);
+		r = opening_read(e, o);
 	}
-	if (r == -ENOENT)
-		return 0;
 	if (r < 0)
-		return report_set(report, r, "catalog etcd:%s: %s", addresses, catalog_text(&e->catalog, r));
-	bool good = v.length == ETCD_ID_BYTES - 1 && strspn((const char *)v.bytes, "0123456789abcdef") == v.length;
+		return open_failed(e, addresses, r, report);
+	if (!v->revision)
+		return 0;
+	bool good = v->length == ETCD_ID_BYTES - 1 && strspn((const char *)v->bytes, "0123456789abcdef") == v->length;
 	if (good)
-		memcpy(e->id, v.bytes, ETCD_ID_BYTES);
-	catalog_value_free(&v);
+		memcpy(e->id, v->bytes, ETCD_ID_BYTES);
 	return good ? 0 : report_set(report, -EUCLEAN, "catalog etcd:%s: its key %s is damaged (restore a backup)", addresses, ETCD_ID_KEY);
 }
 
-static int find_store(struct etcd *e, const char *addresses, bool create, struct report *report)
+static int find_store(struct etcd *e, const char *addresses, bool create, struct opening *o, struct report *report)
 {
-	struct catalog_value v;
-	int r = get_with(e, "", ETCD_FORMAT_KEY, NULL, &v);
-	if (r == -ENOENT && create) {
+	const struct catalog_value *format = &o->wants[OPEN_FORMAT].value;
+	int r = opening_read(e, o);
+	if (r == 0 && !format->revision && create) {
 		r = make_format(e, addresses, report);
 		if (r < 0)
 			return r;
-		r = get_with(e, "", ETCD_FORMAT_KEY, NULL, &v);
+		r = opening_read(e, o);
 	}
-	if (r == -ENOENT) /* not as a status: that is a store that nobody has made yet, and this may be one that was lost */
+	if (r < 0)
+		return open_failed(e, addresses, r, report);
+	if (!format->revision) /* not as a status: that is a store that nobody has made yet, and this may be one that was lost */
 		return report_set(report, -ENODATA, "there is no store in etcd:%s (make one: aquifer cluster init --catalog etcd:%s; if there was one, restore its backup)",
 				  addresses, addresses);
-	if (r < 0)
-		return report_set(report, r, "catalog etcd:%s: %s%s", addresses, catalog_text(&e->catalog, r), r == -ENOTCONN ? " (does it run there?)" : "");
-	r = check_format(addresses, &v, report);
-	if (r == 0)
-		r = learn_id(e, addresses, &v, report);
-	catalog_value_free(&v);
+	r = check_format(addresses, format, report);
+	return r < 0 ? r : learn_id(e, addresses, o, report);
+}
+
+/* In one round trip with the keys of `also`. */
+static int find_store_and(struct etcd *e, const char *addresses, bool create, struct catalog_want *also, unsigned also_count, struct report *report)
+{
+	struct opening *o = calloc(1, sizeof *o);
+	if (!o)
+		return -ENOMEM;
+	assert(also_count <= ALSO_MAX);
+	o->wants[OPEN_FORMAT].key = ETCD_FORMAT_KEY;
+	o->wants[OPEN_ID].key = ETCD_ID_KEY;
+	o->count = OPEN_ALSO + also_count;
+	for (unsigned i = 0; i < also_count; i++) {
+		snprintf(o->keys[i], sizeof o->keys[i], "%s%s", ETCD_PREFIX, also[i].key);
+		o->wants[OPEN_ALSO + i].key = o->keys[i];
+	}
+	int r = find_store(e, addresses, create, o, report);
+	for (unsigned i = 0; r == 0 && i < also_count; i++) {
+		also[i].value = o->wants[OPEN_ALSO + i].value;
+		o->wants[OPEN_ALSO + i].value = (struct catalog_value){ 0 };
+	}
+	catalog_wants_free(o->wants, o->count);
+	free(o);
 	return r;
 }
 
@@ -339,8 +403,8 @@ static int etcd_set_up(struct etcd *e, const char *addresses, const struct catal
 	return r < 0 ? report_set(report, r, "catalog 'etcd:%s': %s", addresses, r == -ENOSYS ? "this libcurl can't look up names without waiting" : errno_text(r)) : 0;
 }
 
-int catalog_etcd_open(struct env *env, const char *addresses, const struct catalog_access *access, bool create,
-		      struct catalog **ret_catalog, struct report *report)
+int catalog_etcd_open(struct env *env, const char *addresses, const struct catalog_access *access, bool create, struct catalog_want *also,
+		      unsigned also_count, struct catalog **ret_catalog, struct report *report)
 {
 	static const struct catalog_access nobody;
 	struct etcd *e = calloc(1, sizeof *e);
@@ -352,7 +416,7 @@ int catalog_etcd_open(struct env *env, const char *addresses, const struct catal
 	int r = etcd_set_up(e, addresses, access ? access : &nobody, report);
 	if (r == 0) {
 		e->current = (unsigned)(env_random(env) % e->at.count); /* so that not everybody asks the same one */
-		r = find_store(e, addresses, create, report);
+		r = find_store_and(e, addresses, create, also, also_count, report);
 	}
 	if (r < 0) {
 		etcd_close(&e->catalog);

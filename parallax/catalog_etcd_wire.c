@@ -206,6 +206,25 @@ char *etcd_range_request(const char *prefix, const char *key, bool all_below, co
 	return dump(id ? json_pack("{s:[o], s:[{s:o}], s:o}", "compare", compare_id(id), "success", "request_range", j, "failure", ask_id()) : j);
 }
 
+static json_t *gets(const char *prefix, const struct catalog_want *wants, unsigned count)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; list && i < count; i++) {
+		json_t *one = json_pack("{s:{s:o}}", "request_range", "key", key_text(prefix, wants[i].key, "", 0));
+		if (!one || json_array_append_new(list, one) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+char *etcd_gets_request(const char *prefix, const struct catalog_want *wants, unsigned count, const char *id)
+{
+	json_t *list = gets(prefix, wants, count);
+	return dump(id ? json_pack("{s:[o], s:o, s:o}", "compare", compare_id(id), "success", list, "failure", ask_id()) : json_pack("{s:o}", "success", list));
+}
+
 char *etcd_login_request(const char *user, const char *password)
 {
 	return dump(json_pack("{s:s, s:s}", "name", user, "password", password));
@@ -284,11 +303,13 @@ static int header_revision(const json_t *answer, uint64_t *ret)
 	return r < 0 || *ret == 0 ? -EBADMSG : 0;
 }
 
-/* The first of a transaction's responses, which is a range. NULL: it isn't. */
-static const json_t *first_range(const json_t *answer)
+/* One of a transaction's responses, which is a range. NULL: it isn't. */
+static const json_t *range_at(const json_t *answer, size_t index)
 {
-	return json_object_get(json_array_get(json_object_get(answer, "responses"), 0), "response_range");
+	return json_object_get(json_array_get(json_object_get(answer, "responses"), index), "response_range");
 }
+
+static const json_t *first_range(const json_t *answer) { return range_at(answer, 0); }
 
 /* A compare failed. 0: not that of the id; -EREMCHG: ret_other is the store's; -EBADMSG. */
 static int read_other(const json_t *answer, const char *id, char ret_other[ETCD_ID_BYTES])
@@ -368,6 +389,39 @@ int etcd_range_answer(const void *bytes, size_t length, const char *prefix, cons
 	json_decref(j);
 	if (r < 0)
 		etcd_range_free(ret);
+	return r;
+}
+
+/* One key's range: itself, or nothing. */
+static int want_fill(const json_t *answer, const json_t *range, const char *prefix, struct catalog_want *w)
+{
+	struct etcd_range got = { 0 };
+	int r = range_fill(answer, range, prefix, &got);
+	if (r == 0 && (got.count > 1 || (got.count == 1 && strcmp(got.items[0].key, w->key) != 0)))
+		r = -EBADMSG;
+	if (r == 0 && got.count == 1) {
+		w->value = got.items[0].value;
+		got.items[0].value.bytes = NULL;
+	}
+	etcd_range_free(&got);
+	return r;
+}
+
+int etcd_gets_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct catalog_want *wants, unsigned count, char ret_other[ETCD_ID_BYTES])
+{
+	json_t *j = parse(bytes, length);
+	int r = j ? 0 : -EBADMSG;
+	for (unsigned i = 0; i < count; i++)
+		wants[i].value = (struct catalog_value){ 0 };
+	if (r == 0 && !json_is_true(json_object_get(j, "succeeded")))
+		r = id && read_other(j, id, ret_other) == -EREMCHG ? -EREMCHG : -EBADMSG;
+	if (r == 0 && json_array_size(json_object_get(j, "responses")) != count)
+		r = -EBADMSG;
+	for (unsigned i = 0; r == 0 && i < count; i++)
+		r = want_fill(j, range_at(j, i), prefix, &wants[i]);
+	json_decref(j);
+	if (r < 0)
+		catalog_wants_free(wants, count);
 	return r;
 }
 

@@ -154,6 +154,8 @@ static int sqlite_txn(struct catalog *catalog, const struct catalog_txn *t, uint
 
 /* ---- reading ---- */
 
+#define ROW_SQL "SELECT key, value, revision FROM kv WHERE key = ?1"
+
 struct row {
 	char *key;
 	struct catalog_value value;
@@ -211,7 +213,7 @@ static void rows_free(struct rows_call *c)
 static int sqlite_get(struct catalog *catalog, const char *key, struct catalog_value *ret_value)
 {
 	struct catalog_sqlite *s = self(catalog);
-	struct rows_call c = { .db = s->db, .key = key, .sql = "SELECT key, value, revision FROM kv WHERE key = ?1" };
+	struct rows_call c = { .db = s->db, .key = key, .sql = ROW_SQL };
 	*ret_value = (struct catalog_value){ 0 };
 	int r = exclusively(s, rows_run, &c);
 	if (r == 0 && c.count == 0)
@@ -221,6 +223,49 @@ static int sqlite_get(struct catalog *catalog, const char *key, struct catalog_v
 		c.rows[0].value.bytes = NULL;
 	}
 	rows_free(&c);
+	return r;
+}
+
+struct wants_call {
+	sqlite3 *db;
+	struct catalog_want *wants;
+	unsigned count;
+};
+
+static int want_fill(sqlite3 *db, struct catalog_want *w)
+{
+	struct rows_call c = { .db = db, .key = w->key, .sql = ROW_SQL };
+	int r = rows_run(&c);
+	if (r == 0 && c.count) {
+		w->value = c.rows[0].value;
+		c.rows[0].value.bytes = NULL;
+	}
+	rows_free(&c);
+	return r;
+}
+
+/* A transaction that reads sees one state. */
+static int wants_run(void *arg)
+{
+	struct wants_call *c = arg;
+	int r = run_sql(c->db, "BEGIN");
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; r == 0 && i < c->count; i++)
+		r = want_fill(c->db, &c->wants[i]);
+	run_sql(c->db, "ROLLBACK");
+	return r;
+}
+
+static int sqlite_get_many(struct catalog *catalog, struct catalog_want *wants, unsigned count)
+{
+	struct catalog_sqlite *s = self(catalog);
+	struct wants_call c = { s->db, wants, count };
+	for (unsigned i = 0; i < count; i++)
+		wants[i].value = (struct catalog_value){ 0 };
+	int r = exclusively(s, wants_run, &c);
+	if (r < 0)
+		catalog_wants_free(wants, count);
 	return r;
 }
 
@@ -251,7 +296,7 @@ static void sqlite_close(struct catalog *catalog)
 }
 
 static const struct catalog_ops sqlite_ops = {
-	.txn = sqlite_txn, .get = sqlite_get, .list = sqlite_list, .close = sqlite_close,
+	.txn = sqlite_txn, .get = sqlite_get, .get_many = sqlite_get_many, .list = sqlite_list, .close = sqlite_close,
 };
 
 /* ---- opening ---- */

@@ -40,6 +40,19 @@ static void fuzz_range(const uint8_t *b, size_t n, const char *id)
 	etcd_range_free(&r);
 }
 
+static void fuzz_gets(const uint8_t *b, size_t n, const char *id)
+{
+	struct catalog_want wants[] = { { .key = "a" }, { .key = "b" } };
+	char other[ETCD_ID_BYTES];
+	int e = etcd_gets_answer(b, n, "", id, wants, 2, other);
+	assert(e == 0 || (!wants[0].value.bytes && !wants[1].value.bytes && (id || e != -EREMCHG)));
+	if (e == -EREMCHG)
+		check_other(other);
+	for (unsigned i = 0; i < 2; i++)
+		assert(!wants[i].value.bytes == !wants[i].value.revision && wants[i].value.length <= CATALOG_VALUE_MAX);
+	catalog_wants_free(wants, 2);
+}
+
 static void fuzz_txn(const uint8_t *b, size_t n, const char *id)
 {
 	char other[ETCD_ID_BYTES];
@@ -101,6 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	switch (data[0]) {
 	case 'r': fuzz_range(bytes, n, NULL); break;
 	case 'R': fuzz_range(bytes, n, ID); break;
+	case 'm': fuzz_gets(bytes, n, NULL); break;
+	case 'M': fuzz_gets(bytes, n, ID); break;
 	case 't': fuzz_txn(bytes, n, NULL); break;
 	case 'T': fuzz_txn(bytes, n, ID); break;
 	case 'k':

@@ -88,9 +88,10 @@ says "^ok" put a b
 says "^ok b" get a
 says "^ok" conform
 # tokens end with the etcd that gave them: whoever has been here for long logs in again
+rm -f "$dir/lease"
 "$check" --root "$catalog_root" "$url" lease alive 3 2 >"$dir/lease" &
 holder=$!
-until grep -q held "$dir/lease"; do sleep 0.05; done
+until grep -qs held "$dir/lease"; do sleep 0.05; done
 etcd_kill 1
 etcd_start 1
 wait $holder || fail "a lease with an old token: $(cat "$dir/lease")"

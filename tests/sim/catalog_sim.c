@@ -233,6 +233,24 @@ static int sim_get(struct catalog *catalog, const char *key, struct catalog_valu
 	return 0;
 }
 
+static int sim_get_many(struct catalog *catalog, struct catalog_want *wants, unsigned count)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	assert(count <= CATALOG_TXN_MAX);
+	int r = read_begin(c);
+	if (r < 0)
+		return r;
+	for (unsigned n = 0; n < count; n++) {
+		bool found;
+		size_t i = item_find(c->s, wants[n].key, &found);
+		wants[n].value = found ? value_copy(&c->s->items[i].value) : (struct catalog_value){ 0 };
+	}
+	r = travel(c);
+	if (r < 0)
+		catalog_wants_free(wants, count);
+	return r;
+}
+
 static int sim_list(struct catalog *catalog, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
 {
@@ -266,7 +284,7 @@ static void sim_close(struct catalog *catalog)
 }
 
 static const struct catalog_ops sim_catalog_ops = {
-	.txn = sim_txn, .get = sim_get, .list = sim_list, .close = sim_close,
+	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .list = sim_list, .close = sim_close,
 };
 
 /* ---- making one ---- */

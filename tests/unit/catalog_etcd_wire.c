@@ -124,6 +124,52 @@ Test(catalog_etcd_wire, range_answers_refused)
 	}
 }
 
+static int gets_of(const char *text, struct catalog_want *wants, unsigned count)
+{
+	char other[ETCD_ID_BYTES];
+	return etcd_gets_answer(text, strlen(text), "p/", "ab", wants, count, other);
+}
+
+Test(catalog_etcd_wire, several_keys)
+{
+	struct catalog_want wants[] = { { .key = "a" }, { .key = "b" } };
+	char *text = etcd_gets_request("p/", wants, 2, NULL);
+	cr_assert_str_eq(text, "{\"success\":[{\"request_range\":{\"key\":\"cC9h\"}},{\"request_range\":{\"key\":\"cC9i\"}}]}");
+	free(text);
+	text = etcd_gets_request("p/", wants, 1, "ab");
+	cr_assert(strstr(text, "\"compare\":[{\"target\":\"VALUE\"") && strstr(text, "\"failure\":[{\"request_range\""), "%s", text);
+	free(text);
+#define NONE "{\"response_range\":{\"header\":{\"revision\":\"9\"}}}"
+#define ONE(key) "{\"response_range\":{\"header\":{\"revision\":\"9\"},\"kvs\":[{\"key\":\"" key "\",\"mod_revision\":\"4\",\"value\":\"eHk=\"}],\"count\":\"1\"}}"
+	cr_assert_eq(gets_of(HEAD "\"succeeded\":true,\"responses\":[" NONE "," ONE("cC9i") "]}", wants, 2), 0);
+	cr_assert(!wants[0].value.bytes && wants[0].value.revision == 0);
+	cr_assert(wants[1].value.revision == 4 && wants[1].value.length == 2 && memcmp(wants[1].value.bytes, "xy", 2) == 0);
+	catalog_wants_free(wants, 2);
+}
+
+Test(catalog_etcd_wire, several_keys_refused)
+{
+	static const char *const bad[] = {
+		"", "{}", HEAD "\"succeeded\":true}", HEAD "\"succeeded\":true,\"responses\":[" NONE "]}",
+		HEAD "\"succeeded\":true,\"responses\":[" NONE "," NONE "," NONE "]}",
+		HEAD "\"succeeded\":true,\"responses\":[" ONE("cC9i") "," NONE "]}",                 /* another key's */
+		HEAD "\"succeeded\":true,\"responses\":[" ONE("cC9h") ",{\"response_put\":{}}]}",
+		HEAD "\"succeeded\":true,\"responses\":[" ONE("cC9h") ",7]}",
+		HEAD "\"responses\":[]}", HEAD "\"responses\":[{\"response_put\":{}}]}",                   /* it didn't succeed, and doesn't say why */
+		"{\"succeeded\":true,\"responses\":[" NONE "," NONE "]}",                            /* of no revision */
+	};
+	struct catalog_want wants[] = { { .key = "a" }, { .key = "b" } };
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++) {
+		cr_assert_eq(gets_of(bad[i], wants, 2), -EBADMSG, "%s", bad[i]);
+		cr_assert(!wants[0].value.bytes && !wants[1].value.bytes && !wants[0].value.revision);
+	}
+	/* another store answers: its id is told */
+	char other[ETCD_ID_BYTES];
+	const char *text = HEAD "\"responses\":[{\"response_range\":{\"header\":{\"revision\":\"9\"},\"kvs\":[{\"key\":\"eA==\",\"mod_revision\":\"1\",\"value\":\"Y2Q=\"}]}}]}";
+	cr_assert_eq(etcd_gets_answer(text, strlen(text), "p/", "ab", wants, 2, other), -EREMCHG);
+	cr_assert_str_eq(other, "cd");
+}
+
 /* Small text that would become much memory is refused before it is parsed; a long string is not. */
 Test(catalog_etcd_wire, answers_that_grow)
 {

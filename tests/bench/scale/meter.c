@@ -54,6 +54,16 @@ static int meter_get(struct catalog *c, const char *key, struct catalog_value *r
 	return r;
 }
 
+static int meter_get_many(struct catalog *c, struct catalog_want *wants, unsigned count)
+{
+	struct meter *m = metered_of(c)->meter;
+	int r = catalog_get_many(metered_of(c)->below, wants, count);
+	m->gets++;
+	for (unsigned i = 0; r == 0 && i < count; i++)
+		m->bytes_read += wants[i].value.length;
+	return r;
+}
+
 struct listing {
 	struct meter *meter;
 	uint64_t keys;
@@ -112,7 +122,7 @@ static int meter_watch(struct catalog *c, const char *prefix, struct fiber_cond 
 static void meter_watch_end(struct catalog_watch *w) { free(w); }
 
 static const struct catalog_ops meter_ops = {
-	.txn = meter_txn, .get = meter_get, .list = meter_list, .close = meter_close, .lease = meter_lease, .lease_end = meter_lease_end,
+	.txn = meter_txn, .get = meter_get, .get_many = meter_get_many, .list = meter_list, .close = meter_close, .lease = meter_lease, .lease_end = meter_lease_end,
 	.watch = meter_watch, .watch_end = meter_watch_end,
 };
 

@@ -85,6 +85,28 @@ static int check_transactions(struct check *k)
 	return 0;
 }
 
+static int check_many(struct check *k)
+{
+	struct catalog_want wants[CATALOG_TXN_MAX] = { { .key = "test/many/b" }, { .key = "test/many/none" }, { .key = "test/many/" }, { .key = "test/many/a" },
+						       { .key = "test/many/b" } };
+	uint64_t a = 0, b = 0;
+	int r = put(k, "test/many/a", "first", 5, 0, &a);
+	r = r ? r : put(k, "test/many/b", "", 0, 0, &b);
+	EXPECT(k, r == 0 && (r = catalog_get_many(k->c, wants, 5)) == 0, "%d %s", r, k->c->why);
+	bool good = wants[3].value.revision == a && wants[3].value.length == 5 && memcmp(wants[3].value.bytes, "first", 5) == 0;
+	bool empty = wants[0].value.revision == b && wants[0].value.bytes && !wants[0].value.length && wants[4].value.revision == b && wants[4].value.bytes;
+	bool none = !wants[1].value.bytes && !wants[1].value.revision && !wants[2].value.bytes && !wants[2].value.revision;
+	catalog_wants_free(wants, 5);
+	EXPECT(k, good && empty && none, "what is there (%d), what is empty (%d), what isn't there or is only a beginning (%d)", good, empty, none);
+	for (unsigned i = 0; i < CATALOG_TXN_MAX; i++)
+		wants[i].key = i % 2 ? "test/many/a" : "test/many/none";
+	EXPECT(k, (r = catalog_get_many(k->c, wants, CATALOG_TXN_MAX)) == 0, "%d %s", r, k->c->why);
+	good = wants[CATALOG_TXN_MAX - 1].value.revision == a && !wants[CATALOG_TXN_MAX - 2].value.revision;
+	catalog_wants_free(wants, CATALOG_TXN_MAX);
+	EXPECT(k, good, "as many as can be asked for");
+	return 0;
+}
+
 static int check_limits(struct check *k)
 {
 	uint8_t *big = malloc(CATALOG_VALUE_MAX);
@@ -263,6 +285,7 @@ int catalog_conformance(struct catalog *c, char *ret_why, size_t bytes)
 	struct check *k = calloc(1, sizeof *k);
 	*k = (struct check){ .c = c, .why = ret_why, .bytes = bytes };
 	int r = check_transactions(k);
+	r = r ? r : check_many(k);
 	r = r ? r : check_limits(k);
 	r = r ? r : check_lists(k);
 	r = r ? r : check_counters(k);
