@@ -67,7 +67,7 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	struct log *l = &v->log;
 	int r = 0;
 	if (l->spare_id <= above)
-		r = catalog_counter_take(v->catalog, "counter/segment", above, 1, &l->spare_id);
+		r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, above, 1, &l->spare_id);
 	publish_note(v, r);
 	if (r < 0)
 		return r;
@@ -104,7 +104,7 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 int log_create_next(struct volume *v, uint64_t epoch, struct meta_segment *ret)
 {
 	uint64_t id;
-	int r = catalog_counter_take(v->catalog, "counter/segment", MAX(v->meta.last_id, v->log.spare_id), 1, &id);
+	int r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(v->meta.last_id, v->log.spare_id), 1, &id);
 	return r < 0 ? r : create_sized(v, id, epoch, v->limits.segment_blocks, false, ret);
 }
 

@@ -130,6 +130,8 @@ void meta_key_group(uint64_t group, char *ret_key); /* there while the group sna
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);
 bool meta_server_id(const char *key, uuid *ret_server); /* false: it is no server's */
+#define META_COUNTER_VOLUME "counter/volume"   /* the greatest number given away; 8 bytes */
+#define META_COUNTER_SEGMENT "counter/segment"
 #define META_MANAGER "manager" /* → the id of the server that changes the map of servers; with its lease */
 #define META_AGENTS "agent/"
 void meta_key_agent(const char *host, char *ret_key);

@@ -99,20 +99,19 @@ int store_get_name(struct catalog *c, const char *name, struct meta_name *ret)
 	return r;
 }
 
-int store_was_made(struct store *s, uint64_t id)
+int store_was_made(struct store *s, uint64_t id, const uuid *volume)
 {
-	char key[META_KEY_BYTES];
+	struct meta_log *log = malloc(sizeof *log);
 	uint64_t until_ns = env_now_ns(s->env) + STORE_PATIENCE_NS;
-	int r = -ETIMEDOUT;
-	meta_key_log(id, key);
+	int r = log ? -ETIMEDOUT : -ENOMEM;
 	for (unsigned attempt = 0; attempt < ASK_TRIES && catalog_away(r) && !s->env->dead && env_now_ns(s->env) <= until_ns; attempt++) {
-		struct catalog_value v;
 		if (attempt)
 			fiber_sleep(&s->env->loop, ASK_NS);
-		r = catalog_get(s->catalog, key, &v);
-		catalog_value_free(&v);
+		r = meta_get_log(s->catalog, id, log, NULL);
 	}
-	return r == 0 ? 0 : r == -ENOENT ? -EAGAIN : -ETIMEDOUT;
+	bool ours = r == 0 && memcmp(&log->volume, volume, sizeof *volume) == 0; /* who was faster may have taken that number */
+	free(log);
+	return ours ? 0 : r == 0 || r == -ENOENT ? -EAGAIN : -ETIMEDOUT;
 }
 
 int store_txn_report(struct store *s, int status, const char *changed, struct report *report)
@@ -163,26 +162,44 @@ int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, 
 	return r;
 }
 
-/* Of the volume that has the name now, or of one that had it before a rollback. -ENOENT: there is none. */
-static int find_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark)
+/* Of the volume that has the name now, or of one that had it before a rollback: all are looked at in one go, with the owner record of the first. */
+struct named_look {
+	struct catalog_want wants[META_HISTORY_MAX + 2];
+	char keys[META_HISTORY_MAX + 2][META_KEY_BYTES];
+};
+
+static void seen_owner(const struct catalog_want *w, struct store_seen *ret)
 {
-	int r = 0;
-	for (uint32_t i = 0; r == 0 && i <= m->history_count; i++) {
-		uint64_t volume = i == 0 ? m->volume : m->history[i - 1];
-		char key[META_KEY_BYTES];
-		struct catalog_value v;
-		meta_key_snapshot_name(volume, snapshot, key);
-		r = catalog_get(c, key, &v);
-		if (r == 0 && v.length == 8) {
-			*ret_volume = volume;
-			*ret_mark = get_le64(v.bytes);
-			catalog_value_free(&v);
-			return 0;
-		}
-		catalog_value_free(&v);
-		r = r == -ENOENT ? 0 : r;
+	ret->status = w->value.revision ? meta_owner_decode(w->value.bytes, w->value.length, &ret->owner) : -ENOENT;
+}
+
+/* -ENOENT: there is none. `ret_seen` may be NULL. */
+static int find_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark, struct store_seen *ret_seen)
+{
+	struct named_look *l = calloc(1, sizeof *l);
+	uint32_t n = m->history_count + 1;
+	if (!l)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		meta_key_snapshot_name(i == 0 ? m->volume : m->history[i - 1], snapshot, l->keys[i]);
+	meta_key_owner(m->volume, l->keys[n]);
+	for (uint32_t i = 0; i <= n; i++)
+		l->wants[i].key = l->keys[i];
+	int r = catalog_get_many(c, l->wants, n + 1);
+	if (r == 0) {
+		r = -ENOENT;
+		if (ret_seen)
+			seen_owner(&l->wants[n], ret_seen);
+		for (uint32_t i = 0; r < 0 && i < n; i++)
+			if (l->wants[i].value.length == 8) {
+				*ret_volume = i == 0 ? m->volume : m->history[i - 1];
+				*ret_mark = get_le64(l->wants[i].value.bytes);
+				r = 0;
+			}
+		catalog_wants_free(l->wants, n + 1);
 	}
-	return r < 0 ? r : -ENOENT;
+	free(l);
+	return r;
 }
 
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
@@ -192,13 +209,13 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 	int r = store_find_name(p->catalog, name, &m, NULL, report);
 	if (r < 0)
 		return r;
-	r = find_named(p->catalog, &m, snapshot, ret_volume, ret_mark);
+	r = find_named(p->catalog, &m, snapshot, ret_volume, ret_mark, NULL);
 	if (r == -ENOENT)
 		return report_set(report, r, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r)) : 0;
 }
 
-int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct report *report)
+int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report)
 {
 	struct meta_name m;
 	uint64_t volume, mark;
@@ -206,7 +223,7 @@ int store_find_unmarked(struct places *p, const char *name, const char *snapshot
 	if (r < 0)
 		return r;
 	*ret_volume = m.volume;
-	r = find_named(p->catalog, &m, snapshot, &volume, &mark);
+	r = find_named(p->catalog, &m, snapshot, &volume, &mark, ret_seen);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a snapshot '%s@%s' already (choose another name, or delete it)", name, snapshot);
 	return r == -ENOENT ? 0 : report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r));
@@ -214,13 +231,22 @@ int store_find_unmarked(struct places *p, const char *name, const char *snapshot
 
 /* ---- holders ---- */
 
-/* 1: attached; 0: nobody has it; -errno: the catalog doesn't say. */
-static int find_owner(struct places *p, uint64_t volume, struct meta_owner *ret_owner)
+static int first_look(struct places *p, uint64_t volume, const struct store_seen *seen, struct meta_owner *ret_owner)
+{
+	*ret_owner = (struct meta_owner){ 0 };
+	if (!seen)
+		return meta_get_owner(p->catalog, volume, ret_owner, NULL);
+	if (seen->status == 0)
+		*ret_owner = seen->owner;
+	return seen->status;
+}
+
+/* 1: attached; 0: nobody has it; -errno: the catalog doesn't say. `seen` (NULL: nothing): what it said a moment ago. */
+static int find_owner(struct places *p, uint64_t volume, const struct store_seen *seen, struct meta_owner *ret_owner)
 {
 	unsigned errors = 0;
 	for (unsigned waited_ms = 0;; waited_ms += 50) {
-		*ret_owner = (struct meta_owner){ 0 };
-		int r = meta_get_owner(p->catalog, volume, ret_owner, NULL);
+		int r = first_look(p, volume, waited_ms ? NULL : seen, ret_owner);
 		if ((r == 0 && !places_holder_alive(p, ret_owner)) || r == -ENOENT)
 			return 0;
 		if (r < 0 && ((r != -ETIMEDOUT && r != -EBUSY) || ++errors == 20))
@@ -231,12 +257,13 @@ static int find_owner(struct places *p, uint64_t volume, struct meta_owner *ret_
 	}
 }
 
-bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner) { return find_owner(p, volume, ret_owner) > 0; }
+bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner) { return find_owner(p, volume, NULL, ret_owner) > 0; }
 
-int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
+static int look_for_holder(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, struct store_holder *ret_holder,
+			   struct report *report)
 {
 	struct meta_owner o;
-	int r = find_owner(s->places, volume, &o);
+	int r = find_owner(s->places, volume, seen, &o);
 	if (r <= 0) /* not known isn't nobody: who opens the volume then would take it away from its holder */
 		return r < 0 ? report_set(report, r, "its owner record can't be read: %s", errno_text(r)) : -ENXIO;
 	*ret_holder = (struct store_holder){ .elsewhere = places_held_elsewhere(s->places, &o) };
@@ -251,14 +278,19 @@ int store_look_for_holder(struct store *s, const char *name, uint64_t volume, st
 	return r < 0 ? report_prefix(report, r, "it is attached as %s on host %s", o.holder, o.host) : 0;
 }
 
-int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
+int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report)
 {
-	int r = store_look_for_holder(s, name, volume, ret_holder, report);
+	return look_for_holder(s, name, volume, NULL, ret_holder, report);
+}
+
+int store_find_holder(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, struct store_holder *ret_holder, struct report *report)
+{
+	int r = look_for_holder(s, name, volume, seen, ret_holder, report);
 	return r == 0 && !s->forward ? report_set(report, -EBUSY, "it is attached as %s, which can't be asked", ret_holder->text) : r;
 }
 
-int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
-		     struct report *report)
+int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, const char *verb, const char *const *args,
+			  struct report *report)
 {
 	struct report why;
 	int r = -ESTALE;
@@ -269,12 +301,18 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 		if (attempt)
 			fiber_sleep(&s->env->loop, MOVE_PAUSE_NS);
 		why.text[0] = '\0';
-		r = store_find_holder(s, name, volume, &h, &why);
+		r = store_find_holder(s, name, volume, attempt ? NULL : seen, &h, &why);
 		if (r == 0)
 			r = s->forward(s->forward_arg, &h, verb, args, /* deadline_ns= */ 0, &json, &why);
 		free(json);
 	}
 	return r < 0 && why.text[0] ? report_set(report, r, "%s", why.text) : r;
+}
+
+int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
+		     struct report *report)
+{
+	return store_ask_holder_seen(s, name, volume, NULL, verb, args, report);
 }
 
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)

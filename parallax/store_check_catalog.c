@@ -250,10 +250,10 @@ static int read_server(void *arg, const char *key, const struct catalog_value *v
 static int read_counter(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct census *c = arg;
-	bool volumes = strcmp(key, "counter/volume") == 0;
+	bool volumes = strcmp(key, META_COUNTER_VOLUME) == 0;
 	uint64_t given = value->length == 8 ? get_le64(value->bytes) : 0;
 	int r = 0;
-	if (!volumes && strcmp(key, "counter/segment") != 0)
+	if (!volumes && strcmp(key, META_COUNTER_SEGMENT) != 0)
 		return 0;
 	if (value->length != 8)
 		return unclear(c, key, -EUCLEAN);

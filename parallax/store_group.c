@@ -329,23 +329,24 @@ static int group_once(struct group *g, struct report *report)
 	return r;
 }
 
-static int check_name(struct member *m)
+static int check_name(struct member *m, struct store_seen *ret_seen)
 {
 	struct store *s = m->group->store;
 	struct report *report = &m->report;
 	int r = store_name_split(m->text, m->name, m->snapshot, report);
 	if (r == 0 && !name_valid(m->snapshot))
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", m->text);
-	return r < 0 ? r : store_find_unmarked(s->places, m->name, m->snapshot, &m->volume, report);
+	return r < 0 ? r : store_find_unmarked(s->places, m->name, m->snapshot, &m->volume, ret_seen, report);
 }
 
 static int find_one(void *arg)
 {
 	struct member *m = arg;
+	struct store_seen seen;
 	m->report.text[0] = '\0';
-	m->status = check_name(m);
+	m->status = check_name(m, &seen);
 	if (m->status == 0 && !m->own) {
-		m->status = store_find_holder(m->group->store, m->name, m->volume, &m->holder, &m->report);
+		m->status = store_find_holder(m->group->store, m->name, m->volume, &seen, &m->holder, &m->report);
 		m->idle = m->status == -ENXIO;
 		m->status = m->idle ? 0 : m->status < 0 ? report_prefix(&m->report, m->status, "volume %s", m->name) : 0;
 	}

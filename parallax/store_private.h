@@ -17,6 +17,12 @@ struct store {
 	bool cluster; /* the catalog is one that several hosts share: what is kept on this one alone is no use to the others */
 };
 
+/* An owner record as it was a moment ago; status -ENOENT: it wasn't there. */
+struct store_seen {
+	int status;
+	struct meta_owner owner;
+};
+
 /* What is said of the health of a volume that is just being made. */
 #define STORE_IMPORTING "it is being imported"
 
@@ -34,16 +40,16 @@ int store_find_name(struct catalog *c, const char *name, struct meta_name *ret, 
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report);
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
 			struct report *report);
-/* A volume that has no such snapshot; -EEXIST: it has. */
-int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct report *report);
+/* A volume that has no such snapshot, and its owner record (NULL: isn't wanted); -EEXIST: it has. */
+int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report);
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report);
 
 /* Who has the volume attached: true, and its record. A command that has it for maintenance is waited for, up to VOLUME_MAINTENANCE_MS. */
 bool store_holder(struct places *p, uint64_t volume, struct meta_owner *ret_owner);
-/* Who has the volume attached, and could be asked; and can be asked by this store; -ENXIO: nobody has it. */
+/* Who has the volume attached, and could be asked; and can be asked by this store; -ENXIO: nobody has it. `seen` (NULL: nothing) spares the first look. */
 int store_look_for_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
-int store_find_holder(struct store *s, const char *name, uint64_t volume, struct store_holder *ret_holder, struct report *report);
+int store_find_holder(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, struct store_holder *ret_holder, struct report *report);
 struct store_status;
 /* store_status_catalog.c: asks each etcd. */
 int store_status_members(struct store *s, struct store_status *t, struct report *report);
@@ -54,6 +60,8 @@ int store_holder_fresh(struct store *s, const char *name, uint64_t volume, struc
 /* Asks the live holder of a volume; -ENXIO: nobody has it. `args` ends with NULL. */
 int store_ask_holder(struct store *s, const char *name, uint64_t volume, const char *verb, const char *const *args,
 		     struct report *report);
+int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, const char *verb, const char *const *args,
+			  struct report *report);
 /* store_snapshot_create() of several volumes. */
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
@@ -70,10 +78,13 @@ void store_space_close(struct store_space *p); /* accepts NULL */
 int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes);
 
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
-/* Writes a new volume's keys and its name, which must be free (-EEXIST). A clone's hold on its snapshot is written in the
- * same transaction, which compares that the snapshot is live (R23): -ENOENT if it isn't. `also` (may be NULL) is one more change of it. */
-int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, const struct catalog_change *also,
-		      struct report *report);
+/* store_make.c: writes a new volume's keys and its name, which must be free (-EEXIST), and takes its numbers, in one transaction. What log says of them is
+ * filled; for a clone, which has parent_volume and parent_mark, all but the name is. Its hold on the snapshot is in the same transaction,
+ * which compares that the snapshot is live (R23): -ENOENT if it isn't. `import`: as of store_create(). */
+int store_make(struct store *s, const char *name, struct meta_log *log, const char *import, struct report *report);
+int store_too_deep(struct report *report); /* -EMLINK */
+/* What a clone begins with, as its parent and the snapshot are. */
+void store_clone_fill(struct store *s, uint64_t id, uint64_t border, const struct meta_log *parent, const struct meta_snapshot *m, struct meta_log *log);
 /* A new volume; `import` (NULL: none): what its key import/V says, see store_import.c. */
 int store_create(struct store *s, const char *name, const struct store_volume_options *options, const char *import, struct report *report);
 /* A name becomes another one, if it still has that revision; `also` (NULL: none): a key that goes with it. */
@@ -82,11 +93,10 @@ int store_move_name(struct store *s, const char *from, const char *to, const str
 void store_import_key(uint64_t volume, char ret_key[META_KEY_BYTES]);
 /* Is it the unfinished volume of an import? */
 bool store_importing(struct store *s, uint64_t volume, const char *name);
-/* Adds to a transaction that creates a clone what holds its snapshot. `keys`: room for two, until the transaction's end. */
-int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
-			char (*keys)[META_KEY_BYTES]);
+/* Adds to a transaction that creates a clone what holds its snapshot, whose record has that revision. `keys`: room for two, until the transaction's end. */
+void store_hold_snapshot(uint64_t clone, const struct meta_log *log, uint64_t revision, struct catalog_txn *t, char (*keys)[META_KEY_BYTES]);
 /* FIBER. After a compare failed: had an attempt of ours of unknown outcome made the volume? 0: yes; -EAGAIN: no; -ETIMEDOUT: not known. */
-int store_was_made(struct store *s, uint64_t id);
+int store_was_made(struct store *s, uint64_t id, const uuid *volume);
 /* Says what a transaction ended with. `changed`: what it means that a compare failed. */
 int store_txn_report(struct store *s, int status, const char *changed, struct report *report);
 

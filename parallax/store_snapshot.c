@@ -26,6 +26,7 @@ static int snapshot_idle_volume(struct store *s, uint64_t id, const char *name, 
 int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report)
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	struct store_seen seen;
 	uint64_t id = 0;
 	if (count == 0 || count > STORE_GROUP_MAX)
 		return report_set(report, -EINVAL, "from 1 to %d snapshots can be taken at one instant", STORE_GROUP_MAX);
@@ -35,11 +36,11 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 	if (r == 0 && !snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", names[0]);
 	if (r == 0)
-		r = store_find_unmarked(s->places, volume, snapshot, &id, report);
+		r = store_find_unmarked(s->places, volume, snapshot, &id, &seen, report);
 	if (r < 0)
 		return r;
 	const char *args[] = { snapshot, NULL };
-	r = store_ask_holder(s, volume, id, "snapshot", args, report);
+	r = store_ask_holder_seen(s, volume, id, &seen, "snapshot", args, report);
 	return r == -ENXIO ? snapshot_idle_volume(s, id, snapshot, report) : r;
 }
 
@@ -193,66 +194,68 @@ int store_snapshot_delete(struct store *s, const char *name, struct report *repo
 
 /* ---- clone ---- */
 
-/* The record of a volume that begins as the snapshot. */
-static int clone_log(struct store *s, uint64_t volume, uint64_t mark, const char *name, struct meta_log *log, uint64_t *ret_id)
+static int find_snapshot(struct store *s, const char *text, uint64_t *ret_volume, uint64_t *ret_mark, struct report *report)
+{
+	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
+	int r = store_name_split(text, volume, snapshot, report);
+	if (r == 0 && !snapshot[0])
+		r = report_set(report, -EINVAL, "'%s' is not a snapshot (give VOLUME@SNAPSHOT; take one first: aquifer snapshot create)", text);
+	return r ? r : store_find_snapshot(s->places, volume, snapshot, ret_volume, ret_mark, report);
+}
+
+int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report)
+{
+	if (!name_valid(name))
+		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
+	struct meta_log *log = calloc(1, sizeof *log);
+	int r = log ? find_snapshot(s, snapshot, &log->parent_volume, &log->parent_mark, report) : -ENOMEM;
+	if (r == 0)
+		r = store_make(s, name, log, /* import= */ NULL, report);
+	free(log);
+	return r;
+}
+
+/* ---- rollback (R24) ---- */
+
+/* The record of a volume that begins as the snapshot, which has its root. */
+static int rolled_log(struct store *s, uint64_t volume, uint64_t mark, const char *name, struct meta_log *log, uint64_t *ret_id, uint64_t *ret_revision)
 {
 	struct meta_log *parent = malloc(sizeof *parent);
 	struct meta_snapshot m;
 	uint64_t border = 0;
 	int r = parent ? meta_get_log(s->catalog, volume, parent, NULL) : -ENOMEM;
 	if (r == 0)
-		r = meta_get_snapshot(s->catalog, volume, mark, &m, NULL);
+		r = meta_get_snapshot(s->catalog, volume, mark, &m, ret_revision);
+	if (r == 0 && m.doomed)
+		r = -ENOENT;
 	if (r == 0)
-		r = catalog_counter_take(s->catalog, "counter/volume", 0, 1, ret_id);
+		r = catalog_counter_take(s->catalog, META_COUNTER_VOLUME, 0, 1, ret_id);
 	if (r == 0)
-		r = catalog_counter_take(s->catalog, "counter/segment", parent->last_id, 1, &border);
+		r = catalog_counter_take(s->catalog, META_COUNTER_SEGMENT, parent->last_id, 1, &border);
 	if (r == 0) {
-		*log = (struct meta_log){ .size_bytes = m.size_bytes, .replicas = parent->replicas, .min_replicas = parent->min_replicas,
-			.io_timeout_ms = parent->io_timeout_ms, .parent_volume = volume, .parent_mark = mark, .origin = position_make(border, 0xffff), .last_id = border,
-			.root = m.root, .from_seq = 1, .created_ns = env_wall_ns(s->env), .embedded = parent->embedded,
-			.mapped_blocks = m.mapped_blocks };
-		put_le64(log->volume.bytes, env_random(s->env));
-		put_le64(log->volume.bytes + 8, *ret_id);
+		log->parent_volume = volume;
+		log->parent_mark = mark;
+		store_clone_fill(s, *ret_id, border, parent, &m, log);
 		snprintf(log->name, sizeof log->name, "%s", name);
 	}
 	free(parent);
 	return r;
 }
 
-static int clone_prepare(struct store *s, const char *snapshot, const char *name, struct meta_log *log, uint64_t *ret_id,
-			 struct report *report)
+static int roll_prepare(struct store *s, const char *snapshot, const char *name, struct meta_log *log, uint64_t *ret_id, uint64_t *ret_revision,
+			struct report *report)
 {
-	char volume[STORE_NAME_BYTES], snap[STORE_NAME_BYTES];
 	uint64_t id, mark;
-	int r = store_name_split(snapshot, volume, snap, report);
-	if (r == 0 && !snap[0])
-		r = report_set(report, -EINVAL, "'%s' is not a snapshot (give VOLUME@SNAPSHOT; take one first: aquifer snapshot create)", snapshot);
-	if (r == 0)
-		r = store_find_snapshot(s->places, volume, snap, &id, &mark, report);
+	int r = find_snapshot(s, snapshot, &id, &mark, report);
 	int depth = r == 0 ? sources_depth(s->catalog, id) : 0;
 	if (depth > SOURCES_MAX)
-		r = report_set(report, -EMLINK, "it would be a clone of a clone … more than %d deep (export the snapshot and import it)", SOURCES_MAX);
+		r = store_too_deep(report);
 	if (r == 0)
 		r = store_want_root(s->places, id, mark, s, report);
 	if (r == 0)
-		r = clone_log(s, id, mark, name, log, ret_id);
+		r = rolled_log(s, id, mark, name, log, ret_id, ret_revision);
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r)) : 0;
 }
-
-int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report)
-{
-	uint64_t id;
-	if (!name_valid(name))
-		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", name);
-	struct meta_log *log = calloc(1, sizeof *log);
-	int r = log ? clone_prepare(s, snapshot, name, log, &id, report) : -ENOMEM;
-	if (r == 0)
-		r = store_create_keys(s, id, log, name, /* also= */ NULL, report);
-	free(log);
-	return r;
-}
-
-/* ---- rollback (R24) ---- */
 
 /* Volumes that are gone leave the history: without snapshots of its own none outlives the rollback. */
 static void prune_history(struct store *s, struct meta_name *named)
@@ -270,7 +273,7 @@ static void prune_history(struct store *s, struct meta_name *named)
 	named->history_count = kept;
 }
 
-static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, struct report *report)
+static int swap_names(struct store *s, const char *name, uint64_t id, const struct meta_log *log, uint64_t snapshot_revision, struct report *report)
 {
 	char keys[6][META_KEY_BYTES];
 	struct meta_name named;
@@ -316,9 +319,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		r = bytes[i] ? r : -ENOMEM;
 	if (r == 0) {
 		catalog_txn_init(t);
-		r = store_hold_snapshot(s, id, log, t, hold_keys);
-	}
-	if (r == 0) {
+		store_hold_snapshot(id, log, snapshot_revision, t, hold_keys);
 		catalog_txn_compare(t, keys[0], name_revision);
 		catalog_txn_compare(t, keys[3], old_revision);
 		catalog_txn_compare(t, keys[4], owner_revision);
@@ -331,13 +332,13 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		free(bytes[i]);
 	free(t);
 	free(old);
-	return store_txn_report(s, r == -EAGAIN ? store_was_made(s, id) : r, "the volume was changed meanwhile (try again)", report);
+	return store_txn_report(s, r == -EAGAIN ? store_was_made(s, id, &log->volume) : r, "the volume was changed meanwhile (try again)", report);
 }
 
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report)
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
-	uint64_t id, before;
+	uint64_t id, before, revision;
 	struct meta_owner owner;
 	struct meta_log *log = calloc(1, sizeof *log);
 	int r = log ? store_name_split(name, volume, snapshot, report) : -ENOMEM;
@@ -346,9 +347,9 @@ int store_snapshot_rollback(struct store *s, const char *name, struct report *re
 	if (r == 0 && store_holder(s->places, before, &owner))
 		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", owner.holder);
 	if (r == 0)
-		r = clone_prepare(s, name, volume, log, &id, report);
+		r = roll_prepare(s, name, volume, log, &id, &revision, report);
 	if (r == 0)
-		r = swap_names(s, volume, id, log, report);
+		r = swap_names(s, volume, id, log, revision, report);
 	free(log);
 	if (r == 0)
 		store_reap(s);

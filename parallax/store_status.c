@@ -287,7 +287,7 @@ static int ask_one(void *arg)
 	struct store_holder holder;
 	char *json = NULL;
 	static const char *const none[] = { NULL };
-	int r = store_find_holder(a->store, v->volume.name, v->volume.id, &holder, &why);
+	int r = store_find_holder(a->store, v->volume.name, v->volume.id, NULL, &holder, &why);
 	if (r == -ENXIO) {
 		v->volume.state = STORE_FREE; /* it was let go meanwhile */
 		return 0;

@@ -19,82 +19,6 @@
 
 /* ---- making ---- */
 
-int store_hold_snapshot(struct store *s, uint64_t clone, const struct meta_log *log, struct catalog_txn *t,
-			char (*keys)[META_KEY_BYTES])
-{
-	struct meta_snapshot m;
-	uint64_t revision;
-	int r = meta_get_snapshot(s->catalog, log->parent_volume, log->parent_mark, &m, &revision);
-	if (r < 0 || m.doomed)
-		return r < 0 ? r : -ENOENT;
-	meta_key_snapshot(log->parent_volume, log->parent_mark, keys[0]);
-	meta_key_clone(log->parent_volume, log->parent_mark, clone, keys[1]);
-	catalog_txn_compare(t, keys[0], revision);
-	catalog_txn_put(t, keys[1], "", 0);
-	return 0;
-}
-
-int store_create_keys(struct store *s, uint64_t id, const struct meta_log *log, const char *name, const struct catalog_change *also,
-		      struct report *report)
-{
-	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], name_key[META_KEY_BYTES];
-	struct meta_owner owner = { 0 };
-	struct meta_name named = { .volume = id };
-	size_t log_length = 0, owner_length = 0, name_length = 0;
-	uint8_t *log_bytes = meta_log_encode(log, &log_length), *owner_bytes = meta_owner_encode(&owner, &owner_length);
-	uint8_t *name_bytes = meta_name_encode(&named, &name_length);
-	struct catalog_txn *t = malloc(sizeof *t);
-	char hold_keys[2][META_KEY_BYTES];
-	meta_key_log(id, log_key);
-	meta_key_owner(id, owner_key);
-	meta_key_name(name, name_key);
-	int r = log_bytes && owner_bytes && name_bytes && t ? 0 : -ENOMEM;
-	if (r == 0) {
-		catalog_txn_init(t);
-		if (log->parent_volume)
-			r = store_hold_snapshot(s, id, log, t, hold_keys);
-	}
-	if (r == 0) {
-		catalog_txn_compare(t, name_key, 0);
-		/* an attempt that arrives late, when the volume was written and has another name, would make it empty again */
-		catalog_txn_compare(t, log_key, 0);
-		catalog_txn_put(t, name_key, name_bytes, name_length);
-		catalog_txn_put(t, log_key, log_bytes, log_length);
-		catalog_txn_put(t, owner_key, owner_bytes, owner_length);
-		if (also)
-			catalog_txn_put(t, also->key, also->bytes, also->length);
-		r = store_txn(s->catalog, t);
-	}
-	free(t);
-	free(name_bytes);
-	free(owner_bytes);
-	free(log_bytes);
-	struct meta_name there;
-	if (r == -EAGAIN)
-		r = store_was_made(s, id);
-	if (r == -EAGAIN && store_get_name(s->catalog, name, &there) == 0)
-		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
-	return store_txn_report(s, r, log->parent_volume ? "the snapshot was changed meanwhile (try again)" : "somebody else made and deleted a volume of that name meanwhile (try again)",
-				report);
-}
-
-static int new_ids(struct store *s, struct meta_log *log, uint64_t *ret_id, struct report *report)
-{
-	uint64_t border = 0;
-	int r = catalog_counter_take(s->catalog, "counter/volume", 0, 1, ret_id);
-	if (r == 0)
-		r = catalog_counter_take(s->catalog, "counter/segment", 0, 1, &border);
-	if (r < 0)
-		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
-	put_le64(log->volume.bytes, env_random(s->env));
-	put_le64(log->volume.bytes + 8, *ret_id);
-	log->last_id = border;
-	log->origin = position_make(border, 0xffff);
-	log->created_ns = env_wall_ns(s->env);
-	log->from_seq = 1;
-	return 0;
-}
-
 /* On the servers, if there are any; otherwise the volume is embedded. One copy in each failure domain, three at most. */
 static int choose_replicas(struct store *s, const struct store_volume_options *options, struct meta_log *log, struct report *report)
 {
@@ -131,18 +55,10 @@ int store_create(struct store *s, const char *name, const struct store_volume_op
 	if (options->size_bytes == 0 || options->size_bytes % 512 || options->size_bytes > STORE_VOLUME_BYTES_MAX)
 		return report_set(report, -EINVAL, "the size must be a multiple of 512 bytes, from 512 to 64T");
 	struct meta_log *log = calloc(1, sizeof *log);
-	uint64_t id = 0;
 	int r = log ? choose_replicas(s, options, log, report) : -ENOMEM;
 	if (r == 0) {
 		log->size_bytes = options->size_bytes;
-		snprintf(log->name, sizeof log->name, "%s", name);
-		r = new_ids(s, log, &id, report);
-	}
-	if (r == 0) {
-		char key[META_KEY_BYTES];
-		struct catalog_change also = { .key = key, .bytes = import, .length = import ? strlen(import) : 0 };
-		store_import_key(id, key);
-		r = store_create_keys(s, id, log, name, import ? &also : NULL, report);
+		r = store_make(s, name, log, import, report);
 	}
 	free(log);
 	return r;
@@ -269,7 +185,7 @@ int store_holder_fresh(struct store *s, const char *name, uint64_t volume, struc
 	static const char *const none[] = { NULL };
 	struct store_holder holder;
 	char *json = NULL;
-	int r = store_find_holder(s, name, volume, &holder, NULL);
+	int r = store_find_holder(s, name, volume, NULL, &holder, NULL);
 	if (r == 0)
 		r = s->forward(s->forward_arg, &holder, "status", none, HOLDER_PATIENCE_NS, &json, NULL);
 	if (r == 0)
