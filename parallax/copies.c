@@ -1,4 +1,4 @@
-#include "parallax/copies.h"
+#include "parallax/copies_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,19 +8,17 @@
 #include "core/bytes.h"
 #include "core/report.h"
 
-#define PROBE_NS (300 * NS_PER_MS)
 #define LOOK_NS NS_PER_S
-#define AWAIT_STEP_NS (NS_PER_MS / 2)
-#define AWAIT_ALL_NS (100 * NS_PER_MS)
 #define LOOK_AGAIN_NS (10 * NS_PER_S) /* what was measured so long ago, */
 enum { LOOK_AGAIN_READS = 256 };   /* … and so many reads, is measured again, by one read */
+#define IDLE_LOOK_AGAIN_NS (3600 * NS_PER_S) /* who is idle is connected with to be measured after so long */
 #define HINT_NS (60 * NS_PER_S)
 #define FAR_NS NS_PER_MS           /* what takes more than so much, and twice as long as elsewhere, is far */
 #define SLOW_NS NS_PER_S           /* how long a server that was late is asked last */
 enum { LOOK_UP_MAX = 16 };         /* addresses asked for one by one */
 enum { SMALL_BLOCKS = 16 };        /* a read of more is measured as so many of that size */
 
-/* ---- peers ---- */
+/* ---- who there is ---- */
 
 static struct peer *find(const struct copies *c, const uuid *id)
 {
@@ -33,10 +31,8 @@ static struct peer *find(const struct copies *c, const uuid *id)
 struct peer *copies_peer(struct copies *c, const uuid *id)
 {
 	struct peer *p = find(c, id);
-	if (p || c->count == COPIES_PEERS_MAX || !(p = calloc(1, sizeof *p)))
+	if (p || c->count == COPIES_PEERS_MAX || !(p = peer_new(c, id)))
 		return p;
-	p->copies = c;
-	p->id = *id;
 	c->peers[c->count++] = p;
 	copies_look(c);
 	return p;
@@ -59,148 +55,6 @@ void copies_look(struct copies *c)
 	fiber_cond_wake(&c->changed);
 }
 
-static void probed(struct job *j)
-{
-	struct peer *p = container_of(j, struct peer, probe_job);
-	p->probing = false;
-	if (!segment_away(j->status) && j->status != -ESHUTDOWN)
-		p->suspect = false;
-	fiber_cond_wake(&p->copies->changed);
-}
-
-/* Any answer will do. */
-static void probe(struct peer *p)
-{
-	struct env *env = p->copies->env;
-	if (p->probing || p->copies->closing || env_now_ns(env) < p->probe_ns)
-		return;
-	p->probing = true;
-	p->probe_ns = env_now_ns(env) + PROBE_NS;
-	p->probe = (struct segment_io){ .op = SEGMENT_STAT, .segment = 1 };
-	job_init(&p->probe_job, &env->loop);
-	segment_submit(p->server, &p->probe, &p->probe_job);
-	job_then(&p->probe_job, probed);
-}
-
-bool peer_connected(struct peer *p)
-{
-	if (!p->server || !segment_up(p->server))
-		return false;
-	if (p->suspect)
-		probe(p);
-	return !p->suspect;
-}
-
-bool peer_usable(struct peer *p)
-{
-	if (!p->server || !segment_up(p->server))
-		copies_look(p->copies);
-	return peer_connected(p);
-}
-
-void peer_submit(struct peer *p, struct segment_io *io, struct job *parent)
-{
-	if (p->server) {
-		segment_submit(p->server, io, parent);
-		return;
-	}
-	copies_look(p->copies);
-	io->status = -ENOTCONN;
-	job_hold(parent);
-	job_put(parent, io->status);
-}
-
-void peer_cancel(struct peer *p, struct segment_io *io)
-{
-	if (p->server && p->server->ops->cancel)
-		p->server->ops->cancel(io);
-}
-
-/* One that lost its connection is known by that, and is as good as before once it has another. */
-void peer_blame(struct peer *p, int status)
-{
-	if (status != -ETIMEDOUT)
-		return;
-	p->suspect = true;
-	p->probe_ns = env_now_ns(p->copies->env) + PROBE_NS;
-}
-
-int peer_wait(struct peer *p, struct segment_io *io)
-{
-	peers_wait(&p, io, 1);
-	return io->status;
-}
-
-int peer_status(struct peer *p, bool gc, struct segment_status *ret)
-{
-	return p->copies->catalog && peer_usable(p) ? segment_remote_status(p->server, gc, ret) : -ENOTCONN;
-}
-
-unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count)
-{
-	if (count == 0)
-		return 0;
-	struct job j;
-	unsigned good = 0;
-	job_init(&j, &peers[0]->copies->env->loop);
-	for (unsigned i = 0; i < count; i++)
-		peer_submit(peers[i], &ios[i], &j);
-	fiber_wait(&j);
-	for (unsigned i = 0; i < count; i++) {
-		good += ios[i].status == 0;
-		peer_blame(peers[i], ios[i].status);
-	}
-	return good;
-}
-
-static unsigned usable_count(struct peer *const *peers, unsigned count)
-{
-	unsigned n = 0;
-	for (unsigned i = 0; i < count; i++)
-		n += peer_usable(peers[i]);
-	return n;
-}
-
-bool peers_await(struct peer *const *peers, unsigned count, unsigned need)
-{
-	if (count == 0)
-		return false;
-	struct env *env = peers[0]->copies->env;
-	uint64_t begin = env_now_ns(env), enough = 0;
-	for (;;) {
-		unsigned n = usable_count(peers, count);
-		uint64_t now = env_now_ns(env);
-		if (n == count || (n >= need && enough && now - enough >= AWAIT_ALL_NS))
-			return true;
-		if (n >= need && !enough)
-			enough = now;
-		if (now - begin >= COPIES_DEADLINE_NS || fiber_sleep(&env->loop, AWAIT_STEP_NS) < 0)
-			return n >= need;
-	}
-}
-
-void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes)
-{
-	size_t n = 0;
-	*ret_text = '\0';
-	for (unsigned i = 0; i < count && n < bytes; i++)
-		if (!peer_usable(peers[i])) {
-			const char *why = peers[i]->server ? segment_why(peers[i]->server) : "";
-			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s%s%s%s", n ? ", " : "",
-					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog", *why ? " (" : "", why, *why ? ")" : "");
-		}
-}
-
-int copies_await(struct copies *c, struct report *report)
-{
-	char who[META_TEXT_MAX];
-	if (!c->catalog || peers_await(c->peers, c->count, 1))
-		return c->count ? 0 : report_set(report, -ENOENT, "the catalog has no server (start one: see aquifer-server(8))");
-	peers_missing(c->peers, c->count, who, sizeof who);
-	return report_set(report, -ENOTCONN, c->count == 1 ? "the server that holds it doesn't answer: %s (start it, then try again)"
-							   : "none of the servers that hold it answers: %s (start them, then try again)", who);
-}
-
 /* ---- where segments are ---- */
 
 static bool holds_peer(struct peer *const *list, unsigned count, const struct peer *p)
@@ -211,47 +65,69 @@ static bool holds_peer(struct peer *const *list, unsigned count, const struct pe
 	return false;
 }
 
-unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret)
+static bool any(struct peer *p)
+{
+	(void)p;
+	return true;
+}
+
+/* Those of the group's first `replicas` servers that are so. */
+static unsigned group_peers(struct copies *c, const struct placement_group *g, unsigned replicas, bool (*is)(struct peer *p), struct peer **ret)
 {
 	unsigned n = 0;
+	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
+		struct peer *p = copies_placed(c, g->target[i]);
+		if (p && is(p))
+			ret[n++] = p;
+	}
+	return n;
+}
+
+static unsigned segment_peers(struct copies *c, uint64_t segment, unsigned replicas, bool (*is)(struct peer *p), struct peer **ret)
+{
 	if (!c->catalog) {
 		ret[0] = c->peers[0];
 		return 1;
 	}
-	if (c->map.revision == 0) {
-		copies_look(c);
-		return 0;
-	}
-	const struct placement_group *g = placement_group_of(&c->map, segment);
-	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
-		struct peer *p = copies_placed(c, g->target[i]);
-		if (p && peer_usable(p))
-			ret[n++] = p;
-	}
-	return n;
+	return c->map.revision ? group_peers(c, placement_group_of(&c->map, segment), replicas, is, ret) : 0;
 }
 
-static unsigned group_connected(struct copies *c, const struct placement_group *g, unsigned replicas, struct peer **ret)
+unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, unsigned least, struct peer **ret)
 {
-	unsigned n = 0;
-	for (unsigned i = 0; i < g->target_count && i < replicas; i++) {
-		struct peer *p = copies_placed(c, g->target[i]);
-		if (p && peer_connected(p))
-			ret[n++] = p;
-	}
-	return n;
+	if (c->catalog && c->map.revision == 0)
+		copies_look(c);
+	peers_try(ret, segment_peers(c, segment, replicas, any, ret), least);
+	return copies_connected(c, segment, replicas, ret);
 }
 
 unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret)
 {
-	return group_connected(c, placement_group_of(&c->map, segment), replicas, ret);
+	return segment_peers(c, segment, replicas, peer_connected, ret);
+}
+
+void copies_want(struct copies *c, uint64_t segment, unsigned replicas)
+{
+	struct peer *peers[META_REPLICAS_MAX];
+	unsigned n = segment_peers(c, segment, replicas, any, peers);
+	for (unsigned i = 0; i < n; i++)
+		peer_want(peers[i]);
+}
+
+void copies_want_log(struct copies *c, const struct meta_log *log)
+{
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		for (uint32_t k = 0; k < log->segments[i].ensemble_count && !log->segments[i].cut; k++) {
+			struct peer *p = copies_peer(c, &log->segments[i].ensemble[k].server);
+			if (p)
+				peer_want(p);
+		}
 }
 
 bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	for (unsigned g = 0; g < c->map.group_count; g++)
-		if (group_connected(c, &c->map.groups[g], replicas, peers) < least)
+		if (group_peers(c, &c->map.groups[g], replicas, peer_hopeful, peers) < least)
 			return false;
 	return true;
 }
@@ -283,6 +159,7 @@ void peer_asked(struct peer *p)
 static void measure(struct peer *p, uint32_t blocks, uint64_t took_ns)
 {
 	uint64_t now = env_now_ns(p->copies->env);
+	took_ns = MIN(took_ns, now - p->up_ns); /* it waited for the connection before */
 	took_ns = MAX(took_ns / div_up(MAX(blocks, 1u), SMALL_BLOCKS), UINT64_C(1));
 	p->read_ns = p->anew || !p->read_ns ? took_ns : MAX(p->read_ns - p->read_ns / 8 + took_ns / 8, UINT64_C(1));
 	p->anew = false;
@@ -303,10 +180,16 @@ void peer_late(struct peer *p, uint32_t blocks, uint64_t took_ns)
 
 static bool peer_slow(const struct peer *p) { return p->slow_ns && p->slow_ns > env_now_ns(p->copies->env); }
 
+/* The same of one that nobody needs, and that isn't near: it is connected with for that only when it might be better. */
+static bool is_idle_due(const struct peer *p, uint64_t best_ns, uint64_t now)
+{
+	return best_ns > FAR_NS && (!p->looked_ns || now - p->looked_ns >= IDLE_LOOK_AGAIN_NS);
+}
+
 /* 0: to be measured, 1 near, 2, 3 far. */
 static unsigned distance(const struct peer *p, uint64_t best_ns, uint64_t now)
 {
-	if (is_due(p, now))
+	if (peer_idle(p) && !p->near ? is_idle_due(p, best_ns, now) : is_due(p, now))
 		return 0;
 	if (best_ns && p->read_ns > 2 * best_ns && p->read_ns > best_ns + FAR_NS)
 		return 3;
@@ -413,7 +296,11 @@ uint64_t copies_smallest(struct copies *c)
 {
 	uint64_t least = 0;
 	for (unsigned i = 0; i < c->count; i++) {
-		uint64_t bytes = peer_usable(c->peers[i]) ? c->peers[i]->server->total_bytes : 0;
+		uint64_t bytes = peer_connected(c->peers[i]) ? c->peers[i]->server->total_bytes : 0;
+		least = bytes && (!least || bytes < least) ? bytes : least;
+	}
+	for (uint32_t i = 0; i < c->map.server_count; i++) { /* those of less than 2 GiB have the same weight */
+		uint64_t bytes = c->map.servers[i].weight > 1 ? (uint64_t)c->map.servers[i].weight << 30 : 0;
 		least = bytes && (!least || bytes < least) ? bytes : least;
 	}
 	return least;
@@ -421,21 +308,14 @@ uint64_t copies_smallest(struct copies *c)
 
 /* ---- what the catalog says ---- */
 
-static bool is_away(const struct peer *p) { return !p->server || !segment_up(p->server); }
+static bool is_away(const struct peer *p) { return p->server ? !p->trying && !segment_up(p->server) : !p->address[0]; }
 
 /* FIBER. There is `m` in the catalog of it. */
 static void note_address(struct copies *c, struct peer *p, const struct meta_server *m)
 {
-	struct segment_server *old = p->server, *now = NULL;
-	bool same = old && strcmp(m->address, p->address) == 0 && strcmp(m->host, p->host) == 0;
-	if (!m->address[0] || same || c->closing)
-		return;
-	if (segment_remote_start(c->env, m->address, &p->id, m->host, COPIES_DEADLINE_NS, &now) < 0)
-		return;
-	snprintf(p->address, sizeof p->address, "%s", m->address);
-	snprintf(p->host, sizeof p->host, "%s", m->host);
-	p->server = now;
-	segment_server_close(old);
+	bool same = strcmp(m->address, p->address) == 0 && strcmp(m->host, p->host) == 0;
+	if (m->address[0] && !same && !c->closing)
+		peer_moved(p, m->address, m->host);
 }
 
 /* FIBER. Somebody else may have done it meanwhile. */
@@ -542,7 +422,9 @@ static struct copies *copies_new(struct env *env)
 	if (!c)
 		return NULL;
 	c->env = env;
+	c->idle_ns = COPIES_IDLE_NS;
 	fiber_cond_init(&c->changed);
+	timer_init(&c->sweep);
 	return c;
 }
 
@@ -553,12 +435,15 @@ int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, s
 		return -ENOMEM;
 	c->catalog = catalog;
 	int r = copies_read_map(c);
-	if (r < 0) {
+	if (r < 0)
 		report_set(report, r, "the catalog's map of servers can't be read: %s", errno_text(r));
-	} else {
-		c->keeping = true;
+	if (r == 0) {
 		r = fiber_start(&env->loop, keep, c, NULL);
 		c->keeping = r == 0;
+	}
+	if (r == 0) {
+		r = fiber_start(&env->loop, peers_sweep, c, NULL);
+		c->sweeping = r == 0;
 	}
 	if (r == 0)
 		look_up_away(c);
@@ -585,11 +470,8 @@ void copies_cut(struct copies *c)
 {
 	c->closing = true;
 	fiber_cond_wake(&c->changed);
-	for (unsigned i = 0; i < c->count && c->catalog; i++) {
-		struct segment_server *s = c->peers[i]->server;
-		c->peers[i]->server = NULL;
-		segment_server_close(s);
-	}
+	for (unsigned i = 0; i < c->count && c->catalog; i++)
+		peer_end(c->peers[i]);
 }
 
 static bool probing(const struct copies *c)
@@ -606,10 +488,11 @@ void copies_close(struct copies *c)
 		return;
 	c->closing = true;
 	fiber_cond_wake(&c->changed);
-	while (c->keeping)
+	timer_cancel(c->env, &c->sweep);
+	while (c->keeping || c->sweeping)
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	for (unsigned i = 0; i < c->count && c->catalog; i++)
-		segment_server_close(c->peers[i]->server);
+		peer_end(c->peers[i]);
 	while (probing(c))
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	for (unsigned i = 0; i < c->count; i++)

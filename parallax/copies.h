@@ -1,7 +1,13 @@
 /* The servers that hold a store's segments, as one process knows them: connections, the map of where segments belong, who
  * answers at the moment. An embedded volume has one, its directory in this process, and no map.
  *
- * A server that can't be reached, or let a deadline pass, isn't *usable* until it answers again; it is asked in the
+ * A server is connected with when it is first needed, and what is submitted meanwhile waits for that one attempt; nobody needs all of a thousand.
+ *
+ *     (idle) ──peer_want()──▶ trying ──▶ up ◀──▶ away (tried again and again)
+ *        ▲                                │        │
+ *        └──── not needed for COPIES_IDLE_NS ──────┘
+ *
+ * One that is away, or let a deadline pass, isn't *usable* until it answers again; it is asked in the
  * background. Its address is looked up again in the catalog, and so is the map when a segment is found nowhere. */
 #ifndef AQ_COPIES_H
 #define AQ_COPIES_H
@@ -10,14 +16,19 @@
 #include "parallax/segment.h"
 
 #define COPIES_DEADLINE_NS (2 * NS_PER_S) /* what a replica has to answer in (R16) */
+#define COPIES_IDLE_NS (60 * NS_PER_S)    /* a connection that nobody needed for so long ends; longer than any operation takes */
 
 struct copies;
 
 struct peer {
 	struct copies *copies;
 	uuid id;
-	struct segment_server *server; /* NULL: its address isn't known yet; may be replaced across a suspension */
-	char address[META_TEXT_MAX], host[64]; /* as server/UUID has them */
+	struct segment_server *server; /* NULL: nobody needs it, or its address isn't known yet; may be replaced across a suspension */
+	char address[META_TEXT_MAX], host[64]; /* as server/UUID has them; "": not known yet */
+	bool trying;                   /* the first attempt to connect since it was needed is under way, for which … */
+	struct link waiting;           /* … these wait: segment_io.link */
+	uint64_t used_ns, up_ns;       /* when it was needed last; connected since then */
+	uint64_t incarnation;          /* of the last connection that was ended */
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
 	uint64_t slow_ns;              /* reads ask others first until then */
@@ -48,12 +59,15 @@ struct copies {
 		struct peer *peer;
 		uint64_t until_ns;
 	} hints[COPIES_HINTS];         /* who had it last time */
-	bool closing, keeping, stale;  /* stale: the map, or an address, may be */
+	bool closing, keeping, sweeping, stale; /* two fibers; stale: the map, or an address, may be */
 	uint64_t look_ns;              /* next look into the catalog not before */
+	uint64_t idle_ns;              /* COPIES_IDLE_NS; less only in tests */
+	struct timer sweep;            /* idle connections are looked for */
+	struct job sweep_job;
 	struct fiber_cond changed;
 };
 
-/* FIBER. Reads the map and begins to connect; waits for nobody. */
+/* FIBER. Reads the map and the addresses; connects with nobody. */
 int copies_open(struct env *env, struct catalog *catalog, struct copies **ret, struct report *report);
 /* One server, which stays the caller's. NULL: no memory. */
 struct copies *copies_embedded(struct env *env, struct segment_server *dir);
@@ -63,11 +77,16 @@ void copies_close(struct copies *c); /* FIBER; accepts NULL */
 struct peer *copies_peer(struct copies *c, const uuid *id);
 /* That of the map's server `index`, likewise. */
 struct peer *copies_placed(struct copies *c, uint32_t index);
-/* Not suspended, in order of preference: the first `replicas` usable servers where the segment belongs. Returns how many. */
-unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
-/* As copies_place(), for those that only look around: the catalog is asked nothing. */
+/* FIBER. In order of preference those of the first `replicas` servers where the segment belongs that answer. It connects with those that nobody needed
+ * until now, and waits until that is done or has failed; for more than `least` of them a moment only. Returns how many. */
+unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, unsigned least, struct peer **ret);
+/* Not suspended: those that are connected now. */
 unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
-/* Has every group `least` servers, among its first `replicas`, that are connected? */
+/* Those servers will be needed. */
+void copies_want(struct copies *c, uint64_t segment, unsigned replicas);
+/* … and so will those that have the open end of this log. */
+void copies_want_log(struct copies *c, const struct meta_log *log);
+/* Has every group `least` servers, among its first `replicas`, of which it isn't known that they are away? */
 bool copies_enough(struct copies *c, unsigned replicas, unsigned least);
 /* Servers in the failure domain `domain` are near. */
 void copies_set_domain(struct copies *c, const char *domain);
@@ -88,11 +107,17 @@ int copies_read_map(struct copies *c);
 /* FIBER. What is under way ends with -ENOTCONN, and so does what follows; copies_close() is next. Where there is a catalog. */
 void copies_cut(struct copies *c);
 
-/* The size in bytes of the smallest server that is usable; 0: none says. */
+/* The size in bytes of the smallest server, as far as it is known; 0: it isn't. */
 uint64_t copies_smallest(struct copies *c);
 
+/* May it be asked: is it connected and answers, or was it idle until now? If it is away its address is looked for. */
 bool peer_usable(struct peer *p);
-bool peer_connected(struct peer *p); /* the same without looking for its address when it is away */
+bool peer_connected(struct peer *p); /* it is, and answers */
+/* It is needed now, or soon. */
+void peer_want(struct peer *p);
+/* FIBER. The same, and waits for an attempt to connect that is under way: is it connected? For calls to p->server. */
+bool peer_reach(struct peer *p);
+uint64_t peer_incarnation(const struct peer *p); /* as of its last connection; 0: not known */
 /* As segment_submit() and segment_wait(). What is lost or late makes the peer suspect. */
 void peer_submit(struct peer *p, struct segment_io *io, struct job *parent);
 void peer_blame(struct peer *p, int status);
@@ -102,13 +127,13 @@ void peer_answered(struct peer *p, uint32_t blocks, uint64_t took_ns);
 void peer_late(struct peer *p, uint32_t blocks, uint64_t took_ns);
 void peer_cancel(struct peer *p, struct segment_io *io); /* submitted, and not needed any more: see segment_server_ops */
 int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
-int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it isn't usable */
+int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it doesn't answer */
 /* FIBER. One operation on several copies at once; each io->status tells. Returns how many succeeded. */
 unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count);
-/* FIBER. Waits until `need` of them are usable and, for a moment longer, all; at most COPIES_DEADLINE_NS. False: they aren't. */
+/* FIBER. Waits until `need` of them are connected and, for a moment longer, all; at most COPIES_DEADLINE_NS. False: they aren't. */
 bool peers_await(struct peer *const *peers, unsigned count, unsigned need);
-/* FIBER. Waits likewise for any of the servers in the map. 0, or -ENOTCONN naming them. */
+/* FIBER. Waits likewise for any server: a few are tried, and more and more as long as none answers. 0, or -ENOTCONN naming them. */
 int copies_await(struct copies *c, struct report *report);
-/* "tcp:host:port, …": the addresses of those that aren't usable, for people. */
+/* "tcp:host:port, …": the addresses of those that are needed and not connected, for people. */
 void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes);
 #endif

@@ -46,7 +46,7 @@ int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, str
  * segment was listed, or has lost power since. What is in it is the same then, as far as it goes (R2). */
 static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
 {
-	struct segment_io io = { .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = to->server->incarnation,
+	struct segment_io io = { .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = peer_incarnation(to),
 				 .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
 	int r = peer_wait(to, &io);
 	if (r < 0 && r != -EEXIST)
@@ -89,7 +89,7 @@ unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t
 	struct peer *places[META_REPLICAS_MAX];
 	if (count == 0 || count >= v->meta.min_replicas)
 		return count;
-	unsigned n = copies_place(v->copies, m->id, META_REPLICAS_MAX, places);
+	unsigned n = copies_place(v->copies, m->id, META_REPLICAS_MAX, v->meta.min_replicas, places);
 	for (unsigned i = 0; i < n && count < v->meta.min_replicas; i++)
 		if (!is_among(holders, count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
 			holders[count++] = places[i];

@@ -22,6 +22,18 @@ enum { LOOKS_PER_CATALOG = 16 }; /* servers may have other addresses */
 static bool ends(const struct volume *v) { return v->closing || v->close_by_ns || v->failed || v->env->dead; }
 static bool is_open(const struct log_segment *g) { return !g->cut && !g->finished; }
 
+/* Connections with those that have the log's end, and those where it belongs, are kept, also while nothing is written: that they are lost, or come back, is
+ * seen so, and the next write doesn't wait. */
+static void keep_connected(struct volume *v)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
+			peer_want(g->peers[i]);
+		copies_want(v->copies, g->meta.id, v->meta.replicas);
+	}
+}
+
 /* ---- servers that were restarted ---- */
 
 /* Their copies take no more appends, but as long as none comes they may be as good as any. */
@@ -30,7 +42,7 @@ static bool is_restarted(const struct log_segment *g, uint32_t i)
 	return peer_connected(g->peers[i]) && g->peers[i]->server->incarnation != g->meta.ensemble[i].incarnation;
 }
 
-static bool is_asked(const struct log_segment *g, uint32_t i) { return g->asked[i] == g->peers[i]->server->incarnation; }
+static bool is_asked(const struct log_segment *g, uint32_t i) { return g->asked[i] == peer_incarnation(g->peers[i]); }
 
 static struct log_segment *find_unasked(struct volume *v, uint32_t *ret_index)
 {
@@ -61,7 +73,7 @@ static void ask_restarted(struct volume *v)
 	uint32_t i;
 	for (struct log_segment *g; !ends(v) && !v->log.mending && (g = find_unasked(v, &i));) {
 		struct peer *p = g->peers[i];
-		uint64_t incarnation = p->server->incarnation;
+		uint64_t incarnation = peer_incarnation(p);
 		struct segment_io io = { .op = SEGMENT_STAT, .segment = g->meta.id };
 		int r = peer_wait(p, &io);
 		g = find_segment(v, io.segment);
@@ -218,6 +230,7 @@ static int leaver(void *arg)
 	struct volume *v = arg;
 	for (unsigned looks = 1; !ends(v); looks++) {
 		nap(v);
+		keep_connected(v);
 		if (looks % LOOKS_PER_CATALOG == 0 && any_is(v, lacks_server))
 			copies_look(v->copies);
 		if (!ends(v))

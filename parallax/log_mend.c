@@ -66,7 +66,7 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 	g->meta.ensemble_count = count;
 	for (unsigned i = 0; i < count; i++) {
 		g->peers[i] = holders[i];
-		g->meta.ensemble[i] = (struct meta_replica){ holders[i]->id, holders[i]->server->incarnation };
+		g->meta.ensemble[i] = (struct meta_replica){ holders[i]->id, peer_incarnation(holders[i]) };
 	}
 	g->synced = g->acked;
 	return 0;
@@ -255,7 +255,7 @@ void log_trouble(struct volume *v, int status)
 static bool was_restarted(const struct log_segment *g)
 {
 	for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
-		if (g->peers[i]->server && g->meta.ensemble[i].incarnation != g->peers[i]->server->incarnation)
+		if (g->peers[i]->server && segment_up(g->peers[i]->server) && g->meta.ensemble[i].incarnation != g->peers[i]->server->incarnation)
 			return true;
 	return false;
 }

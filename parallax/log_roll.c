@@ -27,19 +27,19 @@ static struct log_segment *finished_uncut(struct volume *v)
 	return NULL;
 }
 
-/* On all of the servers where it belongs that can be asked (R12); -ENOTCONN when those are too few. Then, or when too few
+/* On all of the servers where it belongs that can be asked (R12), which are connected with now; -ENOTCONN when those are too few. Then, or when too few
  * could make it, none has it. -ENOSPC: for want of space. */
 static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t blocks, bool reserve, struct meta_segment *ret)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	struct segment_io ios[META_REPLICAS_MAX];
 	struct meta_segment g = { .id = id, .epoch = epoch, .salt = env_random(v->env), .size_blocks = blocks };
-	unsigned n = copies_place(v->copies, id, v->meta.replicas, peers);
+	unsigned n = copies_place(v->copies, id, v->meta.replicas, v->meta.min_replicas, peers);
 	if (n < v->meta.min_replicas)
 		return -ENOTCONN;
 	for (unsigned i = 0; i < n; i++)
 		ios[i] = (struct segment_io){ .op = SEGMENT_CREATE, .segment = id, .epoch = epoch,
-					      .incarnation = peers[i]->server->incarnation, .reserve = reserve,
+					      .incarnation = peer_incarnation(peers[i]), .reserve = reserve,
 					      .header = { id, v->meta.volume, epoch, g.salt, blocks } };
 	unsigned good = peers_wait(peers, ios, n);
 	int r = 0;

@@ -278,7 +278,7 @@ static void record_cuts(struct recovery *c, struct meta_log *log)
 			m->prev = last_crc(c, i);
 			m->ensemble_count = c->found[i].holder_count;
 			for (uint32_t k = 0; k < m->ensemble_count; k++)
-				m->ensemble[k] = (struct meta_replica){ c->found[i].holders[k]->id, c->found[i].holders[k]->server->incarnation };
+				m->ensemble[k] = (struct meta_replica){ c->found[i].holders[k]->id, peer_incarnation(c->found[i].holders[k]) };
 		}
 		log->segments[kept++] = *m;
 	}

@@ -41,7 +41,7 @@ static void tell(struct repairs *r, const struct repair *one)
 	q.segment = one->segment;
 	q.block = one->block;
 	q.blocks = one->blocks;
-	if (!peer_usable(one->peer))
+	if (!peer_reach(one->peer))
 		return;
 	if (segment_remote_call(one->peer->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL) == 0)
 		r->asked++;

@@ -182,8 +182,8 @@ struct segment_status {
  * ended. -ENOSYS: an older one. */
 int segment_remote_status(struct segment_server *s, bool gc, struct segment_status *ret);
 /* The same for the server `id`, without waiting for it: the connection is made in the background, also if it isn't there yet. `host`: whose certificate it
- * must have at a "tls:" address; "": of any.
+ * must have at a "tls:" address; "": of any. `tried` (may be NULL) is called when an attempt has ended, until it is closed; 0: it is connected.
  * 0, -EINVAL (address), -ENOMEM. */
 int segment_remote_start(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
-			 struct segment_server **ret_server);
+			 void (*tried)(void *arg, int status), void *arg, struct segment_server **ret_server);
 #endif

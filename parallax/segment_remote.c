@@ -28,6 +28,8 @@ struct segment_remote {
 	struct rpc_client *client;
 	uint64_t deadline_ns;
 	bool known;            /* base.id is */
+	void (*tried)(void *arg, int status);
+	void *tried_arg;
 	struct link free;      /* remote_op.link; as many as were ever under way */
 	unsigned busy;
 	struct fiber_cond idle;
@@ -204,10 +206,17 @@ static const char *remote_why(const struct segment_server *base)
 	return rpc_refused(container_of(base, const struct segment_remote, base)->client);
 }
 
+static void remote_tried(void *arg, int status)
+{
+	struct segment_remote *s = arg;
+	if (s->tried)
+		s->tried(s->tried_arg, status);
+}
+
 static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why, .cancel = remote_cancel };
 
 static int remote_open(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
-		       struct segment_server **ret_server, struct report *report)
+		       void (*tried)(void *arg, int status), void *arg, struct segment_server **ret_server, struct report *report)
 {
 	struct segment_remote *s = calloc(1, sizeof *s);
 	if (!s)
@@ -216,6 +225,8 @@ static int remote_open(struct env *env, const char *address, const uuid *id, con
 	s->base.env = env;
 	s->deadline_ns = deadline_ns;
 	s->known = id != NULL;
+	s->tried = tried;
+	s->tried_arg = arg;
 	if (id)
 		s->base.id = *id;
 	link_init(&s->free);
@@ -228,6 +239,7 @@ static int remote_open(struct env *env, const char *address, const uuid *id, con
 		.roles = ROLE_SERVER,
 		.host = host,
 		.greet = remote_greet,
+		.tried = remote_tried,
 		.arg = s,
 	};
 	int r = rpc_connect(env, address, &o, &s->client, report);
@@ -242,11 +254,11 @@ static int remote_open(struct env *env, const char *address, const uuid *id, con
 int segment_remote_open(struct env *env, const char *address, uint64_t deadline_ns,
 			struct segment_server **ret_server, struct report *report)
 {
-	return remote_open(env, address, NULL, NULL, deadline_ns, ret_server, report);
+	return remote_open(env, address, NULL, NULL, deadline_ns, NULL, NULL, ret_server, report);
 }
 
 int segment_remote_start(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
-			 struct segment_server **ret_server)
+			 void (*tried)(void *arg, int status), void *arg, struct segment_server **ret_server)
 {
-	return remote_open(env, address, id, host, deadline_ns, ret_server, NULL);
+	return remote_open(env, address, id, host, deadline_ns, tried, arg, ret_server, NULL);
 }

@@ -30,7 +30,7 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 			snprintf(text + 2 * k, 3, "%02x", c->peers[i]->id.bytes[k]);
 		p = strcmp(text, id) == 0 ? c->peers[i] : NULL;
 	}
-	if (!p || !p->server || !peer_usable(p))
+	if (!p || !peer_reach(p))
 		return;
 	if (segment_remote_call(p->server, AQUIFER__SEGMENT__METHOD__STATUS, NULL, &aquifer__segment__status__descriptor, &call, NULL) == 0) {
 		const Aquifer__Segment__Status *m = (const Aquifer__Segment__Status *)call.reply;
@@ -141,8 +141,8 @@ static void ask(struct work *w, struct target *t, const uuid *volume)
 	q.begin = t->number == 0;
 	if (volume && q.begin)
 		q.volume = (ProtobufCBinaryData){ sizeof *volume, (uint8_t *)(uintptr_t)volume->bytes };
-	int r = t->peer->server ? segment_remote_call(t->peer->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, &why)
-				: -ENOTCONN;
+	bool reached = peer_reach(t->peer);
+	int r = reached ? segment_remote_call(t->peer->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, &why) : -ENOTCONN;
 	if (r == 0) {
 		const Aquifer__Segment__Scrub *m = (const Aquifer__Segment__Scrub *)call.reply;
 		t->silent = 0;
@@ -160,7 +160,7 @@ static void ask(struct work *w, struct target *t, const uuid *volume)
 	} else {
 		t->silent += segment_away(r) ? 1 : (unsigned)SILENT_MAX;
 	}
-	if (t->peer->server)
+	if (reached)
 		rpc_call_clean(&call);
 	if ((q.begin && r < 0) || (!t->done && t->silent >= SILENT_MAX)) {
 		t->done = true;

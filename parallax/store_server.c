@@ -25,13 +25,14 @@ static unsigned share_of(const struct placement *map, uint32_t server)
 	return all ? has * 1000 / all : 0;
 }
 
+/* FIBER. */
 static void fill(const struct copies *c, uint32_t index, struct peer *p, struct store_server *ret)
 {
 	static const char *const states[] = { [PLACED_IN] = "in", [PLACED_DRAINING] = "draining", [PLACED_LOST] = "lost" };
 	const struct placed_server *placed = &c->map.servers[index];
 	struct meta_server m;
 	struct segment_status s;
-	*ret = (struct store_server){ .weight = placed->weight, .share = share_of(&c->map, index), .answers = peer_usable(p), .state = states[placed->state] };
+	*ret = (struct store_server){ .weight = placed->weight, .share = share_of(&c->map, index), .answers = peer_reach(p), .state = states[placed->state] };
 	for (unsigned i = 0; i < sizeof p->id.bytes; i++)
 		snprintf(ret->id + 2 * i, 3, "%02x", p->id.bytes[i]);
 	snprintf(ret->address, sizeof ret->address, "%s", p->address);

@@ -405,7 +405,7 @@ int volume_verify_space(struct volume *v, struct report *report)
 static bool is_where_it_belongs(struct volume *v, const struct meta_segment *m)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = copies_place(v->copies, m->id, v->meta.replicas, peers), have = 0;
+	unsigned n = copies_place(v->copies, m->id, v->meta.replicas, v->meta.replicas, peers), have = 0;
 	for (unsigned i = 0; i < n; i++) {
 		struct segment_io io = { .op = SEGMENT_STAT, .segment = m->id };
 		have += peer_wait(peers[i], &io) == 0 && io.sealed && io.length == m->length;

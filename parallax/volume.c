@@ -139,6 +139,8 @@ static int load_published(struct volume *v, const struct volume_open *how, struc
 	int r = sources_open(&v->sources, v->env, v->catalog, v->places, v->id, &v->meta, v->server || !how->warm ? v->copies : warm_copies(how->warm), report);
 	if (r == 0 && !v->server)
 		v->copies = v->sources.cluster;
+	if (r == 0 && !v->server)
+		copies_want_log(v->copies, &v->meta);
 	if (r == 0)
 		choose_segment_size(v);
 	return r ? r : open_tree(v);

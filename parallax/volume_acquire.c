@@ -205,8 +205,8 @@ void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, u
 	*ret = (struct volume_warm){ 0 };
 	meta_key_alive(acquisition, key);
 	catalog_lease(catalog, ALIVE_S, key, &ret->alive);
-	if (log && meta_get_log(catalog, volume, log, NULL) == 0 && !log->embedded)
-		copies_open(env, catalog, &ret->copies, NULL);
+	if (log && meta_get_log(catalog, volume, log, NULL) == 0 && !log->embedded && copies_open(env, catalog, &ret->copies, NULL) == 0)
+		copies_want_log(ret->copies, log);
 	free(log);
 }
 

@@ -41,6 +41,8 @@ struct rpc_client_options {
 	 * marked `early`. Not 0: this connection is no good (with the first one rpc_connect() fails). */
 	int (*greet)(void *arg, struct rpc_client *client, struct report *report);
 	void (*lost)(void *arg, int status); /* may be NULL; never suspends */
+	/* May be NULL; never suspends: an attempt in the background has ended; 0: it is connected. Not called any more once rpc_close() has begun. */
+	void (*tried)(void *arg, int status);
 	void *arg;
 	uint32_t protocol_oldest, protocol; /* tests only; 0: ours */
 };

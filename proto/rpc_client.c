@@ -562,6 +562,8 @@ static int client_keep(void *arg)
 		if (c->closing || r < 0)
 			break;
 		r = client_attempt(c, NULL);
+		if (c->options.tried && !c->closing)
+			c->options.tried(c->options.arg, r);
 		if (r == -ESHUTDOWN)
 			break;
 		pause_ns = r == 0 || pause_ns == 0 ? c->options.retry_min_ns : MIN(pause_ns * 2, c->options.retry_max_ns);

@@ -55,7 +55,7 @@ static bool is_first(struct keeper *k)
 		if (memcmp(&map->servers[i].id, &k->dir->id, sizeof(uuid)) == 0)
 			return true;
 		struct peer *p = copies_peer(k->copies, &map->servers[i].id);
-		if (p && peer_usable(p))
+		if (p && peer_reach(p))
 			return false;
 	}
 	return false;
@@ -90,10 +90,17 @@ static bool silent_for_long(struct keeper *k, struct peer *p, bool answers)
 	return now - p->heard_ns >= k->options.lost_ns;
 }
 
+/* The manager is connected with all: who is lost is seen by that. */
+static bool is_heard(struct peer *p)
+{
+	peer_want(p);
+	return peer_usable(p) && peer_connected(p);
+}
+
 static enum placed_state state_of(struct view *v, const struct placed_server *s, bool draining, bool *ret_answers, bool *ret_late)
 {
 	struct peer *p = copies_peer(v->k->copies, &s->id);
-	*ret_answers = p && peer_usable(p);
+	*ret_answers = p && is_heard(p);
 	*ret_late = p && silent_for_long(v->k, p, *ret_answers);
 	if (s->state == PLACED_LOST && !*ret_answers)
 		return PLACED_LOST;

@@ -83,6 +83,11 @@ static int list_peers(struct round *r, const struct group_set *groups)
 		memset(members, true, c->map.server_count);
 	else
 		find_members(&c->map, groups, members);
+	for (uint32_t i = 0; i < c->map.server_count; i++) { /* all at once */
+		struct peer *p = members[i] ? copies_placed(c, i) : NULL;
+		if (p && memcmp(&p->id, &r->k->dir->id, sizeof p->id) != 0)
+			peer_want(p);
+	}
 	for (uint32_t i = 0; status == 0 && i < c->map.server_count && c->map.revision == r->revision; i++) {
 		struct peer *p = members[i] ? copies_placed(c, i) : NULL;
 		if (!p || memcmp(&p->id, &r->k->dir->id, sizeof p->id) == 0)

@@ -9,7 +9,7 @@
 
 struct server;
 
-enum { SERVER_CONNECTIONS_DEFAULT = 1024 }; /* each tapdisk has one, and each other server */
+enum { SERVER_CONNECTIONS_DEFAULT = 1024 }; /* tapdisks and other servers, as far as they need it */
 struct server_limits { /* 0: the RPC layer's defaults */
 	unsigned connections_max; /* 0: SERVER_CONNECTIONS_DEFAULT */
 	unsigned in_flight;   /* per connection */

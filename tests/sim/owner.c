@@ -5,6 +5,7 @@
 
 #include "core/fiber.h"
 #include "parallax/segment_reader.h"
+#include "parallax/volume_private.h"
 
 #define START_STEPS 3000000
 
@@ -60,6 +61,8 @@ void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct
 	o->store = (struct store){ .env = o->env, .places = &o->places, .catalog = o->catalog };
 }
 
+uint64_t owner_idle_ns(const struct scenario_run *run) { return run->seed % 3 == 0 ? 0 : (1 + run->seed / 3 % 12) * 300 * NS_PER_MS; }
+
 void owner_end(struct owner *o)
 {
 	catalog_close(o->catalog);
@@ -98,6 +101,10 @@ int owner_open(struct owner *o, const char *name, const struct volume_limits *li
 				   .force = force, .accept_flushed = o->accept_flushed, .limits = *limits };
 	if (r == 0)
 		r = volume_open(o->env, &how, &o->volume, report);
+	if (r == 0 && o->idle_ns && o->volume->copies->catalog) {
+		o->volume->copies->idle_ns = o->idle_ns;
+		timer_cancel(o->env, &o->volume->copies->sweep);
+	}
 	return r < 0 ? r : owner_node(o, &o->driver, o->volume, &o->node, report);
 }
 

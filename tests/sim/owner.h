@@ -25,9 +25,12 @@ struct owner {
 	const char *control;       /* for the owner record; NULL: none */
 	bool locks;                /* takes the lock that keeps a second owner on this host out */
 	bool accept_flushed;       /* owner_open(): an operator says so */
+	uint64_t idle_ns;          /* owner_open(): connections with servers that nobody needs end after so long; 0: as usual */
 };
 
 void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks);
+/* For owner.idle_ns: in some runs they end while the scenario still goes on, in some even those that are needed now and then. */
+uint64_t owner_idle_ns(const struct scenario_run *run);
 /* Nothing is open any more. */
 void owner_end(struct owner *o);
 /* FIBER. Opens the volume of that name, and a block node over it. */

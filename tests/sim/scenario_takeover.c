@@ -174,6 +174,7 @@ static void clients_begin(struct takeover *t, struct side *s)
 static void side_process(struct takeover *t, struct side *s)
 {
 	owner_begin(&s->o, t->sim, s->host, t->catalogs, /* locks= */ false);
+	s->o.idle_ns = owner_idle_ns(t->run);
 	s->fenced = s->handing = false;
 	s->running = true;
 	s->commands = 0;

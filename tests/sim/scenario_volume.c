@@ -584,6 +584,7 @@ static void life(struct volume_world *w)
 	if (w->cluster && may_go(w) && draw(w, 2))
 		troubles_keep(&w->troubles, (unsigned)draw(w, w->server_count));
 	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	w->o.idle_ns = owner_idle_ns(w->run);
 	/* when all of a segment's servers but one that lost power are lost, that one has what was flushed; and the oracle knows */
 	w->o.accept_flushed = w->faults || (unsigned)__builtin_popcount(w->lost_power | w->troubles.gone) >= w->min_replicas;
 	scenario_task_start(&task, w->o.env, life_begin, w);

@@ -224,7 +224,7 @@ static int body_many(void *arg)
 		struct peer *peer = copies_placed(c, i);
 		char want[32];
 		snprintf(want, sizeof want, "tcp:nobody%u:1", i);
-		m->addresses += strcmp(peer->address, want) == 0 && peer->server;
+		m->addresses += strcmp(peer->address, want) == 0 && !peer->server;
 		m->near += peer->near;
 		m->placed &= peer == copies_peer(c, &list[i].id);
 	}
@@ -234,7 +234,7 @@ static int body_many(void *arg)
 	return 0;
 }
 
-/* Their addresses come from a list, and who is at an index of the map isn't looked for. */
+/* Their addresses come from a list, nobody is connected with before he is needed, and who is at an index of the map isn't looked for. */
 Test(copies, a_hundred_servers)
 {
 	struct sim *sim = sim_create(1, NULL);

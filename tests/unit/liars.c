@@ -221,7 +221,7 @@ static int greet(void *arg)
 		struct segment_io io = { .op = SEGMENT_STAT, .segment = 7 };
 		w->lie = lies[i / 4];
 		w->only = AQUIFER__SEGMENT__METHOD__INFO;
-		cr_assert_eq(segment_remote_start(w->owner_env, "tcp:liar:1", &id, "", NS_PER_S, &s), 0);
+		cr_assert_eq(segment_remote_start(w->owner_env, "tcp:liar:1", &id, "", NS_PER_S, NULL, NULL, &s), 0);
 		fiber_sleep(&w->owner_env->loop, NS_PER_S);
 		int r = segment_wait(s, &io);
 		if (w->lie == LIE_OTHER)

@@ -10,7 +10,7 @@
 #include "server/keeper_private.h"
 #include "tests/bench/scale/world.h"
 
-enum { COPIES = 2000, IDLE_SECONDS = 600, SIZE_BLOCKS = 16, FIRST_ID = 1 << 20 };
+enum { COPIES = 2000, IDLE_SECONDS = 640 /* two of the rounds in which all are asked */, SAMPLE_SECONDS = 10, SIZE_BLOCKS = 16, FIRST_ID = 1 << 20 };
 
 struct place {
 	struct scale_world w;
@@ -20,6 +20,7 @@ struct place {
 	struct server *server;
 	struct keeper *keeper;
 	unsigned lists, status;
+	double peers; /* that it is connected with, on average */
 };
 
 /* ---- the others ---- */
@@ -35,7 +36,13 @@ static void other_submit(struct segment_server *server, struct segment_io *io)
 	job_put(io->parent, 0);
 }
 
-static const struct segment_server_ops other_ops = { .submit = other_submit };
+static int other_close(struct segment_server *server)
+{
+	(void)server;
+	return 0;
+}
+
+static const struct segment_server_ops other_ops = { .submit = other_submit, .close = other_close };
 
 static void let_others_answer(struct place *p)
 {
@@ -156,16 +163,31 @@ static int somebody_else_manages(void *arg)
 
 /* ---- what it does ---- */
 
+/* Whom it would be connected with now: those that it needed lately. */
+static unsigned reached(const struct place *p)
+{
+	const struct copies *c = p->keeper->copies;
+	unsigned n = 0;
+	for (unsigned i = 0; i < c->count; i++)
+		n += c->peers[i]->used_ns && sim_now_ns(p->w.sim) - c->peers[i]->used_ns < COPIES_IDLE_NS;
+	return n;
+}
+
 static struct traffic idle(struct place *p, const char *what)
 {
+	double peers = 0;
 	step_for(p->w.sim, 60 * NS_PER_S);
 	struct meter then = p->w.meter;
 	unsigned lists = p->lists;
 	double cpu = cpu_now();
-	step_for(p->w.sim, IDLE_SECONDS * NS_PER_S);
+	for (unsigned i = 0; i < IDLE_SECONDS; i += SAMPLE_SECONDS) {
+		step_for(p->w.sim, SAMPLE_SECONDS * NS_PER_S);
+		peers += (double)reached(p) * SAMPLE_SECONDS / IDLE_SECONDS;
+	}
+	p->peers = peers;
 	struct traffic t = meter_since(&then, &p->w.meter, IDLE_SECONDS);
-	printf("%6u %-20s %8.2f %8.2f %8.2f %8.2f %8.2f %8u %12.0f %8.1f %8.2f\n", p->servers, what, t.gets, t.compares, t.puts, t.pages, t.beats, t.watches, t.bytes_read,
-	       (double)(p->lists - lists) / IDLE_SECONDS, (cpu_now() - cpu) / IDLE_SECONDS * 1e3);
+	printf("%6u %-20s %8.2f %8.2f %8.2f %8.2f %8.2f %8u %12.0f %8.1f %8.2f %8.0f\n", p->servers, what, t.gets, t.compares, t.puts, t.pages, t.beats, t.watches, t.bytes_read,
+	       (double)(p->lists - lists) / IDLE_SECONDS, (cpu_now() - cpu) / IDLE_SECONDS * 1e3, peers);
 	return t;
 }
 
@@ -204,6 +226,7 @@ static void run(struct scale *s, unsigned servers, bool largest)
 	if (largest) {
 		s->manager = manager;
 		s->keeper = keeper;
+		s->reach_keeper = p->peers;
 		collect(p, s);
 	}
 	sim_run_fiber(p->w.env, end, p);
@@ -213,7 +236,8 @@ static void run(struct scale *s, unsigned servers, bool largest)
 
 void scale_keepers(struct scale *s)
 {
-	printf("%6s %-20s %8s %8s %8s %8s %8s %8s %12s %8s %8s\n", "", "a second", "gets", "compares", "puts", "pages", "beats", "watches", "bytes read", "lists", "ms CPU");
+	printf("%6s %-20s %8s %8s %8s %8s %8s %8s %12s %8s %8s %8s\n", "", "a second", "gets", "compares", "puts", "pages", "beats", "watches", "bytes read", "lists", "ms CPU",
+	       "peers");
 	run(s, 4, /* largest= */ false);
 	run(s, 100, /* largest= */ false);
 	run(s, s->servers, /* largest= */ true);

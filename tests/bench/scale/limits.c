@@ -60,7 +60,9 @@ void scale_limits(const struct scale *s)
 	double n = s->servers, a = s->attached, v = s->volumes, seconds = (double)KEEPER_MANAGER_NS / (double)NS_PER_S, looks = (double)NS_PER_S / ACCESS_KEEP_NS;
 	double servers_read = n * reads(&s->keeper) + reads(&s->manager) + n * reads(&s->gc);
 	double hour = a * s->writing.puts * s->bears.put_bytes * 3600; /* deploy/example has etcd compact what is older */
-	add(&l, "connections of a server: servers, and a tapdisk for each attached", "", n - 1 + a, SERVER_CONNECTIONS_DEFAULT, "attached", n - 1, 1);
+	add(&l, "connections of a server, if all attached read all of their volumes", "", s->reach_keeper + a * s->reach / n, SERVER_CONNECTIONS_DEFAULT, "attached",
+	    s->reach_keeper, s->reach / n);
+	add(&l, "connections of a server, all attached idle", "", s->reach_keeper + a * s->reach_idle / n, SERVER_CONNECTIONS_DEFAULT, "attached", s->reach_keeper, s->reach_idle / n);
 	add(&l, "connections of a server: with four servers", "", 3 + a, SERVER_CONNECTIONS_DEFAULT, "attached", 3, 1);
 	add(&l, "etcd: reads, all attached idle", "1/s", a * reads(&s->idle) + servers_read, s->bears.read, "attached", servers_read, reads(&s->idle));
 	add(&l, "etcd: reads by servers, with gc each hour", "1/s", servers_read, s->bears.read, "servers", reads(&s->manager), reads(&s->keeper) + reads(&s->gc));

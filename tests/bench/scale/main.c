@@ -49,6 +49,7 @@ int main(int argc, char **argv)
 	part("the map of servers", scale_placement, &s);
 	part("a server is lost", scale_loss, &s);
 	part("a tapdisk", scale_tapdisk, &s);
+	part("whom a tapdisk is connected with", scale_reach, &s);
 	part("the catalog", scale_catalog, &s);
 	part("servers, and the manager", scale_keepers, &s);
 	if (s.etcd)

@@ -23,6 +23,7 @@ struct scale {
 		double beats;                         /* of leases, a second */
 		unsigned watches;
 	} idle, writing, keeper, manager, gc; /* of a tapdisk, and of one that writes 1 MiB a second; of a server; of that which is the manager; gc alone */
+	double reach, reach_idle, reach_keeper; /* servers that are connected with on average: a tapdisk that reads all of its volume, an idle one, a server */
 	size_t map_bytes;          /* at that size */
 	uint64_t catalog_keys, catalog_bytes, volume_list_keys, volume_list_bytes; /* all; those below "volume/" */
 	uint64_t loss_map_changes; /* of the map, from a server's loss to the end of its rebuilding, at least */
@@ -56,6 +57,7 @@ void scale_put(struct catalog *c, const char *key, const void *bytes, size_t len
 __attribute__((noreturn, format(printf, 1, 2))) void scale_fail(const char *format, ...);
 
 void scale_connections(struct scale *s);
+void scale_reach(struct scale *s);
 void scale_placement(struct scale *s);
 void scale_loss(struct scale *s);
 void scale_tapdisk(struct scale *s);
