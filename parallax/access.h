@@ -26,6 +26,7 @@ enum {
 	ACCESS_PASS_MAX = 256,    /* requests looked at at a time */
 };
 #define ACCESS_REQUESTS "access/request/"
+#define ACCESS_TOKENS "access/token/"
 #define ACCESS_REVOKED "access/revoked/"
 
 /* ---- codecs (access_wire.c): bytes and texts to structs ---- */
@@ -106,6 +107,9 @@ int access_issued_note(struct catalog *c, enum identity_role role, const char *h
 int access_issued_list(struct catalog *c, int (*entry)(void *arg, const struct access_issued *issued), void *arg); /* FIBER */
 /* Should somebody do something about it? */
 bool access_issued_warns(const struct access_issued *i, uint64_t now_s, char *ret_text, size_t bytes);
+/* FIBER. Has anything been heard of a host of that name? A certificate, also one that was revoked, a token for it by name, an agent or a server. 0: it hasn't;
+ * 1; or -errno of the catalog. */
+int access_heard_of(struct catalog *c, const char *host);
 /* FIBER. From now on certificates of the host count no more, until it has new ones. */
 int access_revoke(struct catalog *c, const char *host, struct report *report);
 /* FIBER. The list as the catalog has it, malloc'd. */

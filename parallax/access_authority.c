@@ -12,7 +12,6 @@
 #include "proto/access.pb-c.h"
 
 #define KEY_AUTHORITY "access/authority"
-#define TOKENS "access/token/"
 #define ANSWERS "access/answer/"
 
 static uint64_t now_s(struct catalog *c) { return env_wall_ns(c->env) / NS_PER_S; }
@@ -153,7 +152,7 @@ int access_token_new(struct catalog *c, const char *root, unsigned roles, const 
 	uint8_t *bytes = r == 0 ? access_token_record_encode(&record, &length) : NULL;
 	if (r == 0)
 		r = bytes ? 0 : -ENOMEM;
-	key_of(TOKENS, t.id, key);
+	key_of(ACCESS_TOKENS, t.id, key);
 	if (r == 0 && (r = put_new(c, key, bytes, length)) < 0)
 		say_catalog(c, r, report);
 	free(bytes);
@@ -270,7 +269,7 @@ static int decide(struct serving *s, int *ret_status, char **ret_certificate, ch
 	bool known = false;
 	int r = 0;
 	if (q->token) {
-		key_of(TOKENS, q->token, token_key);
+		key_of(ACCESS_TOKENS, q->token, token_key);
 		r = catalog_get(s->c, token_key, &v);
 		if (r < 0 && r != -ENOENT)
 			return r;
@@ -410,7 +409,7 @@ static int serve(struct serving *s, const char *root, bool tidy)
 	waiting_free(w);
 	if (r == 0 && tidy)
 		r = take_away(s->c, ANSWERS, answer_time, &s->txn);
-	return r == 0 && tidy ? take_away(s->c, TOKENS, token_time, &s->txn) : r;
+	return r == 0 && tidy ? take_away(s->c, ACCESS_TOKENS, token_time, &s->txn) : r;
 }
 
 int access_serve(struct catalog *c, const char *root, bool tidy, void (*said)(void *arg, const char *line), void *arg, struct report *report)

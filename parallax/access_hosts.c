@@ -87,6 +87,57 @@ bool access_issued_warns(const struct access_issued *i, uint64_t now_s, char *re
 	return true;
 }
 
+/* ---- who is known ---- */
+
+static int has_key(struct catalog *c, const char *key)
+{
+	struct catalog_value v = { 0 };
+	int r = catalog_get(c, key, &v);
+	catalog_value_free(&v);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+struct search {
+	const char *host;
+	bool found;
+};
+
+static int look_at_token(void *arg, const char *key, const struct catalog_value *v)
+{
+	struct search *s = arg;
+	struct access_token_record t;
+	(void)key;
+	s->found |= access_token_record_decode(v->bytes, v->length, &t) == 0 && strcmp(t.host, s->host) == 0;
+	return 0;
+}
+
+static int look_at_server(void *arg, const char *key, const struct catalog_value *v)
+{
+	struct search *s = arg;
+	struct meta_server m;
+	(void)key;
+	s->found |= meta_server_decode(v->bytes, v->length, &m) == 0 && strcmp(m.host, s->host) == 0;
+	return 0;
+}
+
+int access_heard_of(struct catalog *c, const char *host)
+{
+	char key[CATALOG_KEY_MAX + 1], agent[META_KEY_BYTES];
+	struct search s = { .host = host };
+	issued_key(ROLE_AGENT, host, key);
+	int r = has_key(c, key);
+	issued_key(ROLE_SERVER, host, key);
+	r = r ? r : has_key(c, key);
+	snprintf(key, sizeof key, "%s%s", ACCESS_REVOKED, host);
+	r = r ? r : has_key(c, key);
+	meta_key_agent(host, agent);
+	r = r ? r : has_key(c, agent);
+	r = r ? r : catalog_list(c, ACCESS_TOKENS, look_at_token, &s);
+	if (r == 0 && !s.found)
+		r = catalog_list(c, "server/", look_at_server, &s);
+	return r ? r : s.found;
+}
+
 /* ---- who counts no more ---- */
 
 int access_revoke(struct catalog *c, const char *host, struct report *report)

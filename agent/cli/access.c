@@ -143,7 +143,14 @@ int cli_cluster_revoke(struct cli *c)
 		r = catalog_open_configured(c->env, c->root, NULL, &catalog, &c->report);
 	if (r < 0)
 		return r;
-	r = access_revoke(catalog, c->arg[0], &c->report);
+	int known = cli_flag(c, CLI_FORCE) ? 1 : access_heard_of(catalog, c->arg[0]);
+	if (known > 0)
+		r = access_revoke(catalog, c->arg[0], &c->report);
+	else if (known < 0)
+		r = report_set(&c->report, known, "the catalog: %s", catalog_text(catalog, known));
+	else
+		r = report_set(&c->report, -ENOENT, "nothing has been heard of a host %s: it has no certificate, no token, no agent and no server (give its name as it was enrolled; "
+			       "or --force, if it may have a certificate all the same)", c->arg[0]);
 	catalog_close(catalog);
 	if (r == 0 && !cli_flag(c, CLI_JSON))
 		printf("certificates of host %s, made until now, count no more\n", c->arg[0]);

@@ -89,6 +89,11 @@ static const struct argp_option server_remove_options[] = {
 	{ 0 },
 };
 
+static const struct argp_option cluster_revoke_options[] = {
+	{ "force", CLI_FORCE, NULL, 0, "Also if nothing has been heard of such a host", 0 },
+	{ 0 },
+};
+
 const struct cli_command cli_commands[] = {
 	{ "attach", "GRAPH|VOLUME|VOLUME@SNAP|FILE", "Make a block device and print it",
 	  "The device is printed: a /dev path for loop, an NBD URI for nbd. The agent is started if it isn't running.\n\n"
@@ -205,6 +210,7 @@ const struct cli_command cli_commands[] = {
 	{ "cluster renew", "", "Renew this host's certificates now", "The agent does so by itself, 60 days before they run out.\n", NULL, 0, 0, false,
 	  cli_cluster_renew },
 	{ "cluster revoke", "HOST", "From now on a host's certificates count no more",
-	  "Its connections to servers end within seconds. It can be enrolled again, with a new token.\n", NULL, 1, 1, false, cli_cluster_revoke },
+	  "Its connections to servers end within seconds. It can be enrolled again, with a new token. Refused if nothing has been heard of such a host.\n",
+	  cluster_revoke_options, 1, 1, false, cli_cluster_revoke },
 	{ 0 },
 };

@@ -46,6 +46,7 @@ on x agent start >/dev/null || fail "the stranger's agent"
 until_true 10 grep -q "isn't loopback, and this host isn't enrolled" "$dir/x/run/aquifer/agent.log" || fail "it listens for all in plain text: $(cat "$dir/x/run/aquifer/agent.log")"
 
 # revoked: b's device waits, for no server lets it in; enrolled again it goes on, with nothing lost
+refused 1 "nothing has been heard of a host c" on a cluster revoke c
 on a cluster revoke b >/dev/null || fail "revoke"
 out() { on b server list | grep -q revoked; }
 until_true 10 out || fail "a revoked host is let in: $(on b server list)"

@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/catalog_access.h"
+#include "parallax/meta.h"
 #include "tests/unit/tlstest.h"
 
 #define NOW UINT64_C(1800000000)
@@ -425,6 +426,35 @@ ACCESS_TEST(who_was_revoked_is_not_renewed_but_can_be_enrolled_again)
 	good(w, access_join(w->catalog, w->beta, token, ROLE_SERVER, &w->report));
 	good(w, access_load(w->env, w->beta, ROLE_SERVER, &w->report));
 	cr_assert(!identity_is_revoked(w->env->identity, &w->env->identity->name));
+	return 0;
+}
+
+/* By a token for its name, though nobody came with it yet; by a certificate; by having been revoked. By its agent or a server of plain text, too. */
+ACCESS_TEST(who_was_never_heard_of_is_not_revoked_by_mistake)
+{
+	char token[ACCESS_TOKEN_BYTES], key[META_KEY_BYTES];
+	struct meta_server server = { .incarnation = 1, .address = "tcp:x:1", .host = "delta" };
+	uuid id = { { 9 } };
+	size_t n = 0;
+	good(w, access_token_new(w->catalog, w->alpha, ROLE_ANY, NULL, 60, token, &w->report));
+	cr_assert_eq(access_heard_of(w->catalog, "beta"), 0);
+	good(w, access_join(w->catalog, w->beta, token, ROLE_AGENT, &w->report));
+	cr_assert_eq(access_heard_of(w->catalog, "beta"), 1);
+	cr_assert_eq(access_heard_of(w->catalog, "bet"), 0);
+	cr_assert_eq(access_heard_of(w->catalog, "beta2"), 0);
+	good(w, access_revoke(w->catalog, "beta", &w->report));
+	cr_assert_eq(access_heard_of(w->catalog, "beta"), 1, "it may be revoked again");
+	good(w, access_token_new(w->catalog, w->alpha, ROLE_SERVER, "epsilon", 60, token, &w->report));
+	cr_assert_eq(access_heard_of(w->catalog, "epsilon"), 1);
+	cr_assert_eq(access_heard_of(w->catalog, "delta"), 0);
+	uint8_t *bytes = meta_server_encode(&server, &n);
+	meta_key_server(&id, key);
+	cr_assert_eq(catalog_put_at(w->catalog, key, 0, bytes, n), 0);
+	free(bytes);
+	cr_assert_eq(access_heard_of(w->catalog, "delta"), 1);
+	meta_key_agent("zeta", key);
+	cr_assert_eq(catalog_put_at(w->catalog, key, 0, "x", 1), 0);
+	cr_assert_eq(access_heard_of(w->catalog, "zeta"), 1);
 	return 0;
 }
 
