@@ -194,7 +194,7 @@ static void mend_found(struct scrub *s)
 		state_save(s);
 }
 
-/* Until there is something to mend, `ns` at most. */
+/* Until there is something to mend, `ns` at most. Who asks for a pass ends a nap, and not what came before it: if that was suspended, he may have asked then. */
 static void nap_or_mend(struct scrub *s, uint64_t ns)
 {
 	uint64_t now = env_now_ns(s->env);
@@ -312,7 +312,7 @@ static void pass_own(struct scrub *s)
 {
 	struct ids l = { 0 };
 	bool whole = segment_dir_ids(s->dir, note_id, &l) == 0;
-	if (!whole) /* not now; and not at once again */
+	if (!whole && !is_asked(s)) /* not now; and not at once again */
 		nap_or_mend(s, 60 * NS_PER_S);
 	if (s->position == 0) {
 		s->began_ns = env_wall_ns(s->env);
@@ -340,7 +340,8 @@ static void idle(struct scrub *s)
 {
 	if (!found_waits(&s->found))
 		mend_rest(&s->mender);
-	nap_or_mend(s, 60 * NS_PER_S);
+	if (!is_asked(s))
+		nap_or_mend(s, 60 * NS_PER_S);
 }
 
 static int scrub_fiber(void *arg)

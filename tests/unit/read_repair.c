@@ -433,6 +433,74 @@ Test(read_repair, nobody_is_believed)
 	cluster_free(c);
 }
 
+/* ---- passes beside that ---- */
+
+struct pass {
+	struct segment_server *server;
+	uint64_t number, ended;
+};
+
+static int ask_pass(struct pass *p, bool begin)
+{
+	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
+	struct rpc_call call;
+	q.begin = begin;
+	int r = segment_remote_call(p->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL);
+	const Aquifer__Segment__Scrub *m = (const Aquifer__Segment__Scrub *)call.reply;
+	p->ended = r == 0 ? m->ended : 0;
+	if (r == 0 && begin)
+		p->number = m->number;
+	rpc_call_clean(&call);
+	return r;
+}
+
+/* A block was just repaired: `slice.blocks` tenths of a millisecond later a pass is asked for. */
+static int pass_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct env *env = c->g.env;
+	struct pass p = { .server = c->g.volume->copies->peers[0]->server };
+	fiber_sleep(&env->loop, (uint64_t)c->slice.blocks * NS_PER_MS / 10);
+	cr_assert_eq(ask_pass(&p, /* begin= */ true), 0);
+	uint64_t began = env_now_ns(env);
+	while (p.ended < p.number && env_now_ns(env) - began < 20 * NS_PER_S) {
+		cr_assert_eq(ask_pass(&p, /* begin= */ false), 0);
+		fiber_sleep(&env->loop, 10 * NS_PER_MS);
+	}
+	cr_assert_lt(env_now_ns(env) - began, 20 * NS_PER_S, "%u/10 ms after a repair a pass is asked for, and doesn't begin", c->slice.blocks);
+	return 0;
+}
+
+static int tell_soon_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct rpc_call call;
+	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
+	q.segment = c->segment;
+	q.block = c->slice.bad_block;
+	q.blocks = 1;
+	int r = segment_remote_call(c->g.volume->copies->peers[0]->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL);
+	rpc_call_clean(&call);
+	return r;
+}
+
+Test(read_repair, a_pass_that_is_asked_for_while_the_last_repair_is_cleared_away_begins)
+{
+	struct cluster_rig *c = cluster_make();
+	unsigned server = (unsigned)(c->g.volume->copies->peers[0]->address[5] - '0');
+	struct place p = find(c, server, 3);
+	for (unsigned n = 0; n < 60; n++) {
+		flip(c, server, &p);
+		c->segment = p.segment;
+		c->slice = (struct scrub_slice){ .bad_block = (uint32_t)(p.offset / BLOCK_BYTES) - FIRST, .blocks = n };
+		cr_assert_eq(volume_rig_run(&c->g, tell_soon_body), 0);
+		while (!is_whole(c, server, &p, 3))
+			cr_assert(sim_step(c->g.sim));
+		cr_assert_eq(volume_rig_run(&c->g, pass_body), 0);
+	}
+	cluster_free(c);
+}
+
 Test(read_repair, what_waits_is_little)
 {
 	struct found *f = calloc(1, sizeof *f);
