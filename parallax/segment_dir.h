@@ -117,7 +117,8 @@ struct copy {
 	uint32_t length;          /* blocks that were answered, or found */
 	uint32_t last_crc;
 	uint64_t last_seq;
-	uint32_t *crcs;           /* of [0, length); NULL: not known */
+	uint32_t *crcs;           /* of [0, length); NULL: not known. While it isn't scanned of [0, said), as the records' headers have them: what should be there */
+	uint32_t said;
 	uint32_t flushed;         /* [0, flushed) was, as the scan's records say */
 	/* the chain with what is being written */
 	uint32_t accepted, accepted_crc;
@@ -167,6 +168,8 @@ struct segment_dir {
 	uint64_t pool_ns;         /* when a file was taken or given last */
 	struct fiber_mutex pool_mutex;
 	struct dir_index *index; /* segment_dir_share.c; NULL: nobody has asked */
+	void (*damage)(void *arg, uint64_t segment, uint32_t block, uint32_t blocks); /* see segment_dir_on_damage() */
+	void *damage_arg;
 	struct link late;         /* copies, in the order of their turns */
 	uint64_t late_bytes;      /* that wait to become holes */
 	struct timer late_timer;
@@ -251,6 +254,9 @@ enum { PUNCH_BLOCKS = 16 }; /* shorter runs of free blocks wait for packing: hol
 int copy_pack(struct copy *c);
 
 void map_rank(struct copy_map *m); /* counts, for copy_map_find(); not FIBER */
+
+/* segment_dir_scrub.c. Not FIBER: these blocks of the copy are damaged, one at least. */
+void copy_damaged(const struct copy *c, uint32_t block, uint32_t blocks);
 
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);

@@ -121,6 +121,8 @@ static int pack_footer_read(struct pack *p)
 		if (r == 0 && (f.segment != c->id || f.length_blocks != p->old_count))
 			r = -EBADMSG;
 	}
+	if (r == -EBADMSG || r == -EIO)
+		copy_damaged(c, 0, 1); /* who looks at any block finds it */
 	return r;
 }
 
@@ -142,8 +144,33 @@ static int pack_kept(struct pack *p, uint32_t first, uint32_t end, const bool *k
 	return n ? pack_wait(p->copy->dir, p->file, &io) : 0;
 }
 
-/* Blocks [place, place + count) of the old file; `keep` says which of them stay. */
-static int pack_window(struct pack *p, uint32_t place, uint32_t count, const bool *keep)
+static bool pack_is_right(const struct pack *p, uint32_t place, uint32_t i)
+{
+	return crc32c(0, p->in + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) == get_le32(p->old_crcs + (size_t)(place + i) * 4);
+}
+
+/* Those of the window that are bad, or all of it if it can't be read: neighbours as one. */
+static void pack_tell(const struct pack *p, uint32_t place, uint32_t first, uint32_t end, const bool *keep, const uint32_t *block, bool unread)
+{
+	uint32_t from = 0, count = 0;
+	for (uint32_t i = first; i < end; i++) {
+		if (!keep[i] || (!unread && pack_is_right(p, place, i)))
+			continue;
+		if (count && block[i] == from + count) {
+			count++;
+			continue;
+		}
+		if (count)
+			copy_damaged(p->copy, from, count);
+		from = block[i];
+		count = 1;
+	}
+	if (count)
+		copy_damaged(p->copy, from, count);
+}
+
+/* Blocks [place, place + count) of the old file; `keep` says which of them stay, `block` which they are. */
+static int pack_window(struct pack *p, uint32_t place, uint32_t count, const bool *keep, const uint32_t *block)
 {
 	uint32_t first = 0, end = count;
 	while (first < count && !keep[first])
@@ -157,11 +184,13 @@ static int pack_window(struct pack *p, uint32_t place, uint32_t count, const boo
 			r = file_read_wait(p->copy->file, p->in + (size_t)first * BLOCK_BYTES, (size_t)(end - first) * BLOCK_BYTES,
 					   p->from + (uint64_t)(place + first) * BLOCK_BYTES, NULL);
 		for (uint32_t i = first; r == 0 && i < end; i++)
-			bad += keep[i] && crc32c(0, p->in + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) != get_le32(p->old_crcs + (size_t)(place + i) * 4);
+			bad += keep[i] && !pack_is_right(p, place, i);
 		r = r == 0 && bad ? -EBADMSG : r;
 		if (r != -EBADMSG && r != -EIO)
 			break;
 	}
+	if (r == -EBADMSG || r == -EIO)
+		pack_tell(p, place, first, end, keep, block, /* unread= */ r == -EIO);
 	for (uint32_t i = first; i < end; i++)
 		if (keep[i])
 			p->crcs[p->packed++] = get_le32(p->old_crcs + (size_t)(place + i) * 4);
@@ -172,19 +201,20 @@ static int pack_blocks(struct pack *p)
 {
 	const struct copy *c = p->copy;
 	bool keep[PACK_BLOCKS];
-	uint32_t place = 0, n = 0;
+	uint32_t block[PACK_BLOCKS], place = 0, n = 0;
 	int r = 0;
 	for (uint32_t b = 0; r == 0 && b < c->slot.length; b++) {
 		if (c->map && !bit_get(c->map->bits, b))
 			continue;
+		block[n] = b;
 		keep[n++] = bit_get(p->map->bits, b);
 		if (n == PACK_BLOCKS) {
-			r = pack_window(p, place, n, keep);
+			r = pack_window(p, place, n, keep, block);
 			place += n;
 			n = 0;
 		}
 	}
-	return r == 0 && n ? pack_window(p, place, n, keep) : r;
+	return r == 0 && n ? pack_window(p, place, n, keep, block) : r;
 }
 
 static int pack_ends(struct pack *p, const struct copy_slot *slot)

@@ -144,7 +144,24 @@ static int look_slice(struct look *l, uint32_t from, uint32_t end, struct scrub_
 /* ---- in an open directory ---- */
 
 /* Of one that isn't sealed, what it should be is known by whoever took the appends, or read it all since. */
-static bool is_known(const struct copy *c) { return c->crcs && c->scanned && !c->unverified && copy_state(c) == COPY_WHOLE; }
+static bool is_known(const struct copy *c) { return c->crcs && (c->scanned ? !c->unverified : c->said > 1) && copy_state(c) == COPY_WHOLE; }
+
+/* A server that was restarted, and wasn't asked yet whether it has everything: what its records' headers say, which hang together. What is mended by that is
+ * what another server has, too. */
+static int learn(struct copy *c)
+{
+	if (c->scanned || c->crcs || c->slot.sealed || !c->exists || c->broken)
+		return 0;
+	uint32_t *crcs = calloc(c->slot.header.size_blocks, sizeof *crcs), said = 0;
+	int r = crcs ? segment_said(c->file, COPY_BASE, &c->slot.header, crcs, &said) : -ENOMEM;
+	if (r < 0) {
+		free(crcs);
+		return r;
+	}
+	c->crcs = crcs;
+	c->said = said;
+	return 0;
+}
 
 static int with_copy(struct segment_server *dir, uint64_t segment, bool open_too, int (*run)(struct copy *c, void *arg), void *arg)
 {
@@ -154,6 +171,8 @@ static int with_copy(struct segment_server *dir, uint64_t segment, bool open_too
 		return -ENOMEM;
 	fiber_mutex_lock(&d->env->loop, &c->mutex);
 	int r = d->closing ? -ESHUTDOWN : dir_load(c);
+	if (r == 0 && open_too)
+		r = learn(c);
 	if (r == 0)
 		r = c->exists && !c->broken && (c->slot.sealed || (open_too && is_known(c))) ? run(c, arg) : -ENOENT;
 	fiber_mutex_unlock(&c->mutex);
@@ -170,7 +189,7 @@ struct scrub_call {
 static struct look look_at(const struct copy *c)
 {
 	bool sealed = c->slot.sealed;
-	return (struct look){ .file = c->file, .segment = c->id, .length = sealed ? c->slot.length : c->length, .map = c->map, .trim = c->trim,
+	return (struct look){ .file = c->file, .segment = c->id, .length = sealed ? c->slot.length : c->scanned ? c->length : c->said, .map = c->map, .trim = c->trim,
 			      .known = sealed ? NULL : c->crcs };
 }
 
@@ -238,6 +257,18 @@ static int give_up(struct copy *c, void *arg)
 }
 
 int segment_dir_give_up(struct segment_server *dir, uint64_t segment) { return with_copy(dir, segment, /* open_too= */ false, give_up, NULL); }
+
+void segment_dir_on_damage(struct segment_server *dir, void (*found)(void *arg, uint64_t segment, uint32_t block, uint32_t blocks), void *arg)
+{
+	dir_of(dir)->damage = found;
+	dir_of(dir)->damage_arg = arg;
+}
+
+void copy_damaged(const struct copy *c, uint32_t block, uint32_t blocks)
+{
+	if (c->dir->damage && !PLANTED(damage_untold))
+		c->dir->damage(c->dir->damage_arg, c->id, block, blocks);
+}
 
 /* ---- in somebody else's ---- */
 

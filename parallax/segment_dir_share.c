@@ -237,11 +237,14 @@ static int fetch_footer(struct copy *c, uint8_t **ret_footer, const uint8_t **re
 		if (r == 0 && (f.segment != c->id || f.length_blocks != count))
 			r = -EBADMSG;
 	}
+	r = r == -EBADMSG ? -EIO : r;
+	if (r == -EIO)
+		copy_damaged(c, 0, 1); /* who looks at any block finds it */
 	if (r < 0)
 		free(footer);
 	else
 		*ret_footer = footer;
-	return r == -EBADMSG ? -EIO : r;
+	return r;
 }
 
 /* A run of blocks that are neighbours in the file, straight to their places in the page. */
@@ -251,6 +254,8 @@ static int fetch_run(struct fetch *p, uint32_t block, uint32_t blocks)
 	int r = copy_find(p->copy, block, blocks, &offset);
 	if (r == 0)
 		r = file_read_wait(p->copy->file, share_block(p->page, p->count), (size_t)blocks * BLOCK_BYTES, offset, NULL);
+	if (r == -EIO)
+		copy_damaged(p->copy, block, blocks);
 	p->count += blocks;
 	return r;
 }

@@ -168,6 +168,47 @@ static int walk_chain(struct walk *w, uint32_t *crcs, struct segment_scan *s)
 	return walk_evidence(w, s);
 }
 
+static void crc_header(const struct segment_header *header, void *block0, uint32_t *crcs)
+{
+	segment_header_encode(header, block0);
+	crcs[0] = crc32c(0, block0, BLOCK_BYTES);
+}
+
+static int said_record(struct walk *w, uint32_t block, struct record *ret)
+{
+	int r = -EBADMSG;
+	for (int i = 0; i < READ_TRIES && r == -EBADMSG; i++) {
+		if (i)
+			w->window_blocks = 0;
+		r = walk_header(w, block, ret);
+	}
+	if (r == 0)
+		ret->bytes = walk_at(w, block);
+	return r;
+}
+
+int segment_said(struct file *file, uint64_t base, const struct segment_header *header, uint32_t *crcs, uint32_t *ret_length)
+{
+	struct walk w = { .file = file, .base = base, .header = header, .limit = header->size_blocks };
+	struct record rec, last = { .seq = 0 };
+	uint32_t length = 1;
+	int r = 0;
+	w.window = env_alloc_aligned((size_t)WINDOW_BLOCKS * BLOCK_BYTES);
+	if (!w.window)
+		return -ENOMEM;
+	crc_header(header, w.window, crcs);
+	while (length < w.limit && (r = said_record(&w, length, &rec)) == 0) {
+		if (record_blocks(&rec) > w.limit - length || (last.seq && (rec.prev != last.header_crc || rec.seq != last.seq + 1)))
+			break;
+		crcs_fill(crcs, &rec);
+		length += record_blocks(&rec);
+		last = rec;
+	}
+	free(w.window);
+	*ret_length = length;
+	return r == -EBADMSG || r == -ENODATA ? 0 : r;
+}
+
 int segment_scan(struct env *env, struct file *file, uint64_t base, const struct segment_header *header,
 		 uint32_t limit, uint32_t *crcs, struct segment_scan *ret)
 {
@@ -178,10 +219,8 @@ int segment_scan(struct env *env, struct file *file, uint64_t base, const struct
 	w.window = env_alloc_aligned((size_t)WINDOW_BLOCKS * BLOCK_BYTES);
 	uint8_t *block0 = env_alloc_aligned(BLOCK_BYTES);
 	int r = w.window && block0 && w.ends ? 0 : -ENOMEM;
-	if (r == 0 && crcs) {
-		segment_header_encode(header, block0);
-		crcs[0] = crc32c(0, block0, BLOCK_BYTES);
-	}
+	if (r == 0 && crcs)
+		crc_header(header, block0, crcs);
 	if (r == 0)
 		r = walk_chain(&w, crcs, &s);
 	free(block0);

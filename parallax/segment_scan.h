@@ -19,4 +19,7 @@ struct segment_scan {
  * -EIO, -ENOMEM, -ESHUTDOWN: couldn't tell. */
 int segment_scan(struct env *env, struct file *file, uint64_t base, const struct segment_header *header,
 		 uint32_t limit, uint32_t *crcs, struct segment_scan *ret);
+/* FIBER. What should be in it, as its records' headers say, whose chain is followed without looking at what they lead to: CRC32Cs of [0, *ret_length).
+ * -EIO, -ENOMEM, -ESHUTDOWN. */
+int segment_said(struct file *file, uint64_t base, const struct segment_header *header, uint32_t *crcs, uint32_t *ret_length);
 #endif

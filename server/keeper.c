@@ -174,8 +174,11 @@ int keeper_start(struct env *env, struct catalog *catalog, struct segment_server
 		free(k);
 		return r;
 	}
+	repairs_init(&k->repairs, env);
 	server_rules(server, &k->rules);
-	r = fiber_begin(k, rebuild_fiber);
+	r = repairs_start(&k->repairs);
+	if (r == 0)
+		r = fiber_begin(k, rebuild_fiber);
 	if (r == 0)
 		r = fiber_begin(k, gc_fiber);
 	if (r == 0)
@@ -200,6 +203,7 @@ void keeper_stop(struct keeper *k)
 	keeper_wake(k, &k->manager_nap);
 	fiber_cond_wake(&k->manager_changed);
 	copies_cut(k->copies);
+	repairs_end(&k->repairs);
 	while (k->fibers)
 		fiber_cond_wait(&k->env->loop, &k->ended);
 	copies_close(k->copies);

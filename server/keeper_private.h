@@ -3,6 +3,7 @@
 #define AQ_KEEPER_PRIVATE_H
 #include <uthash.h>
 
+#include "parallax/repairs.h"
 #include "parallax/segment_share.h"
 #include "parallax/wanted.h"
 #include "server/keeper.h"
@@ -32,6 +33,7 @@ struct keeper {
 	uint64_t window_ns, window_bytes; /* for bytes_per_s: since when, how much */
 	struct known_volume *known; /* rebuild.c's */
 	bool gc_runs;
+	struct repairs repairs;  /* what was wrong of what peers sent */
 	struct nap rebuild_nap, gc_nap, manager_nap;
 	struct catalog_lease *lease; /* manager.c */
 	bool no_leases, watched;

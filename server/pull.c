@@ -76,6 +76,13 @@ static int fetch_wait(struct fetch *f)
 	return r;
 }
 
+/* It was damaged, or the disk there couldn't read it: its server looks at that, and mends it. */
+static void tell(struct pull *p, const struct fetch *f, uint64_t next)
+{
+	uint64_t blocks = next > f->io.block ? next - f->io.block : SHARE_FETCH_MAX;
+	repairs_note(&p->k->repairs, f->peer, f->io.segment, f->io.block, (uint32_t)MIN(blocks, (uint64_t)REPAIR_BLOCKS_MAX));
+}
+
 /* Writes a page while the next one comes, if there is one. -EAGAIN: it is of no use. */
 static int pull_page(struct pull *p, struct fetch *f, struct fetch *other, bool *ret_coming)
 {
@@ -88,6 +95,8 @@ static int pull_page(struct pull *p, struct fetch *f, struct fetch *other, bool 
 	int r = segment_dir_install_page(p->install, f->page, f->io.filled, next);
 	if (r == 0)
 		note_bytes(p->k, f->io.filled - SHARE_HEAD_BYTES);
+	if (r == -EBADMSG)
+		tell(p, f, next);
 	if (r < 0 && more)
 		fetch_wait(other);
 	*ret_coming = r == 0 && more;
@@ -104,6 +113,8 @@ static int pull_pages(struct pull *p)
 			fetch_start(p, f, segment_dir_install_next(p->install));
 		}
 		int r = fetch_wait(f) < 0 ? -EAGAIN : 0;
+		if (f->io.status == -EIO)
+			tell(p, f, 0);
 		coming = false;
 		if (r == 0)
 			r = pull_page(p, f, other, &coming);

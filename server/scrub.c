@@ -427,6 +427,14 @@ static void handle(void *arg, struct rpc_request *r)
 	rpc_reply_bytes(r, &m.base, 0);
 }
 
+/* By the directory itself. What doesn't fit is found again. */
+static void found_here(void *arg, uint64_t segment, uint32_t block, uint32_t blocks)
+{
+	struct scrub *s = arg;
+	found_add(&s->found, &(struct found_range){ segment, block, MIN(blocks, (uint32_t)FOUND_BLOCKS_MAX) });
+	timer_cancel(s->env, &s->timer);
+}
+
 /* ---- life ---- */
 
 int scrub_start(struct env *env, struct catalog *catalog, struct segment_server *dir, struct server *server, const struct scrub_options *options,
@@ -447,6 +455,7 @@ int scrub_start(struct env *env, struct catalog *catalog, struct segment_server 
 		return r;
 	}
 	server_scrubber(server, handle, s);
+	segment_dir_on_damage(dir, found_here, s);
 	*ret = s;
 	return 0;
 }
@@ -456,6 +465,7 @@ void scrub_stop(struct scrub *s)
 	if (!s)
 		return;
 	server_scrubber(s->server, NULL, NULL);
+	segment_dir_on_damage(s->dir, NULL, NULL);
 	s->closing = true;
 	timer_cancel(s->env, &s->timer);
 	while (s->running)

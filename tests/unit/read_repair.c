@@ -13,6 +13,7 @@
 #include "parallax/segment_scrub.h"
 #include "parallax/volume_private.h"
 #include "server/found.h"
+#include "server/keeper.h"
 #include "server/scrub.h"
 #include "server/server.h"
 #include "tests/unit/volumetest.h"
@@ -28,6 +29,7 @@ struct one_server {
 	struct segment_server *dir;
 	struct server *server;
 	struct scrub *scrub;
+	struct keeper *keeper; /* NULL: it rebuilds nothing */
 };
 
 struct cluster_rig {
@@ -66,6 +68,8 @@ static int begin_body(void *arg)
 static int end_body(void *arg)
 {
 	struct one_server *s = arg;
+	keeper_stop(s->keeper);
+	s->keeper = NULL;
 	scrub_stop(s->scrub);
 	server_stop(s->server, NS_PER_S);
 	return segment_server_close(s->dir);
@@ -430,6 +434,121 @@ Test(read_repair, nobody_is_believed)
 	flip(c, (server + 1) % SERVERS, &all[(server + 1) % SERVERS]);
 	tell(c, p.segment, block, 1);
 	cr_assert(is_whole(c, server, &p, 3));
+	cluster_free(c);
+}
+
+/* ---- what servers find themselves ---- */
+
+/* Steps until server `i` has the block right; a minute at most. */
+static void step_until_whole(struct cluster_rig *c, unsigned i, const struct place *p, unsigned block)
+{
+	uint64_t until = sim_now_ns(c->g.sim) + 60 * NS_PER_S;
+	while (!is_whole(c, i, p, block) && sim_now_ns(c->g.sim) < until)
+		cr_assert(sim_step(c->g.sim));
+	cr_assert(is_whole(c, i, p, block), "block %u isn't repaired on server %u", block, i);
+}
+
+/* Of a sealed copy most becomes free, and it is packed; what stays is damaged. */
+Test(read_repair, what_packing_finds_is_mended)
+{
+	struct cluster_rig *c = cluster_make();
+	uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0 };
+	cr_assert_eq(volume_rig_run(&c->g, close_body), 0);
+	struct place p = find(c, 1, 20), q = find(c, 1, 35);
+	flip(c, 1, &p);
+	flip(c, 1, &q);
+	for (uint32_t b = 1; b < 30; b++)
+		bits[b / 8] |= (uint8_t)(1u << b % 8);
+	c->io = (struct segment_io){ .op = SEGMENT_TRIM, .segment = p.segment, .epoch = 100, .blocks = 30, .trim = bits, .pack = true };
+	cr_assert_eq(ask(c, 1, io_body), 0, "it stays as it is");
+	step_until_whole(c, 1, &p, 20);
+	step_until_whole(c, 1, &q, 35);
+	cr_assert_eq(find(c, 1, 35).offset, q.offset);
+	cr_assert_eq(ask(c, 1, io_body), 0);
+	cr_assert_lt(find(c, 1, 35).offset, q.offset, "it isn't packed");
+	open_near(c);
+	cluster_free(c);
+}
+
+static int keeper_body(void *arg)
+{
+	struct one_server *s = arg;
+	struct keeper_options o = { .round_ns = NS_PER_S / 5 };
+	return keeper_start(s->env, s->catalog, s->dir, s->server, &o, &s->keeper, &s->rig->g.report);
+}
+
+static int give_up_body(void *arg)
+{
+	struct one_server *s = arg;
+	return segment_dir_give_up(s->dir, s->rig->segment);
+}
+
+/* Two servers' copies are damaged, each in another place, and the third one makes its own of them. */
+Test(read_repair, what_rebuilding_finds_is_mended)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, close_body), 0);
+	struct place p = find(c, 0, 10), q = find(c, 1, 30), own = find(c, 2, 10);
+	flip(c, 0, &p);
+	flip(c, 1, &q);
+	c->segment = p.segment;
+	cr_assert_eq(ask(c, 2, give_up_body), 0);
+	flip(c, 2, &own);
+	cr_assert_eq(ask(c, 2, keeper_body), 0, "%s", c->g.report.text);
+	step_until_whole(c, 0, &p, 10);
+	step_until_whole(c, 1, &q, 30);
+	uint64_t until = sim_now_ns(c->g.sim) + 60 * NS_PER_S;
+	while (keeper_status(c->servers[2].keeper)->rebuilt == 0 && sim_now_ns(c->g.sim) < until)
+		cr_assert(sim_step(c->g.sim));
+	cr_assert_eq(keeper_status(c->servers[2].keeper)->rebuilt, 1);
+	find(c, 2, 10);
+	open_near(c);
+	cluster_free(c);
+}
+
+static int tell_there_body(void *arg)
+{
+	struct one_server *s = arg;
+	struct cluster_rig *c = s->rig;
+	struct segment_server *there;
+	struct rpc_call call;
+	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
+	q.segment = c->segment;
+	q.block = c->slice.bad_block;
+	q.blocks = 3;
+	int r = segment_remote_open(s->env, c->servers[1].address, NS_PER_S, &there, &c->g.report);
+	if (r < 0)
+		return r;
+	r = segment_remote_call(there, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL);
+	rpc_call_clean(&call);
+	segment_server_close(there);
+	return r;
+}
+
+/* Nobody has asked the server yet whether it has everything still, for the volume's host doesn't reach it. */
+Test(read_repair, an_open_copy_is_mended_where_the_server_was_restarted)
+{
+	struct cluster_rig *c = cluster_make();
+	struct place p = find(c, 1, 20);
+	server_end(c, 1);
+	sim_partition(c->g.sim, c->g.host, c->servers[1].host, true);
+	sim_partition(c->g.sim, c->servers[1].host, c->g.host, true);
+	flip(c, 1, &p);
+	server_begin(c, 1);
+	c->segment = p.segment;
+	cr_assert_eq(ask(c, 1, scrub_body), -ENOENT, "it is sealed");
+	cr_assert_eq(ask(c, 1, look_body), 0);
+	cr_assert(c->slice.bad && c->slice.bad_block == p.offset / BLOCK_BYTES - FIRST);
+	cr_assert_eq(ask(c, 0, tell_there_body), 0, "%s", c->g.report.text);
+	step_until_whole(c, 1, &p, 20);
+	c->io = (struct segment_io){ .op = SEGMENT_STAT, .segment = p.segment };
+	cr_assert_eq(ask(c, 1, io_body), 0);
+	cr_assert_eq(c->io.state, COPY_WHOLE);
+	cr_assert_gt(c->io.length, p.offset / BLOCK_BYTES - FIRST);
+	cr_assert_eq(ask(c, 1, look_body), 0);
+	cr_assert_not(c->slice.bad);
+	sim_partition(c->g.sim, c->g.host, c->servers[1].host, false);
+	sim_partition(c->g.sim, c->servers[1].host, c->g.host, false);
 	cluster_free(c);
 }
 
