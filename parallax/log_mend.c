@@ -244,6 +244,7 @@ void log_trouble(struct volume *v, int status)
 	if (l->mending || v->failed)
 		return;
 	l->mending = true;
+	l->mending_ns = env_now_ns(v->env);
 	l->short_of_space = status == -ENOSPC;
 	l->fibers++;
 	if (fiber_start(&v->env->loop, mender, v, NULL) < 0) {

@@ -102,6 +102,7 @@ struct log {
 	struct log_record *records;
 	bool append_next;       /* fairness between appends and writes */
 	bool mending;
+	uint64_t mending_ns;    /* since when */
 	bool mending_quiet;     /* and nothing is in flight at any server */
 	uint64_t expired_seq;   /* greatest of a write that was given up after it was acknowledged */
 	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */

@@ -24,9 +24,9 @@ void volume_status(struct volume *v, struct volume_status *ret)
 		ret->waits_since_ns = v->waits_ns;
 	} else if (sources_waits(&v->sources, ret->waits_for, sizeof ret->waits_for, &since_ns)) {
 		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - since_ns);
-	} else if (v->log.mending) {
+	} else if (v->log.mending && env_now_ns(v->env) - v->log.mending_ns >= NS_PER_S) { /* mostly it takes some ms, and may be just for another copy */
 		snprintf(ret->waits_for, sizeof ret->waits_for, "a server that failed to be left out");
-		ret->waits_since_ns = env_wall_ns(v->env);
+		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - v->log.mending_ns);
 	}
 	for (uint32_t i = 0; i < v->meta.segment_count; i++) {
 		const struct meta_segment *m = &v->meta.segments[i];
