@@ -71,7 +71,7 @@ int copy_punch_late(struct copy *c, const uint8_t *given)
 	if (!c->late_given)
 		c->late_given = calloc(1, BITMAP_BYTES);
 	if (!c->late_given)
-		return copy_punch(c, given, PUNCH_BLOCKS);
+		return 0; /* no memory: what is free around it later, or packing, brings it back */
 	for (uint32_t i = 0; i < BITMAP_BYTES; i++)
 		c->late_given[i] |= given ? given[i] : c->trim[i];
 	if (!late_may_wait(d, bytes))
