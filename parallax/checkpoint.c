@@ -18,7 +18,6 @@
 #include "parallax/volume_private.h"
 
 enum {
-	NODES_PER_RECORD = 64,
 	DROPS_MAX = 16,      /* with VOLUME_MARKS_MAX this keeps the transaction below 100 operations (R5) */
 	DROP_READS_MAX = 4096,
 	DELETES_MAX = 256,   /* freed segments after one checkpoint */
@@ -86,7 +85,7 @@ void checkpoint_dirty(struct volume *v)
 uint64_t checkpoint_reserve(const struct volume *v)
 {
 	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space), table = space_table_blocks_max(&v->space) + 2;
-	return nodes + nodes / NODES_PER_RECORD + dead * 2 + table + table / 16 + 16;
+	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + table + table / 16 + 16;
 }
 
 /* ---- freeze ---- */
@@ -140,62 +139,6 @@ static void freeze(struct checkpoint *c)
 
 /* ---- nodes ---- */
 
-/* Appends up to NODES_PER_RECORD nodes of one level, then accounts for them. `*end`: the greatest position written. */
-static int write_nodes(struct checkpoint *c, struct tree_node **nodes, unsigned count, uint64_t newest_mark, uint64_t *end)
-{
-	struct volume *v = c->v;
-	struct record_entry entries[NODES_PER_RECORD];
-	uint32_t crcs[NODES_PER_RECORD];
-	struct iovec iov[NODES_PER_RECORD];
-	struct log_append a = { .kind = RECORD_NODES, .entries = entries, .crcs = crcs, .iov = iov };
-	struct tree_node *written[NODES_PER_RECORD];
-	int r = 0;
-	for (unsigned i = 0; r == 0 && i < count; i++) {
-		struct pointer hole = { 0 }, replaced;
-		if (tree_resolve(&v->tree, nodes[i])) {
-			tree_written(&v->tree, nodes[i], &hole, &replaced);
-			if (replaced.position)
-				r = space_node_replaced(&v->space, newest_mark, replaced.position);
-			continue;
-		}
-		unsigned n = a.payload_blocks++;
-		written[n] = nodes[i];
-		iov[n] = (struct iovec){ nodes[i]->slots, BLOCK_BYTES };
-		crcs[n] = crc32c(0, nodes[i]->slots, BLOCK_BYTES);
-		entries[n] = (struct record_entry){ nodes[i]->first, 1, nodes[i]->level };
-	}
-	a.entry_count = a.payload_blocks;
-	a.iov_count = (int)a.payload_blocks;
-	if (r < 0 || a.payload_blocks == 0)
-		return r;
-	r = log_append_wait(v, &a);
-	for (unsigned i = 0; r == 0 && i < a.payload_blocks; i++) {
-		struct pointer at = { a.payload_position + i, crcs[i], 0 }, replaced;
-		tree_written(&v->tree, written[i], &at, &replaced);
-		space_node_written(&v->space, at.position);
-		*end = MAX(*end, at.position);
-		if (replaced.position)
-			r = space_node_replaced(&v->space, newest_mark, replaced.position);
-	}
-	return r;
-}
-
-static int write_version(struct checkpoint *c, const struct tree_version *version, uint64_t newest_mark, uint64_t *end)
-{
-	struct volume *v = c->v;
-	struct tree_batch b;
-	int r = tree_collect(&v->tree, version, &b);
-	for (unsigned at = 0; r == 0 && at < b.count;) {
-		unsigned n = 1;
-		while (n < NODES_PER_RECORD && at + n < b.count && b.nodes[at + n]->level == b.nodes[at]->level)
-			n++;
-		r = write_nodes(c, b.nodes + at, n, newest_mark, end);
-		at += n;
-	}
-	tree_batch_release(&v->tree, &b);
-	return r;
-}
-
 /* Oldest first. A version's nodes are those written for it and those it shares with older versions: the greatest
  * position among all these is its snapshot's border for nodes. */
 static int write_versions(struct checkpoint *c)
@@ -206,7 +149,7 @@ static int write_versions(struct checkpoint *c)
 	link_for(l, &c->marks) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
 		if (r == 0)
-			r = write_version(c, &m->version, m->newest_before, &m->last_node);
+			r = checkpoint_write_nodes(v, &m->version, m->newest_before, &m->last_node);
 		end = MAX(end, m->last_node);
 		const struct space_list *list = m->seq ? space_list_find(&v->space, m->seq) : NULL;
 		m->node_end = MAX(end, list ? list->mark_position : 0);
@@ -214,7 +157,7 @@ static int write_versions(struct checkpoint *c)
 			space_node_end(&v->space, m->seq, m->node_end);
 	}
 	if (r == 0)
-		r = write_version(c, &c->head, c->newest_mark, &c->rest->last_node);
+		r = checkpoint_write_nodes(v, &c->head, c->newest_mark, &c->rest->last_node);
 	c->version_end = MAX(end, c->rest->last_node);
 	return r;
 }

@@ -3,6 +3,7 @@
  * acknowledged before the next segment's first is sent (R11). */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/blk.h"
 #include "core/bytes.h"
@@ -167,6 +168,7 @@ static void record_begin(struct log_record *r, enum record_kind kind)
 	r->head = (struct record){ .kind = kind, .entries = r->entries, .crcs = r->crcs };
 	r->iov_count = 1; /* the header's place */
 	r->append = NULL;
+	r->placed = false;
 	r->write_count = 0;
 }
 
@@ -236,6 +238,18 @@ static bool gather_append(struct log *l, struct log_record *r, uint32_t room)
 
 /* ---- sending ---- */
 
+/* Its place is known; nobody reads its buffers (any more). */
+static void record_place(struct log_record *r)
+{
+	struct log_append *a = r->append;
+	if (!a || !a->placed || (r->placed && PLANTED(log_placed_once)))
+		return;
+	uint32_t header = record_header_blocks(r->head.entry_count, r->head.payload_blocks);
+	a->placed(a, position_make(r->head.segment, r->head.block) + header);
+	memcpy(r->crcs, a->crcs, r->head.payload_blocks * sizeof *r->crcs);
+	r->placed = true;
+}
+
 /* Puts the record at the current segment's end and sends it. Its seq is set. */
 static void record_send(struct volume *v, struct log_record *r)
 {
@@ -249,6 +263,7 @@ static void record_send(struct volume *v, struct log_record *r)
 	r->head.prev = l->last_crc;
 	r->head.acked = l->acked_seq;
 	r->head.synced = l->synced_seq;
+	record_place(r);
 	record_encode(&r->head, r->header);
 	l->last_crc = r->head.header_crc;
 	r->iov[0] = (struct iovec){ r->header, (size_t)r->head.header_blocks * BLOCK_BYTES };
@@ -375,6 +390,12 @@ void log_refuse(struct volume *v)
 		fail_appends(v, -ENOSPC);
 }
 
+/* A snapshot waits for it: it takes no turns. */
+static bool mark_waits(const struct log *l)
+{
+	return !link_empty(&l->appends) && container_of(l->appends.next, struct log_append, link)->kind == RECORD_MARK;
+}
+
 static bool gather(struct volume *v, struct log_record *r, uint32_t room, bool *ret_any)
 {
 	struct log *l = &v->log;
@@ -382,7 +403,7 @@ static bool gather(struct volume *v, struct log_record *r, uint32_t room, bool *
 	*ret_any = writes || appends;
 	if (!*ret_any)
 		return false;
-	bool append = appends && (!writes || l->append_next);
+	bool append = appends && (!writes || l->append_next || mark_waits(l));
 	l->append_next = !append;
 	return append ? gather_append(l, r, room) : gather_writes(l, r, room);
 }
@@ -397,7 +418,7 @@ static bool worth_sending(const struct log *l)
 void log_pump(struct volume *v)
 {
 	struct log *l = &v->log;
-	while (!v->failed && !l->mending && l->flying_count < l->window && worth_sending(l) && !link_empty(&l->idle) &&
+	while (!v->failed && !l->mending && l->flying_count < l->window + mark_waits(l) && worth_sending(l) && !link_empty(&l->idle) &&
 	       !(link_empty(&l->writes) && link_empty(&l->appends))) {
 		if (!l->current && !turn_segment(v))
 			break;
@@ -548,7 +569,10 @@ void log_append(struct volume *v, struct log_append *a, struct job *parent)
 		job_put(parent, -EIO);
 		return;
 	}
-	link_push(&v->log.appends, &a->link);
+	if (a->kind == RECORD_MARK)
+		link_push_front(&v->log.appends, &a->link);
+	else
+		link_push(&v->log.appends, &a->link);
 	log_pump(v);
 }
 

@@ -398,6 +398,35 @@ void tree_batch_release(struct tree *t, struct tree_batch *b)
 	make_room(t);
 }
 
+bool tree_note_void(struct tree_node *n)
+{
+	n->holds_nothing = true;
+	for (unsigned i = 0; n->holds_nothing && i < NODE_FANOUT; i++) {
+		const struct pointer *slot = &n->slots[i];
+		if (n->level == 0 || !slot_in_memory(slot))
+			n->holds_nothing = slot_hole(slot);
+		else if (slot_node(slot)->written)
+			n->holds_nothing = slot_hole(&slot_node(slot)->at);
+		else
+			n->holds_nothing = slot_node(slot)->holds_nothing;
+	}
+	return n->holds_nothing;
+}
+
+void tree_note_place(struct tree_node *n, const struct pointer *at)
+{
+	assert(!n->written);
+	n->at = *at;
+}
+
+void tree_page(const struct tree_node *n, struct pointer ret_page[NODE_FANOUT])
+{
+	memcpy(ret_page, n->slots, BLOCK_BYTES);
+	for (unsigned i = 0; n->level > 0 && i < NODE_FANOUT; i++)
+		if (slot_in_memory(&n->slots[i]))
+			ret_page[i] = slot_node(&n->slots[i])->at;
+}
+
 bool tree_resolve(struct tree *t, struct tree_node *n)
 {
 	bool empty = true;

@@ -34,6 +34,7 @@ struct tree_node {
 	uint32_t level;            /* 0: its slots are data */
 	uint32_t references;       /* slots, versions and pins */
 	bool written, hashed;
+	bool holds_nothing;        /* tree_note_void() */
 	struct link lru;           /* in the tree's lru while written, hashed and unreferenced */
 	UT_hash_handle hh;
 };
@@ -114,6 +115,12 @@ struct tree_batch {
 };
 int tree_collect(struct tree *t, const struct tree_version *v, struct tree_batch *ret_batch); /* 0 or -ENOMEM */
 void tree_batch_release(struct tree *t, struct tree_batch *b);
+/* Several nodes at once, of which some are children of others, children first: which of them hold nothing (they need no writing); where each is to
+ * be, as long as that isn't certain; what a node's page will be then. All that isn't written of its children is among them. Then for each, in the
+ * same order, tree_resolve() and tree_written(). */
+bool tree_note_void(struct tree_node *n);
+void tree_note_place(struct tree_node *n, const struct pointer *at);
+void tree_page(const struct tree_node *n, struct pointer ret_page[NODE_FANOUT]);
 /* Prepares a node whose children are all written: slots become pointers. True if it holds nothing, then it needs no
  * writing: call tree_written() with position 0. */
 bool tree_resolve(struct tree *t, struct tree_node *n);

@@ -59,6 +59,9 @@ struct log_append {
 	uint32_t header_crc;
 	/* the log's */
 	const uint32_t *crcs;       /* the caller's: of the payload blocks */
+	/* NULL, or fills what depends on where it is, and the checksums of that: its payload will be at `payload_position`. Called just before it is
+	 * sent, and again if it has to be sent elsewhere. */
+	void (*placed)(struct log_append *a, uint64_t payload_position);
 	struct link link;
 };
 
@@ -76,7 +79,7 @@ struct log_record {             /* in flight or being applied */
 	unsigned write_count;
 	struct log_append *append;
 	struct log_segment *segment;
-	bool answered, acked;
+	bool answered, acked, placed;
 	int status;
 	struct link link;
 };
@@ -297,6 +300,9 @@ int checkpoint_start(struct volume *v); /* the fiber that runs one when it is du
 void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
+/* checkpoint_nodes.c: FIBER. Appends the unwritten nodes of a version, and accounts for them. `*end`: the greatest position of one (or as it was). */
+enum { CHECKPOINT_RECORD_NODES = 64 };
+int checkpoint_write_nodes(struct volume *v, const struct tree_version *version, uint64_t newest_mark, uint64_t *end);
 /* FIBER: one now, the last if `closing` (NULL: never) fits: then that is in its transaction, and `done`. */
 struct volume_closing;
 int checkpoint_closing(struct volume *v, struct volume_closing *closing);
