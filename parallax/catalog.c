@@ -163,12 +163,12 @@ static void poll_due(struct job *j)
 	job_then(j, poll_due);
 }
 
-static int poll_start(struct catalog *c, struct fiber_cond *changed, struct catalog_watch **ret_watch)
+static int poll_start(struct catalog *c, const struct catalog_watch *how, struct catalog_watch **ret_watch)
 {
 	struct poll *p = calloc(1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
-	p->watch = (struct catalog_watch){ c, changed };
+	p->watch = *how;
 	p->running = true;
 	timer_init(&p->timer);
 	fiber_cond_init(&p->ended);
@@ -189,9 +189,15 @@ static void poll_end(struct catalog_watch *w)
 	free(p);
 }
 
+int catalog_watch_seen(struct catalog *c, const char *prefix, struct fiber_cond *changed, catalog_seen *seen, void *arg, struct catalog_watch **ret_watch)
+{
+	const struct catalog_watch how = { c, changed, seen, arg };
+	return c->ops->watch ? c->ops->watch(c, prefix, &how, ret_watch) : poll_start(c, &how, ret_watch);
+}
+
 int catalog_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch)
 {
-	return c->ops->watch ? c->ops->watch(c, prefix, changed, ret_watch) : poll_start(c, changed, ret_watch);
+	return catalog_watch_seen(c, prefix, changed, NULL, NULL, ret_watch);
 }
 
 void catalog_watch_end(struct catalog_watch *w)

@@ -47,6 +47,8 @@ struct catalog;
 struct catalog_lease;
 struct catalog_watch;
 struct fiber_cond;
+/* A key that changed, with its value; NULL: it was deleted. */
+typedef void catalog_seen(void *arg, const char *key, const struct catalog_value *value);
 struct catalog_ops {
 	int (*txn)(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision);
 	int (*get)(struct catalog *c, const char *key, struct catalog_value *ret_value);
@@ -56,7 +58,8 @@ struct catalog_ops {
 	void (*close)(struct catalog *c);
 	int (*lease)(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease); /* NULL: no leases */
 	void (*lease_end)(struct catalog_lease *l);
-	int (*watch)(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch); /* NULL: by polling */
+	/* NULL: by polling. `how`: to be copied into what is returned */
+	int (*watch)(struct catalog *c, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret_watch);
 	void (*watch_end)(struct catalog_watch *w);
 };
 /* What an engine's own lease and watch begin with. */
@@ -67,6 +70,8 @@ struct catalog_lease {
 struct catalog_watch {
 	struct catalog *catalog;
 	struct fiber_cond *changed;
+	catalog_seen *seen; /* may be NULL */
+	void *arg;
 };
 struct catalog {
 	const struct catalog_ops *ops;
@@ -144,6 +149,9 @@ void catalog_txn_lease(struct catalog_txn *t, const struct catalog_lease *l);
 /* FIBER. Wakes `changed` soon after a key with that prefix has changed, and now and then without reason; after trouble it may be late,
  * so look also by yourself now and then. SQLite: wakes every second. */
 int catalog_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch);
+/* The same, and before that calls `seen` for what has changed, where the engine says so: also a hint, which may be late or missing, but what it tells has been
+ * so at that revision. All changes of one transaction have one revision, and come together. */
+int catalog_watch_seen(struct catalog *c, const char *prefix, struct fiber_cond *changed, catalog_seen *seen, void *arg, struct catalog_watch **ret_watch);
 void catalog_watch_end(struct catalog_watch *w); /* FIBER; accepts NULL */
 
 /* ---- opening ---- */

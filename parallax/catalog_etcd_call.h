@@ -44,6 +44,6 @@ void etcd_headers(const struct etcd *e, const char *ret_headers[3]);
 /* catalog_etcd_live.c */
 int etcd_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease);
 void etcd_lease_end(struct catalog_lease *l);
-int etcd_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch);
+int etcd_watch(struct catalog *c, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret_watch);
 void etcd_watch_end(struct catalog_watch *w);
 #endif

@@ -180,13 +180,21 @@ struct etcd_watch {
 	char prefix[CATALOG_KEY_MAX + 1];
 };
 
-/* Forgets what is complete; true if there was a line. */
-static bool take_lines(struct http_request *r)
+/* Tells of what is complete, and forgets it; true if there was a line. */
+static bool take_lines(struct etcd_watch *w)
 {
-	const uint8_t *end = r->reply_length ? memrchr(r->reply, '\n', r->reply_length) : NULL;
-	if (end)
-		http_take(r, (size_t)(end - r->reply) + 1);
-	return end != NULL;
+	struct http_request *r = &w->request;
+	size_t taken = 0;
+	const uint8_t *end;
+	while (taken < r->reply_length && (end = memchr(r->reply + taken, '\n', r->reply_length - taken))) {
+		size_t line = (size_t)(end - r->reply) - taken;
+		if (w->watch.seen)
+			etcd_watch_answer(r->reply + taken, line, ETCD_PREFIX, w->watch.seen, w->watch.arg);
+		taken += line + 1;
+	}
+	if (taken)
+		http_take(r, taken);
+	return taken > 0;
 }
 
 /* One answer, to its end. */
@@ -211,7 +219,7 @@ static void watch_once(struct etcd_watch *w, const char *body)
 		job_init(&more, loop);
 		http_more(&w->request, &more);
 		fiber_wait(&more);
-		if (take_lines(&w->request))
+		if (take_lines(w))
 			fiber_cond_wake(w->watch.changed);
 	}
 	fiber_wait(&whole);
@@ -235,12 +243,12 @@ static int watcher(void *arg)
 	return life_over(&w->life);
 }
 
-int etcd_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret_watch)
+int etcd_watch(struct catalog *c, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret_watch)
 {
 	struct etcd_watch *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;
-	w->watch = (struct catalog_watch){ c, changed };
+	w->watch = *how;
 	snprintf(w->prefix, sizeof w->prefix, "%s", prefix);
 	life_init(&w->life, etcd_of(c));
 	int r = life_start(&w->life, watcher, w);

@@ -313,6 +313,7 @@ int meta_agent_decode(const void *bytes, size_t length, struct meta_agent *ret) 
 
 void meta_key_log(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "volume/%016" PRIx64 "/log", volume); }
 void meta_key_owner(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "volume/%016" PRIx64 "/owner", volume); }
+void meta_key_volume(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "volume/%016" PRIx64 "/", volume); }
 void meta_key_snapshots(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "snapshot/%016" PRIx64 "/", volume); }
 void meta_key_name(const char *name, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "name/%s", name); }
 

@@ -111,6 +111,7 @@ int meta_agent_decode(const void *bytes, size_t length, struct meta_agent *ret);
 #define META_KEY_BYTES 128
 void meta_key_log(uint64_t volume, char *ret_key);
 void meta_key_owner(uint64_t volume, char *ret_key);
+void meta_key_volume(uint64_t volume, char *ret_prefix); /* of both */
 void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key);
 void meta_key_snapshots(uint64_t volume, char *ret_prefix);
 /* One per clone of a snapshot, written and deleted with the clone: while there is one, the snapshot's blocks stay. */

@@ -119,20 +119,6 @@ static struct copies *warm_copies(struct volume_warm *w)
 	return c;
 }
 
-/* ---- acquiring beside reading ---- */
-
-struct acquiring {
-	struct volume *v;
-	const struct volume_open *how;
-	struct report report;
-};
-
-static int acquire_beside(void *arg)
-{
-	struct acquiring *a = arg;
-	return volume_acquire(a->v, a->how, &a->report);
-}
-
 /* The state as of its record, in memory. */
 static int load_published(struct volume *v, const struct volume_open *how, struct report *report)
 {
@@ -146,22 +132,33 @@ static int load_published(struct volume *v, const struct volume_open *how, struc
 	return r ? r : open_tree(v);
 }
 
+struct loading {
+	struct volume *v;
+	const struct volume_open *how;
+	struct report report;
+};
+
+static int load_beside(void *arg)
+{
+	struct loading *l = arg;
+	int r = load_published(l->v, l->how, &l->report);
+	return r ? r : recover_space(l->v, &l->report);
+}
+
 /* What was seen stays so until somebody acquires it, and if that is us it was right: so it is read meanwhile. */
 static int acquire_as_seen(struct volume *v, const struct volume_open *how, struct report *report)
 {
-	struct acquiring a = { .v = v, .how = how, .report = { "" } };
+	struct loading l = { .v = v, .how = how, .report = { "" } };
 	struct job j;
 	job_init(&j, &v->env->loop);
 	job_hold(&j);
-	int r = fiber_start(&v->env->loop, acquire_beside, &a, &j);
+	int r = fiber_start(&v->env->loop, load_beside, &l, &j);
 	if (r < 0)
 		return r;
-	r = load_published(v, how, report);
-	if (r == 0)
-		r = recover_space(v, report);
-	int acquired = fiber_wait(&j);
-	if (acquired < 0)
-		*report = a.report;
+	int acquired = volume_acquire(v, how, report); /* at once: the other one begins while this waits */
+	r = fiber_wait(&j);
+	if (acquired == 0 && r < 0)
+		*report = l.report;
 	return acquired < 0 ? acquired : r;
 }
 

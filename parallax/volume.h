@@ -29,10 +29,12 @@ enum { VOLUME_MAINTENANCE_MS = 10000 }; /* for so long others wait for one */
 struct volume_warm {
 	struct catalog_lease *alive; /* of meta_key_alive(acquisition) */
 	struct copies *copies;       /* of the cluster */
+	struct file *lock;           /* of this host */
 };
+struct volume_open;
 /* FIBER. For a volume that will be acquired with that number. What can't be had is left out. */
-void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret);
-void volume_warm_end(struct volume_warm *w); /* FIBER */
+void volume_warm_up(struct env *env, const struct volume_open *how, uint64_t acquisition, struct volume_warm *ret);
+void volume_warm_end(struct env *env, struct volume_warm *w); /* FIBER */
 
 /* What the catalog says of a volume that is offered. Whoever acquires it so compares both revisions, so nothing of it is old then. */
 struct volume_seen {

@@ -51,6 +51,11 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 	int r = how->offer ? 0 : was_never_open(v, &fresh, report); /* what is offered was open */
 	if (r < 0)
 		return r;
+	if (how->warm && how->warm->lock && !v->meta.embedded) {
+		v->lock = how->warm->lock;
+		how->warm->lock = NULL;
+		return 0;
+	}
 	r = -EBUSY;
 	unsigned waited_ms = 0;
 	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
@@ -198,20 +203,27 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 
 /* ---- beforehand ---- */
 
-void volume_warm_up(struct env *env, struct catalog *catalog, uint64_t volume, uint64_t acquisition, struct volume_warm *ret)
+void volume_warm_up(struct env *env, const struct volume_open *how, uint64_t acquisition, struct volume_warm *ret)
 {
+	const struct volume_places *p = how->places;
+	struct catalog *catalog = how->catalog;
 	char key[META_KEY_BYTES];
 	struct meta_log *log = malloc(sizeof *log);
 	*ret = (struct volume_warm){ 0 };
 	meta_key_alive(acquisition, key);
 	catalog_lease(catalog, ALIVE_S, key, &ret->alive);
-	if (log && meta_get_log(catalog, volume, log, NULL) == 0 && !log->embedded && copies_open(env, catalog, &ret->copies, NULL) == 0)
-		copies_want_log(ret->copies, log);
+	if (log && meta_get_log(catalog, how->volume, log, NULL) == 0 && !log->embedded) {
+		if (copies_open(env, catalog, &ret->copies, NULL) == 0)
+			copies_want_log(ret->copies, log);
+		if (p->lock && p->lock(p->arg, how->volume, &ret->lock, NULL) < 0)
+			ret->lock = NULL;
+	}
 	free(log);
 }
 
-void volume_warm_end(struct volume_warm *w)
+void volume_warm_end(struct env *env, struct volume_warm *w)
 {
+	file_close(env, w->lock);
 	catalog_lease_end(w->alive);
 	copies_close(w->copies);
 	*w = (struct volume_warm){ 0 };

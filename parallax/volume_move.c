@@ -36,14 +36,14 @@ static void expect_offer(struct volume_move *m, uint64_t offer)
 {
 	if (offer == m->offer)
 		return;
-	volume_warm_end(&m->warm);
+	volume_warm_end(m->node->node.env, &m->warm);
 	m->offer = offer;
 	if (!offer)
 		return;
 	if (!m->failed)
 		m->node->intake.next = offer;
 	m->warming = true; /* nobody takes it meanwhile, or gives it up */
-	volume_warm_up(m->node->node.env, catalog_of(m), m->open.volume, offer, &m->warm);
+	volume_warm_up(m->node->node.env, &m->open, offer, &m->warm);
 	m->warming = false;
 }
 
@@ -69,10 +69,48 @@ static void take_it(struct volume_move *m, const struct volume_open *how)
 		set_state(m, MOVE_SERVES);
 }
 
+/* ---- what the watch says ---- */
+
+static void heard(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct volume_move *m = arg;
+	struct volume_seen *h = &m->heard;
+	char owner[META_KEY_BYTES], log[META_KEY_BYTES];
+	meta_key_owner(m->open.volume, owner);
+	meta_key_log(m->open.volume, log);
+	if (strcmp(key, owner) == 0) {
+		bool good = value && meta_owner_decode(value->bytes, value->length, &h->owner) == 0;
+		h->owner_revision = good ? value->revision : 0;
+		m->owner_changed = true;
+	} else if (strcmp(key, log) == 0) {
+		bool good = value && meta_log_decode(value->bytes, value->length, &h->log) == 0;
+		h->log_revision = good ? value->revision : 0;
+		m->log_changed = true;
+	}
+}
+
+/* Both records of the transaction that offered it to us: nothing need be asked. Once: if it isn't so any more, that is seen by asking. */
+static bool heard_offer(struct volume_move *m)
+{
+	struct volume_seen *h = &m->heard;
+	bool ours = h->owner_revision && h->owner_revision == h->log_revision && h->owner.state == OWNER_OFFERED && m->offer && h->owner.stamp == m->offer;
+	if (ours)
+		m->seen = *h;
+	if (ours)
+		h->owner_revision = 0;
+	return ours;
+}
+
+/* FIBER. Both at once. */
+static int look(struct volume_move *m)
+{
+	return heard_offer(m) ? 0 : volume_look(m->node->node.env, catalog_of(m), m->open.volume, &m->seen);
+}
+
 static void look_for_it(struct volume_move *m)
 {
 	struct volume_seen *seen = &m->seen;
-	int r = volume_look(m->node->node.env, catalog_of(m), m->open.volume, seen);
+	int r = look(m);
 	bool offered;
 	if (r < 0 && r != -ENOENT) {
 		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
@@ -191,16 +229,16 @@ static int tick(void *arg)
 	return 0;
 }
 
-/* Until something may have changed, or it is time to look. */
+/* Until something may have changed, or it is time to look. What a holder publishes in the log alone is no news. */
 static void wait_turn(struct volume_move *m)
 {
-	while (!m->hurry && !m->cancel && !m->back && !m->closing && is_waiting(m)) {
-		m->tick = false;
+	while (!m->hurry && !m->owner_changed && !m->cancel && !m->back && !m->closing && is_waiting(m)) {
+		m->tick = m->log_changed = false;
 		fiber_cond_wait(loop_of(m), &m->changed);
-		if (!m->tick || now_ns(m) - m->looked_ns >= (is_urgent(m) ? LOOK_SOON_NS : LOOK_NS))
+		if ((!m->tick && !m->log_changed) || now_ns(m) - m->looked_ns >= (is_urgent(m) ? LOOK_SOON_NS : LOOK_NS))
 			break;
 	}
-	m->hurry = false;
+	m->hurry = m->owner_changed = false;
 }
 
 /* Not while an attempt may have acquired it half-way: the other side counts on this one then, and nobody else would have it. */
@@ -212,10 +250,11 @@ static bool is_overdue(const struct volume_move *m)
 static int run(void *arg)
 {
 	struct volume_move *m = arg;
-	char key[META_KEY_BYTES];
-	meta_key_owner(m->open.volume, key);
+	char prefix[META_KEY_BYTES];
+	meta_key_volume(m->open.volume, prefix);
+	m->heard.owner_revision = m->heard.log_revision = 0;
 	if (m->state == MOVE_INCOMING)
-		catalog_watch(catalog_of(m), key, &m->changed, &m->watch); /* without it, by looking */
+		catalog_watch_seen(catalog_of(m), prefix, &m->changed, heard, m, &m->watch); /* without it, by looking */
 	while (is_waiting(m)) {
 		if (m->warming) {
 			fiber_sleep(loop_of(m), TICK_SOON_NS);

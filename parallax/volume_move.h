@@ -35,13 +35,14 @@ struct volume_move {
 	char whom[64];                 /* the other host */
 	char why[256];                 /* INCOMING: why it couldn't be opened */
 	bool failed;                   /* INCOMING: an attempt did, perhaps half-way */
+	bool owner_changed, log_changed; /* the watch said so since the last turn */
 	bool back, cancel, hurry, tick, closing, taking, warming, deactivating, running, ticking;
 	unsigned commands;             /* of the node, under way */
 	uint64_t looked_ns;
 	struct fiber_cond changed;
 	struct catalog_watch *watch;
 	struct volume_warm warm;       /* for the offer, by whose number it will be acquired: alive/OFFER tells that its target lives */
-	struct volume_seen seen;
+	struct volume_seen seen, heard; /* in the catalog; of the watch: the last of each record, with its revision */
 	uint64_t served_ns;            /* since when it serves */
 };
 

@@ -53,6 +53,15 @@ static void fuzz_gets(const uint8_t *b, size_t n, const char *id)
 	catalog_wants_free(wants, 2);
 }
 
+static void seen(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)arg;
+	assert(memchr(key, 0, CATALOG_KEY_MAX + 1));
+	for (const char *p = key; *p; p++)
+		assert(*p >= ' ' && *p < 0x7f);
+	assert(!value || (value->bytes && value->revision && value->length <= CATALOG_VALUE_MAX));
+}
+
 static void fuzz_txn(const uint8_t *b, size_t n, const char *id)
 {
 	char other[ETCD_ID_BYTES];
@@ -114,6 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	switch (data[0]) {
 	case 'r': fuzz_range(bytes, n, NULL); break;
 	case 'R': fuzz_range(bytes, n, ID); break;
+	case 'w': etcd_watch_answer(bytes, n, "", seen, NULL); break;
 	case 'm': fuzz_gets(bytes, n, NULL); break;
 	case 'M': fuzz_gets(bytes, n, ID); break;
 	case 't': fuzz_txn(bytes, n, NULL); break;

@@ -24,7 +24,7 @@ struct catalog_sim {
 	struct item *items; /* by key */
 	size_t count, room;
 	unsigned clients;
-	struct link late;
+	struct link late, watches;
 	void (*applied)(void *arg, const struct catalog_txn *t);
 	void *applied_arg;
 };
@@ -32,6 +32,21 @@ struct catalog_sim {
 struct client {
 	struct catalog catalog; /* first */
 	struct catalog_sim *s;
+};
+
+struct watch {
+	struct catalog_watch watch; /* first */
+	struct link link, news;
+	char prefix[CATALOG_KEY_MAX + 1];
+};
+
+/* On its way to a watch: what a transaction changed of that. */
+struct news {
+	struct sim_event event;
+	struct link link;
+	struct watch *w;
+	unsigned count;
+	struct item items[CATALOG_TXN_MAX]; /* value.bytes NULL: deleted */
 };
 
 /* A transaction that arrives when its sender doesn't wait for it any more; owns its strings. */
@@ -100,6 +115,56 @@ static void item_set(struct catalog_sim *s, const struct catalog_change *c)
 	s->count++;
 }
 
+/* ---- watches ---- */
+
+static void news_free(struct news *n)
+{
+	for (unsigned i = 0; i < n->count; i++)
+		item_free(&n->items[i]);
+	link_drop(&n->link);
+	free(n);
+}
+
+static void news_fire(struct sim_event *e)
+{
+	struct news *n = container_of(e, struct news, event);
+	const struct catalog_watch *w = &n->w->watch;
+	for (unsigned i = 0; w->seen && i < n->count; i++)
+		w->seen(w->arg, n->items[i].key, n->items[i].value.bytes ? &n->items[i].value : NULL);
+	fiber_cond_wake(w->changed);
+	news_free(n);
+}
+
+static void news_kill(struct sim_event *e) { news_free(container_of(e, struct news, event)); }
+
+static struct catalog_value value_copy(const struct catalog_value *v)
+{
+	struct catalog_value n = { sim_alloc(v->length + 1), v->length, v->revision };
+	memcpy(n.bytes, v->bytes, v->length);
+	return n;
+}
+
+static void watch_tell(struct catalog_sim *s, struct watch *w, const struct catalog_txn *t)
+{
+	struct news *n = sim_alloc(sizeof *n);
+	n->w = w;
+	link_init(&n->link);
+	for (unsigned i = 0; i < t->change_count; i++) {
+		const struct catalog_change *c = &t->change[i];
+		struct catalog_value v = { (void *)(uintptr_t)c->bytes, c->length, s->revision };
+		if (strncmp(c->key, w->prefix, strlen(w->prefix)) == 0)
+			n->items[n->count++] = (struct item){ strdup(c->key), c->bytes ? value_copy(&v) : (struct catalog_value){ 0 } };
+	}
+	struct sim_process *p = process_of(w->watch.catalog->env);
+	if (n->count == 0 || w->watch.catalog->env->dead || s->down || sim_below(s->sim, 1000000) < s->doses.deaf) {
+		news_free(n);
+		return;
+	}
+	n->event = (struct sim_event){ .name = "watch", .fire = news_fire, .kill = news_kill };
+	link_push(&w->news, &n->link);
+	sim_event_add(s->sim, &n->event, p, sim_latency(s->sim, s->doses.latency_ns, LATENCY_DEFAULT_NS));
+}
+
 static int txn_apply(struct catalog_sim *s, const struct catalog_txn *t, uint64_t *ret_revision)
 {
 	for (unsigned i = 0; i < t->compare_count; i++)
@@ -111,6 +176,8 @@ static int txn_apply(struct catalog_sim *s, const struct catalog_txn *t, uint64_
 	if (ret_revision)
 		*ret_revision = s->revision;
 	sim_trace(s->sim, NULL, "catalog", s->revision, t->change_count);
+	link_for(l, &s->watches)
+		watch_tell(s, container_of(l, struct watch, link), t);
 	if (s->applied)
 		s->applied(s->applied_arg, t);
 	return 0;
@@ -207,13 +274,6 @@ static int read_begin(struct client *c)
 	return r;
 }
 
-static struct catalog_value value_copy(const struct catalog_value *v)
-{
-	struct catalog_value n = { sim_alloc(v->length + 1), v->length, v->revision };
-	memcpy(n.bytes, v->bytes, v->length);
-	return n;
-}
-
 static int sim_get(struct catalog *catalog, const char *key, struct catalog_value *ret_value)
 {
 	struct client *c = container_of(catalog, struct client, catalog);
@@ -276,6 +336,32 @@ static int sim_list(struct catalog *catalog, const char *prefix,
 	return r;
 }
 
+static int sim_watch(struct catalog *catalog, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret_watch)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	struct watch *w = sim_alloc(sizeof *w);
+	w->watch = *how;
+	snprintf(w->prefix, sizeof w->prefix, "%s", prefix);
+	link_init(&w->news);
+	link_push(&c->s->watches, &w->link);
+	fiber_cond_wake(how->changed);
+	*ret_watch = &w->watch;
+	return 0;
+}
+
+static void sim_watch_end(struct catalog_watch *watch)
+{
+	struct watch *w = container_of(watch, struct watch, watch);
+	struct client *c = container_of(watch->catalog, struct client, catalog);
+	while (!link_empty(&w->news)) {
+		struct news *n = container_of(w->news.next, struct news, link);
+		sim_event_remove(c->s->sim, &n->event);
+		news_free(n);
+	}
+	link_drop(&w->link);
+	free(w);
+}
+
 static void sim_close(struct catalog *catalog)
 {
 	struct client *c = container_of(catalog, struct client, catalog);
@@ -287,6 +373,10 @@ static const struct catalog_ops sim_catalog_ops = {
 	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .list = sim_list, .close = sim_close,
 };
 
+static const struct catalog_ops sim_catalog_ops_watching = {
+	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .list = sim_list, .close = sim_close, .watch = sim_watch, .watch_end = sim_watch_end,
+};
+
 /* ---- making one ---- */
 
 struct catalog_sim *catalog_sim_create(struct sim *sim)
@@ -294,6 +384,7 @@ struct catalog_sim *catalog_sim_create(struct sim *sim)
 	struct catalog_sim *s = sim_alloc(sizeof *s);
 	s->sim = sim;
 	link_init(&s->late);
+	link_init(&s->watches);
 	return s;
 }
 
@@ -301,7 +392,7 @@ void catalog_sim_destroy(struct catalog_sim *s)
 {
 	if (!s)
 		return;
-	assert(s->clients == 0);
+	assert(s->clients == 0 && link_empty(&s->watches));
 	while (!link_empty(&s->late)) {
 		struct late *l = container_of(s->late.next, struct late, link);
 		sim_event_remove(s->sim, &l->event);
@@ -326,7 +417,7 @@ uint64_t catalog_sim_revision(const struct catalog_sim *s) { return s->revision;
 struct catalog *catalog_sim_open(struct catalog_sim *s, struct env *env)
 {
 	struct client *c = sim_alloc(sizeof *c);
-	c->catalog = (struct catalog){ .ops = &sim_catalog_ops, .env = env };
+	c->catalog = (struct catalog){ .ops = s->doses.watches ? &sim_catalog_ops_watching : &sim_catalog_ops, .env = env };
 	c->s = s;
 	s->clients++;
 	return &c->catalog;

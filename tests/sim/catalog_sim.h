@@ -5,7 +5,8 @@
  *   - a transaction may end with -ETIMEDOUT although it was applied, was not, or will be
  *     applied later (at any time, also after its sender died): its compares are evaluated then;
  *   - reads may end with -ETIMEDOUT and are otherwise linearizable;
- *   - nothing is ever lost or changed by itself.
+ *   - nothing is ever lost or changed by itself;
+ *   - where `watches` are wanted a watch tells of a transaction's changes later, or never; without, engines look every second.
  *
  * Doses are chances in a million per call. */
 #ifndef AQ_CATALOG_SIM_H
@@ -19,6 +20,8 @@ struct catalog_sim_doses {
 	uint32_t timeout;      /* -ETIMEDOUT: of a transaction, a third each applied, not applied, applied late */
 	uint64_t latency_ns;   /* up to; 0: a default */
 	uint64_t late_ns;      /* a late one is applied up to so much later; 0: 10 s */
+	bool watches;          /* clients opened from now on have them */
+	uint32_t deaf;         /* a watch doesn't hear of a transaction */
 };
 
 struct catalog_sim *catalog_sim_create(struct sim *sim);

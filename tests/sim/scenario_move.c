@@ -494,6 +494,8 @@ static void move_run(struct scenario_run *run)
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	w->hasty = draw(w, 2);
 	catalog_sim_doses(w->catalogs)->latency_ns = w->hasty ? draw(w, 6 * NS_PER_MS) : 0;
+	catalog_sim_doses(w->catalogs)->watches = draw(w, 3);
+	catalog_sim_doses(w->catalogs)->deaf = draw(w, 2) ? 100000 : 0;
 	unsigned rounds = 3 + (unsigned)draw(w, 6);
 	for (w->round = 1; w->round <= rounds && !run->failed; w->round++)
 		round_run(w);

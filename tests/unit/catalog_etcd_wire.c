@@ -170,6 +170,45 @@ Test(catalog_etcd_wire, several_keys_refused)
 	cr_assert_str_eq(other, "cd");
 }
 
+struct told {
+	char text[200];
+	uint64_t revision;
+};
+
+static void tell(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct told *t = arg;
+	size_t n = strlen(t->text);
+	snprintf(t->text + n, sizeof t->text - n, "%s=%s ", key, value ? (const char *)value->bytes : "gone");
+	if (value)
+		t->revision = value->revision;
+}
+
+static struct told watch_of(const char *text)
+{
+	struct told t = { .text = "" };
+	etcd_watch_answer(text, strlen(text), "p/", tell, &t);
+	return t;
+}
+
+Test(catalog_etcd_wire, watch_answer)
+{
+#define WATCH "{\"result\":{\"header\":{\"revision\":\"9\"},"
+	struct told t = watch_of(WATCH "\"events\":[{\"kv\":{\"key\":\"cC9h\",\"mod_revision\":\"9\",\"value\":\"eHk=\"}},{\"type\":\"DELETE\",\"kv\":{\"key\":\"cC9i\",\"mod_revision\":\"9\"}},"
+				 "{\"type\":\"PUT\",\"kv\":{\"key\":\"cC9j\",\"mod_revision\":\"9\"}}]}}");
+	cr_assert_str_eq(t.text, "a=xy b=gone c= ");
+	cr_assert_eq(t.revision, 9);
+	cr_assert_str_eq(watch_of(WATCH "\"created\":true}}").text, "");
+	static const char *const bad[] = {
+		"", "{}", "[]", "{\"error\":{\"message\":\"no\"}}", WATCH "\"events\":{}}}", WATCH "\"events\":[7,{},{\"kv\":{}}]}}",
+		WATCH "\"events\":[{\"kv\":{\"key\":\"cS9h\",\"mod_revision\":\"9\"}}]}}",                            /* not ours */
+		WATCH "\"events\":[{\"kv\":{\"key\":\"cC9h\",\"mod_revision\":\"0\"}}]}}",
+		WATCH "\"events\":[{\"type\":\"OTHER\",\"kv\":{\"key\":\"cC9h\",\"mod_revision\":\"9\"}}]}}",
+	};
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++)
+		cr_assert_str_eq(watch_of(bad[i]).text, "", "%s", bad[i]);
+}
+
 /* Small text that would become much memory is refused before it is parsed; a long string is not. */
 Test(catalog_etcd_wire, answers_that_grow)
 {

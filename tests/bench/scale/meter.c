@@ -110,11 +110,11 @@ static int meter_lease(struct catalog *c, unsigned ttl_s, const char *key, struc
 
 static void meter_lease_end(struct catalog_lease *l) { free(l); }
 
-static int meter_watch(struct catalog *c, const char *prefix, struct fiber_cond *changed, struct catalog_watch **ret)
+static int meter_watch(struct catalog *c, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret)
 {
 	(void)prefix;
 	*ret = calloc(1, sizeof **ret);
-	**ret = (struct catalog_watch){ c, changed };
+	**ret = *how;
 	metered_of(c)->meter->watches++;
 	return 0;
 }
