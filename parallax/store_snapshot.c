@@ -172,25 +172,54 @@ int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
 	return -EAGAIN;
 }
 
-int store_snapshot_delete(struct store *s, const char *name, struct report *report)
-{
-	static const char *const none[] = { NULL };
+struct named {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
 	uint64_t id, mark;
-	int r = store_name_split(name, volume, snapshot, report);
-	if (r == 0 && !snapshot[0])
+};
+
+static int find_named(struct store *s, const char *name, struct named *ret, struct report *report)
+{
+	int r = store_name_split(name, ret->volume, ret->snapshot, report);
+	if (r == 0 && !ret->snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", name);
-	if (r == 0)
-		r = store_find_snapshot(s->places, volume, snapshot, &id, &mark, report);
-	if (r < 0)
-		return r;
-	r = store_doom_snapshot(s, id, mark);
-	if (r < 0)
-		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
-	store_ask_holder(s, volume, id, "checkpoint", none, NULL);
-	store_reap(s);
-	return 0;
+	return r ? r : store_find_snapshot(s->places, ret->volume, ret->snapshot, &ret->id, &ret->mark, report);
 }
+
+/* Whoever has the volume frees what it can. */
+static void ask_holders(struct store *s, const struct named *of, unsigned count)
+{
+	static const char *const none[] = { NULL };
+	for (unsigned i = 0; i < count; i++) {
+		unsigned first = 0;
+		while (of[first].id != of[i].id)
+			first++;
+		if (first == i)
+			store_ask_holder(s, of[i].volume, of[i].id, "checkpoint", none, NULL);
+	}
+}
+
+int store_snapshots_delete(struct store *s, const char *const *names, unsigned count, struct report *report)
+{
+	struct named *of = calloc(count + 1, sizeof *of);
+	unsigned doomed = 0;
+	int r = of ? 0 : -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < count; i++)
+		r = find_named(s, names[i], &of[i], report);
+	while (r == 0 && doomed < count) {
+		r = store_doom_snapshot(s, of[doomed].id, of[doomed].mark);
+		if (r < 0)
+			report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
+		doomed += r == 0;
+	}
+	if (doomed) {
+		ask_holders(s, of, doomed);
+		store_reap(s);
+	}
+	free(of);
+	return r;
+}
+
+int store_snapshot_delete(struct store *s, const char *name, struct report *report) { return store_snapshots_delete(s, &name, 1, report); }
 
 /* ---- clone ---- */
 

@@ -156,7 +156,7 @@ const struct cli_command cli_commands[] = {
 	  "Several volumes: all or none, and no snapshot shows a write without all that were acknowledged before it began.\n", NULL, 1, CLI_ARGS_MAX, false,
 	  cli_snapshot_create },
 	{ "snapshot list", "[VOLUME]", "Snapshots of a volume, or all", NULL, NULL, 0, 1, true, cli_snapshot_list },
-	{ "snapshot delete", "VOLUME@SNAP", "Delete a snapshot, in any order", NULL, NULL, 1, 1, false, cli_snapshot_delete },
+	{ "snapshot delete", "VOLUME@SNAP...", "Delete snapshots, in any order", "None is deleted if one of them isn't there.\n", NULL, 1, CLI_ARGS_MAX, false, cli_snapshot_delete },
 	{ "snapshot rollback", "VOLUME@SNAP", "Make the volume what it was then; it must not be attached", NULL, NULL, 1, 1, false,
 	  cli_snapshot_rollback },
 	{ "clone", "VOLUME@SNAP NEW", "Make a volume that begins as a snapshot", NULL, NULL, 2, 2, false, cli_clone },

@@ -84,10 +84,12 @@ int cli_snapshot_list(struct cli *c)
 int cli_snapshot_delete(struct cli *c)
 {
 	struct store *s;
-	int r;
-	if ((r = check_snapshot(c, c->arg[0])) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	int r = 0;
+	for (int i = 0; r == 0 && i < c->arg_count; i++)
+		r = check_snapshot(c, c->arg[i]);
+	if (r < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
-	return cli_store_close(c, s, store_snapshot_delete(s, c->arg[0], &c->report));
+	return cli_store_close(c, s, store_snapshots_delete(s, c->arg, (unsigned)c->arg_count, &c->report));
 }
 
 int cli_snapshot_rollback(struct cli *c)

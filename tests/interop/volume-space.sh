@@ -68,7 +68,9 @@ sync -f "$dir/mnt"
 fstrim "$dir/mnt"
 sleep 1
 [ "$(used_mb)" -ge 120 ] || fail "a snapshot holds 120 MiB, and only $(used_mb) are taken"
-aquifer snapshot delete d@s
+aquifer snapshot create d@s2
+refused 1 "no snapshot 'd@s3'" aquifer snapshot delete d@s d@s3
+aquifer snapshot delete d@s d@s2
 until_true 60 eval '[ "$(used_mb)" -le 110 ]' || fail "the snapshot is gone, and $(used_mb) MiB are taken"
 [ "$(md5sum <"$dir/mnt/keep")" = "$sum" ] || fail "what was kept has changed"
 umount "$dir/mnt"

@@ -650,6 +650,42 @@ static int body_exact(struct rig *r)
 
 Test(store, sizes_are_exact) { rig_test(body_exact); }
 
+/* ---- several snapshots at once ---- */
+
+static int body_several(struct rig *r)
+{
+	static const char *const wrong[] = { "v@a", "w@a", "v@none" }, *const names[] = { "v@a", "w@a", "v@c", "v@a" };
+	struct meta_owner before, after;
+	uint64_t id;
+	for (unsigned k = 0; k < 2; k++) {
+		create(r, k ? "w" : "v", BYTES);
+		for (unsigned i = 0; i < 3; i++) {
+			struct blk_node *n = attach(r, k ? "w" : "v", false);
+			fill(n, 0, 50 * 4096, (uint8_t)(i + 1));
+			cr_assert_eq(blk_close(n), 0);
+			snapshot(r, k ? (i == 0 ? "w@a" : i == 1 ? "w@b" : "w@c") : i == 0 ? "v@a" : i == 1 ? "v@b" : "v@c");
+		}
+	}
+	FAILS(r, store_snapshots_delete(r->store, wrong, 3, REPORT(r)), -ENOENT, "no snapshot 'v@none'");
+	expect_snapshots(r, "v", "v@a v@b v@c ");
+	OK(r, store_find_volume(r->store->places, "v", &id, REPORT(r)));
+	cr_assert_eq(meta_get_owner(r->store->catalog, id, &before, NULL), 0);
+	OK(r, store_snapshots_delete(r->store, names, 4, REPORT(r)));
+	cr_assert_eq(meta_get_owner(r->store->catalog, id, &after, NULL), 0);
+	cr_assert_eq(after.epoch, before.epoch + 1, "the volume was opened %u times", (unsigned)(after.epoch - before.epoch));
+	expect_snapshots(r, "v", "v@b ");
+	expect_snapshots(r, "w", "w@b w@c ");
+	struct store_volume v;
+	OK(r, store_volume_show(r->store, "v", &v, REPORT(r)));
+	cr_assert(v.snapshot_bytes >= 50 * 4096 && v.snapshot_bytes <= 54 * 4096, "%llu", (unsigned long long)v.snapshot_bytes);
+	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
+	OK(r, store_volume_delete(r->store, "w", true, REPORT(r)));
+	expect_nothing_left(r);
+	return 0;
+}
+
+Test(store, several_snapshots_are_deleted_at_once) { rig_test(body_several); }
+
 /* ---- what deleting a snapshot would free ---- */
 
 static int note_frees(void *arg, const struct store_snapshot *s)
