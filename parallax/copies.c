@@ -274,11 +274,15 @@ int copies_delete(struct copies *c, uint64_t segment, uint64_t epoch)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
 	struct segment_io ios[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = copies_candidates(c, segment, peers);
+	unsigned n = copies_candidates(c, segment, peers), asked = 0;
 	int r = n ? 0 : -ENOTCONN;
-	for (unsigned i = 0; i < n; i++)
-		ios[i] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = epoch };
-	unsigned good = peers_wait(peers, ios, n);
+	while (asked < n && peer_usable(peers[asked])) { /* those that aren't come last; one that hangs would be waited for, each time */
+		ios[asked] = (struct segment_io){ .op = SEGMENT_DELETE, .segment = segment, .epoch = epoch };
+		asked++;
+	}
+	for (unsigned i = asked; i < n; i++)
+		ios[i] = (struct segment_io){ .status = -ENOTCONN };
+	unsigned good = peers_wait(peers, ios, asked);
 	for (unsigned i = 0; i < n; i++)
 		if (good == 0 || !segment_away(ios[i].status) || copies_belongs(c, segment, peers[i]))
 			r = r ? r : ios[i].status;

@@ -136,14 +136,19 @@ void log_record_cut(struct meta_log *log, const struct log_segment *g)
 	}
 }
 
-/* Only hastens what any later owner or server can do. */
+/* Only hastens what any later owner or server can do: so nobody waits for one that hangs. */
 void log_seal(const struct log_segment *g)
 {
+	struct peer *peers[META_REPLICAS_MAX];
 	struct segment_io ios[META_REPLICAS_MAX];
-	for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
-		ios[i] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = g->meta.id, .epoch = g->meta.epoch, .block = g->acked,
-					      .crc = g->acked_crc };
-	peers_wait(g->peers, ios, g->meta.ensemble_count);
+	unsigned n = 0;
+	for (uint32_t i = 0; i < g->meta.ensemble_count; i++) {
+		if (!peer_usable(g->peers[i]))
+			continue;
+		ios[n] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = g->meta.id, .epoch = g->meta.epoch, .block = g->acked, .crc = g->acked_crc };
+		peers[n++] = g->peers[i];
+	}
+	peers_wait(peers, ios, n);
 }
 
 /* Full, and what is listed won't last for long. */

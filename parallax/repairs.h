@@ -27,7 +27,7 @@ struct repairs {
 
 void repairs_init(struct repairs *r, struct env *env);
 int repairs_start(struct repairs *r); /* where there are several servers. 0 or -ENOMEM */
-void repairs_end(struct repairs *r);  /* FIBER. What waits is forgotten; what is being told ends, in COPIES_DEADLINE_NS at most */
+void repairs_end(struct repairs *r);  /* FIBER. What waits is forgotten; what is being told ends, with the connection (copies_cut()) or in COPIES_DEADLINE_NS */
 /* Not suspended. */
 void repairs_note(struct repairs *r, struct peer *peer, uint64_t segment, uint32_t block, uint32_t blocks);
 #endif

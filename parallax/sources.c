@@ -84,6 +84,8 @@ int sources_open(struct sources *s, struct env *env, struct catalog *catalog, co
 
 void sources_close(struct sources *s)
 {
+	if (s->cluster)
+		copies_cut(s->cluster); /* a server that hangs would let those that ask it wait */
 	if (s->hedges.env)
 		hedges_end(&s->hedges);
 	if (s->repairs.env)

@@ -210,6 +210,8 @@ static void stop_fibers(struct volume *v)
 {
 	uint64_t pause_ns = 1; /* most end at once; one may sleep before its next attempt */
 	v->closing = true;
+	if (v->copies && v->copies->catalog)
+		copies_cut(v->copies); /* nothing that is under way matters any more, and a server that hangs would be waited for */
 	timer_cancel(v->env, &v->tick);
 	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
@@ -252,8 +254,11 @@ static int close_volume(struct volume *v, const struct volume_offer *to)
 	v->close_by_ns = env_now_ns(v->env) + CLOSE_NS;
 	if (!v->failed) {
 		r = volume_close_cleanly(v, to);
-		if (r < 0)
-			volume_fail(v, r);
+		if (r == 0) { /* what was being made ahead is taken away again (log_roll.c) */
+			fiber_mutex_lock(&v->env->loop, &v->creating);
+			fiber_mutex_unlock(&v->creating);
+		}
+		volume_fail(v, r < 0 ? r : -ESHUTDOWN);
 	}
 	stop_fibers(v);
 	volume_free(v);

@@ -368,6 +368,13 @@ static void check_fences(struct heal *h, const struct wanted *w, unsigned server
 	}
 }
 
+/* Otherwise its slots can't be read, so that nobody may delete it. */
+static bool is_known(const struct share_entry *e)
+{
+	static const uuid none;
+	return memcmp(&e->header.volume, &none, sizeof none) != 0;
+}
+
 static int check_all(void *arg)
 {
 	struct heal *h = arg;
@@ -394,7 +401,7 @@ static int check_all(void *arg)
 				     h->servers[h->drained].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
 		for (size_t i = 0; i < h->list[s].count && !h->run->failed; i++)
-			if (wanted_ask(w, &h->list[s].entries[i].e.header) == WANTED_NO)
+			if (is_known(&h->list[s].entries[i].e) && wanted_ask(w, &h->list[s].entries[i].e.header) == WANTED_NO)
 				FAIL(h, "segment %llu: %s has it, and nobody wants it", (unsigned long long)h->list[s].entries[i].e.header.segment, h->servers[s].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
 		check_fences(h, w, s);

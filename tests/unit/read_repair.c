@@ -552,6 +552,72 @@ Test(read_repair, an_open_copy_is_mended_where_the_server_was_restarted)
 	cluster_free(c);
 }
 
+/* ---- who lets go doesn't wait for a server that hangs ---- */
+
+static int leave_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct env *env = c->g.env;
+	struct meta_log *log = malloc(sizeof *log);
+	struct sources s;
+	uint64_t id;
+	cr_assert_eq(store_find_volume(&c->g.places, "v", &id, &c->g.report), 0);
+	cr_assert_eq(meta_get_log(c->g.places.catalog, id, log, NULL), 0);
+	for (int connected = 0; connected < 2; connected++) {
+		cr_assert_eq(sources_open(&s, env, c->g.places.catalog, &c->g.places.ops, id, log, NULL, &c->g.report), 0, "%s", c->g.report.text);
+		struct peer *p = copies_placed(s.cluster, 2);
+		struct iovec v = { c->g.buffer, BLOCK_BYTES };
+		struct segment_io io = { .op = SEGMENT_READ, .segment = 1, .block = 1, .blocks = 1, .iov = &v, .iov_count = 1 };
+		struct job j;
+		if (connected)
+			cr_assert(peer_reach(p));
+		sim_pause(c->servers[p->address[5] - '0'].env);
+		repairs_note(&s.repairs, p, 1, 1, 1);
+		job_init(&j, &env->loop);
+		peer_submit(p, &io, &j);
+		fiber_sleep(&env->loop, 50 * NS_PER_MS);
+		uint64_t began = env_now_ns(env);
+		sources_close(&s);
+		cr_assert_eq(fiber_wait(&j), -ENOTCONN);
+		cr_assert_lt(env_now_ns(env) - began, 100 * NS_PER_MS, "%llu ms", (unsigned long long)((env_now_ns(env) - began) / NS_PER_MS));
+		for (unsigned i = 0; i < SERVERS; i++)
+			sim_resume(c->servers[i].env);
+	}
+	free(log);
+	return 0;
+}
+
+Test(read_repair, who_leaves_does_not_wait_for_what_is_being_told)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, close_body), 0);
+	cr_assert_eq(volume_rig_run(&c->g, leave_body), 0);
+	open_near(c);
+	cluster_free(c);
+}
+
+static int timed_close_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	uint64_t began = env_now_ns(c->g.env);
+	int r = close_body(c);
+	uint64_t took = env_now_ns(c->g.env) - began;
+	cr_assert_lt(took, COPIES_DEADLINE_NS + NS_PER_S / 2, "%llu ms", (unsigned long long)(took / NS_PER_MS));
+	return r;
+}
+
+/* Something is to be synced there, to be sealed and to be deleted. */
+Test(read_repair, a_server_that_hangs_costs_a_detach_one_deadline)
+{
+	struct cluster_rig *c = cluster_make();
+	sim_pause(c->servers[2].env);
+	cr_assert_eq(volume_rig_run(&c->g, timed_close_body), 0);
+	sim_resume(c->servers[2].env);
+	open_near(c);
+	cr_assert_eq(volume_rig_run(&c->g, read_body), 0);
+	cluster_free(c);
+}
+
 /* ---- passes beside that ---- */
 
 struct pass {
