@@ -401,16 +401,38 @@ int volume_verify_space(struct volume *v, struct report *report)
 
 /* ---- copies ---- */
 
-/* Then it may have gone from where it was when it was cut (R33). */
-static bool is_where_it_belongs(struct volume *v, const struct meta_segment *m)
+/* As far as is known: it may not answer. */
+static bool may_have_all(struct peer *p, const struct meta_segment *m)
+{
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = m->id };
+	int r = peer_wait(p, &io);
+	return segment_away(r) || (r == 0 && io.sealed && io.state == COPY_WHOLE && io.length == m->length);
+}
+
+/* Those where it belongs come last: who gives a copy away does so when they have it, so that what moves meanwhile is seen somewhere. */
+static unsigned count_copies(struct volume *v, const struct meta_segment *m)
+{
+	unsigned have = 0;
+	for (unsigned last = 0; last < 2; last++)
+		for (unsigned i = 0; i < v->copies->count; i++)
+			if (copies_belongs(v->copies, m->id, v->copies->peers[i]) == last)
+				have += may_have_all(v->copies->peers[i], m);
+	return have;
+}
+
+/* A copy may go from where it was when the segment was cut (R33), and be on its way back, but as many as there should be stay: whoever gave one
+ * away knew so many. Servers may act by a map that was the last one until just now, so one look isn't enough. */
+static bool are_elsewhere(struct volume *v, const struct meta_segment *m)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
-	unsigned n = copies_place(v->copies, m->id, v->meta.replicas, v->meta.replicas, peers), have = 0;
-	for (unsigned i = 0; i < n; i++) {
-		struct segment_io io = { .op = SEGMENT_STAT, .segment = m->id };
-		have += peer_wait(peers[i], &io) == 0 && io.sealed && io.length == m->length;
+	for (unsigned look = 0; look < 3; look++) {
+		if (copies_read_map(v->copies) < 0)
+			return true;
+		unsigned n = copies_place(v->copies, m->id, v->meta.replicas, v->meta.replicas, peers);
+		if (n == 0 || count_copies(v, m) >= n)
+			return true;
 	}
-	return n > 0 && have == n;
+	return false;
 }
 
 static int verify_copy(struct volume *v, const struct meta_segment *m, const struct meta_replica *at, struct report *report)
@@ -424,7 +446,7 @@ static int verify_copy(struct volume *v, const struct meta_segment *m, const str
 		return 0;
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (p && !copies_belongs(v->copies, m->id, p) && is_where_it_belongs(v, m))
+	if (!v->meta.embedded && are_elsewhere(v, m))
 		return 0;
 	return report_set(report, -EUCLEAN, "segment %llu is cut at %u, but %s, a holder, has %u blocks of it", (unsigned long long)m->id,
 			  m->length, p->address, r ? 0 : io.length);
@@ -443,8 +465,9 @@ int volume_verify_copies(struct volume *v, struct report *report)
 		for (uint32_t k = 0; r == 0 && m->cut && k < m->ensemble_count; k++)
 			r = verify_copy(v, m, &m->ensemble[k], report);
 	}
-	if (r == -EUCLEAN && v->meta.stamp != log->stamp) /* checkpoints delete what is free */
-		r = -EAGAIN;
+	uint64_t stamp = log ? log->stamp : 0;
+	if (r == -EUCLEAN && (v->meta.stamp != stamp || meta_get_log(v->catalog, v->id, log, NULL) < 0 || log->stamp != stamp))
+		r = -EAGAIN; /* checkpoints delete what is free, and servers what the catalog lists no more; it may know before we do */
 	free(log);
 	return r;
 }

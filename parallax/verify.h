@@ -40,6 +40,7 @@ int verify_run(struct verify *y);
  * couldn't be read. */
 int volume_verify_space(struct volume *v, struct report *report);
 /* FIBER. Of each segment in the log that is cut, enough servers are listed (R15), and each that answers and isn't broken has
- * all of it (I3). 0, -EUCLEAN with a report of the first that isn't so, -EAGAIN: something changed meanwhile. */
+ * all of it (I3), or has given it away to as many others as should have it. 0, -EUCLEAN with a report of the first that isn't so, -EAGAIN:
+ * something changed meanwhile. */
 int volume_verify_copies(struct volume *v, struct report *report);
 #endif

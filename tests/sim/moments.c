@@ -7,11 +7,13 @@ enum { PATIENCE = 15000 };
 
 struct due due_draw(struct sim *sim, enum moment favourite, uint64_t from)
 {
-	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_SNAPSHOT, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND };
+	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_SNAPSHOT, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND,
+					    MOMENT_PUBLISH };
 	struct due d = { .from = from, .patience = PATIENCE, .moment = often[sim_random(sim) % ARRAY_COUNT(often)] };
 	if (favourite != MOMENT_ANY && sim_random(sim) % 4)
 		d.moment = favourite;
-	d.then = sim_random(sim) % (sim_random(sim) % 3 ? 20 : 300);
+	bool soon = sim_random(sim) % 3;
+	d.then = sim_random(sim) % (d.moment == MOMENT_PUBLISH ? soon ? 300 : 2000 : soon ? 20 : 300);
 	return d;
 }
 
@@ -25,6 +27,7 @@ static uint64_t mark(const struct volume *v, enum moment moment)
 	case MOMENT_CHECKPOINT: return v->counters.checkpoints;
 	case MOMENT_TRIM: return v->counters.trims;
 	case MOMENT_MEND: return v->counters.mends;
+	case MOMENT_PUBLISH: return 2 * v->meta_revision + (v->publishing.serving != v->publishing.next_ticket);
 	case MOMENT_ANY: break;
 	}
 	return 0;

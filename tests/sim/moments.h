@@ -14,6 +14,7 @@ enum moment {
 	MOMENT_CHECKPOINT, /* one is complete */
 	MOMENT_TRIM,       /* servers have been told what is free */
 	MOMENT_MEND,       /* a segment was cut because a copy failed */
+	MOMENT_PUBLISH,    /* a transaction begins, or has ended */
 };
 
 struct due {

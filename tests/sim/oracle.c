@@ -11,7 +11,7 @@
 
 struct write {
 	uint64_t id;            /* index + 1 */
-	uint64_t start, end;    /* NEVER: under way */
+	uint64_t start, end;    /* end NEVER: under way; start NEVER: must not show */
 	uint32_t first, count;
 	bool zero, acked, durable;
 	bool missing;           /* the recovery after it showed only what came before it */
@@ -112,6 +112,8 @@ void oracle_write_end(struct oracle *o, uint64_t id, bool acked, bool durable)
 	w->acked = acked;
 	w->durable = acked && durable;
 }
+
+void oracle_write_never(struct oracle *o, uint64_t id) { write_of(o, id)->start = NEVER; }
 
 void oracle_flushed(struct oracle *o, uint64_t began)
 {

@@ -19,6 +19,8 @@ uint32_t oracle_sectors(const struct oracle *o);
 /* A write (or, with `zero`, anything after which the range reads as zeroes) begins; fills `ret_bytes` (NULL with zero). Returns its id. */
 uint64_t oracle_write_begin(struct oracle *o, uint32_t first, uint32_t count, bool zero, void *ret_bytes);
 void oracle_write_end(struct oracle *o, uint64_t id, bool acked, bool durable);
+/* It has just begun, and must not show, ever: somebody else has the disk. It needn't end. */
+void oracle_write_never(struct oracle *o, uint64_t id);
 /* A flush (a snapshot …) that began at `began` has succeeded. */
 uint64_t oracle_now(struct oracle *o);
 void oracle_flushed(struct oracle *o, uint64_t began);

@@ -1,7 +1,8 @@
 /* Scenario `takeover`: one writer (P2).
  *
- * A volume on a server. An owner works, is paused (SIGSTOP) or cut off from the server at any moment, and another host
- * takes the volume by force; then the first one is let go on. Checked: the second one finds everything the first had
+ * A volume on a server. An owner works, is paused (SIGSTOP) or cut off from the server at any moment, or isn't, and another host
+ * takes the volume by force. The first one is let go on afterwards, or just when the second has fenced it, chosen the log's end or recorded it;
+ * there the second one may also die, and begin anew, or be cut off itself. Checked: the second one finds everything the first had
  * acknowledged; nothing the first does afterwards shows; a write that it acknowledges late is one the second had found;
  * its other requests fail, and all of them end. Over and over, the roles changing.
  *
@@ -64,12 +65,17 @@ static void client_write(struct side *s)
 	uint32_t count = 1 + (uint32_t)draw(t, 24), first = (uint32_t)draw(t, BLOCKS * 8 - count);
 	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
 	uint64_t id = oracle_write_begin(t->oracle, first, count, false, b);
+	bool never = s->fenced;
+	if (never)
+		oracle_write_never(t->oracle, id);
 	int r = blk_write_wait(s->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, 0);
 	free(b);
 	if (s->o.env->dead)
 		return;
 	if (!s->fenced)
 		oracle_write_end(t->oracle, id, r == 0, false);
+	else if (r == 0 && never)
+		FAIL(t, "round %u: a fenced owner acknowledged a write that it began when its successor had recovered", t->round);
 	else if (r == 0 && !oracle_late_ack(t->oracle, id))
 		FAIL(t, "round %u: a fenced owner acknowledged a write that its successor didn't find", t->round);
 }
@@ -135,6 +141,10 @@ static int found(struct takeover *t, struct side *s)
 {
 	uint8_t *b = env_alloc_aligned((size_t)BLOCKS * BLOCK_BYTES);
 	int r = blk_read_wait(s->o.node, b, (uint64_t)BLOCKS * BLOCK_BYTES, 0);
+	if (s->o.env->dead) { /* it hasn't served anything */
+		free(b);
+		return -ESHUTDOWN;
+	}
 	if (r < 0)
 		FAIL(t, "round %u: after taking over, reading: %d", t->round, r);
 	for (unsigned i = 0; i < 2; i++)
@@ -153,11 +163,9 @@ static int open_run(void *arg)
 	struct side *s = t->opening;
 	struct report report = { "" };
 	int r = owner_seize(&s->o, "v", &t->limits, &report);
-	if (r < 0) {
+	if (r < 0 && !s->o.env->dead)
 		FAIL(t, "round %u: taking over: %s", t->round, report_text(&report, r));
-		return r;
-	}
-	return found(t, s);
+	return r < 0 ? r : found(t, s);
 }
 
 static void clients_begin(struct takeover *t, struct side *s)
@@ -282,6 +290,18 @@ static void steps(struct takeover *t, uint64_t count)
 		;
 }
 
+/* While it is opening. */
+static void side_die(struct takeover *t, struct side *s, struct scenario_task *opening)
+{
+	sim_note(t->sim, "round %u: the taker dies", t->round);
+	sim_kill(s->o.env);
+	while (!opening->ended)
+		sim_drain_dead(s->o.env);
+	sim_run_fiber(s->o.env, owner_close, &s->o);
+	owner_end(&s->o);
+	s->running = false;
+}
+
 static void side_kill(struct takeover *t, struct side *s)
 {
 	sim_note(t->sim, "round %u: %s is killed", t->round, s == &t->sides[0] ? "a" : "b");
@@ -353,6 +373,109 @@ static void hand_over(struct takeover *t, struct side *old, struct side *taker)
 	}
 }
 
+/* ---- by force ---- */
+
+/* Of the owner, while another one takes its volume. */
+enum absence { WRITES_ON, PAUSED, CUT_OFF, ABSENCES };
+
+static void partition(struct takeover *t, struct side *s, bool off)
+{
+	sim_partition(t->sim, s->host, t->server.host, off);
+	sim_partition(t->sim, t->server.host, s->host, off);
+}
+
+static void goes(struct takeover *t, struct side *s, enum absence how)
+{
+	static const char *const what[] = { "goes on", "is paused", "is cut off" };
+	sim_note(t->sim, "round %u: the owner %s", t->round, what[how]);
+	if (how == PAUSED)
+		sim_pause(s->o.env);
+	else if (how == CUT_OFF)
+		partition(t, s, true);
+}
+
+static void comes_back(struct takeover *t, struct side *s, enum absence *how)
+{
+	if (*how != WRITES_ON)
+		sim_note(t->sim, "round %u: the former owner goes on", t->round);
+	if (*how == PAUSED)
+		sim_resume(s->o.env);
+	else if (*how == CUT_OFF)
+		partition(t, s, false);
+	*how = WRITES_ON;
+}
+
+/* Happens some steps after the catalog has changed so often: the first time the taker is the owner, and fences; then it has recorded cuts, and seals. */
+struct hitch {
+	enum { HITCH_NONE, HITCH_BACK, HITCH_DIES, HITCH_CUT_OFF, HITCHES } kind; /* HITCH_BACK: only the other one comes back */
+	uint64_t revision, then, until_ns;
+	bool with_other; /* it comes back at the same time */
+};
+
+static struct hitch hitch_draw(struct takeover *t)
+{
+	struct hitch h = { .kind = draw(t, HITCHES), .revision = catalog_sim_revision(t->catalogs) + 1 + draw(t, 3), .with_other = draw(t, 2) };
+	h.then = draw(t, draw(t, 3) ? 15 : 200);
+	return h;
+}
+
+static bool hitch_now(const struct takeover *t, struct hitch *h)
+{
+	return h->kind != HITCH_NONE && catalog_sim_revision(t->catalogs) >= h->revision && h->then-- == 0;
+}
+
+/* False: the taker died, or all failed. */
+static bool take(struct takeover *t, struct side *old, enum absence *how, struct side *s)
+{
+	struct scenario_task task;
+	struct hitch h = hitch_draw(t);
+	side_process(t, s);
+	t->opening = s;
+	scenario_task_start(&task, s->o.env, open_run, t);
+	for (uint64_t n = 0; s->running && !task.ended && !t->run->failed; n++) {
+		if (n == STEPS_MAX || !sim_step(t->sim))
+			FAIL(t, "round %u: taking over does not end", t->round);
+		if (h.until_ns && sim_now_ns(t->sim) >= h.until_ns)
+			partition(t, s, false);
+		if (task.ended || t->run->failed || !hitch_now(t, &h))
+			continue;
+		if (h.kind == HITCH_BACK || h.with_other)
+			comes_back(t, old, how);
+		if (h.kind == HITCH_DIES) {
+			side_die(t, s, &task);
+		} else if (h.kind == HITCH_CUT_OFF) {
+			sim_note(t->sim, "round %u: the taker is cut off", t->round);
+			partition(t, s, true);
+			h.until_ns = sim_now_ns(t->sim) + draw(t, 5 * NS_PER_S);
+		}
+		h.kind = HITCH_NONE;
+	}
+	if (h.until_ns)
+		partition(t, s, false);
+	if (s->running && !task.ended) /* all failed */
+		side_die(t, s, &task);
+	return s->running;
+}
+
+static void take_by_force(struct takeover *t, struct side *old, struct side *taker)
+{
+	enum absence how = draw(t, ABSENCES);
+	if (clients_ended(old))
+		clients_begin(t, old);
+	goes(t, old, how);
+	steps(t, draw(t, 2) ? draw(t, 50) : 0);
+	while (!take(t, old, &how, taker) && !t->run->failed) {
+		if (draw(t, 3) == 0)
+			comes_back(t, old, &how);
+		steps(t, draw(t, 500));
+	}
+	if (taker->running)
+		clients_begin(t, taker);
+	steps(t, draw(t, 3000));
+	comes_back(t, old, &how);
+	side_end(t, old);
+}
+
 static int create_run(void *arg)
 {
 	struct takeover *t = arg;
@@ -387,32 +510,14 @@ static void takeover_run(struct scenario_run *run)
 	unsigned rounds = 2 + (unsigned)draw(t, 5);
 	for (t->round = 1; t->round <= rounds && !run->failed; t->round++) {
 		struct side *old = t->owner, *taker = old == &t->sides[0] ? &t->sides[1] : &t->sides[0];
-		bool cut = draw(t, 3) == 0;
 		steps(t, draw(t, 6000));
 		if (draw(t, 2)) {
 			hand_over(t, old, taker);
 			t->owner = taker->running ? taker : old;
-			continue;
-		}
-		t->owner = taker;
-		sim_note(t->sim, "round %u: the owner is %s", t->round, cut ? "cut off" : "paused");
-		if (cut) {
-			sim_partition(t->sim, old->host, t->server.host, true);
-			sim_partition(t->sim, t->server.host, old->host, true);
 		} else {
-			sim_pause(old->o.env);
+			take_by_force(t, old, taker);
+			t->owner = taker;
 		}
-		steps(t, draw(t, 2) ? draw(t, 50) : 0);
-		side_begin(t, taker);
-		steps(t, draw(t, 3000));
-		sim_note(t->sim, "round %u: the former owner goes on", t->round);
-		if (cut) {
-			sim_partition(t->sim, old->host, t->server.host, false);
-			sim_partition(t->sim, t->server.host, old->host, false);
-		} else {
-			sim_resume(old->o.env);
-		}
-		side_end(t, old);
 	}
 	for (unsigned i = 0; i < 2; i++)
 		side_end(t, &t->sides[i]);

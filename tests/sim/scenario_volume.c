@@ -87,9 +87,14 @@ static void client_flush(struct volume_world *w)
 
 static struct snapshot *snapshot_free_slot(struct volume_world *w)
 {
-	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
-		if (!w->snapshots[i].used)
-			return &w->snapshots[i];
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+		struct snapshot *s = &w->snapshots[i];
+		if (s->used && (!s->doomed || s->users || s == w->rolling_back))
+			continue;
+		free(s->bytes);
+		s->bytes = NULL;
+		return s;
+	}
 	return NULL;
 }
 
@@ -117,11 +122,13 @@ static void client_delete_snapshot(struct volume_world *w)
 	uint64_t volume, mark;
 	if (!s->used || !s->known || s->doomed)
 		return;
-	if (store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) < 0)
-		return;
-	s->doomed = true;
-	if (store_doom_snapshot(&w->o.store, volume, mark) == 0 && draw(w, 2))
-		note_failure(w, volume_checkpoint(w->o.volume));
+	s->users++;
+	if (store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) == 0) {
+		s->doomed = true;
+		if (store_doom_snapshot(&w->o.store, volume, mark) == 0 && draw(w, 2))
+			note_failure(w, volume_checkpoint(w->o.volume));
+	}
+	s->users--;
 }
 
 struct snapshot *known_snapshot(struct volume_world *w)
@@ -178,8 +185,13 @@ static void client_read_snapshot(struct volume_world *w)
 	struct snapshot *s = known_snapshot(w);
 	uint64_t volume, mark; /* it may be one of before a rollback */
 	char key[META_KEY_BYTES];
-	if (!s || store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) < 0 || owner_hold_snapshot(&w->o, volume, mark, key) < 0)
+	if (!s)
 		return;
+	s->users++;
+	if (store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) < 0 || owner_hold_snapshot(&w->o, volume, mark, key) < 0) {
+		s->users--;
+		return;
+	}
 	uint64_t size = (uint64_t)oracle_sectors(w->oracle) * ORACLE_SECTOR;
 	uint8_t *bytes = malloc(size + BLOCK_BYTES);
 	struct volume_reader *d;
@@ -198,13 +210,45 @@ static void client_read_snapshot(struct volume_world *w)
 	if (opened)
 		volume_reader_close(d);
 	owner_let_go(&w->o, key);
+	s->users--;
 	free(bytes);
+}
+
+/* What brings the moment about that this seed is about. */
+static void client_favourite(struct volume_world *w)
+{
+	switch (w->favourite) {
+	case MOMENT_FLUSH: client_flush(w); break;
+	case MOMENT_SNAPSHOT: snapshot_free_slot(w) ? client_snapshot(w) : client_delete_snapshot(w); break;
+	case MOMENT_CHECKPOINT: case MOMENT_TRIM: case MOMENT_PUBLISH: note_failure(w, volume_checkpoint(w->o.volume)); break;
+	case MOMENT_ANY: case MOMENT_TURN: case MOMENT_MEND: break;
+	}
+}
+
+static bool is_hurt(const struct volume_world *w) { return w->troubles.hurt || w->damaged; }
+
+/* R15, whatever was lost: what counts has as many holders as there must be. */
+static void check_cuts(struct volume_world *w)
+{
+	const struct meta_log *log = &w->o.volume->meta;
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (log->segments[i].cut && log->segments[i].ensemble_count < log->min_replicas)
+			FAIL(w, "life %u: segment %llu was cut with %u copies", LIFE(w), (unsigned long long)log->segments[i].id, log->segments[i].ensemble_count);
+}
+
+static void check_copies(struct volume_world *w)
+{
+	check_cuts(w);
+	struct report report = { "" };
+	if (is_hurt(w)) /* I3 is of holders that lost nothing */
+		return;
+	if (volume_verify_copies(w->o.volume, &report) == -EUCLEAN)
+		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
 }
 
 static void client_drain(struct volume_world *w)
 {
 	bool undo = w->drained;
-	w->drains_any = true;
 	if (!undo)
 		w->drained = 1 + (unsigned)draw(w, w->server_count);
 	struct report report = { "" };
@@ -214,6 +258,10 @@ static void client_drain(struct volume_world *w)
 	w->drains = store_server_drain(&w->o.store, id, undo, /* force= */ true, &report) == 0 && !w->o.env->dead;
 	if (w->drains && undo)
 		w->drained = 0;
+	for (unsigned n = (unsigned)draw(w, 60); n > 0 && !w->o.env->dead; n--) { /* while copies move */
+		fiber_sleep(&w->o.env->loop, draw(w, NS_PER_S / 10));
+		check_copies(w);
+	}
 }
 
 static int client_run(void *arg)
@@ -231,6 +279,8 @@ static int client_run(void *arg)
 		case 9: case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
 		default: client_write(w, false); break;
 		}
+		if (draw(w, 12) == 0)
+			client_favourite(w);
 		if (draw(w, 4) == 0)
 			fiber_sleep(&w->o.env->loop, draw(w, 2000000));
 	}
@@ -324,8 +374,6 @@ static void check_snapshots(struct volume_world *w, bool all)
 	free(bytes);
 }
 
-static bool is_hurt(const struct volume_world *w) { return w->troubles.hurt || w->damaged; }
-
 static void check_space(struct volume_world *w)
 {
 	struct report report = { "" };
@@ -339,25 +387,6 @@ static void check_space(struct volume_world *w)
 	}
 	if (r == -EUCLEAN)
 		FAIL(w, "life %u: space: %s", LIFE(w), report.text);
-}
-
-/* R15, whatever was lost: what counts has as many holders as there must be. */
-static void check_cuts(struct volume_world *w)
-{
-	const struct meta_log *log = &w->o.volume->meta;
-	for (uint32_t i = 0; i < log->segment_count; i++)
-		if (log->segments[i].cut && log->segments[i].ensemble_count < log->min_replicas)
-			FAIL(w, "life %u: segment %llu was cut with %u copies", LIFE(w), (unsigned long long)log->segments[i].id, log->segments[i].ensemble_count);
-}
-
-static void check_copies(struct volume_world *w)
-{
-	check_cuts(w);
-	struct report report = { "" };
-	if (is_hurt(w) || w->drains_any) /* I3 is of holders that lost nothing, and from which nothing is moved away, and back */
-		return;
-	if (volume_verify_copies(w->o.volume, &report) == -EUCLEAN)
-		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
 }
 
 /* ---- a life ---- */
@@ -375,6 +404,8 @@ static int life_begin(void *arg)
 	struct volume_world *w = arg;
 	struct report report = { "" };
 	int r = -ENOENT;
+	if (w->life > 1 && !w->faults && !w->may_fail && !is_hurt(w))
+		check_published(w);
 	for (unsigned attempt = 0; attempt < 100 && !w->o.env->dead; attempt++) {
 		owner_forget_holds(&w->o);
 		struct store_volume_options o = { .size_bytes = w->size_bytes, .replicas = w->replicas, .min_replicas = w->min_replicas,
@@ -680,10 +711,16 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->host = sim_host_create(w->sim, "host", full ? (3 + draw(w, 14)) << 20 : (uint64_t)512 << 20, draw(w, 2) ? 512 : 4096);
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
-	catalog_sim_doses(w->catalogs)->latency_ns = draw(w, 3) ? 0 : draw(w, 20 * NS_PER_MS);
+	/* then it takes its time; but one that is slow makes mending slow, and what is given up waits for that */
+	bool publishing = (w->favourite == MOMENT_TRIM || w->favourite == MOMENT_PUBLISH) && !(cluster && w->io_timeout_ms);
+	catalog_sim_doses(w->catalogs)->latency_ns = publishing ? draw(w, 200 * NS_PER_MS) : draw(w, 3) ? 0 : draw(w, 20 * NS_PER_MS);
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
 		.window = 1 + (uint32_t)draw(w, 4) };
+	if (w->drains && draw(w, 2)) { /* then what the log lists moves, too */
+		w->limits.replay_bytes *= 8;
+		w->limits.checkpoint_ns *= 20;
+	}
 	w->size_bytes = (300 + draw(w, 3000)) * ORACLE_SECTOR;
 	w->oracle = oracle_create((uint32_t)(w->size_bytes / ORACLE_SECTOR));
 	if (keeps)

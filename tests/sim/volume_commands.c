@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
+#include "parallax/store_check.h"
 #include "tests/sim/heal.h"
 #include "tests/sim/volume_world.h"
 
@@ -167,6 +168,50 @@ void commands(struct volume_world *w)
 	while (!task.ended && w->o.env->dead)
 		sim_drain_dead(w->o.env);
 	owner_end(&w->o);
+}
+
+/* ---- what a life leaves ---- */
+
+static bool says_alive(void *arg, const struct meta_owner *owner)
+{
+	(void)arg;
+	return owner->state != OWNER_FREE;
+}
+
+static int nobody_answers(void *arg, const struct store_holder *holder, const char *verb, const char *const *args, uint64_t deadline_ns, char **ret_json,
+			  struct report *report)
+{
+	(void)arg, (void)holder, (void)verb, (void)args, (void)deadline_ns, (void)ret_json;
+	return report_set(report, -ECONNREFUSED, "nobody is there");
+}
+
+static void note_fault(void *arg, const char *volume, const char *text)
+{
+	struct report *first = arg;
+	(void)volume;
+	if (!first->text[0])
+		snprintf(first->text, sizeof first->text, "%s", text);
+}
+
+/* A server that is being reconnected, or a copy that is being made, is looked at again; what is freed too early stays so. */
+void check_published(struct volume_world *w)
+{
+	struct owner *o = &w->o;
+	struct report report, fault = { "" };
+	o->places.ops.holder_alive = says_alive; /* or it would be recovered first */
+	o->store.forward = nobody_answers;
+	for (unsigned attempt = 0; attempt < 8 && !o->env->dead; attempt++) {
+		struct store_check how = { .volume = "v", .fault = note_fault, .arg = &fault };
+		if (attempt)
+			fiber_sleep(&o->env->loop, NS_PER_S);
+		report.text[0] = fault.text[0] = '\0';
+		if (store_check(&o->store, &how, &report) == 0 && !fault.text[0])
+			break;
+	}
+	o->places.ops.holder_alive = NULL;
+	o->store.forward = NULL;
+	if (fault.text[0] && !o->env->dead)
+		FAIL(w, "life %u: what the last one left published: %s", LIFE(w), fault.text);
 }
 
 /* Everything is deleted, also what a transaction that arrived late has made: nothing may be left but counters. */

@@ -22,6 +22,7 @@ struct snapshot {
 	char name[32];
 	uint64_t began, ended, mark;
 	uint8_t *bytes;
+	unsigned users;            /* clients that are at it */
 };
 
 struct clone {
@@ -55,7 +56,6 @@ struct volume_world {
 	bool dense, few_flushes;     /* one trouble soon after the other; little of what is written is durable */
 	bool blackouts;              /* what ends a life is mostly that everything loses power, and only then a server is gone for ever */
 	bool drains;                 /* an operator drains servers, one at a time, and uses them again; until he isn't answered */
-	bool drains_any;             /* he did, in some life */
 	unsigned drained;            /* that one, + 1; 0: none */
 	bool two;                    /* two servers may be in trouble at the same time: requests wait when too few are left */
 	enum moment favourite;
@@ -87,6 +87,8 @@ struct snapshot *known_snapshot(struct volume_world *w);
 
 /* volume_commands.c: the store's operations, by a process of their own, which may be killed in the middle. */
 void commands(struct volume_world *w);
+/* FIBER. I9 and I10 of what is published of a volume that nobody has recovered yet. */
+void check_published(struct volume_world *w);
 void undo_drains(struct volume_world *w);
 void delete_all(struct volume_world *w); /* and nothing may be left */
 #endif
