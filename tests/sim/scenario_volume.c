@@ -712,7 +712,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	/* then it takes its time; but one that is slow makes mending slow, and what is given up waits for that */
-	bool publishing = (w->favourite == MOMENT_TRIM || w->favourite == MOMENT_PUBLISH) && !(cluster && w->io_timeout_ms);
+	bool publishing = (w->favourite == MOMENT_TRIM || w->favourite == MOMENT_PUBLISH) && !w->io_timeout_ms;
 	catalog_sim_doses(w->catalogs)->latency_ns = publishing ? draw(w, 200 * NS_PER_MS) : draw(w, 3) ? 0 : draw(w, 20 * NS_PER_MS);
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
