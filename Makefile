@@ -12,13 +12,13 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= gcc
 OPT     ?= -O2
-PKGS    := libprotobuf-c jansson sqlite3 libisal libcrypto libssl libcurl fuse3
+PKGS    := libprotobuf-c jansson sqlite3 libisal libcrypto libssl fuse3
 
 CFLAGS  ?= -g $(OPT)
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wimplicit-fallthrough -Wvla -Wno-format-truncation \
            $(if $(WERROR),-Werror)
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=312 -I. -I$(B)/gen $(WARN) $(CFLAGS) $(SAN) $(PLANTS) \
-             $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -pthread
+             $(shell pkg-config --cflags $(PKGS) libcurl 2>/dev/null) -pthread
 ALL_LIBS   = $(SAN) $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -pthread -lm
 
 # What builds needs to write there: said at once, in one line, not by a compiler later.

@@ -5,7 +5,9 @@
  * curl sends a request again by itself when a kept connection turns out to be dead. Whether the first
  * try had any effect nobody knows, so that is refused here, unless the request is repeatable: the hook before each
  * try counts them, and tells at the same time whether anything has been sent at all. */
+#define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,47 @@
 #include "core/fiber.h"
 
 #define EVENTS 16
+#define LIBRARY "libcurl.so.4"
 #define REPLY_BYTES_FIRST 4096
+
+/* ---- the library ---- */
+
+/* With what it brings along these are 30 libraries, more than half of the time that a command takes to start, and memory of every tapdisk: so it is loaded when
+ * the first client is made. */
+#define CURL_FUNCTIONS(X) \
+	X(easy_cleanup) \
+	X(easy_getinfo) \
+	X(easy_init) \
+	X(easy_setopt) \
+	X(easy_strerror) \
+	X(global_init) \
+	X(multi_add_handle) \
+	X(multi_cleanup) \
+	X(multi_info_read) \
+	X(multi_init) \
+	X(multi_remove_handle) \
+	X(multi_setopt) \
+	X(multi_socket_action) \
+	X(slist_append) \
+	X(slist_free_all) \
+	X(version_info)
+
+static struct {
+#define X(name) __typeof__(curl_##name) *name;
+	CURL_FUNCTIONS(X)
+#undef X
+	bool loaded;
+} curl;
+
+static void curl_begin(void)
+{
+	void *library = dlopen(LIBRARY, RTLD_LAZY);
+	bool all = library;
+#define X(name) *(void **)&curl.name = all ? dlsym(library, "curl_" #name) : NULL, all = all && curl.name;
+	CURL_FUNCTIONS(X)
+#undef X
+	curl.loaded = all && curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
 
 struct http_linux {
 	struct http_client client; /* first */
@@ -63,16 +105,16 @@ static void request_end(struct http_request *r, int status, CURLcode code)
 {
 	struct http_linux *c = http_linux_of(r->client);
 	long answer = 0;
-	curl_easy_getinfo(r->handle, CURLINFO_RESPONSE_CODE, &answer);
-	curl_multi_remove_handle(c->multi, r->handle);
-	curl_easy_cleanup(r->handle);
-	curl_slist_free_all(r->header_list);
+	curl.easy_getinfo(r->handle, CURLINFO_RESPONSE_CODE, &answer);
+	curl.multi_remove_handle(c->multi, r->handle);
+	curl.easy_cleanup(r->handle);
+	curl.slist_free_all(r->header_list);
 	c->request_count--;
 	r->handle = r->header_list = NULL;
 	r->http_status = (unsigned)answer;
 	r->status = status;
 	if (status < 0 && !r->why[0])
-		snprintf(r->why, sizeof r->why, "%s", status == -EMSGSIZE ? "the answer is too long" : curl_easy_strerror(code));
+		snprintf(r->why, sizeof r->why, "%s", status == -EMSGSIZE ? "the answer is too long" : curl.easy_strerror(code));
 	struct job *parent = r->parent, *more = r->more;
 	r->parent = r->more = NULL;
 	if (more)
@@ -83,12 +125,12 @@ static void request_end(struct http_request *r, int status, CURLcode code)
 static void end_finished(struct http_linux *c)
 {
 	int left;
-	for (CURLMsg *m; (m = curl_multi_info_read(c->multi, &left));) {
+	for (CURLMsg *m; (m = curl.multi_info_read(c->multi, &left));) {
 		struct http_request *r = NULL;
 		CURLcode code = m->data.result;
 		if (m->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
+		curl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
 		request_end(r, status_of(r, code), code);
 	}
 }
@@ -180,7 +222,7 @@ static void timer_due(struct job *j)
 	}
 	if (c->due_ns && c->due_ns <= env_now_ns(c->client.env)) {
 		c->due_ns = 0;
-		curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+		curl.multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 		end_finished(c);
 	}
 	if (c->due_ns && !c->timer_busy)
@@ -212,7 +254,7 @@ static void sockets_ready(struct job *j)
 	for (int i = 0; i < n; i++) {
 		int what = (e[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) | (e[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
 			   (e[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
-		curl_multi_socket_action(c->multi, e[i].data.fd, what, &running);
+		curl.multi_socket_action(c->multi, e[i].data.fd, what, &running);
 	}
 	end_finished(c);
 	watch_start(c);
@@ -233,17 +275,17 @@ static void set_blob(CURL *h, CURLoption option, char *text)
 {
 	struct curl_blob blob = { text, text ? strlen(text) : 0, CURL_BLOB_NOCOPY };
 	if (text)
-		curl_easy_setopt(h, option, &blob);
+		curl.easy_setopt(h, option, &blob);
 }
 
 static bool set_headers(struct http_request *r)
 {
 	static const char *const none[] = { NULL };
-	struct curl_slist *list = curl_slist_append(NULL, "Expect:"); /* no waiting for "100 Continue" */
+	struct curl_slist *list = curl.slist_append(NULL, "Expect:"); /* no waiting for "100 Continue" */
 	for (const char *const *header = r->headers ? r->headers : none; list && *header; header++) {
-		struct curl_slist *longer = curl_slist_append(list, *header);
+		struct curl_slist *longer = curl.slist_append(list, *header);
 		if (!longer)
-			curl_slist_free_all(list);
+			curl.slist_free_all(list);
 		list = longer;
 	}
 	r->header_list = list;
@@ -253,27 +295,27 @@ static bool set_headers(struct http_request *r)
 static void set_options(struct http_linux *c, struct http_request *r)
 {
 	CURL *h = r->handle;
-	curl_easy_setopt(h, CURLOPT_URL, r->url);
-	curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(h, CURLOPT_PROXY, ""); /* whatever the environment says */
-	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(h, CURLOPT_HTTPHEADER, r->header_list);
+	curl.easy_setopt(h, CURLOPT_URL, r->url);
+	curl.easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl.easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl.easy_setopt(h, CURLOPT_PROXY, ""); /* whatever the environment says */
+	curl.easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+	curl.easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl.easy_setopt(h, CURLOPT_HTTPHEADER, r->header_list);
 	if (r->body) {
-		curl_easy_setopt(h, CURLOPT_POSTFIELDS, r->body);
-		curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_length);
+		curl.easy_setopt(h, CURLOPT_POSTFIELDS, r->body);
+		curl.easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_length);
 	}
 	if (r->connect_timeout_ns)
-		curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)(r->connect_timeout_ns / NS_PER_MS));
+		curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)(r->connect_timeout_ns / NS_PER_MS));
 	if (r->timeout_ns)
-		curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)(r->timeout_ns / NS_PER_MS));
-	curl_easy_setopt(h, CURLOPT_ERRORBUFFER, r->why);
-	curl_easy_setopt(h, CURLOPT_PRIVATE, r);
-	curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, reply_arrived);
-	curl_easy_setopt(h, CURLOPT_WRITEDATA, r);
-	curl_easy_setopt(h, CURLOPT_PREREQFUNCTION, before_sending);
-	curl_easy_setopt(h, CURLOPT_PREREQDATA, r);
+		curl.easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)(r->timeout_ns / NS_PER_MS));
+	curl.easy_setopt(h, CURLOPT_ERRORBUFFER, r->why);
+	curl.easy_setopt(h, CURLOPT_PRIVATE, r);
+	curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, reply_arrived);
+	curl.easy_setopt(h, CURLOPT_WRITEDATA, r);
+	curl.easy_setopt(h, CURLOPT_PREREQFUNCTION, before_sending);
+	curl.easy_setopt(h, CURLOPT_PREREQDATA, r);
 	set_blob(h, CURLOPT_CAINFO_BLOB, c->authorities);
 	set_blob(h, CURLOPT_SSLCERT_BLOB, c->certificate);
 	set_blob(h, CURLOPT_SSLKEY_BLOB, c->key);
@@ -286,17 +328,17 @@ void env_linux_http_submit(struct http_client *client, struct http_request *r)
 	static_assert(HTTP_WHY_BYTES >= CURL_ERROR_SIZE, "curl writes its reasons there");
 	assert(!c->closing);
 	r->header_list = NULL;
-	r->handle = curl_easy_init();
+	r->handle = curl.easy_init();
 	if (r->handle && set_headers(r)) {
 		set_options(c, r);
 		c->request_count++;
-		if (curl_multi_add_handle(c->multi, r->handle) == CURLM_OK)
+		if (curl.multi_add_handle(c->multi, r->handle) == CURLM_OK)
 			return;
 		c->request_count--;
 	}
 	if (r->handle)
-		curl_easy_cleanup(r->handle);
-	curl_slist_free_all(r->header_list);
+		curl.easy_cleanup(r->handle);
+	curl.slist_free_all(r->header_list);
 	r->parent = NULL;
 	r->status = -ENOMEM;
 	job_put(parent, -ENOMEM);
@@ -307,7 +349,6 @@ void env_linux_http_cancel(struct http_request *r) { request_end(r, -ECANCELED, 
 /* ---- clients ---- */
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
-static void curl_begin(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
 static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
 
@@ -316,22 +357,22 @@ static int client_set_up(struct http_linux *c, const struct http_tls *tls)
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (c->epoll_fd < 0)
 		return -errno;
-	c->multi = curl_multi_init();
+	c->multi = curl.multi_init();
 	c->authorities = copy_of(tls->authorities);
 	c->certificate = copy_of(tls->certificate);
 	c->key = copy_of(tls->key);
 	if (!c->multi || (tls->authorities && !c->authorities) || (tls->certificate && !c->certificate) || (tls->key && !c->key))
 		return -ENOMEM;
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+	curl.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
+	curl.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+	curl.multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
+	curl.multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
 	return 0;
 }
 
 static void client_free(struct http_linux *c)
 {
-	curl_multi_cleanup(c->multi);
+	curl.multi_cleanup(c->multi);
 	if (c->epoll_fd >= 0)
 		close(c->epoll_fd);
 	free(c->authorities);
@@ -346,7 +387,9 @@ int env_linux_http_client_create(struct env *env, const struct http_tls *tls, st
 {
 	static const struct http_tls no_tls;
 	pthread_once(&curl_once, curl_begin);
-	if (!(curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_ASYNCHDNS))
+	if (!curl.loaded)
+		return -ELIBACC;
+	if (!(curl.version_info(CURLVERSION_NOW)->features & CURL_VERSION_ASYNCHDNS))
 		return -ENOSYS; /* looking names up would stop the loop */
 	struct http_linux *c = calloc(1, sizeof *c);
 	if (!c)
@@ -376,7 +419,7 @@ void env_linux_http_client_close(struct http_client *client)
 	while (c->watch_busy || c->timer_busy)
 		fiber_cond_wait(&client->env->loop, &c->idle);
 	/* closing connections calls back, and must not start anything */
-	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, NULL);
-	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, NULL);
+	curl.multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, NULL);
+	curl.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, NULL);
 	client_free(c);
 }

@@ -400,7 +400,8 @@ static int etcd_set_up(struct etcd *e, const char *addresses, const struct catal
 	    (access->user && !(e->user && e->password)))
 		return -ENOMEM;
 	r = http_client_create(e->catalog.env, &e->tls, &e->http);
-	return r < 0 ? report_set(report, r, "catalog 'etcd:%s': %s", addresses, r == -ENOSYS ? "this libcurl can't look up names without waiting" : errno_text(r)) : 0;
+	const char *why = r == -ENOSYS ? "this libcurl can't look up names without waiting" : r == -ELIBACC ? "libcurl.so.4 can't be loaded (install libcurl4)" : errno_text(r);
+	return r < 0 ? report_set(report, r, "catalog 'etcd:%s': %s", addresses, why) : 0;
 }
 
 int catalog_etcd_open(struct env *env, const char *addresses, const struct catalog_access *access, bool create, struct catalog_want *also,
