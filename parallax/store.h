@@ -166,6 +166,7 @@ void store_agent_leave(struct store_registration *r); /* accepts NULL */
 /* Who has the volume attached, with the host's name; -ENXIO: nobody has it. */
 int store_volume_holder(struct store *s, const char *name, struct store_holder *ret_holder, struct report *report);
 /* What this host is called there. Borrowed. Not FIBER. */
+const char *store_url(const struct store *s); /* of its catalog */
 const char *store_host(const struct store *s);
 
 /* ---- servers ---- */

@@ -12,6 +12,7 @@
 #include "parallax/store_private.h"
 #include "proto/rpc.h"
 
+const char *store_url(const struct store *s) { return s->url; }
 const char *store_host(const struct store *s) { return s->places->host; }
 
 bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent)

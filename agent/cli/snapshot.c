@@ -36,7 +36,7 @@ int cli_snapshot_create(struct cli *c)
 		r = check_snapshot(c, c->arg[i]);
 	if (r == 0 && c->arg_count > STORE_GROUP_MAX)
 		r = cli_usage(c, "more than %d snapshots at one instant", STORE_GROUP_MAX);
-	if (r < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	if (r < 0 || (r = cli_store_by_agent(c, "snapshot")) != -EOPNOTSUPP || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_snapshot_create(s, c->arg, (unsigned)c->arg_count, &c->report));
 }
@@ -106,7 +106,7 @@ int cli_clone(struct cli *c)
 	struct store *s;
 	int r;
 	if ((r = check_snapshot(c, c->arg[0])) < 0 || (r = cli_name(c, "volume", c->arg[1])) < 0 ||
-	    (r = cli_store_open(c, false, &s)) < 0)
+	    (r = cli_store_by_agent(c, "clone")) != -EOPNOTSUPP || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_clone(s, c->arg[0], c->arg[1], &c->report));
 }

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/daemon/client.h"
 #include "agent/daemon/peer.h"
+#include "core/config.h"
+#include "parallax/catalog.h"
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
 		   uint64_t deadline_ns, char **ret_json, struct report *report)
@@ -19,6 +22,30 @@ int cli_store_open(struct cli *c, bool create, struct store **ret_store)
 {
 	struct store_options o = { .root = c->root, .create = create, .forward = forward, .forward_arg = c };
 	return store_open(c->env, &o, ret_store, &c->report);
+}
+
+int cli_store_by_agent(struct cli *c, const char *verb)
+{
+	char url[CONFIG_VALUE_BYTES];
+	struct rpc_client *client;
+	struct report report = { "" };
+	if (config_catalog_url(c->env, c->root, NULL, url, &report) < 0 || catalog_is_file(url) || client_agent(c->env, c->root, /* start= */ false, &client, &report) < 0)
+		return -EOPNOTSUPP; /* what is wrong is said by who does it then */
+	Aquifer__StoreCall q = AQUIFER__STORE_CALL__INIT;
+	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_STORE, .request = &q.base };
+	q.catalog = url;
+	q.verb = (char *)(uintptr_t)verb;
+	q.args = (char **)(uintptr_t)c->arg;
+	q.n_args = (size_t)c->arg_count;
+	int r = client_call(client, &call, NULL, &report);
+	rpc_close(client);
+	if (r == -EOPNOTSUPP || (r == -ESHUTDOWN && report.text[0])) /* older, another catalog's; ending */
+		return -EOPNOTSUPP;
+	if (r == -ENOTCONN && !report.text[0])
+		report_set(&report, r, "the agent ended meanwhile, whether it was done isn't known (look with: aquifer volume list, aquifer snapshot list)");
+	if (r < 0)
+		c->report = report;
+	return r;
 }
 
 int cli_store_close(struct cli *c, struct store *s, int r)

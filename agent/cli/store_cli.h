@@ -6,6 +6,9 @@
 
 /* FIBER. Opens the store of c->root; what a holder must do is asked of its tapdisk. -ENOENT without a store. */
 int cli_store_open(struct cli *c, bool create, struct store **ret_store);
+/* FIBER. By the agent of c->root, if there is one that has the catalog open: a catalog on etcd takes a command longer to open than to use. `verb` with the
+ * command's arguments. -EOPNOTSUPP, without a report: it can't do it, and nothing was done. */
+int cli_store_by_agent(struct cli *c, const char *verb);
 /* FIBER. Closes it and returns `r`, or the first error of closing. */
 int cli_store_close(struct cli *c, struct store *s, int r);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/daemon/log.h"
+#include "agent/daemon/peer.h"
 #include "agent/daemon/plan.h"
 #include "core/config.h"
 #include "core/version.h"
@@ -87,9 +88,17 @@ static int listen_there(struct registry *g, struct report *report)
 
 /* ---- the entry ---- */
 
+static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args, uint64_t deadline_ns, char **ret_json,
+		   struct report *report)
+{
+	const struct registry *g = arg;
+	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args, .deadline_ns = deadline_ns };
+	return peer_tapdisk_control(g->env, holder, &call, ret_json, report);
+}
+
 static int open_store(struct registry *g, struct report *report)
 {
-	struct store_options o = { .root = g->root };
+	struct store_options o = { .root = g->root, .forward = forward, .forward_arg = g };
 	int r = store_open(g->env, &o, &g->store, report);
 	return r < 0 ? report_prefix(report, r, "the catalog can't be opened") : 0;
 }
@@ -168,7 +177,7 @@ void registry_end(struct registry *g, uint64_t drain_ns)
 		fiber_sleep(&g->env->loop, 10 * NS_PER_MS);
 	rpc_server_close(g->server, drain_ns);
 	g->server = NULL;
-	if (g->running) /* a catalog that doesn't answer: the process ends anyhow */
+	if (g->running || g->users) /* a catalog that doesn't answer: the process ends anyhow */
 		return;
 	store_agent_leave(g->entry);
 	store_close(g->store);

@@ -18,6 +18,7 @@ struct registry {
 	struct store *store;               /* NULL: the catalog wasn't reached yet, or isn't shared */
 	struct store_registration *entry;  /* NULL: not registered yet */
 	char said[768];                    /* the trouble it has, as logged */
+	unsigned users;                    /* of the store, for others */
 	bool stop, running;
 	struct timer pause;
 	struct job pause_job;

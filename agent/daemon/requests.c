@@ -281,6 +281,28 @@ static int migrate(struct agent *a, struct rpc_request *r, json_t **ret, struct 
 	return q ? agent_migrate(a, q, ret, report) : -EBADMSG;
 }
 
+/* ---- what a command would do itself ---- */
+
+/* The catalog is open here, which saves a command as much as it has to do. */
+static int store_call(struct agent *a, struct rpc_request *r, struct report *report)
+{
+	Aquifer__StoreCall *q = (void *)rpc_request_body(r, &aquifer__store_call__descriptor);
+	struct registry *g = &a->registry;
+	if (!q)
+		return -EBADMSG;
+	if (!g->entry || strcmp(store_url(g->store), q->catalog) != 0)
+		return report_set(report, -EOPNOTSUPP, "this agent hasn't that catalog open");
+	const char *const *args = (const char *const *)q->args;
+	int status = report_set(report, -EOPNOTSUPP, "this agent doesn't know '%.20s' (is it older than the command?)", q->verb);
+	g->users++;
+	if (strcmp(q->verb, "snapshot") == 0 && q->n_args && q->n_args <= STORE_GROUP_MAX)
+		report->text[0] = 0, status = store_snapshot_create(g->store, args, (unsigned)q->n_args, report);
+	else if (strcmp(q->verb, "clone") == 0 && q->n_args == 2)
+		report->text[0] = 0, status = store_clone(g->store, args[0], args[1], report);
+	g->users--;
+	return status;
+}
+
 /* ---- dispatch ---- */
 
 void agent_handle(void *arg, struct rpc_request *r)
@@ -307,6 +329,8 @@ void agent_handle(void *arg, struct rpc_request *r)
 		status = show(a, r, &text, &report);
 	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_MIGRATE)
 		status = migrate(a, r, &j, &report);
+	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_STORE)
+		status = store_call(a, r, &report);
 	else if (r->method == AQUIFER__AGENT_METHOD__AGENT_STOP)
 		j = list_json(a), end = true;
 	else

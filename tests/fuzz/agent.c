@@ -51,7 +51,7 @@ static uint8_t next(struct world *w)
 /* ---- over the RPC ---- */
 
 static const ProtobufCMessageDescriptor *const types[] = {
-	&aquifer__attach_call__descriptor, &aquifer__detach_call__descriptor, &aquifer__device_call__descriptor, &aquifer__migrate_call__descriptor,
+	&aquifer__attach_call__descriptor, &aquifer__detach_call__descriptor, &aquifer__device_call__descriptor, &aquifer__migrate_call__descriptor, &aquifer__store_call__descriptor,
 	&aquifer__peer_control_call__descriptor, &aquifer__peer_migrate_call__descriptor, &aquifer__peer_incoming_call__descriptor,
 	&aquifer__peer_offer_call__descriptor, &aquifer__close_call__descriptor, &aquifer__control_call__descriptor,
 };

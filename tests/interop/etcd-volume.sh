@@ -39,6 +39,16 @@ head -c 8M /dev/urandom >"$dir/data"
 nbdcopy --flush "$dir/data" "$uri" || fail "write"
 aquifer snapshot create v@s || fail "snapshot"
 aquifer clone v@s w || fail "clone"
+# a command that can't ask etcd itself, for want of libcurl, has its agent do it
+mkdir "$dir/empty" && : >"$dir/empty/libcurl.so.4"
+without_curl() { LD_LIBRARY_PATH=$dir/empty aquifer "$@"; }
+refused 1 "libcurl" without_curl volume list
+until_true 10 without_curl snapshot create v@agents || fail "a snapshot by the agent: $(without_curl snapshot create v@agents 2>&1)"
+refused 1 "v@agents" without_curl snapshot create v@agents
+without_curl clone v@agents agents || fail "a clone by the agent"
+refused 1 "'agents' already" without_curl clone v@agents agents
+refused 1 "v@never" without_curl clone v@never never
+aquifer volume delete agents && aquifer snapshot delete v@agents || fail "deleting what the agent made"
 reason() { field "$1" reason | grep -q "$2"; }
 
 load() { # NAME OPTION…: verified writes, in the background
