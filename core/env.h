@@ -93,6 +93,7 @@ enum {
 /* What is known of an open file. */
 struct file_info {
 	uint64_t size;          /* bytes; of a block device too */
+	uint64_t allocated;     /* bytes that it takes: less than the size where there are holes, about (file systems count a little of their own) */
 	uint32_t io_align;      /* offset and length of direct I/O are multiples of this (1: buffered) */
 	uint32_t memory_align;  /* buffer addresses are multiples of this */
 	bool is_block_device;

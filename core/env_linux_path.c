@@ -142,6 +142,7 @@ static int stat_run(void *arg)
 		return -errno;
 	*c->info = (struct file_info){
 		.size = size,
+		.allocated = f->is_block_device ? size : (uint64_t)st.st_blocks * 512,
 		.io_align = f->io_align,
 		.memory_align = f->memory_align,
 		.is_block_device = f->is_block_device,

@@ -345,6 +345,9 @@ static int io_happens(struct disk_event *de)
 		sync_happens(n, de->seq);
 		return 0;
 	case FILE_DISCARD:
+		if (n->host->no_holes)
+			return -EOPNOTSUPP;
+		/* fall through */
 	case FILE_ZERO:
 		if (!fails)
 			punch_happens(n, io, io->op == FILE_ZERO);
@@ -497,6 +500,7 @@ int sim_file_stat(struct file *file, struct file_info *ret_info)
 		return r;
 	*ret_info = (struct file_info){
 		.size = f->inode->now.size,
+		.allocated = image_used(&f->inode->now),
 		.io_align = f->direct ? f->inode->host->io_align : 1,
 		.memory_align = f->direct ? SECTOR_BYTES : 1,
 		.direct = f->direct,
@@ -660,6 +664,8 @@ int sim_disk_remove(struct sim_host *host, const char *path)
 	entries_remove(&dir->entries_durable, name);
 	return 0;
 }
+
+void sim_host_no_holes(struct sim_host *host) { host->no_holes = true; }
 
 void sim_host_damages(struct sim_host *host, uint32_t misdirect, uint32_t rest_flip)
 {

@@ -40,6 +40,7 @@ struct sim_host {
 	/* disk */
 	uint64_t disk_bytes, disk_used, syncs_failed;
 	uint32_t io_align, misdirect, rest_flip;
+	bool no_holes;
 	uint64_t next_inode;
 	struct inode *root;
 	struct link inodes;    /* all of them */

@@ -109,10 +109,10 @@ void copy_release(struct copy *c)
 		fiber_cond_wake(&c->dir->quiet);
 }
 
-/* Nothing would be lost with it. */
-static bool copy_idle(const struct copy *c)
+/* Nothing would be lost with its file, or (`memory`) with all of it. */
+static bool copy_idle(const struct copy *c, bool memory)
 {
-	return c->users == 0 && !c->dirty && c->broken == c->slot.broken && link_empty(&c->late);
+	return c->users == 0 && !c->dirty && c->broken == c->slot.broken && (!memory || link_empty(&c->late));
 }
 
 /* The least recently used copy whose file may go, or (`memory`) all of it. */
@@ -120,7 +120,7 @@ static struct copy *evict_pick(struct segment_dir *d, bool memory)
 {
 	link_for (l, memory ? &d->lru : &d->open) {
 		struct copy *c = memory ? container_of(l, struct copy, lru) : container_of(l, struct copy, open);
-		if (copy_idle(c))
+		if (copy_idle(c, memory))
 			return c;
 	}
 	return NULL;
@@ -139,7 +139,7 @@ void dir_evict(struct segment_dir *d)
 		c->users++;
 		copy_forget(c);
 		copy_release(c);
-		if (copy_idle(c) && !c->file)
+		if (copy_idle(c, /* memory= */ true) && !c->file)
 			copy_free(c);
 	}
 	fiber_mutex_unlock(&d->evict);
@@ -288,6 +288,7 @@ static void dir_free(struct segment_dir *d)
 	if (d->lock)
 		file_close(d->env, d->lock);
 	index_free(d->index);
+	pool_free(d);
 	free(d->zeroes);
 	free(d);
 }
@@ -485,6 +486,8 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		r = dir_server_start(d, options, report);
 	if (r == 0) {
 		r = pool_open(d);
+		if (r == 0)
+			r = dir_space(d); /* copies that are looked at want to know how much there is */
 		if (r == 0)
 			r = dir_count_used(d);
 		if (r == 0)

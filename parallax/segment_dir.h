@@ -96,8 +96,7 @@ struct copy {
 	struct copy_map *map;     /* packed: what the file has */
 	bool mapless;             /* packed, and the map can't be read: nothing in the file can be found */
 	uint64_t charged;         /* copy_bytes(), as it is in the directory's size_used */
-	bool holed;               /* there are holes in its file, or may be */
-	bool found;               /* it was there when this process came, and that was dealt with */
+	bool found;               /* whether holes are missing was looked at */
 	/* segment_dir_late.c */
 	struct link late;         /* among those that wait for holes */
 	uint64_t late_ns, late_bytes; /* until when; in how much of it */
@@ -160,13 +159,13 @@ struct segment_dir {
 	bool sync_often;          /* users sync so often that zeroing ahead pays */
 	void *zeroes;             /* ZERO_STEP_BYTES; NULL until needed */
 	uint64_t size_limit, size_used; /* bytes; used only with a limit */
-	bool no_holes;            /* the file system can't punch any */
+	bool no_holes, holes;     /* the file system can't punch any; it can. Neither: it wasn't tried */
 	struct fiber_mutex pack_mutex; /* one copy at a time is packed */
-	unsigned pool_count;
+	uint32_t *pool;           /* numbers of files */
+	unsigned pool_count, pool_room;
+	unsigned pool_coming;     /* being given */
 	uint64_t pool_next;
-	uint32_t pool[POOL_FILES_MAX];
 	uint64_t pool_ns;         /* when a file was taken or given last */
-	struct fiber_mutex pool_mutex;
 	struct dir_index *index; /* segment_dir_share.c; NULL: nobody has asked */
 	void (*damage)(void *arg, uint64_t segment, uint32_t block, uint32_t blocks); /* see segment_dir_on_damage() */
 	void *damage_arg;
@@ -283,7 +282,7 @@ uint64_t copy_first_step(struct copy *c, enum file_op *ret_op, struct iovec *ret
 
 /* segment_dir_late.c. The bitmap is durable (or settled later): its runs become holes in a while, or now. FIBER, the copy's mutex held. */
 int copy_punch_late(struct copy *c, const uint8_t *given);
-void copy_late_found(struct copy *c);      /* it was loaded: what an earlier process may have had waiting; not FIBER */
+void copy_late_found(struct copy *c);      /* it was loaded: holes may be missing that an earlier process had waiting; not FIBER */
 void copy_late_forget(struct copy *c);     /* its file has gone; not FIBER */
 void dir_late_start(struct segment_dir *d); /* something waits; not FIBER */
 void dir_late_stop(struct segment_dir *d); /* FIBER. It is closing: nothing of this runs any more */
@@ -291,10 +290,12 @@ void dir_late_end(struct segment_dir *d);  /* FIBER. Nothing waits any more: it 
 
 /* segment_dir_pool.c. FIBER */
 int pool_open(struct segment_dir *d);
-/* A file to make a copy in: a recycled one or a new one, at `ret_path`; a recycled one is allocated. */
-int pool_take(struct segment_dir *d, char ret_path[DIR_PATH_MAX], bool *ret_recycled);
-int pool_give(struct segment_dir *d, const char *path, bool whole); /* takes the file away, durably; `whole`: all of it is allocated */
+/* A file to make a copy in: a recycled one or a new one, at `ret_path`; the caller's, to be renamed or unlinked. How much of a recycled one is
+ * allocated is for its file_info to say: it may be what a process that was killed left half made. */
+int pool_open_file(struct segment_dir *d, char ret_path[DIR_PATH_MAX], struct file **ret_file);
+int pool_give(struct segment_dir *d, const char *path, bool whole); /* takes the file away, durably; `whole`: all of it was written */
 void pool_drain(struct segment_dir *d); /* gives all of it back */
+void pool_free(struct segment_dir *d);  /* not FIBER; the files stay */
 
 /* segment_dir_io.c. Start an operation on a copy that is ready; the frame ends by itself. */
 bool copy_ready(const struct copy *c, enum segment_op op);

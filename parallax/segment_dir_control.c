@@ -73,8 +73,8 @@ int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve)
 	return room_once(d, blocks, reserve);
 }
 
-/* Slots and block 0, in one write, and room for the first appends. */
-static int create_write(struct copy *c, const struct segment_header *h, bool recycled)
+/* Slots and block 0, in one write, and room for the first appends. Of the file `there` bytes are allocated already, and were written. */
+static int create_write(struct copy *c, const struct segment_header *h, uint64_t there)
 {
 	uint8_t *blocks = env_alloc_aligned((SLOT_COUNT + 1) * BLOCK_BYTES);
 	if (!blocks)
@@ -90,11 +90,11 @@ static int create_write(struct copy *c, const struct segment_header *h, bool rec
 	struct iovec vec;
 	room.iov = &vec;
 	room.length = copy_first_step(c, &room.op, &vec);
-	c->ready = recycled ? UINT64_MAX : COPY_BASE + room.length;
+	c->ready = there >= end ? UINT64_MAX : MAX(COPY_BASE + room.length, round_down(there, BLOCK_BYTES));
 	c->ready_marked = COPY_BASE;
 	c->syncs_marked = 0;
 	int r = file_wait(c, &size);
-	if (r == 0 && !recycled)
+	if (r == 0 && there < COPY_BASE + room.length)
 		r = file_wait(c, &room);
 	if (r == -EOPNOTSUPP || r == -ENOTSUP)
 		r = 0; /* a file system without allocation ahead */
@@ -106,24 +106,24 @@ static int create_write(struct copy *c, const struct segment_header *h, bool rec
 	return r;
 }
 
+/* What of a recycled file needn't be made ready: all, or nobody knows where it has holes. */
+static uint64_t recycled_bytes(const struct file_info *i) { return i->allocated >= i->size ? i->size : 0; }
+
 static int create_file(struct copy *c, const struct segment_header *h)
 {
 	struct segment_dir *d = c->dir;
 	char from[DIR_PATH_MAX], to[DIR_PATH_MAX], parent[DIR_PATH_MAX];
-	bool recycled;
 	copy_path(c, to);
 	dir_path(d, parent, "segments/%02x", (unsigned)(c->id & 0xff));
 	int r = copy_directory(c);
 	if (r == 0)
-		r = pool_take(d, from, &recycled);
-	if (r == 0)
-		r = file_open(d->env, from, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &c->file);
+		r = pool_open_file(d, from, &c->file);
 	if (r < 0)
 		return r;
 	copy_opened(c);
 	r = file_stat(c->file, &c->info);
 	if (r == 0)
-		r = create_write(c, h, recycled && c->info.size >= COPY_BASE + (uint64_t)h->size_blocks * BLOCK_BYTES);
+		r = create_write(c, h, recycled_bytes(&c->info));
 	if (r == 0)
 		r = env_rename(d->env, from, to);
 	if (r == 0)
@@ -397,15 +397,22 @@ static int control_repair(struct copy *c, struct segment_io *io)
 	return r;
 }
 
+/* All of its file was written, and has no holes: worth to be recycled. */
+static bool is_whole(struct copy *c)
+{
+	struct file_info info;
+	return c->slot.sealed && !c->map && !c->mapless && file_stat(c->file, &info) == 0 && info.allocated >= info.size;
+}
+
 static int delete_file(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
 	char path[DIR_PATH_MAX];
-	bool whole = !c->holed && !c->map && !c->mapless;
 	c->deleting = true; /* the file may become another segment's, so nobody may be using it */
 	while (c->busy || !link_empty(&c->appends))
 		fiber_cond_wait(&d->env->loop, &c->idle);
 	copy_path(c, path);
+	bool whole = is_whole(c);
 	copy_forget(c);
 	copy_late_forget(c);
 	c->loaded = false;

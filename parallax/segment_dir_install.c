@@ -58,12 +58,9 @@ static int file_op(struct segment_install *i, enum file_op op, uint64_t offset, 
 static int install_open(struct segment_install *i)
 {
 	struct segment_dir *d = i->dir;
-	bool recycled;
 	int r = dir_room(d, i->entry.header.size_blocks, /* reserve= */ false);
 	if (r == 0)
-		r = pool_take(d, i->path, &recycled);
-	if (r == 0)
-		r = file_open(d->env, i->path, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &i->file);
+		r = pool_open_file(d, i->path, &i->file);
 	if (r < 0)
 		return r;
 	uint64_t blocks = MIN(i->entry.present, i->entry.length);

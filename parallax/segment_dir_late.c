@@ -8,7 +8,7 @@
  *     bitmap durable ─▶ copy_punch_late(): among d->late ─▶ 20 s later, or when the directory is closed ─▶ holes
  *                                          └─▶ deleted ─▶ recycle/ ─▶ unused for 30 s ─▶ unlinked
  *
- * What waits is lost when the process is killed. So copies that a process finds, after one that didn't end in order, wait anew. */
+ * What waits is lost when the process is killed. So a copy that is loaded, and whose file takes more than what isn't free, waits anew. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -19,6 +19,7 @@
 #define HOLES_NS (20 * NS_PER_S)
 #define POOL_IDLE_NS (30 * NS_PER_S)
 #define TICK_NS (2 * NS_PER_S)
+#define MISSING_BYTES_LEAST (PUNCH_BLOCKS * BLOCK_BYTES) /* file systems count something of their own */
 #define LATE_BYTES_MAX (UINT64_C(128) << 20)
 enum { LATE_PART = 64, SHORT_PART = 10 }; /* of the file system: what may wait; what is little free space */
 
@@ -58,40 +59,61 @@ static int late_punch(struct copy *c)
 		if (r == 0)
 			r = copy_punch(c, given, PUNCH_BLOCKS);
 	}
+	if (r < 0)
+		c->found = false; /* whoever loads it again sees that they are missing */
 	free(given);
 	return r;
 }
 
-int copy_punch_late(struct copy *c, const uint8_t *given)
+/* Notes that they are wanted; 0: there are none to be made, or no memory: then they are missing until somebody loads the copy again. */
+static uint64_t late_want(struct copy *c, const uint8_t *given)
 {
-	struct segment_dir *d = c->dir;
-	uint64_t bytes = c->slot.sealed && !c->mapless && !d->no_holes ? (uint64_t)copy_runs(c, given, PUNCH_BLOCKS) * BLOCK_BYTES : 0;
-	if (bytes == 0)
+	if (!c->slot.sealed || c->mapless || c->dir->no_holes || copy_runs(c, given, PUNCH_BLOCKS) == 0)
 		return 0;
 	if (!c->late_given)
 		c->late_given = calloc(1, BITMAP_BYTES);
-	if (!c->late_given)
-		return 0; /* no memory: what is free around it later, or packing, brings it back */
-	for (uint32_t i = 0; i < BITMAP_BYTES; i++)
+	for (uint32_t i = 0; c->late_given && i < BITMAP_BYTES; i++)
 		c->late_given[i] |= given ? given[i] : c->trim[i];
-	if (!late_may_wait(d, bytes))
-		return late_punch(c);
-	late_count(c, MAX(bytes, c->late_bytes));
+	return c->late_given ? (uint64_t)copy_runs(c, c->late_given, PUNCH_BLOCKS) * BLOCK_BYTES : 0;
+}
+
+static void late_wait(struct copy *c, uint64_t bytes)
+{
+	struct segment_dir *d = c->dir;
+	late_count(c, bytes);
 	if (link_empty(&c->late)) {
 		c->late_ns = now_ns(d) + HOLES_NS;
 		link_push(&d->late, &c->late);
 	}
 	dir_late_start(d);
+}
+
+/* The first ones are made at once: where there can't be any, what a copy takes mustn't be told as if there were. */
+int copy_punch_late(struct copy *c, const uint8_t *given)
+{
+	struct segment_dir *d = c->dir;
+	uint64_t bytes = late_want(c, given);
+	if (bytes == 0)
+		return 0;
+	if (!d->holes || !late_may_wait(d, bytes - MIN(bytes, c->late_bytes)))
+		return late_punch(c);
+	late_wait(c, bytes);
 	return 0;
 }
 
 void copy_late_found(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
-	uint64_t bytes = d->server.unclean && !c->found && c->trim && c->slot.sealed ? (uint64_t)copy_runs(c, NULL, PUNCH_BLOCKS) * BLOCK_BYTES : 0;
+	if (c->found || !c->trim || !c->slot.sealed)
+		return;
+	uint64_t bytes = (uint64_t)copy_runs(c, NULL, PUNCH_BLOCKS) * BLOCK_BYTES;
+	bool missing = bytes && c->info.allocated + bytes >= c->info.size + MISSING_BYTES_LEAST;
+	if (missing && !late_may_wait(d, bytes))
+		return; /* another time: there is no hurry */
 	c->found = true;
-	if (bytes && late_may_wait(d, bytes)) /* otherwise another time: there is no hurry */
-		copy_punch_late(c, NULL);
+	bytes = missing ? late_want(c, NULL) : 0;
+	if (bytes)
+		late_wait(c, bytes);
 }
 
 /* ---- when ---- */
@@ -106,7 +128,7 @@ static void late_punch_due(struct segment_dir *d, bool all)
 		c->users++;
 		fiber_mutex_lock(&d->env->loop, &c->mutex);
 		if (!link_empty(&c->late))
-			late_punch(c); /* what fails is tried again when the copy is trimmed or loaded again */
+			late_punch(c);
 		fiber_mutex_unlock(&c->mutex);
 		copy_release(c);
 	}

@@ -278,7 +278,7 @@ static int pack_switch(struct pack *p, const char *fresh, const struct copy_slot
 	return r;
 }
 
-static int pack_write(struct pack *p, const char *path)
+static int pack_write(struct pack *p, char path[DIR_PATH_MAX])
 {
 	struct copy *c = p->copy;
 	struct copy_slot slot = c->slot;
@@ -288,7 +288,7 @@ static int pack_write(struct pack *p, const char *path)
 	slot.generation++;
 	slot.broken |= c->broken;
 	slot.fenced_epoch = MAX(slot.fenced_epoch, c->fenced_epoch);
-	int r = file_open(c->dir->env, path, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &p->file);
+	int r = pool_open_file(c->dir, path, &p->file);
 	if (r == 0) { /* together on the disk */
 		struct file_io io = { .op = FILE_ALLOCATE, .length = PACK_BASE + (uint64_t)p->map->count * BLOCK_BYTES + segment_footer_bytes(p->map->count) };
 		r = pack_wait(c->dir, p->file, &io);
@@ -306,13 +306,12 @@ static int pack_write(struct pack *p, const char *path)
 static int pack_run(struct copy *c)
 {
 	char path[DIR_PATH_MAX];
-	bool recycled;
 	struct pack p = { .copy = c, .from = c->map ? PACK_BASE : COPY_BASE, .to = PACK_BASE,
 			  .old_count = c->map ? c->map->count : c->slot.length };
 	p.map = calloc(1, sizeof *p.map);
 	p.crcs = calloc(p.old_count + 1, sizeof *p.crcs);
 	p.in = env_alloc_aligned(PACK_BLOCKS * BLOCK_BYTES);
-	int r = p.map && p.crcs && p.in ? pool_take(c->dir, path, &recycled) : -ENOMEM;
+	int r = p.map && p.crcs && p.in ? 0 : -ENOMEM;
 	if (r == 0) {
 		p.map->blocks = c->slot.length;
 		for (uint32_t b = 0; b < c->slot.length; b++)

@@ -91,7 +91,6 @@ int copy_trim_load(struct copy *c, const uint8_t *slots)
 	int r = trim_read(c, slots);
 	if (r == 0 && c->slot.packed)
 		r = map_read(c);
-	c->holed |= c->trimmed > 0;
 	return r;
 }
 
@@ -166,9 +165,9 @@ int copy_punch(struct copy *c, const uint8_t *given, uint32_t least)
 				      .length = (uint64_t)run.count * BLOCK_BYTES };
 		struct job j;
 		job_init(&j, &c->dir->env->loop);
-		c->holed = true;
 		file_submit(c->file, &io, &j);
 		r = fiber_wait(&j);
+		c->dir->holes |= r == 0;
 	}
 	if (r == -EOPNOTSUPP || r == -ENOTSUP || r == -ENOSYS) {
 		c->dir->no_holes = true; /* packing alone gives space back */
