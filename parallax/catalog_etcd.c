@@ -5,7 +5,7 @@
  * one that can't be asked; so its other addresses are tried, and who waits for the catalog goes on waiting.
  *
  * What can go wrong: nobody can be asked (-ENOTCONN), or the answer is missing, late, or "leader changed" (-ETIMEDOUT, outcome unknown);
- * out of quota (-EDQUOT); no permission (-EACCES); a transaction that is larger than this etcd takes (-E2BIG). */
+ * out of quota (-EDQUOT: see quota_txn()); no permission (-EACCES); a transaction that is larger than this etcd takes (-E2BIG). */
 #include "parallax/catalog_etcd.h"
 
 #include <assert.h>
@@ -58,20 +58,59 @@ static int txn_once(struct etcd *e, const char *prefix, const struct catalog_txn
 	free(call.answer);
 	if (r == -EREMCHG)
 		return foreign(e, other);
-	if (r < 0)
-		return damaged(e, r) == -EPROTO ? -ETIMEDOUT : r; /* it may have been carried out */
+	if (r < 0) {
+		damaged(e, r);
+		return -ETIMEDOUT; /* it may have been carried out */
+	}
 	if (succeeded && ret_revision)
 		*ret_revision = revision;
 	return succeeded ? 0 : -EAGAIN;
 }
 
-static int etcd_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+static int txn_any(struct etcd *e, const struct catalog_txn *t, uint64_t *ret_revision)
 {
-	struct etcd *e = etcd_of(c);
 	int r = -EREMCHG;
 	for (unsigned tried = 0; r == -EREMCHG && tried < e->at.count; tried++)
 		r = txn_once(e, ETCD_PREFIX, t, id_of(e), ret_revision);
 	return r == -EREMCHG ? -ENOTCONN : r;
+}
+
+/* Do its compares hold now? That is a read. 0, -EAGAIN, or not known. */
+static int txn_compares(struct etcd *e, const struct catalog_txn *t)
+{
+	struct catalog_txn *reads = malloc(sizeof *reads);
+	if (!reads)
+		return -ENOMEM;
+	*reads = *t;
+	reads->change_count = 0;
+	int r = txn_any(e, reads, NULL);
+	free(reads);
+	return r;
+}
+
+/* An etcd that says "out of quota" may have carried the transaction out all the same: the one that goes beyond, and those that were on their way
+ * with it, are applied first and refused then. So it was refused for certain only if its compares, which it would have made fail, hold afterwards. Once that
+ * was said they are asked beforehand, too, so that who repeats one that had arrived learns it. */
+static int quota_txn(struct etcd *e, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	int r = e->out_of_quota ? txn_compares(e, t) : 0;
+	if (r < 0)
+		return r;
+	r = txn_any(e, t, ret_revision);
+	e->out_of_quota = r == -EDQUOT || (e->out_of_quota && r != 0);
+	if (r != -EDQUOT || t->compare_count == 0)
+		return r;
+	char why[sizeof e->catalog.why];
+	memcpy(why, e->catalog.why, sizeof why);
+	r = txn_compares(e, t) == 0 ? -EDQUOT : -ETIMEDOUT;
+	memcpy(e->catalog.why, why, sizeof why);
+	return r;
+}
+
+static int etcd_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	struct etcd *e = etcd_of(c);
+	return t->change_count ? quota_txn(e, t, ret_revision) : txn_any(e, t, ret_revision);
 }
 
 /* ---- reading ---- */

@@ -41,6 +41,8 @@ static int call_once(struct etcd *e, unsigned which, struct etcd_call *call, con
 	char why[ETCD_WHY_BYTES];
 	if (status == 0)
 		status = etcd_error_answer(r.http_status, r.reply, r.reply_length, why);
+	else if (call->change && r.sent)
+		status = -ETIMEDOUT; /* also where the answer is too long, or there was no memory for it */
 	else if (status != -EMSGSIZE && status != -ENOMEM)
 		status = r.sent ? -ETIMEDOUT : -ENOTCONN;
 	set_why(e, which, r.why[0] ? r.why : why);

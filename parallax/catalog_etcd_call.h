@@ -19,6 +19,7 @@ struct etcd {
 	struct http_client *beat;  /* of leases: connections of its own; NULL until there is one */
 	struct http_tls tls;       /* owned */
 	char *user, *password;     /* NULL: none */
+	bool out_of_quota;         /* so it said last */
 	char login[ETCD_TOKEN_BYTES + 32]; /* "Authorization: TOKEN"; "": not logged in */
 	struct fiber_mutex logging_in;
 	struct link lives;         /* leases and watches: catalog_etcd_live.c */

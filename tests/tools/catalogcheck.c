@@ -7,6 +7,8 @@
  *   list PREFIX                how many
  *   count KEY N                takes N numbers, one by one; prints the last
  *   fill KEY BYTES             puts large values, KEY0 KEY1 …, until there is an error; prints how many
+ *   flood KEY BYTES COUNT      as fill, COUNT at once, each its own keys, again while an outcome is unknown; EUCLEAN if one that was refused is
+ *                              there all the same
  *   lease KEY SECONDS TTL      a key that lasts as long as we do, for that long
  *   watch PREFIX SECONDS       "woken" with a time for each waking
  *   after FILE COMMAND…        says "open", and does it as soon as there is that file: of the store that it opened before */
@@ -82,6 +84,76 @@ static int do_fill(struct program *p)
 	}
 	free(bytes);
 	printf("%u then ", n - 1);
+	return said(p, r, "");
+}
+
+struct flood {
+	struct program *program;
+	const char *bytes;
+	size_t length;
+	unsigned number, count; /* of it; of those that are there, so it was told */
+	int status;             /* of the last */
+};
+
+static void flood_key(const struct flood *f, unsigned i, char ret_key[64]) { snprintf(ret_key, 64, "%s%u-%u", f->program->args[0], f->number, i); }
+
+static int flood_put(void *arg)
+{
+	struct flood *f = arg;
+	char key[64];
+	for (f->status = 0; f->status == 0 && f->count < 10000; f->count += f->status == 0) {
+		flood_key(f, f->count, key);
+		f->status = -ETIMEDOUT;
+		for (unsigned attempt = 0; f->status == -ETIMEDOUT && attempt < 100; attempt++)
+			f->status = catalog_put_at(f->program->catalog, key, 0, f->bytes, f->length);
+		if (f->status == -EAGAIN)
+			f->status = 0; /* an attempt of unknown outcome had arrived */
+	}
+	return 0;
+}
+
+/* Those that were put are there, and the one that was refused isn't. */
+static int flood_judge(const struct flood *f)
+{
+	char key[64];
+	for (unsigned i = 0; i <= f->count; i++) {
+		struct catalog_value v;
+		flood_key(f, i, key);
+		int r = catalog_get(f->program->catalog, key, &v);
+		catalog_value_free(&v);
+		if (r == (i < f->count ? 0 : -ENOENT))
+			continue;
+		printf("%s: %s, but %s ", key, i < f->count ? "put" : strerrorname_np(-f->status), strerrorname_np(-r));
+		return -EUCLEAN;
+	}
+	return f->status;
+}
+
+static int do_flood(struct program *p)
+{
+	enum { FLOODS_MAX = 64 };
+	struct flood floods[FLOODS_MAX];
+	struct job jobs[FLOODS_MAX];
+	size_t length = (size_t)atoi(p->args[1]);
+	unsigned count = MIN((unsigned)atoi(p->args[2]), (unsigned)FLOODS_MAX), put = 0;
+	char *bytes = malloc(length + 1);
+	int r = 0;
+	memset(bytes, 'f', length);
+	for (unsigned i = 0; i < count; i++) {
+		floods[i] = (struct flood){ .program = p, .bytes = bytes, .length = length, .number = i };
+		job_init(&jobs[i], &p->env->loop);
+		job_hold(&jobs[i]);
+		if (fiber_start(&p->env->loop, flood_put, &floods[i], &jobs[i]) < 0)
+			job_put(&jobs[i], -ENOMEM);
+	}
+	for (unsigned i = 0; i < count; i++)
+		fiber_wait(&jobs[i]);
+	for (unsigned i = 0; i < count && r != -EUCLEAN; i++) {
+		r = flood_judge(&floods[i]);
+		put += floods[i].count;
+	}
+	free(bytes);
+	printf("%u then ", put);
 	return said(p, r, "");
 }
 
@@ -175,7 +247,7 @@ static const struct {
 	int (*run)(struct program *p);
 } commands[] = {
 	{ "make", 0, do_make }, { "conform", 0, do_conform }, { "put", 2, do_put }, { "get", 1, do_get }, { "delete", 1, do_delete },
-	{ "list", 1, do_list }, { "count", 2, do_count }, { "fill", 2, do_fill }, { "lease", 3, do_lease }, { "watch", 2, do_watch },
+	{ "list", 1, do_list }, { "count", 2, do_count }, { "fill", 2, do_fill }, { "flood", 3, do_flood }, { "lease", 3, do_lease }, { "watch", 2, do_watch },
 };
 
 static void wait_for_file(struct program *p)
