@@ -10,7 +10,7 @@ url=$(etcd_url)
 
 # nobody there; there, but without a store; then with one
 says "ENOTCONN .*127.0.0.1" get a
-etcd_start 1 --quota-backend-bytes $((8 << 20))
+etcd_start 1 --quota-backend-bytes $((16 << 20))
 etcd_up
 says "ENODATA there is no store.*aquifer cluster init" get a
 says "^ok" make
@@ -31,7 +31,7 @@ says "^ok 61$" count n 1
 # killed and restarted; standing still; compacted
 etcd_kill 1
 says "ENOTCONN" get before
-etcd_start 1 --quota-backend-bytes $((8 << 20))
+etcd_start 1 --quota-backend-bytes $((16 << 20))
 etcd_up
 says "^ok restart$" get before
 kill -STOP "${etcd_pid[1]}"
@@ -60,8 +60,8 @@ says "ENOENT" get alive
 
 # out of quota: nothing can be put, what is there can be read and deleted
 says "^ok" put big0 x
-says "^[1-9][0-9]* then EDQUOT .*database space exceeded" flood big 250000 8 # some are applied, and refused all the same
-says "EDQUOT" put more x
+says "^[1-9][0-9]* then EDQUOT" flood big 250000 8 # some are applied, and refused all the same
+says "EDQUOT .*database space exceeded" put more x
 says "^ok restart$" get before
 says "^ok" delete big0
 etcd_kill 1
