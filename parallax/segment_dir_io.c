@@ -142,6 +142,8 @@ static int append_check(const struct copy *c, const struct segment_io *io)
 		return -ENOENT;
 	if (c->fenced_epoch > io->epoch && !PLANTED(segment_no_fence_check))
 		return -EPERM;
+	if (c->slot.generation == 0)
+		return -ESTALE; /* both slots are damaged: whose it is isn't known, which is no reason to take the volume from its owner */
 	if (c->slot.header.epoch != io->epoch)
 		return -EPERM; /* one writer, one epoch, for ever */
 	if (c->slot.sealed || c->sealing)
