@@ -218,6 +218,8 @@ static int install_switch(struct segment_install *i, struct copy *c)
 	if (r == 0)
 		r = take_place(c);
 	c->deleting = false;
+	if (r == 0)
+		r = copy_trim_sealed(c); /* what became free after it had come */
 	index_note(c);
 	return r;
 }
@@ -226,14 +228,16 @@ static int install_end(struct segment_install *i, struct copy *c, uint8_t *frees
 {
 	const struct share_entry *e = &i->entry;
 	uint32_t trimmed = 0;
+	int r = install_may(c);
+	if (r < 0)
+		return r;
 	for (uint32_t b = 0; b < e->length; b++) {
+		if (b && c->exists && c->trim && bit_get(c->trim, b) && !PLANTED(install_forgets_own_frees)) /* said to this server while the others were asked */
+			bit_set(frees, b);
 		if (!bit_get(frees, b) && !bit_get(i->map->bits, b))
 			return -EBADMSG;
 		trimmed += bit_get(frees, b);
 	}
-	int r = install_may(c);
-	if (r < 0)
-		return r;
 	struct copy_slot slot = { .header = e->header, .incarnation = c->dir->state.incarnation, .generation = 2, .fenced_epoch = c->fenced_epoch,
 				  .sealed = true, .length = e->length, .prev = e->prev, .last_seq = e->last_seq, .packed = true,
 				  .trim = frees, .trimmed = trimmed };

@@ -2,7 +2,8 @@
  * its volume's log says where it was cut, is sealed there: whoever recorded the cut may have died before he could tell.
  *
  * A fence of a segment that isn't here is forgotten when no volume lists it. Only a segment that is listed is ever fenced, so its id is not above its
- * volume's last_id, and what isn't listed any more can't be again (R1): nothing in it can be acknowledged, whoever writes it. */
+ * volume's last_id, and what isn't listed any more can't be again (R1): nothing in it can be acknowledged, whoever writes it.
+ * A copy whose slots can't be read, so that nobody knows whose it is, goes under the same condition: it counts for nothing, also if its segment should be listed later. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,11 @@
 #include "server/keeper_private.h"
 
 #define AGAIN_NS (60 * NS_PER_S)
-enum { FENCES_MAX = 1024 }; /* in a round; there are few */
+enum { NAMELESS_MAX = 1024 }; /* in a round; there are few */
 
-struct fences {
-	uint64_t ids[FENCES_MAX];
+/* Segments of which there is a fence, or a copy, and not known whose. */
+struct nameless {
+	uint64_t ids[NAMELESS_MAX];
 	unsigned count;
 };
 
@@ -37,7 +39,9 @@ static void take_cut(struct keeper *k, struct wanted *w, const struct share_entr
 
 static int ask(struct keeper *k, struct wanted *w, const struct share_entry *e, uint64_t *unanswered)
 {
-	enum wanted_answer a = is_known(e) ? wanted_ask(w, &e->header) : WANTED_UNKNOWN;
+	if (!is_known(e))
+		return 0; /* among the nameless */
+	enum wanted_answer a = wanted_ask(w, &e->header);
 	*unanswered += a == WANTED_UNKNOWN;
 	if (a == WANTED_YES && !e->sealed)
 		take_cut(k, w, e);
@@ -52,22 +56,29 @@ static int ask(struct keeper *k, struct wanted *w, const struct share_entry *e, 
 
 static int note_fence(void *arg, uint64_t segment)
 {
-	struct fences *f = arg;
-	if (f->count < FENCES_MAX)
+	struct nameless *f = arg;
+	if (f->count < NAMELESS_MAX)
 		f->ids[f->count++] = segment;
 	return 0;
+}
+
+static void note_copies(struct nameless *f, const struct found_list *list)
+{
+	for (size_t i = 0; i < list->count && !PLANTED(gc_keeps_nameless); i++)
+		if (!is_known(&list->entries[i].e))
+			note_fence(f, list->entries[i].e.header.segment);
 }
 
 static bool is_copy(const struct found_list *list, uint64_t segment)
 {
 	for (size_t i = 0; i < list->count; i++)
-		if (list->entries[i].e.header.segment == segment)
+		if (list->entries[i].e.header.segment == segment && is_known(&list->entries[i].e))
 			return true;
 	return false;
 }
 
 /* Those stay that some volume lists; none goes unless all that the volumes list is known. A table is in memory while it is looked at. */
-static int keep_listed(struct keeper *k, struct wanted *w, struct fences *f)
+static int keep_listed(struct keeper *k, struct wanted *w, struct nameless *f)
 {
 	for (size_t i = 0; f->count && i < w->count; i++) {
 		struct wanted_volume *v = &w->volumes[i];
@@ -84,7 +95,7 @@ static int keep_listed(struct keeper *k, struct wanted *w, struct fences *f)
 	return 0;
 }
 
-static void drop_fences(struct keeper *k, struct wanted *w, struct fences *f, const struct found_list *list)
+static void drop_nameless(struct keeper *k, struct wanted *w, struct nameless *f, const struct found_list *list)
 {
 	unsigned left = 0;
 	for (unsigned i = 0; i < f->count; i++)
@@ -136,14 +147,16 @@ static void unload_before(struct wanted *w, const struct found *entries, size_t 
 static int gc_once(struct keeper *k)
 {
 	struct found_list list = { 0 };
-	struct fences *fences = calloc(1, sizeof *fences);
+	struct nameless *nameless = calloc(1, sizeof *nameless);
 	struct wanted *w = NULL;
 	uint64_t unanswered = 0;
-	int r = fences ? keeper_list(k, NULL, NULL, &list) : -ENOMEM;
+	int r = nameless ? keeper_list(k, NULL, NULL, &list) : -ENOMEM;
 	if (r == 0)
-		r = segment_dir_fences(k->dir, note_fence, fences);
-	if (r == 0)
+		r = segment_dir_fences(k->dir, note_fence, nameless);
+	if (r == 0) {
+		note_copies(nameless, &list);
 		r = wanted_may_condemn(k->catalog);
+	}
 	k->status.gc_refused = r == -EPERM;
 	if (r == 0)
 		r = copies_read_map(k->copies);
@@ -158,12 +171,12 @@ static int gc_once(struct keeper *k)
 	if (r == 0)
 		k->status.gc_unanswered = unanswered;
 	if (r == 0)
-		drop_fences(k, w, fences, &list); /* what isn't known is kept; it does no harm */
+		drop_nameless(k, w, nameless, &list); /* what isn't known is kept; it does no harm */
 	if (r == 0 && w->failed)
 		r = -EAGAIN;
 	wanted_close(w);
 	free(list.entries);
-	free(fences);
+	free(nameless);
 	return r;
 }
 

@@ -173,6 +173,32 @@ static int body_lists(void *arg)
 
 Test(segment_share, a_list_has_every_copy_once) { copytest_run(body_lists); }
 
+/* What its own server was told of a copy that is being replaced, after the others had been asked. */
+static int body_freed_meanwhile(void *arg)
+{
+	struct world *w = arg;
+	struct segment_install *i;
+	uint8_t frees[SEGMENT_BITMAP_BYTES] = { 0 };
+	begin(w);
+	make_copy(w, w->a, 7, true);
+	make_copy(w, w->b, 7, false);
+	struct share_entry e = entry_of(w, w->a, 7);
+	cr_assert_eq(segment_dir_install_begin(w->b, &e, &i), 0);
+	while (segment_dir_install_next(i) < e.length) {
+		struct segment_io io = { .op = SEGMENT_FETCH, .segment = 7, .block = segment_dir_install_next(i), .blocks = 50 };
+		cr_assert_eq(ask(w->a, &io, w->page, share_room(&io)), 0);
+		cr_assert_eq(segment_dir_install_page(i, w->page, io.filled, io.next), 0);
+	}
+	trim(w->b, 7, 20, 30, false);
+	cr_assert_eq(segment_dir_install_end(i, frees), 0);
+	cr_assert_eq(entry_of(w, w->b, 7).trimmed, 30);
+	trim(w->a, 7, 20, 30, false);
+	compare(w, 7);
+	return end(w);
+}
+
+Test(segment_share, what_is_said_to_be_free_while_a_copy_is_replaced_is_not_forgotten) { copytest_run(body_freed_meanwhile); }
+
 /* ---- what a power loss leaves of a trim ---- */
 
 static int open_one(void *arg)
