@@ -282,6 +282,14 @@ static int life_close(void *arg)
 
 enum life_end { LIFE_CLEAN, LIFE_KILL, LIFE_POWER };
 
+/* When the layer has its name, which isn't durable yet. */
+static void step_until_named(struct world *w)
+{
+	uint8_t byte;
+	for (unsigned n = 0; n < 200 && sim_disk_read(w->host, "/top", 0, &byte, 1) < 0 && sim_step(w->sim); n++)
+		;
+}
+
 static bool life(struct world *w, enum life_end how)
 {
 	struct scenario_task task;
@@ -291,6 +299,10 @@ static bool life(struct world *w, enum life_end how)
 	w->graph = NULL;
 	sim_note(w->sim, "life %u begins: %s", w->life, w->text);
 	scenario_task_start(&task, w->env, life_run, w);
+	if (w->life == 1 && how == LIFE_KILL && w->leaf == LEAF_COW && draw(w, 2)) {
+		step_until_named(w);
+		steps = draw(w, 4);
+	}
 	bool ended = scenario_step_until(w->run, w->sim, &task.ended, steps);
 	if (how == LIFE_CLEAN && !ended)
 		scenario_fail(w->run, "life %u does not end: %s", w->life, w->text);
