@@ -508,6 +508,8 @@ struct coming { /* a trouble that is to come, or is there */
 static struct trouble next_trouble(struct volume_world *w, const struct coming *other, uint64_t now)
 {
 	struct trouble t = { .kind = draw(w, TROUBLE_SPLIT), .server = w->server_count ? (unsigned)draw(w, w->server_count) : 0, .from = UINT64_MAX };
+	if (w->troubles.kept && draw(w, 2)) /* it can go back in time */
+		t.server = w->troubles.kept_of;
 	if (other && t.server == other->trouble.server)
 		t.server = (t.server + 1) % w->server_count;
 	if (w->focused && draw(w, 4))
