@@ -32,6 +32,7 @@ struct recovery {
 /* ---- what the first walk saw ---- */
 
 enum { AHEAD_ENTRIES = 256 }; /* whose leaves are loaded together */
+#define MAP_STEP_NS (50 * NS_PER_MS)
 
 /* Within the cache's budget, of which the replay's dirty nodes take a half at most. */
 static size_t kept_limit(const struct volume *v) { return v->limits.cache_bytes / 4; }
@@ -452,6 +453,23 @@ static int replay(struct recovery *c, struct report *report)
 
 /* ---- all of it ---- */
 
+/* While the map of servers changes a server may know another one than we do, and refuse to make a copy. */
+static int create_own(struct volume *v, struct meta_log *log)
+{
+	uint32_t want = log->segment_count + (v->handed ? 1 : 1 + LOG_SEGMENTS_AHEAD);
+	uint64_t begin = env_now_ns(v->env);
+	for (;;) {
+		int r = log_create_segments(v, log, want - log->segment_count, /* reserve= */ true);
+		if (r != -ESTALE || env_now_ns(v->env) - begin >= COPIES_DEADLINE_NS || PLANTED(recover_one_map))
+			return r;
+		r = fiber_sleep(&v->env->loop, MAP_STEP_NS);
+		if (r == 0)
+			r = copies_read_map(v->copies);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int list_own(struct recovery *c, struct report *report)
 {
 	struct volume *v = c->v;
@@ -467,7 +485,7 @@ static int list_own(struct recovery *c, struct report *report)
 		if (before->segment_count) /* they are to be in the space table, also if there is nothing to replay in them */
 			checkpoint_dirty(v);
 		uint32_t kept = p->log.segment_count;
-		r = log_create_segments(v, &p->log, v->handed ? 1 : 1 + LOG_SEGMENTS_AHEAD, /* reserve= */ true);
+		r = create_own(v, &p->log);
 		if (r == -ENOSPC)
 			r = 0; /* it can be read, and written when there is space again */
 		if (r < 0) {

@@ -271,3 +271,24 @@ Test(volume_wait, times)
 		cr_assert_eq(ms, cases[i].ms, "'%s'", cases[i].text);
 	}
 }
+
+/* ---- a server that knows another map of servers for a while ---- */
+
+static bool belongs_soon(const struct server_rules *r, uint64_t segment)
+{
+	static unsigned asked;
+	(void)r;
+	return segment > 0 && ++asked > 3;
+}
+
+Test(volume_wait, a_volume_is_opened_while_the_map_of_servers_changes)
+{
+	static const struct server_rules rules = { .belongs = belongs_soon };
+	struct away_rig *a = away_rig_make(8);
+	volume_rig_kill(&a->g);
+	server_rules(a->server, &rules);
+	volume_rig_begin(&a->g);
+	cr_assert_eq(volume_rig_open(&a->g), 0, "%s", a->g.report.text);
+	server_rules(a->server, NULL);
+	away_rig_free(a);
+}
