@@ -17,6 +17,8 @@ static int copy_once(struct volume *v, uint64_t segment, struct peer *source, st
 		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
 		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
 		r = peer_wait(source, &io);
+		if (r == -EIO)
+			r = -EREMOTEIO; /* the other copy isn't to blame, and may be the only one that has it: see copy_fresh() */
 		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = segment, .epoch = v->epoch, .block = block, .blocks = n,
 					  .iov = &iov, .iov_count = 1 };
 		if (r == 0)

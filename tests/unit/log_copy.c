@@ -1,0 +1,113 @@
+/* Copies that are to be cut (parallax/log_copy.c), on servers that answer what a test says. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "parallax/volume_private.h"
+#include "tests/sim/catalog_sim.h"
+
+enum { SERVERS = 2, SHORT = 5, LENGTH = 10 };
+
+struct scripted {
+	struct segment_server server; /* first */
+	int reads, repairs;           /* how these end */
+	unsigned deletes;
+};
+
+struct rig {
+	struct env *env;
+	struct volume volume;
+	struct scripted servers[SERVERS];
+	struct peer *peers[SERVERS];
+};
+
+/* Each has a copy that is shorter than it should be, and stays so. */
+static void scripted_submit(struct segment_server *server, struct segment_io *io)
+{
+	struct scripted *s = (struct scripted *)server;
+	switch (io->op) {
+	case SEGMENT_CREATE: io->status = -EEXIST; break;
+	case SEGMENT_READ: io->status = s->reads; break;
+	case SEGMENT_REPAIR: io->status = s->repairs; break;
+	case SEGMENT_FENCE:
+		io->status = 0;
+		io->state = COPY_DOUBTFUL;
+		io->length = SHORT;
+		break;
+	case SEGMENT_DELETE:
+		s->deletes++;
+		io->status = 0;
+		break;
+	default: io->status = -EINVAL; break;
+	}
+	job_put(io->parent, io->status);
+}
+
+static const struct segment_server_ops scripted_ops = { .submit = scripted_submit };
+
+static void rig_map(struct rig *g, struct copies *c)
+{
+	c->map.revision = 1;
+	c->map.server_count = SERVERS;
+	c->map.group_count = PLACEMENT_GROUPS_MIN;
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
+		c->map.groups[n].target_count = SERVERS;
+		for (unsigned i = 0; i < SERVERS; i++)
+			c->map.groups[n].target[i] = (uint16_t)i;
+	}
+	for (unsigned i = 0; i < SERVERS; i++) {
+		c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
+		g->servers[i].server = (struct segment_server){ .ops = &scripted_ops, .env = g->env, .id = c->map.servers[i].id, .incarnation = 1 };
+		g->peers[i] = copies_peer(c, &c->map.servers[i].id);
+		g->peers[i]->server = &g->servers[i].server;
+	}
+}
+
+static int fresh(void *arg)
+{
+	struct rig *g = arg;
+	struct meta_segment m = { .id = 7, .epoch = 1, .salt = 3, .size_blocks = 100 };
+	struct peer *holders[META_REPLICAS_MAX] = { g->peers[0] };
+	cr_assert_eq(log_copy_fresh(&g->volume, &m, LENGTH, holders, 1), 1);
+	return 0;
+}
+
+/* The second one is to be brought to the first one's length; how often is it deleted? */
+static unsigned deletes(int reads, int repairs)
+{
+	struct rig *g = calloc(1, sizeof *g);
+	struct sim *sim = sim_create(1, NULL);
+	struct catalog_sim *catalogs = catalog_sim_create(sim);
+	g->env = sim_process_create(sim, sim_host_create(sim, "h", 1 << 20, 4096));
+	struct copies *c = calloc(1, sizeof *c);
+	c->env = g->env;
+	c->catalog = catalog_sim_open(catalogs, g->env);
+	c->look_ns = UINT64_MAX;
+	fiber_cond_init(&c->changed);
+	rig_map(g, c);
+	g->volume.env = g->env;
+	g->volume.copies = c;
+	g->volume.epoch = 2;
+	g->volume.meta.min_replicas = SERVERS;
+	g->servers[0].reads = reads;
+	g->servers[1].repairs = repairs;
+	cr_assert_eq(sim_run_fiber(g->env, fresh, g), 0);
+	unsigned n = g->servers[1].deletes;
+	cr_assert_eq(g->servers[0].deletes, 0);
+	for (unsigned i = 0; i < c->count; i++)
+		free(c->peers[i]);
+	catalog_close(c->catalog);
+	free(c);
+	sim_process_destroy(g->env);
+	catalog_sim_destroy(catalogs);
+	sim_destroy(sim);
+	free(g);
+	return n;
+}
+
+Test(log_copy, what_stays_bad_is_made_anew) { cr_assert_eq(deletes(0, 0), 1); }
+
+Test(log_copy, what_cant_be_written_is_made_anew) { cr_assert_eq(deletes(0, -EIO), 1); }
+
+/* What it has may be all there is of the blocks that the first one can't read. */
+Test(log_copy, a_source_that_cant_be_read_costs_no_other_copy) { cr_assert_eq(deletes(-EIO, 0), 0); }
