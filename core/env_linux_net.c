@@ -325,7 +325,7 @@ void env_linux_stream_close(struct stream *stream)
 static bool peer(struct stream *stream, struct ucred *ret)
 {
 	socklen_t n = sizeof *ret;
-	struct sockaddr_storage name;
+	struct sockaddr_storage name = { .ss_family = AF_UNSPEC };
 	socklen_t name_length = sizeof name;
 	int fd = stream_of(stream)->fd;
 	if (getsockname(fd, (struct sockaddr *)&name, &name_length) < 0 || name.ss_family != AF_UNIX)
