@@ -12,7 +12,7 @@ void trouble_draw_more(struct troubles *t, struct trouble *one, unsigned servers
 		if (ever)
 			one->kind = TROUBLE_WIPED;
 		break;
-	case 4: case 5:
+	case 4: case 5: case 6: case 7:
 		if (ever && t->kept && t->kept_of == one->server)
 			one->kind = TROUBLE_STALE;
 		break;

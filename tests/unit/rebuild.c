@@ -14,6 +14,8 @@ struct holder { /* a server with one sealed copy */
 	struct segment_server server; /* first */
 	struct share_entry entry;
 	bool gone;
+	bool denies;                  /* that it has one, when asked */
+	unsigned asked;
 	uint8_t bits[SEGMENT_BITMAP_BYTES]; /* what it knows to be free */
 };
 
@@ -41,7 +43,10 @@ static void answer(struct segment_server *server, struct segment_io *io)
 			h->bits[i] |= io->trim[i];
 		break;
 	case SEGMENT_DELETE: h->gone = true; break;
-	case SEGMENT_HOLDS: break;
+	case SEGMENT_HOLDS:
+		h->asked++;
+		io->status = h->denies ? -EAGAIN : 0;
+		break;
 	default: io->status = -EOPNOTSUPP;
 	}
 	job_put(io->parent, io->status);
@@ -88,14 +93,9 @@ static void make_map(struct rebuild_rig *g)
 	HASH_ADD(hh, g->k.known, volume, sizeof known->volume, known);
 }
 
-static int leaves(void *arg)
+static void rounds(struct rebuild_rig *g)
 {
-	struct rebuild_rig *g = arg;
 	struct keeper *k = &g->k;
-	make_map(g);
-	for (unsigned b = FREE_FROM; b < FREE_FROM + FREE; b++)
-		g->here.bits[b / 8] |= (uint8_t)(1u << b % 8);
-	g->here.entry.trimmed = FREE;
 	k->fibers = 1;
 	cr_assert_eq(fiber_start(&g->env->loop, rebuild_fiber, k, NULL), 0);
 	for (unsigned n = 0; !g->here.gone && n < 10000; n++)
@@ -104,26 +104,68 @@ static int leaves(void *arg)
 	keeper_wake(k, &k->rebuild_nap);
 	while (k->fibers)
 		fiber_sleep(&g->env->loop, NS_PER_MS);
-	copies_peer(k->copies, &g->there.server.id)->server = NULL; /* ours */
-	HASH_CLEAR(hh, k->known);
-	copies_close(k->copies);
+	k->closing = false;
+}
+
+static void leave_map(struct rebuild_rig *g)
+{
+	copies_peer(g->k.copies, &g->there.server.id)->server = NULL; /* ours */
+	HASH_CLEAR(hh, g->k.known);
+	copies_close(g->k.copies);
+}
+
+static int leaves(void *arg)
+{
+	struct rebuild_rig *g = arg;
+	make_map(g);
+	for (unsigned b = FREE_FROM; b < FREE_FROM + FREE; b++)
+		g->here.bits[b / 8] |= (uint8_t)(1u << b % 8);
+	g->here.entry.trimmed = FREE;
+	rounds(g);
+	leave_map(g);
 	return 0;
+}
+
+static int stays(void *arg)
+{
+	struct rebuild_rig *g = arg;
+	make_map(g);
+	g->there.denies = true;
+	rounds(g);
+	cr_assert_gt(g->there.asked, 0);
+	cr_assert_not(g->here.gone, "it went before the other one said that it has it");
+	g->there.denies = false;
+	rounds(g);
+	leave_map(g);
+	return 0;
+}
+
+static void run(struct rebuild_rig *g, int (*what)(void *arg))
+{
+	g->sim = sim_create(1, NULL);
+	g->catalogs = catalog_sim_create(g->sim);
+	g->env = sim_process_create(g->sim, sim_host_create(g->sim, "here", 1 << 20, 4096));
+	make_holder(&g->here, g->env, 1);
+	make_holder(&g->there, g->env, 2);
+	g->k = (struct keeper){ .env = g->env, .catalog = catalog_sim_open(g->catalogs, g->env), .dir = &g->here.server, .options = { .round_ns = NS_PER_S } };
+	fiber_cond_init(&g->k.ended);
+	cr_assert_eq(sim_run_fiber(g->env, what, g), 0);
+	cr_assert(g->here.gone, "it belongs elsewhere, and stays");
+	catalog_close(g->k.catalog);
+	sim_process_destroy(g->env);
+	catalog_sim_destroy(g->catalogs);
+	sim_destroy(g->sim);
 }
 
 Test(rebuild, a_copy_that_goes_hands_on_what_it_knows_to_be_free)
 {
-	struct rebuild_rig g = { .sim = sim_create(1, NULL) };
-	g.catalogs = catalog_sim_create(g.sim);
-	g.env = sim_process_create(g.sim, sim_host_create(g.sim, "here", 1 << 20, 4096));
-	make_holder(&g.here, g.env, 1);
-	make_holder(&g.there, g.env, 2);
-	g.k = (struct keeper){ .env = g.env, .catalog = catalog_sim_open(g.catalogs, g.env), .dir = &g.here.server, .options = { .round_ns = NS_PER_S } };
-	fiber_cond_init(&g.k.ended);
-	cr_assert_eq(sim_run_fiber(g.env, leaves, &g), 0);
-	cr_assert(g.here.gone, "it belongs elsewhere, and stays");
+	struct rebuild_rig g = { 0 };
+	run(&g, leaves);
 	cr_assert(memcmp(g.here.bits, g.there.bits, BLOCKS / 8) == 0, "nobody knows any more what is free");
-	catalog_close(g.k.catalog);
-	sim_process_destroy(g.env);
-	catalog_sim_destroy(g.catalogs);
-	sim_destroy(g.sim);
+}
+
+Test(rebuild, a_copy_goes_only_when_those_that_it_belongs_to_say_that_they_have_it)
+{
+	struct rebuild_rig g = { 0 };
+	run(&g, stays);
 }
