@@ -192,8 +192,9 @@ static int open_then_read(void *arg)
 
 /* ---- what a copy's file says of itself ---- */
 
-/* The newest slot, and the newest bitmap that isn't torn. -EBADMSG: neither slot can be read, or the owner is writing them. */
-static int slots_judge(const uint8_t *slots, uint64_t segment, struct copy_slot *ret, uint8_t *ret_bits)
+/* The newest slot, and the newest bitmap that isn't torn. -EBADMSG: neither slot can be read, or, unless `last`, the owner is writing them. One that
+ * a power loss tore stays so until the owner writes another; it was never answered. */
+static int slots_judge(const uint8_t *slots, uint64_t segment, bool last, struct copy_slot *ret, uint8_t *ret_bits)
 {
 	uint64_t newest = 0, bits_of = 0;
 	bool torn = false;
@@ -213,7 +214,7 @@ static int slots_judge(const uint8_t *slots, uint64_t segment, struct copy_slot 
 			*ret = s;
 		newest = MAX(newest, s.generation);
 	}
-	return newest == 0 || torn ? -EBADMSG : 0;
+	return newest == 0 || (torn && !last) ? -EBADMSG : 0;
 }
 
 static void stat_fill(struct segment_io *io, const struct copy_slot *s, uint8_t *bits)
@@ -252,7 +253,7 @@ static int stat_run(void *arg)
 			size_t done = 0;
 			r = file_read_wait(file, slots, SLOT_COUNT * BLOCK_BYTES, 0, &done);
 			if (r == 0)
-				r = done == SLOT_COUNT * BLOCK_BYTES ? slots_judge(slots, f->io->segment, &slot, bits) : -EBADMSG;
+				r = done == SLOT_COUNT * BLOCK_BYTES ? slots_judge(slots, f->io->segment, /* last= */ try == 2, &slot, bits) : -EBADMSG;
 		}
 		file_close(env, file);
 	}

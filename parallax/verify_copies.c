@@ -59,6 +59,7 @@ static void ask(struct verify_work *w, const struct verify_segment *g, struct as
 {
 	find_unused(w, g, a);
 	find_peers(w, g->id, a);
+	memset(a->bits, 0, (size_t)a->count * SEGMENT_BITMAP_BYTES); /* of a broken copy nothing may be known */
 	for (unsigned i = 0; i < a->count; i++)
 		a->ios[i] = (struct segment_io){ .op = SEGMENT_STAT, .segment = g->id, .free_bits = a->bits + (size_t)i * SEGMENT_BITMAP_BYTES };
 	peers_wait(a->peers, a->ios, a->count);

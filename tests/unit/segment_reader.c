@@ -89,6 +89,46 @@ Test(segment_reader, more_at_once_than_files_wait_for_one)
 	}
 }
 
+/* ---- what a copy says of itself ---- */
+
+static void write_slot(struct sim_host *host, unsigned i, uint64_t generation, const uint8_t *bits, uint32_t trimmed, bool torn)
+{
+	uint8_t block[BLOCK_BYTES];
+	struct copy_slot slot = { .header = { .segment = 1, .epoch = 1, .size_blocks = 64 }, .generation = generation, .sealed = true, .length = 64,
+				  .trim = bits, .trimmed = trimmed };
+	copy_slot_encode(&slot, block);
+	if (torn)
+		block[512] ^= 1;
+	cr_assert_eq(sim_disk_write(host, "/v/segments/01/000000000001.seg", (uint64_t)i * BLOCK_BYTES, block, sizeof block), 0);
+}
+
+static int stat_torn(void *arg)
+{
+	const struct world *w = arg;
+	uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0 }, older[SEGMENT_BITMAP_BYTES] = { 0x20 }, newer[SEGMENT_BITMAP_BYTES] = { 0x60 };
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = 1, .free_bits = bits };
+	struct segment_server *s;
+	cr_assert_eq(make_files(w->env, w->host), 0);
+	write_slot(w->host, 1, 3, older, 1, /* torn= */ false);
+	write_slot(w->host, 0, 4, newer, 2, /* torn= */ true);
+	cr_assert_eq(segment_reader_open(w->env, "/v", &s), 0);
+	cr_assert_eq(segment_wait(s, &io), 0);
+	cr_assert_eq(io.state, COPY_WHOLE, "a power loss tore its newest bitmap, and it is said to be broken");
+	cr_assert_eq(io.trimmed, 1);
+	cr_assert_eq(memcmp(bits, older, sizeof bits), 0);
+	return segment_server_close(s);
+}
+
+Test(segment_reader, takes_the_older_bitmap_where_the_newer_is_torn)
+{
+	struct sim *sim = sim_create(1, NULL);
+	struct sim_host *host = sim_host_create(sim, "h", 64 << 20, 4096);
+	struct world w = { sim_process_create(sim, host), host };
+	cr_assert_eq(sim_run_fiber(w.env, stat_torn, &w), 0);
+	sim_process_destroy(w.env);
+	sim_destroy(sim);
+}
+
 /* ---- fewer descriptors than segments ---- */
 
 enum { FEW = 64, MANY = 200 };
