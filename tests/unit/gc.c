@@ -9,11 +9,11 @@
 #include "server/keeper.h"
 #include "tests/unit/copytest.h"
 
-enum { NOBODYS = 5, NAMELESS = 6 };
+enum { NOBODYS = 5, NAMELESS = 6, FENCED = 7 };
 
 static int note(void *arg, uint64_t segment)
 {
-	*(unsigned *)arg += segment == NOBODYS || segment == NAMELESS;
+	*(unsigned *)arg += segment == NOBODYS || segment == NAMELESS || segment == FENCED;
 	return 0;
 }
 
@@ -21,6 +21,13 @@ static unsigned copies_of(struct world *w)
 {
 	unsigned n = 0;
 	cr_assert_eq(segment_dir_ids(w->a, note, &n), 0);
+	return n;
+}
+
+static unsigned fences_of(struct world *w)
+{
+	unsigned n = 0;
+	cr_assert_eq(segment_dir_fences(w->a, note, &n), 0);
 	return n;
 }
 
@@ -36,6 +43,8 @@ static int body_make(void *arg)
 	open_dir(w);
 	make_copy(w, w->a, NOBODYS, true);
 	make_copy(w, w->a, NAMELESS, true);
+	struct segment_io io = { .op = SEGMENT_FENCE, .segment = FENCED, .epoch = 5 };
+	cr_assert_eq(segment_wait(w->a, &io), 0);
 	return segment_server_close(w->a);
 }
 
@@ -70,10 +79,12 @@ static int body_gc(void *arg)
 	cr_assert_eq(placement_join(w->catalog, &placed, &report), 0, "%s", report.text);
 	cr_assert_eq(keeper_start(w->env, w->catalog, w->a, server, &options, &k, &report), 0, "%s", report.text);
 	cr_assert_eq(copies_of(w), 2);
+	cr_assert_eq(fences_of(w), 1);
 	for (unsigned i = 0; i < 100 && keeper_status(k)->gc_rounds == 0; i++)
 		fiber_sleep(&w->env->loop, NS_PER_S);
 	cr_assert_eq(keeper_status(k)->gc_failed, false);
 	cr_assert_eq(copies_of(w), 0);
+	cr_assert_eq(fences_of(w), 0);
 	keeper_stop(k);
 	server_stop(server, NS_PER_S);
 	return segment_server_close(w->a);
@@ -87,4 +98,4 @@ static int body(void *arg)
 	return r ? r : body_gc(arg);
 }
 
-Test(gc, a_copy_of_which_nothing_is_known_goes_when_no_volume_lists_it) { copytest_run(body); }
+Test(gc, a_copy_of_which_nothing_is_known_goes_when_no_volume_lists_it_and_so_does_a_fence) { copytest_run(body); }
