@@ -1,6 +1,7 @@
 #include "tests/unit/copytest.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,17 @@ void trim(struct segment_server *s, uint64_t id, uint32_t from, uint32_t count, 
 		bits[b / 8] |= (uint8_t)(1u << b % 8);
 	struct segment_io io = { .op = SEGMENT_TRIM, .segment = id, .blocks = SIZE_BLOCKS, .trim = bits, .pack = pack };
 	cr_assert_eq(segment_wait(s, &io), 0);
+}
+
+void damage_slots(struct world *w, uint64_t id)
+{
+	char path[64];
+	struct file *f;
+	snprintf(path, sizeof path, "/a/segments/%02x/%012llx.seg", (unsigned)(id & 0xff), (unsigned long long)id);
+	memset(w->page, 0, 2 * BLOCK_BYTES);
+	cr_assert_eq(file_open(w->env, path, FILE_OPEN_WRITE, &f), 0);
+	cr_assert_eq(file_write_wait(f, w->page, 2 * BLOCK_BYTES, 0), 0);
+	file_close(w->env, f);
 }
 
 void copytest_run(int (*body)(void *arg))

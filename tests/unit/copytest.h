@@ -22,6 +22,8 @@ void copytest_run(int (*body)(void *arg));
 int ask(struct segment_server *s, struct segment_io *io, void *bytes, size_t room);
 /* A segment full of records, LENGTH blocks, and sealed if it is wished. */
 void make_copy(struct world *w, struct segment_server *s, uint64_t id, bool seal);
+/* Both slots of /a's copy can't be read any more: not even whose it is is known. It isn't in use. */
+void damage_slots(struct world *w, uint64_t id);
 /* Says that `count` blocks are free. */
 void trim(struct segment_server *s, uint64_t id, uint32_t from, uint32_t count, bool pack);
 #endif

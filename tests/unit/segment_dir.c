@@ -563,35 +563,6 @@ Test(segment_dir, a_full_disk_loses_nothing_and_recovers)
 	rig_free(&r);
 }
 
-/* ---- both slots are damaged ---- */
-
-static int body_two_records(struct rig *r)
-{
-	struct chain c = chain_make(3);
-	cr_assert_eq(op_create(r, &c), 0);
-	cr_assert_eq(op_append(r, &c, 3), 0);
-	return op_append(r, &c, 3);
-}
-
-static int body_append_damaged(struct rig *r)
-{
-	struct chain c = chain_make(3);
-	return op_append(r, &c, 3);
-}
-
-/* -EPERM would make the volume's owner believe that somebody else owns it now. */
-Test(segment_dir, who_is_not_known_to_be_an_owner_is_not_refused_as_one_that_was_fenced)
-{
-	struct rig r = rig_make(6, 64 << 20);
-	uint8_t zeroes[2 * BLOCK_BYTES] = { 0 };
-	cr_assert_eq(rig_do(&r, body_open), 0);
-	cr_assert_eq(rig_do(&r, body_two_records), 0);
-	cr_assert_eq(sim_disk_write(r.host, "/data/segments/03/000000000003.seg", 0, zeroes, sizeof zeroes), 0);
-	rig_restart(&r, END_KILL);
-	cr_assert_eq(rig_do(&r, body_append_damaged), -ESTALE);
-	rig_free(&r);
-}
-
 /* ---- order and repetition ---- */
 
 struct burst_append {
