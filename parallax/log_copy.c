@@ -28,20 +28,43 @@ static int copy_once(struct volume *v, uint64_t segment, struct peer *source, st
 	return r;
 }
 
+/* The record that should begin there can be read, and is never good. */
+static bool source_damaged(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t from, uint32_t length)
+{
+	struct segment_header h = { .segment = m->id, .volume = v->meta.volume, .epoch = m->epoch, .salt = m->salt, .size_blocks = m->size_blocks };
+	uint32_t n = MIN(length - from, (uint32_t)RECORD_BLOCKS_MAX);
+	uint8_t *bytes = env_alloc_aligned((size_t)n * BLOCK_BYTES);
+	bool good = bytes == NULL, bad = false;
+	for (unsigned i = 0; !good && i < COPY_TRIES; i++) {
+		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
+		struct segment_io io = { .op = SEGMENT_READ, .segment = m->id, .block = from, .blocks = n, .iov = &iov, .iov_count = 1 };
+		struct record rec;
+		if (peer_wait(source, &io) < 0)
+			continue;
+		int r = record_decode(bytes, iov.iov_len, &h, from, &rec);
+		good = r == 0 && record_blocks(&rec) <= n && record_check_payload(&rec, bytes + (size_t)rec.header_blocks * BLOCK_BYTES) == 0;
+		bad |= !good;
+	}
+	free(bytes);
+	return bad && !good && !PLANTED(copy_blames_target);
+}
+
 /* What was read may have been damaged on its way: the copy is scanned where it is now, and continued from where it is good. */
-int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
 {
 	int r = 0;
 	for (unsigned i = 0; r == 0 && i < COPY_TRIES && from < length; i++) {
-		struct segment_io io = { .op = SEGMENT_FENCE, .segment = segment, .epoch = v->epoch };
-		r = copy_once(v, segment, source, to, from, length);
+		struct segment_io io = { .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+		r = copy_once(v, m->id, source, to, from, length);
 		if (PLANTED(copy_unverified))
 			return r;
 		if (r == 0)
 			r = peer_wait(to, &io);
 		from = io.length;
 	}
-	return r == 0 && from < length ? -EIO : r;
+	if (r == 0 && from < length)
+		r = source_damaged(v, m, source, from, length) ? -EBADMSG : -EIO;
+	return r;
 }
 
 /* A copy there, fenced at our epoch like the others. One that exists may be this segment's too: its server was left out before the
@@ -62,7 +85,7 @@ static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t len
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < length)
-		return log_copy_blocks(v, m->id, source, to, io.length, length);
+		return log_copy_blocks(v, m, source, to, io.length, length);
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
 	return peer_wait(to, &io);
 }

@@ -202,6 +202,16 @@ static bool choose_another(struct recovery *c, struct report *report)
 /* The one before us had it made for us: our epoch is in it, so there was nobody to write. */
 static bool is_ours(const struct volume *v, const struct meta_segment *m) { return !m->cut && (m->epoch == v->epoch || PLANTED(recover_adopts_any)); }
 
+static int walk_log(struct recovery *c, struct report *report)
+{
+	int r = 0;
+	for (bool again = true; again; again = r < 0 && choose_another(c, report))
+		r = replay_walk(&c->walk, report);
+	if (r == 0 && c->walk.synced > c->walk.seq)
+		r = report_set(report, -EIO, "writes that were flushed are missing from the log (the disk was replaced by an older copy?)");
+	return r;
+}
+
 static int find_lengths(struct recovery *c, struct report *report)
 {
 	struct volume *v = c->v;
@@ -213,11 +223,7 @@ static int find_lengths(struct recovery *c, struct report *report)
 			r = fence_segment(c, i, report);
 	}
 	take_sources(c);
-	for (bool again = r == 0; again; again = r < 0 && choose_another(c, report))
-		r = replay_walk(&c->walk, report);
-	if (r == 0 && c->walk.synced > c->walk.seq)
-		r = report_set(report, -EIO, "writes that were flushed are missing from the log (the disk was replaced by an older copy?)");
-	return r;
+	return r ? r : walk_log(c, report);
 }
 
 /* One copy has [0, length), verified and durable. */
@@ -229,7 +235,7 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 	if (is_absent(was) || ((was->state == COPY_BROKEN || f->bad[i]) && i != f->source)) /* it is for good where there is a better one */
 		return is_absent(was) ? -ENOENT : -EIO;
 	if (was->length < length)
-		return log_copy_blocks(v, m->id, f->peers[f->source], f->peers[i], was->length, length);
+		return log_copy_blocks(v, m, f->peers[f->source], f->peers[i], was->length, length);
 	struct segment_io io = { .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
 	return peer_wait(f->peers[i], &io);
 }
@@ -241,17 +247,22 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	const struct meta_segment *m = &v->meta.segments[index];
 	struct found *f = &c->found[index];
 	int why = 0;
+	bool damaged = false;
+	f->holder_count = 0;
 	for (unsigned i = 0; i < m->ensemble_count; i++) {
 		int r = settle_copy(v, m, f, i, c->walk.length[index]);
 		if (r == 0)
 			f->holders[f->holder_count++] = f->peers[i];
 		why = r && (!why || segment_away(why)) ? r : why;
+		damaged |= r == -EBADMSG;
 	}
+	c->walk.stuck = 0;
 	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);
 	if (f->holder_count >= v->meta.min_replicas || (f->holder_count && PLANTED(recover_few_copies)))
 		return 0;
 	if (segment_away(why))
 		return missing(m, f, report);
+	c->walk.stuck = damaged ? index + 1 : 0;
 	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
 }
 
@@ -518,6 +529,11 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 	int r = find_lengths(c, report);
 	if (r == 0)
 		r = settle_lengths(c, report);
+	while (r < 0 && c->walk.stuck && choose_another(c, report)) { /* the source was damaged after it had been read, by being written again, say */
+		r = walk_log(c, report);
+		if (r == 0)
+			r = settle_lengths(c, report);
+	}
 	if (r == 0 && !v->space_loaded)
 		r = recover_space(v, report);
 	if (r == 0)

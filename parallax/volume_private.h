@@ -257,8 +257,9 @@ bool log_retain_full(const struct volume *v);
 /* FIBER. A server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
 /* log_copy.c: FIBER */
-/* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right. */
-int log_copy_blocks(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
+/* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right;
+ * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read. */
+int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
 /* Makes further copies of [0, length), where the segment belongs, until there are min_replicas; `holders` has room for
  * META_REPLICAS_MAX. Returns how many there are now. */
 unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer **holders, unsigned count);

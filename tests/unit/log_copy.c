@@ -3,14 +3,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/blk.h"
+#include "core/bytes.h"
 #include "parallax/volume_private.h"
 #include "tests/sim/catalog_sim.h"
 
-enum { SERVERS = 2, SHORT = 5, LENGTH = 10 };
+enum { SERVERS = 2, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };
 
 struct scripted {
 	struct segment_server server; /* first */
 	int reads, repairs;           /* how these end */
+	bool damaged;                 /* what it has there is no record */
 	unsigned deletes;
 };
 
@@ -21,13 +24,33 @@ struct rig {
 	struct peer *peers[SERVERS];
 };
 
+/* A record at SHORT, up to LENGTH. */
+static void fill(struct segment_io *io, bool damaged)
+{
+	uint8_t *bytes = calloc(LENGTH - SHORT, BLOCK_BYTES);
+	uint32_t crcs[LENGTH - SHORT - 1];
+	struct record_entry e = { .first = 0, .count = LENGTH - SHORT - 1 };
+	for (uint32_t i = 0; i < e.count; i++)
+		crcs[i] = crc32c(0, bytes + (size_t)(1 + i) * BLOCK_BYTES, BLOCK_BYTES);
+	struct record r = { .kind = RECORD_DATA, .segment = ID, .block = SHORT, .epoch = 1, .seq = 9, .salt = SALT, .payload_blocks = e.count, .entry_count = 1,
+			    .entries = &e, .crcs = crcs };
+	record_encode(&r, bytes);
+	bytes[BLOCK_BYTES + 7] ^= damaged;
+	if (io->block == SHORT && io->blocks == LENGTH - SHORT)
+		iov_scatter(io->iov, io->iov_count, 0, bytes, (size_t)(LENGTH - SHORT) * BLOCK_BYTES);
+	free(bytes);
+}
+
 /* Each has a copy that is shorter than it should be, and stays so. */
 static void scripted_submit(struct segment_server *server, struct segment_io *io)
 {
 	struct scripted *s = (struct scripted *)server;
 	switch (io->op) {
 	case SEGMENT_CREATE: io->status = -EEXIST; break;
-	case SEGMENT_READ: io->status = s->reads; break;
+	case SEGMENT_READ:
+		io->status = s->reads;
+		fill(io, s->damaged);
+		break;
 	case SEGMENT_REPAIR: io->status = s->repairs; break;
 	case SEGMENT_FENCE:
 		io->status = 0;
@@ -66,14 +89,14 @@ static void rig_map(struct rig *g, struct copies *c)
 static int fresh(void *arg)
 {
 	struct rig *g = arg;
-	struct meta_segment m = { .id = 7, .epoch = 1, .salt = 3, .size_blocks = 100 };
+	struct meta_segment m = { .id = ID, .epoch = 1, .salt = SALT, .size_blocks = 100 };
 	struct peer *holders[META_REPLICAS_MAX] = { g->peers[0] };
 	cr_assert_eq(log_copy_fresh(&g->volume, &m, LENGTH, holders, 1), 1);
 	return 0;
 }
 
 /* The second one is to be brought to the first one's length; how often is it deleted? */
-static unsigned deletes(int reads, int repairs)
+static unsigned deletes(int reads, int repairs, bool damaged)
 {
 	struct rig *g = calloc(1, sizeof *g);
 	struct sim *sim = sim_create(1, NULL);
@@ -90,6 +113,7 @@ static unsigned deletes(int reads, int repairs)
 	g->volume.epoch = 2;
 	g->volume.meta.min_replicas = SERVERS;
 	g->servers[0].reads = reads;
+	g->servers[0].damaged = damaged;
 	g->servers[1].repairs = repairs;
 	cr_assert_eq(sim_run_fiber(g->env, fresh, g), 0);
 	unsigned n = g->servers[1].deletes;
@@ -105,9 +129,11 @@ static unsigned deletes(int reads, int repairs)
 	return n;
 }
 
-Test(log_copy, what_stays_bad_is_made_anew) { cr_assert_eq(deletes(0, 0), 1); }
+Test(log_copy, what_stays_bad_is_made_anew) { cr_assert_eq(deletes(0, 0, false), 1); }
 
-Test(log_copy, what_cant_be_written_is_made_anew) { cr_assert_eq(deletes(0, -EIO), 1); }
+Test(log_copy, what_cant_be_written_is_made_anew) { cr_assert_eq(deletes(0, -EIO, false), 1); }
 
 /* What it has may be all there is of the blocks that the first one can't read. */
-Test(log_copy, a_source_that_cant_be_read_costs_no_other_copy) { cr_assert_eq(deletes(-EIO, 0), 0); }
+Test(log_copy, a_source_that_cant_be_read_costs_no_other_copy) { cr_assert_eq(deletes(-EIO, 0, false), 0); }
+
+Test(log_copy, a_source_that_is_damaged_costs_no_other_copy) { cr_assert_eq(deletes(0, 0, true), 0); }
