@@ -12,6 +12,7 @@
 #include "agent/daemon/spawn.h"
 
 #define END_NS (10 * NS_PER_S)
+#define UNKNOWN_END_NS (2 * NS_PER_S)
 
 /* Nothing of a tapdisk that failed stays: process, directory, names. */
 static void undo_start(struct tap *tap)
@@ -88,6 +89,17 @@ static void await_killed(struct agent *a, const struct plan *plan)
 	}
 }
 
+/* FIBER. taps_reserve(). One of which only the lock is known may be ending, too: it was killed, and its status is stale. */
+static int reserve(struct agent *a, const struct plan *plan, struct tap **ret_tap, struct report *report)
+{
+	uint64_t until = env_now_ns(a->env) + UNKNOWN_END_NS;
+	int r;
+	while ((r = taps_reserve(&a->taps, plan, ret_tap, report)) == -EBUSY && env_now_ns(a->env) < until)
+		if (fiber_sleep(&a->env->loop, 10 * NS_PER_MS) < 0)
+			break;
+	return r;
+}
+
 /* One tapdisk too many would make the kernel kill one that serves. Those that are just starting have not taken theirs yet. */
 static int check_memory(struct agent *a, const struct graph *g, struct report *report)
 {
@@ -123,7 +135,7 @@ int agent_attach(struct agent *a, const Aquifer__AttachCall *q, const char *grap
 	if (status == 0)
 		status = check_memory(a, plan.graph, report);
 	if (status == 0)
-		status = taps_reserve(&a->taps, &plan, &tap, report);
+		status = reserve(a, &plan, &tap, report);
 	if (status == 0) {
 		struct launch_tapdisk l = { .root = a->options->root, .directory = tap->directory, .name = plan.device[0].name,
 					    .graph = text, .read_only = q->read_only, .force = q->force,

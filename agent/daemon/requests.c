@@ -159,7 +159,8 @@ int agent_detach(struct agent *a, const char *name, bool force, struct report *r
 		kill_hung(a, tap);
 		tap_forget(tap);
 		r = 0;
-	}
+	} else if (force && last && tap_wait_end(tap, END_NS) == 0)
+		tap_forget(tap); /* it lost something, and says so; the name is free all the same */
 	if (r < 0 && last && tap->phase == TAP_STOPPING)
 		tap->phase = TAP_RUNNING;
 	free(text);
