@@ -432,6 +432,10 @@ static int life_begin(void *arg)
 			FAIL(w, "life %u: the disk can't be read: %d", LIFE(w), r);
 		return r;
 	}
+	if (w->o.env->dead) { /* the life ended before it had read all, and its servers may have lost something since */
+		free(bytes);
+		return -ESHUTDOWN;
+	}
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		w->snapshots[i].late = w->snapshots[i].used && !w->snapshots[i].known;
 	const char *why = NULL;
