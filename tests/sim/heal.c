@@ -355,24 +355,30 @@ static void check_open(struct heal *h, const struct volume *v)
 	}
 }
 
+static bool is_listed(const struct wanted *w, uint64_t id)
+{
+	for (size_t i = 0; i < w->count; i++)
+		if (wanted_lists(&w->volumes[i], id))
+			return true;
+	return false;
+}
+
 /* What nobody lists needs no fence. */
 static void check_fences(struct heal *h, const struct wanted *w, unsigned server)
 {
 	for (unsigned f = 0; f < h->fence_count[server]; f++) {
 		uint64_t id = h->fences[server][f];
-		bool listed = copy_at(h, server, id) != NULL;
-		for (size_t i = 0; i < w->count; i++)
-			listed |= wanted_lists(&w->volumes[i], id);
-		if (!listed)
+		if (!copy_at(h, server, id) && !is_listed(w, id))
 			FAIL(h, "segment %llu is fenced on %s, and nobody lists it", (unsigned long long)id, h->servers[server].domain);
 	}
 }
 
-/* Otherwise its slots can't be read, so that nobody may delete it. */
-static bool is_known(const struct share_entry *e)
+/* Of one whose slots can't be read it is only known that no volume lists it. */
+static bool is_nobodys(struct wanted *w, const struct share_entry *e)
 {
 	static const uuid none;
-	return memcmp(&e->header.volume, &none, sizeof none) != 0;
+	bool known = memcmp(&e->header.volume, &none, sizeof none) != 0;
+	return known ? wanted_ask(w, &e->header) == WANTED_NO : !is_listed(w, e->header.segment);
 }
 
 static int check_all(void *arg)
@@ -401,7 +407,7 @@ static int check_all(void *arg)
 				     h->servers[h->drained].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
 		for (size_t i = 0; i < h->list[s].count && !h->run->failed; i++)
-			if (is_known(&h->list[s].entries[i].e) && wanted_ask(w, &h->list[s].entries[i].e.header) == WANTED_NO)
+			if (is_nobodys(w, &h->list[s].entries[i].e))
 				FAIL(h, "segment %llu: %s has it, and nobody wants it", (unsigned long long)h->list[s].entries[i].e.header.segment, h->servers[s].domain);
 	for (unsigned s = 0; r == 0 && s < h->count; s++)
 		check_fences(h, w, s);
