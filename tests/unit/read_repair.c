@@ -380,15 +380,21 @@ Test(read_repair, a_seal_does_not_make_a_bad_block_good)
 
 /* ---- what can't be mended, and who lies ---- */
 
+/* As a reader does: so many blocks from the bad one on. */
+static int tell_bad(struct cluster_rig *c, uint32_t blocks, struct rpc_call *ret_call)
+{
+	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
+	q.segment = c->segment;
+	q.block = c->slice.bad_block;
+	q.blocks = blocks;
+	return segment_remote_call(c->g.volume->copies->peers[0]->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, ret_call, NULL);
+}
+
 static int tell_body(void *arg)
 {
 	struct cluster_rig *c = arg;
 	struct rpc_call call;
-	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
-	q.segment = c->segment;
-	q.block = c->slice.bad_block;
-	q.blocks = c->end;
-	int r = segment_remote_call(c->g.volume->copies->peers[0]->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL);
+	int r = tell_bad(c, c->end, &call);
 	c->status = r == 0 ? (int)((const Aquifer__Segment__Scrub *)call.reply)->read_bad : r;
 	rpc_call_clean(&call);
 	fiber_sleep(&c->g.env->loop, 300 * NS_PER_MS);
@@ -660,11 +666,7 @@ static int tell_soon_body(void *arg)
 {
 	struct cluster_rig *c = arg;
 	struct rpc_call call;
-	Aquifer__Segment__ScrubRequest q = AQUIFER__SEGMENT__SCRUB_REQUEST__INIT;
-	q.segment = c->segment;
-	q.block = c->slice.bad_block;
-	q.blocks = 1;
-	int r = segment_remote_call(c->g.volume->copies->peers[0]->server, AQUIFER__SEGMENT__METHOD__SCRUB, &q.base, &aquifer__segment__scrub__descriptor, &call, NULL);
+	int r = tell_bad(c, 1, &call);
 	rpc_call_clean(&call);
 	return r;
 }
