@@ -88,6 +88,8 @@ struct sim_doses *sim_doses(struct sim *sim); /* may be changed at any time; zer
 struct sim_host *sim_host_create(struct sim *sim, const char *name, uint64_t disk_bytes, uint32_t io_align);
 /* Of this host's disk alone, beside the world's, in files longer than 4 KiB: chances in a million per write. */
 void sim_host_damages(struct sim_host *host, uint32_t misdirect, uint32_t rest_flip);
+/* Somebody else's files leave that much of its disk; UINT64_MAX: there are none. */
+void sim_host_fill(struct sim_host *host, uint64_t left_bytes);
 void sim_host_no_holes(struct sim_host *host); /* its file system can't punch any */
 struct env *sim_process_create(struct sim *sim, struct sim_host *host);
 /* Of a live process: nothing may be under way. Its files, streams and listeners must be closed. */

@@ -352,7 +352,7 @@ int sim_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *r
 		r = path_find(p->host, path, &n);
 	if (r < 0)
 		return r;
-	*ret_free = p->host->disk_bytes - MIN(p->host->disk_used, p->host->disk_bytes);
+	*ret_free = sim_disk_left(p->host);
 	*ret_total = p->host->disk_bytes;
 	return 0;
 }

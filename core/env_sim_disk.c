@@ -182,17 +182,26 @@ static void rest_flip(struct inode *n, struct disk_op *op)
 	op->data[sim_below(sim, op->length)] ^= (uint8_t)(1u << sim_below(sim, 8));
 }
 
+uint64_t sim_disk_left(const struct sim_host *h) { return h->disk_bytes - MIN(h->disk_used + h->disk_others, h->disk_bytes); }
+
+void sim_host_fill(struct sim_host *h, uint64_t left_bytes)
+{
+	h->disk_others = 0;
+	uint64_t left = sim_disk_left(h);
+	h->disk_others = left - MIN(left, left_bytes);
+}
+
 /* Writes the first `length` bytes of the request. */
 static int write_happens(struct inode *n, const struct file_io *io, uint64_t length)
 {
 	struct sim_host *h = n->host;
 	int status = 0;
 	uint64_t needs = image_needs(&n->now, io->offset, length), before = 0;
-	if (needs > h->disk_bytes - MIN(h->disk_used, h->disk_bytes)) {
+	if (needs > sim_disk_left(h)) {
 		status = -ENOSPC;
 		sim_fault(h->sim, SIM_NO_SPACE);
 		for (length = round_down(sim_below(h->sim, length), SECTOR_BYTES);
-		     length && image_needs(&n->now, io->offset, length) > h->disk_bytes - MIN(h->disk_used, h->disk_bytes);)
+		     length && image_needs(&n->now, io->offset, length) > sim_disk_left(h);)
 			length = round_down(length / 2, SECTOR_BYTES);
 	}
 	if (length == 0)
@@ -231,7 +240,7 @@ static int allocate_happens(struct inode *n, const struct file_io *io)
 {
 	struct sim_host *h = n->host;
 	uint64_t needs = image_needs(&n->now, io->offset, io->length);
-	if (needs > h->disk_bytes - MIN(h->disk_used, h->disk_bytes))
+	if (needs > sim_disk_left(h))
 		return -ENOSPC;
 	image_reserve(&n->now, io->offset, io->length);
 	h->disk_used += needs;

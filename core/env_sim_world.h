@@ -39,6 +39,7 @@ struct sim_host {
 	int64_t wall_offset_ns;
 	/* disk */
 	uint64_t disk_bytes, disk_used, syncs_failed;
+	uint64_t disk_others; /* sim_host_fill() */
 	uint32_t io_align, misdirect, rest_flip;
 	bool no_holes;
 	uint64_t next_inode;
@@ -79,6 +80,7 @@ int sim_sleep(struct sim_process *p, uint64_t ns);
 int sim_call_wait(struct sim_process *p);
 
 /* env_sim_disk.c */
+uint64_t sim_disk_left(const struct sim_host *host); /* bytes */
 void sim_disk_init(struct sim_host *host);
 void sim_disk_destroy(struct sim_host *host);
 void sim_disk_process_died(struct sim_process *p);

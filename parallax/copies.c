@@ -96,7 +96,7 @@ unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, uns
 {
 	if (c->catalog && c->map.revision == 0)
 		copies_look(c);
-	peers_try(ret, segment_peers(c, segment, replicas, any, ret), least);
+	peers_try(ret, copies_targets(c, segment, replicas, ret), least);
 	return copies_connected(c, segment, replicas, ret);
 }
 
@@ -105,10 +105,12 @@ unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas,
 	return segment_peers(c, segment, replicas, peer_connected, ret);
 }
 
+unsigned copies_targets(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret) { return segment_peers(c, segment, replicas, any, ret); }
+
 void copies_want(struct copies *c, uint64_t segment, unsigned replicas)
 {
 	struct peer *peers[META_REPLICAS_MAX];
-	unsigned n = segment_peers(c, segment, replicas, any, peers);
+	unsigned n = copies_targets(c, segment, replicas, peers);
 	for (unsigned i = 0; i < n; i++)
 		peer_want(peers[i]);
 }

@@ -82,6 +82,8 @@ struct peer *copies_placed(struct copies *c, uint32_t index);
 unsigned copies_place(struct copies *c, uint64_t segment, unsigned replicas, unsigned least, struct peer **ret);
 /* Not suspended: those that are connected now. */
 unsigned copies_connected(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
+/* Not suspended: all of them, whether they answer or not. */
+unsigned copies_targets(struct copies *c, uint64_t segment, unsigned replicas, struct peer **ret);
 /* Those servers will be needed. */
 void copies_want(struct copies *c, uint64_t segment, unsigned replicas);
 /* … and so will those that have the open end of this log. */

@@ -459,13 +459,13 @@ static void record_acked(struct volume *v, struct log_record *r)
 	link_push(&l->applying, &r->link);
 }
 
-/* Enough of the servers where such a segment belongs can be asked and haven't just said that they are full: one that wasn't
- * there when this segment was made may be among them. */
+/* Of the servers where such a segment belongs enough haven't just said that they are full: one that wasn't there when this segment was made may be
+ * among them, and one that is away now is waited for (R16). */
 static bool room_elsewhere(struct volume *v, const struct log_record *r)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	const struct log_segment *g = r->segment;
-	unsigned n = copies_connected(v->copies, g->meta.id, v->meta.replicas, peers), left = n;
+	unsigned n = PLANTED(full_as_away) ? copies_connected(v->copies, g->meta.id, v->meta.replicas, peers) : copies_targets(v->copies, g->meta.id, v->meta.replicas, peers), left = n;
 	for (unsigned i = 0; i < n; i++)
 		for (uint32_t k = 0; k < g->meta.ensemble_count; k++)
 			left -= g->peers[k] == peers[i] && r->io[k].status == -ENOSPC;

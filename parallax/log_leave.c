@@ -98,7 +98,7 @@ static unsigned in_use(const struct volume *v, const struct log_segment *g)
 }
 
 /* R32, and all that will be made there. */
-static bool has_room(const struct volume *v, const struct peer *p)
+bool log_has_room(const struct volume *v, const struct peer *p)
 {
 	uint64_t segment = (uint64_t)v->limits.segment_blocks * BLOCK_BYTES, total = p->server->total_bytes;
 	uint64_t reserve = MIN(MAX(total / 50, 8 * segment), total / 4);
@@ -110,7 +110,7 @@ static unsigned could_have(struct volume *v, const struct log_segment *g)
 	struct peer *places[META_REPLICAS_MAX];
 	unsigned n = copies_connected(v->copies, g->meta.id, v->meta.replicas, places), room = 0;
 	for (unsigned i = 0; i < n; i++)
-		room += has_room(v, places[i]);
+		room += log_has_room(v, places[i]);
 	return room;
 }
 

@@ -186,6 +186,14 @@ static bool mend_again(const struct volume *v, int status, unsigned attempt)
 	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
 }
 
+void log_note_away(struct volume *v, int status)
+{
+	bool away = segment_away(status) && !v->catalog_away;
+	if (away && !v->away)
+		v->waits_ns = env_wall_ns(v->env);
+	v->away = away;
+}
+
 static void mended(struct volume *v)
 {
 	struct log *l = &v->log;
@@ -218,9 +226,7 @@ static int mender(void *arg)
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
 		if (r == 0 || !mend_again(v, r, attempt))
 			break;
-		if (segment_away(r) && !v->catalog_away && !v->away)
-			v->waits_ns = env_wall_ns(v->env);
-		v->away = segment_away(r) && !v->catalog_away;
+		log_note_away(v, r);
 		log_refuse(v);
 		fiber_sleep(&v->env->loop, MEND_WAIT_MS * NS_PER_MS);
 	}

@@ -6,6 +6,8 @@
 #include "core/bytes.h"
 #include "parallax/volume_private.h"
 
+#define SPARE_NS NS_PER_S
+
 static unsigned segments_ahead(const struct volume *v)
 {
 	unsigned n = 0;
@@ -27,14 +29,37 @@ static struct log_segment *finished_uncut(struct volume *v)
 	return NULL;
 }
 
+/* Enough servers where it belongs, whether they answer or not, aren't among the `full` ones. */
+static bool may_have_room(struct volume *v, uint64_t id, unsigned full)
+{
+	struct peer *peers[META_REPLICAS_MAX];
+	return copies_targets(v->copies, id, v->meta.replicas, peers) >= full + v->meta.min_replicas;
+}
+
+/* Too few could make it. A lack of space is why only if it would be without what is away now, or fails otherwise (R16): that is waited for. */
+static int why_not_created(struct volume *v, uint64_t id, const struct segment_io *ios, unsigned count)
+{
+	unsigned full = 0;
+	int r = 0;
+	for (unsigned i = 0; i < count; i++) {
+		full += ios[i].status == -ENOSPC;
+		if (ios[i].status < 0 && ios[i].status != -ENOSPC && r == 0)
+			r = ios[i].status;
+	}
+	if (full && !may_have_room(v, id, full))
+		return -ENOSPC;
+	return r && !(r == -EIO && !v->meta.embedded) ? r : -ENOTCONN;
+}
+
 /* On all of the servers where it belongs that can be asked (R12), which are connected with now; -ENOTCONN when those are too few. Then, or when too few
- * could make it, none has it. -ENOSPC: for want of space. */
-static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t blocks, bool reserve, struct meta_segment *ret)
+ * could make it, none has it. -ENOSPC: for want of space. `ret_used`: may any of them have it still? */
+static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t blocks, bool reserve, struct meta_segment *ret, bool *ret_used)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	struct segment_io ios[META_REPLICAS_MAX];
 	struct meta_segment g = { .id = id, .epoch = epoch, .salt = env_random(v->env), .size_blocks = blocks };
 	unsigned n = copies_place(v->copies, id, v->meta.replicas, v->meta.min_replicas, peers);
+	*ret_used = false;
 	if (n < v->meta.min_replicas)
 		return -ENOTCONN;
 	for (unsigned i = 0; i < n; i++)
@@ -42,46 +67,58 @@ static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t 
 					      .incarnation = peer_incarnation(peers[i]), .reserve = reserve,
 					      .header = { id, v->meta.volume, epoch, g.salt, blocks } };
 	unsigned good = peers_wait(peers, ios, n);
-	int r = 0;
 	for (unsigned i = 0; i < n; i++) {
+		*ret_used |= ios[i].status < 0 && ios[i].status != -ENOSPC;
 		if (ios[i].status == 0)
 			g.ensemble[g.ensemble_count++] = (struct meta_replica){ peers[i]->id, ios[i].incarnation };
-		else if (r == 0 || ios[i].status == -ENOSPC)
-			r = ios[i].status;
 	}
 	if (good >= v->meta.min_replicas) {
 		*ret = g;
 		return 0;
 	}
+	int r = why_not_created(v, id, ios, n);
 	for (unsigned i = 0; i < n; i++)
 		if (ios[i].status == 0) {
 			struct segment_io io = { .op = SEGMENT_DELETE, .segment = id, .epoch = epoch };
-			peer_wait(peers[i], &io);
+			*ret_used |= peer_wait(peers[i], &io) < 0;
 		}
 	return r;
 }
 
-/* One id above last_id, created on its servers. An id for which there was no space is kept for the next attempt. */
+/* An id that no server has is kept for further attempts; for some time, because others may belong to servers that can make it. */
+static int spare_id(struct volume *v, uint64_t above)
+{
+	struct log *l = &v->log;
+	uint64_t now = env_now_ns(v->env);
+	if (l->spare_id > above && now - l->spare_ns < SPARE_NS)
+		return 0;
+	l->spare_ns = now;
+	return catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(above, l->spare_id), 1, &l->spare_id);
+}
+
+/* Once it is full it stays so when a server goes away. */
+static bool lacks_space(const struct log *l, int status) { return status == -ENOSPC || (status == -ENOTCONN && l->full); }
+
+/* One id above last_id, created on its servers. */
 static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
 {
 	struct log *l = &v->log;
-	int r = 0;
-	if (l->spare_id <= above)
-		r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, above, 1, &l->spare_id);
+	bool used, used_again = false;
+	int r = spare_id(v, above);
 	publish_note(v, r);
 	if (r < 0)
 		return r;
 	uint64_t id = l->spare_id;
-	r = create_sized(v, id, v->epoch, v->limits.segment_blocks, false, ret);
+	r = create_sized(v, id, v->epoch, v->limits.segment_blocks, false, ret, &used);
 	if (r == 0)
 		l->full = l->starved = l->dry = false;
-	if (r == -ENOSPC && reserve) {
+	if (lacks_space(l, r) && reserve && !used) {
 		uint64_t blocks = MAX(checkpoint_reserve(v) + LOG_CLEAR_ROOM, (uint64_t)LOG_RESERVE_BLOCKS);
-		r = create_sized(v, id, v->epoch, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret);
+		r = create_sized(v, id, v->epoch, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret, &used_again);
 		l->full = l->starved = true;
 		l->dry = r == -ENOSPC;
 	}
-	if (r != -ENOSPC)
+	if (r == 0 || used || used_again)
 		l->spare_id = 0;
 	return r;
 }
@@ -105,7 +142,8 @@ int log_create_next(struct volume *v, uint64_t epoch, struct meta_segment *ret)
 {
 	uint64_t id;
 	int r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(v->meta.last_id, v->log.spare_id), 1, &id);
-	return r < 0 ? r : create_sized(v, id, epoch, v->limits.segment_blocks, false, ret);
+	bool used;
+	return r < 0 ? r : create_sized(v, id, epoch, v->limits.segment_blocks, false, ret, &used);
 }
 
 void log_forget_created(struct volume *v, const struct meta_log *log, uint32_t kept)
@@ -160,12 +198,12 @@ static int create_ahead(struct volume *v, struct meta_log *log)
 	struct log *l = &v->log;
 	unsigned ahead = segments_ahead(v);
 	int r = log_create_segments(v, log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : l->full, false);
-	if (r != -ENOSPC)
+	if (!lacks_space(l, r))
 		return r;
 	l->full = true;
 	if (needs_reserve(v)) {
 		r = log_create_segments(v, log, 1, true);
-		if (r < 0 && r != -ENOSPC)
+		if (r < 0 && !lacks_space(l, r))
 			return r;
 	}
 	return l->full ? -ENOSPC : 0;
@@ -237,6 +275,8 @@ static bool roll_due(struct volume *v)
 	return segments_ahead(v) < LOG_SEGMENTS_AHEAD || finished_uncut(v) || v->log.full;
 }
 
+static bool writes_wait(const struct log *l) { return !link_empty(&l->writes) && l->flying_count == 0; }
+
 static int roller(void *arg)
 {
 	struct volume *v = arg;
@@ -248,10 +288,12 @@ static int roller(void *arg)
 		}
 		int r = roll(v);
 		log_pump(v);
+		if (!v->log.mending)
+			log_note_away(v, writes_wait(l) ? r : 0);
+		if (r < 0 && r != -ESHUTDOWN && !v->failed && !v->closing) /* the catalog or the server is away, or full: writes go on in what is listed */
+			r = fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
 		if (r == -ESHUTDOWN)
 			volume_fail(v, r);
-		if (r < 0 && !v->failed && !v->closing) /* the catalog or the server is away, or full: writes go on in what is listed */
-			fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
 	}
 	l->fibers--;
 	fiber_cond_wake(&l->changed);

@@ -111,7 +111,8 @@ struct log {
 	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */
 	bool full, starved, dry;
 	bool short_of_space;    /* why it is being mended: an append found the disk full */
-	uint64_t spare_id;      /* taken from the counter, not used yet; 0: none */
+	uint64_t spare_id;      /* taken from the counter, not used yet; 0: none; when: */
+	uint64_t spare_ns;
 	/* flush */
 	struct link flushes;
 	bool syncing;
@@ -281,11 +282,15 @@ void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* a
 void log_seal(const struct log_segment *g);                                /* FIBER; after the cut is recorded (R15 c) */
 /* FIBER. Deletes all copies of a segment that can be reached. 0, or the status of one that couldn't be deleted. */
 int log_delete_segment(struct volume *v, uint64_t segment);
+/* Has that server room for what a log makes there? As far as is known. */
+bool log_has_room(const struct volume *v, const struct peer *p);
 int log_leave_start(struct volume *v); /* log_leave.c: the fibers that leave segments which are badly placed */
 /* log_mend.c */
 /* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
 bool log_unsettled(void *volume);
 void log_trouble(struct volume *v, int status);
+/* Requests wait for servers if `status` says that those are away, and since when. */
+void log_note_away(struct volume *v, int status);
 /* apply.c */
 void apply_run(struct volume *v);
 /* Goes on applying a data or discard record whose payload is at `payload_position`. 0: all of it; -EAGAIN: load `need`

@@ -9,6 +9,20 @@
 #include "core/report.h"
 #include "parallax/volume_private.h"
 
+/* Those that are away, and those that are full. */
+static void missing_servers(struct volume *v, char *ret, size_t bytes)
+{
+	peers_missing(v->copies->peers, v->copies->count, ret, bytes);
+	size_t n = strlen(ret);
+	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
+		const struct peer *p = v->copies->peers[i];
+		if (p->server && segment_up(p->server) && !log_has_room(v, p))
+			n += (size_t)snprintf(ret + n, bytes - n, "%s%s (full)", n ? ", " : "", p->address);
+	}
+	if (!*ret)
+		snprintf(ret, bytes, "none now");
+}
+
 void volume_status(struct volume *v, struct volume_status *ret)
 {
 	char who[META_TEXT_MAX];
@@ -18,9 +32,9 @@ void volume_status(struct volume *v, struct volume_status *ret)
 		snprintf(ret->waits_for, sizeof ret->waits_for, "the catalog: %.200s", v->catalog_why);
 		ret->waits_since_ns = v->waits_ns;
 	} else if (v->away) {
-		peers_missing(v->copies->peers, v->copies->count, who, sizeof who);
+		missing_servers(v, who, sizeof who);
 		snprintf(ret->waits_for, sizeof ret->waits_for, "%u server%s that its segments belong to; missing: %.160s", v->meta.min_replicas,
-			 v->meta.min_replicas == 1 ? "" : "s", who[0] ? who : "none now");
+			 v->meta.min_replicas == 1 ? "" : "s", who);
 		ret->waits_since_ns = v->waits_ns;
 	} else if (sources_waits(&v->sources, ret->waits_for, sizeof ret->waits_for, &since_ns)) {
 		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - since_ns);

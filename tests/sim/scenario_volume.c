@@ -32,8 +32,8 @@ static void note_io(struct volume_world *w, int status, uint64_t began_ns)
 {
 	status = scenario_gave_up(w->run, w->o.env->dead ? NULL : w->sim, status, began_ns, w->io_timeout_ms) ? 0 : status;
 	note_failure(w, status);
-	if (status < 0 && status != -ENOSPC && w->remote && !w->faults && !w->may_fail && !w->o.env->dead)
-		FAIL(w, "life %u: a request failed (%d), and nothing but connections had", LIFE(w), status);
+	if (status < 0 && !(status == -ENOSPC && w->troubles.no_room) && w->remote && !w->faults && !w->may_fail && !w->o.env->dead)
+		FAIL(w, "life %u: a request failed (%d), and nothing but connections had, nor were two servers full", LIFE(w), status);
 }
 
 static uint32_t pick_range(struct volume_world *w, uint32_t *ret_count)
@@ -246,11 +246,14 @@ static void check_copies(struct volume_world *w)
 		FAIL(w, "life %u: copies: %s", LIFE(w), report.text);
 }
 
+static void look_for_room(struct volume_world *w) { troubles_look_for_room(&w->troubles, w->drained ? 1u << (w->drained - 1) : 0); }
+
 static void client_drain(struct volume_world *w)
 {
 	bool undo = w->drained;
 	if (!undo)
 		w->drained = 1 + (unsigned)draw(w, w->server_count);
+	look_for_room(w);
 	struct report report = { "" };
 	char id[33];
 	id_text(&w->servers[w->drained - 1].id, id);
@@ -499,6 +502,7 @@ static void trouble(struct volume_world *w, const struct trouble *t)
 {
 	if (trouble_begins(&w->troubles, t))
 		server_lost(w, t->server);
+	look_for_room(w);
 }
 
 struct coming { /* a trouble that is to come, or is there */
@@ -616,7 +620,8 @@ static void life(struct volume_world *w)
 	struct scenario_task task;
 	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, w->blackouts ? 8 : 3) == 0 ? LIFE_KILL : LIFE_POWER;
 	w->life++;
-	w->io_failed = false;
+	w->io_failed = w->troubles.no_room = false;
+	look_for_room(w);
 	sim_note(w->sim, "life %u begins", w->life);
 	if (w->cluster && may_go(w) && draw(w, 2))
 		troubles_keep(&w->troubles, (unsigned)draw(w, w->server_count));
