@@ -27,12 +27,22 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
+/* So many servers were full, or counted as lost, that there may have been too few for two copies. */
+static bool may_lack_room(const struct volume_world *w)
+{
+	const struct placement *map = &w->o.volume->copies->map;
+	bool few = false;
+	for (uint32_t i = 0; i < map->group_count; i++)
+		few |= map->groups[i].target_count < w->replicas;
+	return w->troubles.no_room || (w->troubles.filled && few);
+}
+
 /* A server that is away, killed or cut off, makes requests wait; it fails none, unless they are to wait for so long only. */
 static void note_io(struct volume_world *w, int status, uint64_t began_ns)
 {
 	status = scenario_gave_up(w->run, w->o.env->dead ? NULL : w->sim, status, began_ns, w->io_timeout_ms) ? 0 : status;
 	note_failure(w, status);
-	if (status < 0 && !(status == -ENOSPC && w->troubles.no_room) && w->remote && !w->faults && !w->may_fail && !w->o.env->dead)
+	if (status < 0 && w->remote && !w->faults && !w->may_fail && !w->o.env->dead && !(status == -ENOSPC && may_lack_room(w)))
 		FAIL(w, "life %u: a request failed (%d), and nothing but connections had, nor were two servers full", LIFE(w), status);
 }
 
@@ -621,6 +631,7 @@ static void life(struct volume_world *w)
 	enum life_end how = draw(w, 4) == 0 ? LIFE_CLEAN : draw(w, w->blackouts ? 8 : 3) == 0 ? LIFE_KILL : LIFE_POWER;
 	w->life++;
 	w->io_failed = w->troubles.no_room = false;
+	w->troubles.filled = w->troubles.full;
 	look_for_room(w);
 	sim_note(w->sim, "life %u begins", w->life);
 	if (w->cluster && may_go(w) && draw(w, 2))

@@ -55,6 +55,7 @@ static void fill(struct troubles *t, const struct trouble *one)
 	uint64_t left = sim_random(t->sim) % 3 ? 0 : sim_random(t->sim) % (1 << 20);
 	sim_host_fill(t->servers[one->server].host, left);
 	t->full |= 1u << one->server;
+	t->filled |= t->full;
 }
 
 bool trouble_begins(struct troubles *t, const struct trouble *one)

@@ -34,7 +34,7 @@ struct troubles {
 	bool wiped;                     /* the one has another disk now; before that it was: */
 	uuid lost;
 	unsigned hurt;                  /* to which something for ever has happened: one at most */
-	unsigned full;                  /* servers whose disks are full now */
+	unsigned full, filled;          /* servers whose disks are full now; were since the scenario cleared it */
 	bool no_room;                   /* so many of all these at once that a volume may have had no space; the scenario clears it */
 };
 
