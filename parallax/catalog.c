@@ -265,12 +265,9 @@ int catalog_open(struct env *env, const char *url, const struct catalog_access *
 	return r;
 }
 
-static int is_there(void *arg, const char *key, const struct catalog_value *value)
+int catalog_any(struct catalog *c, const char *prefix)
 {
-	(void)arg;
-	(void)key;
-	(void)value;
-	return 1;
+	struct catalog_tally t = { .prefix = prefix };
+	int r = catalog_count(c, &t, 1);
+	return r < 0 ? r : t.count > 0;
 }
-
-int catalog_any(struct catalog *c, const char *prefix) { return catalog_list(c, prefix, is_there, NULL); }

@@ -36,6 +36,12 @@ struct catalog_want {
 	struct catalog_value value; /* all zero: absent */
 };
 
+/* How many keys there are with a prefix. */
+struct catalog_tally {
+	const char *prefix;
+	uint64_t count;
+};
+
 struct catalog_txn {
 	struct catalog_compare compare[CATALOG_TXN_MAX];
 	unsigned compare_count;
@@ -53,6 +59,7 @@ struct catalog_ops {
 	int (*txn)(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision);
 	int (*get)(struct catalog *c, const char *key, struct catalog_value *ret_value);
 	int (*get_many)(struct catalog *c, struct catalog_want *wants, unsigned count);
+	int (*count)(struct catalog *c, struct catalog_tally *tallies, unsigned count);
 	int (*list)(struct catalog *c, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg);
 	void (*close)(struct catalog *c);
@@ -98,6 +105,11 @@ static inline int catalog_get_many(struct catalog *c, struct catalog_want *wants
 	return c->ops->get_many(c, wants, count);
 }
 void catalog_wants_free(struct catalog_want *wants, unsigned count);
+/* FIBER. At most CATALOG_TXN_MAX prefixes, as they are at one instant, in one round trip; nothing is read of what the keys say. 0: all are counted; else none. */
+static inline int catalog_count(struct catalog *c, struct catalog_tally *tallies, unsigned count)
+{
+	return c->ops->count(c, tallies, count);
+}
 /* In key order, from one consistent state. A non-zero result of `entry` ends and is returned. */
 static inline int catalog_list(struct catalog *c, const char *prefix,
 			       int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)

@@ -190,6 +190,28 @@ static int etcd_get_many(struct catalog *c, struct catalog_want *wants, unsigned
 	return gets_with(etcd_of(c), ETCD_PREFIX, wants, count, id_of(etcd_of(c)));
 }
 
+static int counts_once(struct etcd *e, struct catalog_tally *tallies, unsigned count)
+{
+	const char *id = id_of(e);
+	struct etcd_call call = { .path = "/v3/kv/txn", .answer_max = ETCD_REPLY_MAX, .request = etcd_counts_request(ETCD_PREFIX, tallies, count, id) };
+	char other[ETCD_ID_BYTES];
+	int r = etcd_call(e, &call);
+	if (r < 0)
+		return r;
+	r = damaged(e, etcd_counts_answer(call.answer, call.answer_length, id, tallies, count, other));
+	free(call.answer);
+	return r == -EREMCHG ? foreign(e, other) : r;
+}
+
+static int etcd_count(struct catalog *c, struct catalog_tally *tallies, unsigned count)
+{
+	struct etcd *e = etcd_of(c);
+	int r = -EREMCHG;
+	for (unsigned tried = 0; r == -EREMCHG && tried < e->at.count; tried++)
+		r = counts_once(e, tallies, count);
+	return r == -EREMCHG ? -ENOTCONN : r;
+}
+
 struct listing {
 	struct etcd_range all;
 	uint32_t room;
@@ -289,8 +311,8 @@ static void etcd_close(struct catalog *c)
 }
 
 static const struct catalog_ops etcd_ops = {
-	.txn = etcd_txn, .get = etcd_get, .get_many = etcd_get_many, .list = etcd_list, .close = etcd_close, .lease = etcd_lease, .lease_end = etcd_lease_end,
-	.watch = etcd_watch, .watch_end = etcd_watch_end,
+	.txn = etcd_txn, .get = etcd_get, .get_many = etcd_get_many, .count = etcd_count, .list = etcd_list, .close = etcd_close, .lease = etcd_lease,
+	.lease_end = etcd_lease_end, .watch = etcd_watch, .watch_end = etcd_watch_end,
 };
 
 static void new_id(struct env *env, char ret[ETCD_ID_BYTES])

@@ -219,10 +219,34 @@ static json_t *gets(const char *prefix, const struct catalog_want *wants, unsign
 	return list;
 }
 
+static json_t *counts(const char *prefix, const struct catalog_tally *tallies, unsigned count)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; list && i < count; i++) {
+		json_t *one = json_pack("{s:{s:o, s:o, s:b}}", "request_range", "key", key_text(prefix, tallies[i].prefix, "", 0), "range_end",
+					range_end(prefix, tallies[i].prefix), "count_only", 1);
+		if (!one || json_array_append_new(list, one) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+/* Reads `list`, of the store with that id. */
+static char *reads(json_t *list, const char *id)
+{
+	return dump(id ? json_pack("{s:[o], s:o, s:o}", "compare", compare_id(id), "success", list, "failure", ask_id()) : json_pack("{s:o}", "success", list));
+}
+
 char *etcd_gets_request(const char *prefix, const struct catalog_want *wants, unsigned count, const char *id)
 {
-	json_t *list = gets(prefix, wants, count);
-	return dump(id ? json_pack("{s:[o], s:o, s:o}", "compare", compare_id(id), "success", list, "failure", ask_id()) : json_pack("{s:o}", "success", list));
+	return reads(gets(prefix, wants, count), id);
+}
+
+char *etcd_counts_request(const char *prefix, const struct catalog_tally *tallies, unsigned count, const char *id)
+{
+	return reads(counts(prefix, tallies, count), id);
 }
 
 char *etcd_login_request(const char *user, const char *password)
@@ -407,21 +431,39 @@ static int want_fill(const json_t *answer, const json_t *range, const char *pref
 	return r;
 }
 
+/* So many reads were carried out, of the store with that id. */
+static int check_reads(const json_t *answer, const char *id, unsigned count, char ret_other[ETCD_ID_BYTES])
+{
+	if (!answer)
+		return -EBADMSG;
+	if (!json_is_true(json_object_get(answer, "succeeded")))
+		return id && read_other(answer, id, ret_other) == -EREMCHG ? -EREMCHG : -EBADMSG;
+	return json_array_size(json_object_get(answer, "responses")) == count ? 0 : -EBADMSG;
+}
+
 int etcd_gets_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct catalog_want *wants, unsigned count, char ret_other[ETCD_ID_BYTES])
 {
 	json_t *j = parse(bytes, length);
-	int r = j ? 0 : -EBADMSG;
 	for (unsigned i = 0; i < count; i++)
 		wants[i].value = (struct catalog_value){ 0 };
-	if (r == 0 && !json_is_true(json_object_get(j, "succeeded")))
-		r = id && read_other(j, id, ret_other) == -EREMCHG ? -EREMCHG : -EBADMSG;
-	if (r == 0 && json_array_size(json_object_get(j, "responses")) != count)
-		r = -EBADMSG;
+	int r = check_reads(j, id, count, ret_other);
 	for (unsigned i = 0; r == 0 && i < count; i++)
 		r = want_fill(j, range_at(j, i), prefix, &wants[i]);
 	json_decref(j);
 	if (r < 0)
 		catalog_wants_free(wants, count);
+	return r;
+}
+
+int etcd_counts_answer(const void *bytes, size_t length, const char *id, struct catalog_tally *tallies, unsigned count, char ret_other[ETCD_ID_BYTES])
+{
+	json_t *j = parse(bytes, length);
+	int r = check_reads(j, id, count, ret_other);
+	for (unsigned i = 0; r == 0 && i < count; i++) {
+		const json_t *range = range_at(j, i);
+		r = json_is_object(range) && !json_object_get(range, "kvs") ? number(range, "count", &tallies[i].count) : -EBADMSG; /* 0 is left out */
+	}
+	json_decref(j);
 	return r;
 }
 

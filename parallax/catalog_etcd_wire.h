@@ -46,6 +46,8 @@ char *etcd_txn_request(const char *prefix, const struct catalog_txn *t, const ch
 char *etcd_range_request(const char *prefix, const char *key, bool all_below, const char *after, unsigned limit, uint64_t revision, const char *id);
 /* The keys of `wants`, of one revision; for /v3/kv/txn. */
 char *etcd_gets_request(const char *prefix, const struct catalog_want *wants, unsigned count, const char *id);
+/* How many keys there are with each of these prefixes, of one revision; for /v3/kv/txn. */
+char *etcd_counts_request(const char *prefix, const struct catalog_tally *tallies, unsigned count, const char *id);
 char *etcd_login_request(const char *user, const char *password);
 char *etcd_lease_request(uint64_t id, uint64_t ttl_s); /* id 0: grant; ttl_s 0: of the lease `id` */
 char *etcd_watch_request(const char *prefix, const char *key);
@@ -65,6 +67,7 @@ struct etcd_range {
 int etcd_range_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct etcd_range *ret, char ret_other[ETCD_ID_BYTES]);
 /* Fills the values of all `wants`, or none. */
 int etcd_gets_answer(const void *bytes, size_t length, const char *prefix, const char *id, struct catalog_want *wants, unsigned count, char ret_other[ETCD_ID_BYTES]);
+int etcd_counts_answer(const void *bytes, size_t length, const char *id, struct catalog_tally *tallies, unsigned count, char ret_other[ETCD_ID_BYTES]);
 void etcd_range_free(struct etcd_range *r);
 int etcd_txn_answer(const void *bytes, size_t length, const char *id, bool *ret_succeeded, uint64_t *ret_revision, char ret_other[ETCD_ID_BYTES]);
 int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKEN_BYTES]);

@@ -269,12 +269,53 @@ static int sqlite_get_many(struct catalog *catalog, struct catalog_want *wants, 
 	return r;
 }
 
+#define BELOW_SQL "FROM kv WHERE key >= ?1 AND key < ?1 || x'ff' AND key <> ''"
+
+struct tallies_call {
+	sqlite3 *db;
+	struct catalog_tally *tallies;
+	unsigned count;
+};
+
+static int tallies_count(sqlite3_stmt *q, struct tallies_call *c)
+{
+	int rc = SQLITE_ROW;
+	for (unsigned i = 0; rc == SQLITE_ROW && i < c->count; i++) {
+		sqlite3_bind_text(q, 1, c->tallies[i].prefix, -1, SQLITE_STATIC);
+		rc = sqlite3_step(q);
+		c->tallies[i].count = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(q, 0) : 0;
+		sqlite3_reset(q);
+	}
+	return errno_of(rc);
+}
+
+static int tallies_run(void *arg)
+{
+	struct tallies_call *c = arg;
+	sqlite3_stmt *q = NULL;
+	int r = run_sql(c->db, "BEGIN"); /* one state */
+	if (r < 0)
+		return r;
+	r = errno_of(sqlite3_prepare_v2(c->db, "SELECT count(*) " BELOW_SQL, -1, &q, NULL));
+	if (r == 0)
+		r = tallies_count(q, c);
+	sqlite3_finalize(q);
+	run_sql(c->db, "ROLLBACK");
+	return r;
+}
+
+static int sqlite_count(struct catalog *catalog, struct catalog_tally *tallies, unsigned count)
+{
+	struct catalog_sqlite *s = self(catalog);
+	struct tallies_call c = { s->db, tallies, count };
+	return exclusively(s, tallies_run, &c);
+}
+
 static int sqlite_list(struct catalog *catalog, const char *prefix,
 		       int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
 {
 	struct catalog_sqlite *s = self(catalog);
-	struct rows_call c = { .db = s->db, .key = prefix,
-			       .sql = "SELECT key, value, revision FROM kv WHERE key >= ?1 AND key < ?1 || x'ff' AND key <> '' ORDER BY key" };
+	struct rows_call c = { .db = s->db, .key = prefix, .sql = "SELECT key, value, revision " BELOW_SQL " ORDER BY key" };
 	int r = exclusively(s, rows_run, &c);
 	for (size_t i = 0; r == 0 && i < c.count; i++)
 		r = entry(arg, c.rows[i].key, &c.rows[i].value);
@@ -296,7 +337,7 @@ static void sqlite_close(struct catalog *catalog)
 }
 
 static const struct catalog_ops sqlite_ops = {
-	.txn = sqlite_txn, .get = sqlite_get, .get_many = sqlite_get_many, .list = sqlite_list, .close = sqlite_close,
+	.txn = sqlite_txn, .get = sqlite_get, .get_many = sqlite_get_many, .count = sqlite_count, .list = sqlite_list, .close = sqlite_close,
 };
 
 /* ---- opening ---- */

@@ -53,6 +53,17 @@ static void fuzz_gets(const uint8_t *b, size_t n, const char *id)
 	catalog_wants_free(wants, 2);
 }
 
+static void fuzz_counts(const uint8_t *b, size_t n, const char *id)
+{
+	struct catalog_tally tallies[] = { { .prefix = "a" }, { .prefix = "b" } };
+	char other[ETCD_ID_BYTES];
+	int e = etcd_counts_answer(b, n, id, tallies, 2, other);
+	assert(e == 0 || e == -EBADMSG || e == -EREMCHG);
+	assert(id || e != -EREMCHG);
+	if (e == -EREMCHG)
+		check_other(other);
+}
+
 static void seen(void *arg, const char *key, const struct catalog_value *value)
 {
 	(void)arg;
@@ -126,6 +137,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 'w': etcd_watch_answer(bytes, n, "", seen, NULL); break;
 	case 'm': fuzz_gets(bytes, n, NULL); break;
 	case 'M': fuzz_gets(bytes, n, ID); break;
+	case 'n': fuzz_counts(bytes, n, NULL); break;
+	case 'N': fuzz_counts(bytes, n, ID); break;
 	case 't': fuzz_txn(bytes, n, NULL); break;
 	case 'T': fuzz_txn(bytes, n, ID); break;
 	case 'k':

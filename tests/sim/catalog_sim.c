@@ -311,6 +311,30 @@ static int sim_get_many(struct catalog *catalog, struct catalog_want *wants, uns
 	return r;
 }
 
+/* How many items there are from that one on with the prefix. */
+static size_t items_below(const struct catalog_sim *s, const char *prefix, size_t *ret_first)
+{
+	bool found;
+	size_t first = item_find(s, prefix, &found), count = 0;
+	while (first + count < s->count && strncmp(s->items[first + count].key, prefix, strlen(prefix)) == 0)
+		count++;
+	*ret_first = first;
+	return count;
+}
+
+static int sim_count(struct catalog *catalog, struct catalog_tally *tallies, unsigned count)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	size_t first;
+	assert(count <= CATALOG_TXN_MAX);
+	int r = read_begin(c);
+	if (r < 0)
+		return r;
+	for (unsigned n = 0; n < count; n++)
+		tallies[n].count = items_below(c->s, tallies[n].prefix, &first);
+	return travel(c);
+}
+
 static int sim_list(struct catalog *catalog, const char *prefix,
 		    int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
 {
@@ -320,10 +344,7 @@ static int sim_list(struct catalog *catalog, const char *prefix,
 	if (r < 0)
 		return r;
 	/* `entry` may suspend and change things: it sees the state of this moment. */
-	bool found;
-	size_t first = item_find(s, prefix, &found), count = 0;
-	while (first + count < s->count && strncmp(s->items[first + count].key, prefix, strlen(prefix)) == 0)
-		count++;
+	size_t first, count = items_below(s, prefix, &first);
 	struct item *copy = sim_alloc((count + 1) * sizeof *copy);
 	for (size_t i = 0; i < count; i++)
 		copy[i] = (struct item){ strdup(s->items[first + i].key), value_copy(&s->items[first + i].value) };
@@ -370,11 +391,12 @@ static void sim_close(struct catalog *catalog)
 }
 
 static const struct catalog_ops sim_catalog_ops = {
-	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .list = sim_list, .close = sim_close,
+	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .count = sim_count, .list = sim_list, .close = sim_close,
 };
 
 static const struct catalog_ops sim_catalog_ops_watching = {
-	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .list = sim_list, .close = sim_close, .watch = sim_watch, .watch_end = sim_watch_end,
+	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .count = sim_count, .list = sim_list, .close = sim_close, .watch = sim_watch,
+	.watch_end = sim_watch_end,
 };
 
 /* ---- making one ---- */

@@ -170,6 +170,39 @@ Test(catalog_etcd_wire, several_keys_refused)
 	cr_assert_str_eq(other, "cd");
 }
 
+static int counts_of(const char *text, struct catalog_tally *tallies, unsigned count)
+{
+	char other[ETCD_ID_BYTES];
+	return etcd_counts_answer(text, strlen(text), "ab", tallies, count, other);
+}
+
+Test(catalog_etcd_wire, counts)
+{
+	struct catalog_tally t[] = { { .prefix = "a", .count = 7 }, { .prefix = "b" } };
+	char *text = etcd_counts_request("p/", t, 1, NULL), other[ETCD_ID_BYTES];
+	cr_assert_str_eq(text, "{\"success\":[{\"request_range\":{\"key\":\"cC9h\",\"range_end\":\"cC9i\",\"count_only\":true}}]}");
+	free(text);
+	text = etcd_counts_request("p/", t, 2, "ab");
+	cr_assert(strstr(text, "\"compare\":[{\"target\":\"VALUE\"") && strstr(text, "\"failure\":[{\"request_range\""), "%s", text);
+	free(text);
+#define COUNTED(n) "{\"response_range\":{\"header\":{\"revision\":\"9\"},\"count\":" n "}}"
+	cr_assert_eq(counts_of(HEAD "\"succeeded\":true,\"responses\":[" NONE "," COUNTED("\"10000\"") "]}", t, 2), 0);
+	cr_assert(t[0].count == 0 && t[1].count == 10000); /* 0 is left out */
+	static const char *const bad[] = {
+		"", "{}", HEAD "\"succeeded\":true}", HEAD "\"succeeded\":true,\"responses\":[" NONE "]}",
+		HEAD "\"succeeded\":true,\"responses\":[" NONE "," COUNTED("\"-1\"") "]}",
+		HEAD "\"succeeded\":true,\"responses\":[" NONE "," COUNTED("[]") "]}",
+		HEAD "\"succeeded\":true,\"responses\":[" NONE ",{\"response_put\":{}}]}",
+		HEAD "\"succeeded\":true,\"responses\":[" NONE "," ONE("cC9h") "]}", /* keys were not asked for */
+		HEAD "\"responses\":[]}",
+	};
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++)
+		cr_assert_eq(counts_of(bad[i], t, 2), -EBADMSG, "%s", bad[i]);
+	const char *another = HEAD "\"responses\":[{\"response_range\":{\"header\":{\"revision\":\"9\"},\"kvs\":[{\"key\":\"eA==\",\"mod_revision\":\"1\",\"value\":\"Y2Q=\"}]}}]}";
+	cr_assert_eq(etcd_counts_answer(another, strlen(another), "ab", t, 2, other), -EREMCHG);
+	cr_assert_str_eq(other, "cd");
+}
+
 struct told {
 	char text[200];
 	uint64_t revision;

@@ -64,6 +64,12 @@ static int meter_get_many(struct catalog *c, struct catalog_want *wants, unsigne
 	return r;
 }
 
+static int meter_count(struct catalog *c, struct catalog_tally *tallies, unsigned count)
+{
+	metered_of(c)->meter->gets++;
+	return catalog_count(metered_of(c)->below, tallies, count);
+}
+
 struct listing {
 	struct meter *meter;
 	uint64_t keys;
@@ -122,8 +128,8 @@ static int meter_watch(struct catalog *c, const char *prefix, const struct catal
 static void meter_watch_end(struct catalog_watch *w) { free(w); }
 
 static const struct catalog_ops meter_ops = {
-	.txn = meter_txn, .get = meter_get, .get_many = meter_get_many, .list = meter_list, .close = meter_close, .lease = meter_lease, .lease_end = meter_lease_end,
-	.watch = meter_watch, .watch_end = meter_watch_end,
+	.txn = meter_txn, .get = meter_get, .get_many = meter_get_many, .count = meter_count, .list = meter_list, .close = meter_close, .lease = meter_lease,
+	.lease_end = meter_lease_end, .watch = meter_watch, .watch_end = meter_watch_end,
 };
 
 struct catalog *meter_open(struct meter *m, struct catalog *below)

@@ -107,6 +107,21 @@ static int check_many(struct check *k)
 	return 0;
 }
 
+static int check_counts(struct check *k)
+{
+	struct catalog_tally t[CATALOG_TXN_MAX] = { { .prefix = "test/many/" }, { .prefix = "test/many/a" }, { .prefix = "test/man" }, { .prefix = "test/none/" },
+						    { .prefix = "test/many/bb" } };
+	int r = catalog_count(k->c, t, 5);
+	EXPECT(k, r == 0, "%d %s", r, k->c->why);
+	EXPECT(k, t[0].count == 2 && t[1].count == 1 && t[2].count == 2 && t[3].count == 0 && t[4].count == 0, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+	       t[0].count, t[1].count, t[2].count, t[3].count, t[4].count);
+	for (unsigned i = 0; i < CATALOG_TXN_MAX; i++)
+		t[i].prefix = i % 2 ? "test/many/" : "test/none/";
+	EXPECT(k, (r = catalog_count(k->c, t, CATALOG_TXN_MAX)) == 0 && t[CATALOG_TXN_MAX - 1].count == 2 && t[CATALOG_TXN_MAX - 2].count == 0, "%d %s", r, k->c->why);
+	EXPECT(k, catalog_any(k->c, "test/many/a") == 1 && catalog_any(k->c, "test/none/") == 0, "any");
+	return 0;
+}
+
 static int check_limits(struct check *k)
 {
 	uint8_t *big = malloc(CATALOG_VALUE_MAX);
@@ -286,6 +301,7 @@ int catalog_conformance(struct catalog *c, char *ret_why, size_t bytes)
 	*k = (struct check){ .c = c, .why = ret_why, .bytes = bytes };
 	int r = check_transactions(k);
 	r = r ? r : check_many(k);
+	r = r ? r : check_counts(k);
 	r = r ? r : check_limits(k);
 	r = r ? r : check_lists(k);
 	r = r ? r : check_counters(k);
