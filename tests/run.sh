@@ -6,6 +6,8 @@
 #
 # A script passes with 0 and skips with 77. It has TEST_LIMIT seconds (default 120), or what a line "# limit: N" in it
 # says; then its process group gets SIGTERM, so that its trap cleans up, and SIGKILL ten seconds later.
+# Each has a mount namespace of its own, if we may: a copy of its mounts that another one's `unshare -m` made would keep its file systems in use after
+# umount, so that fsck finds them dirty; and what it leaves mounted goes with it.
 # Whole outputs are kept in $B/test-logs/.
 #
 # With programs built with sanitizers (make asan; B=build/asan) what these say goes to files of its own, $B/test-logs/san/NAME.PID: they
@@ -33,6 +35,9 @@ watchdog() {
 
 # The scripts that run are groups: they don't get our signals by themselves. Each has a shell that does.
 trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM INT HUP
+
+apart=
+! unshare --mount --propagation slave true 2>/dev/null || apart='unshare --mount --propagation slave'
 
 now() { date +%s%N; }
 
@@ -69,7 +74,7 @@ run_one() {
 	fi
 	# A process group of its own, whose leader is the script.
 	set -m
-	bash "$script" >"$log" 2>&1 </dev/null &
+	$apart bash "$script" >"$log" 2>&1 </dev/null &
 	pid=$!
 	set +m
 	watchdog $pid $((${limit:-${TEST_LIMIT:-120}} * stretch)) "$log" >/dev/null 2>&1 &
