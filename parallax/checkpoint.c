@@ -365,15 +365,6 @@ static void publish_drop(struct checkpoint *c, struct publication *p, const stru
 	catalog_txn_delete(&p->txn, change->key);
 }
 
-static void forget_segments(struct meta_log *log, uint64_t before)
-{
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < log->segment_count; i++)
-		if (!log->segments[i].cut || log->segments[i].id >= before)
-			log->segments[kept++] = log->segments[i];
-	log->segment_count = kept;
-}
-
 static int publish_once(struct checkpoint *c, struct publication *p, struct snapshot_change *changes)
 {
 	struct volume *v = c->v;
@@ -392,7 +383,7 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	p->log.live_blocks = 0;
 	for (uint32_t i = 0; i < v->space.segment_count; i++)
 		p->log.live_blocks += v->space.segments[i].live;
-	forget_segments(&p->log, position_segment(c->from_position));
+	unsealed_let_go(v, &p->log, position_segment(c->from_position));
 	link_for(l, &c->marks) {
 		const struct pending_mark *m = container_of(l, struct pending_mark, link);
 		if (r == 0 && m->seq)
@@ -489,7 +480,7 @@ static int checkpoint_steps(struct checkpoint *c)
 	if (r == 0)
 		r = write_table(c);
 	if (r == 0)
-		trim_seal(v, position_segment(c->from_position));
+		unsealed_seal(v, position_segment(c->from_position));
 	if (r == 0 && !PLANTED(checkpoint_no_sync))
 		r = log_flush_wait(v);
 	return r ? r : publish(c);

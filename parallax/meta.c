@@ -71,6 +71,14 @@ static void segment_pack(const struct meta_segment *s, struct segment_pack *to)
 	}
 }
 
+static void segments_pack(const struct meta_segment *s, uint32_t count, struct segment_pack *to, Aquifer__Store__Segment **ret_pointers)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		segment_pack(&s[i], &to[i]);
+		ret_pointers[i] = &to[i].segment;
+	}
+}
+
 static int segment_unpack(const Aquifer__Store__Segment *from, struct meta_segment *ret)
 {
 	if (from->n_ensemble == 0 || from->n_ensemble > META_REPLICAS_MAX || from->id == 0 || from->id >> 48 ||
@@ -92,8 +100,8 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 {
 	Aquifer__Store__Log to = AQUIFER__STORE__LOG__INIT;
 	Aquifer__Store__Root root, space;
-	struct segment_pack segments[META_SEGMENTS_MAX];
-	Aquifer__Store__Segment *pointers[META_SEGMENTS_MAX];
+	struct segment_pack segments[META_SEGMENTS_MAX], unsealed[META_UNSEALED_MAX];
+	Aquifer__Store__Segment *pointers[META_SEGMENTS_MAX], *unsealed_pointers[META_UNSEALED_MAX];
 	to.version = LOG_VERSION;
 	to.stamp = m->stamp;
 	to.size_bytes = m->size_bytes;
@@ -115,10 +123,10 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	to.from_prev = m->from_prev;
 	to.n_segments = m->segment_count;
 	to.segments = pointers;
-	for (uint32_t i = 0; i < m->segment_count; i++) {
-		segment_pack(&m->segments[i], &segments[i]);
-		pointers[i] = &segments[i].segment;
-	}
+	segments_pack(m->segments, m->segment_count, segments, pointers);
+	to.n_unsealed = m->unsealed_count;
+	to.unsealed = unsealed_pointers;
+	segments_pack(m->unsealed, m->unsealed_count, unsealed, unsealed_pointers);
 	to.created_ns = m->created_ns;
 	to.name = (char *)(uintptr_t)m->name;
 	to.doomed = m->doomed;
@@ -134,7 +142,7 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 {
 	if (from->version > LOG_VERSION)
 		return -EPROTONOSUPPORT;
-	if (from->n_segments > META_SEGMENTS_MAX || from->uuid.len != 16 || from->size_bytes == 0 || from->size_bytes % 512 ||
+	if (from->n_segments > META_SEGMENTS_MAX || from->n_unsealed > META_UNSEALED_MAX || from->uuid.len != 16 || from->size_bytes == 0 || from->size_bytes % 512 ||
 	    from->size_bytes > SIZE_BYTES_MAX || from->from_seq == 0)
 		return -EUCLEAN;
 	struct meta_log *m = ret;
@@ -142,7 +150,7 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 		.min_replicas = from->min_replicas, .io_timeout_ms = from->io_timeout_ms, .parent_volume = from->parent_volume, .parent_mark = from->parent_mark,
 		.origin = from->origin, .last_id = from->last_id, .generation = from->generation,
 		.from_position = from->from_position, .from_seq = from->from_seq, .from_prev = from->from_prev,
-		.segment_count = (uint32_t)from->n_segments, .created_ns = from->created_ns, .doomed = from->doomed,
+		.segment_count = (uint32_t)from->n_segments, .unsealed_count = (uint32_t)from->n_unsealed, .created_ns = from->created_ns, .doomed = from->doomed,
 		.embedded = !from->cluster, .mapped_blocks = from->mapped_blocks, .live_blocks = from->live_blocks,
 		.dead_blocks = from->dead_blocks, .node_end = from->node_end };
 	memcpy(m->volume.bytes, from->uuid.data, 16);
@@ -155,6 +163,11 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++) /* in order, none listed late (R1) */
 		if (m->segments[i].id > m->last_id || (i && m->segments[i].id <= m->segments[i - 1].id))
 			r = -EUCLEAN;
+	for (uint32_t i = 0; r == 0 && i < m->unsealed_count; i++) {
+		r = segment_unpack(from->unsealed[i], &m->unsealed[i]);
+		if (r == 0 && (!m->unsealed[i].cut || m->unsealed[i].id > m->last_id))
+			r = -EUCLEAN;
+	}
 	return r;
 }
 

@@ -8,7 +8,7 @@
 #include "parallax/catalog.h"
 #include "parallax/format.h"
 
-enum { META_SEGMENTS_MAX = 64, META_REPLICAS_MAX = 3, META_HISTORY_MAX = 64, META_TEXT_MAX = 256 };
+enum { META_SEGMENTS_MAX = 64, META_UNSEALED_MAX = 32, META_REPLICAS_MAX = 3, META_HISTORY_MAX = 64, META_TEXT_MAX = 256 };
 
 struct meta_root {
 	struct pointer pointer; /* position 0: nothing there, all holes */
@@ -46,6 +46,8 @@ struct meta_log {
 	uint32_t from_prev;
 	struct meta_segment segments[META_SEGMENTS_MAX];
 	uint32_t segment_count;
+	struct meta_segment unsealed[META_UNSEALED_MAX]; /* cut, and not listed any more: see unsealed.c */
+	uint32_t unsealed_count;
 	uint64_t created_ns;
 	char name[64];
 	bool doomed;

@@ -50,29 +50,6 @@ int trim_note_table(struct volume *v)
 	return v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
 }
 
-/* ---- sealing ---- */
-
-/* Whoever recorded the cut may have died before it sealed the copies; once the catalog has forgotten the cut nobody can.
- * A server that is away now keeps an unsealed copy, which takes its space until it is free as a whole. */
-void trim_seal(struct volume *v, uint64_t before)
-{
-	for (uint32_t i = 0; i < v->meta.segment_count && v->meta.segments[i].id < before; i++) {
-		const struct meta_segment m = v->meta.segments[i];
-		struct peer *peers[META_REPLICAS_MAX];
-		struct segment_io ios[META_REPLICAS_MAX];
-		unsigned n = 0;
-		for (uint32_t k = 0; m.cut && k < m.ensemble_count; k++) {
-			struct peer *p = copies_peer(v->copies, &m.ensemble[k].server);
-			if (!p || !peer_usable(p))
-				continue;
-			peers[n] = p;
-			ios[n++] = (struct segment_io){ .op = SEGMENT_SEAL, .segment = m.id, .epoch = v->epoch, .block = m.length, .crc = m.prev };
-		}
-		if (n)
-			peers_wait(peers, ios, n);
-	}
-}
-
 /* ---- sending ---- */
 
 static uint64_t from_segment(const struct volume *v) { return PLANTED(trim_what_is_replayed) ? UINT64_MAX : position_segment(v->meta.from_position); }

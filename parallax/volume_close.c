@@ -86,6 +86,12 @@ void volume_closing_add(struct volume_closing *c, struct publication *p)
 	struct volume *v = p->volume;
 	struct meta_log *log = &p->log;
 	v->closing = true; /* nobody creates segments any more */
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		if (g->acked > 1 && !g->cut)
+			log_record_cut(log, g);
+	}
+	unsealed_let_go(v, log, UINT64_MAX);
 	log->segment_count = 0;
 	log->from_seq = v->log.acked_seq + 1;
 	log->from_prev = v->log.acked_crc;

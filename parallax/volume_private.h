@@ -219,6 +219,9 @@ struct volume {
 	bool catalog_away;              /* a transaction waits for the catalog; because: */
 	char catalog_why[192];
 	uint64_t waits_ns;              /* since when it is one or the other; wall clock */
+	/* unsealed.c: of those that the last checkpoint asked for, the ones that are sealed wherever that matters */
+	uint64_t sealed[META_SEGMENTS_MAX + META_UNSEALED_MAX];
+	unsigned sealed_count;
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */
@@ -318,10 +321,14 @@ uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may 
 int trim_start(struct volume *v);       /* the fiber that does it */
 void trim_kick(struct volume *v);       /* a checkpoint was published */
 void trim_finish(struct volume *v, uint64_t until_ns); /* FIBER. The volume is closing: all of it, until then */
-void trim_seal(struct volume *v, uint64_t before); /* FIBER. What will be forgotten; nothing that isn't sealed can be packed */
 void trim_note_record(struct volume *v, const struct record *r);   /* it is applied */
 void trim_note_replayed(struct volume *v, const struct record *r); /* it is replayed */
 int trim_note_table(struct volume *v);  /* FIBER. Where the table that was loaded lies */
+/* unsealed.c: cuts that the log needs no more, and some copy may. */
+/* FIBER. Has sealed what ends before segment `before`, and what was let go of earlier; notes what needs it no more. */
+void unsealed_seal(struct volume *v, uint64_t before);
+/* Takes out of the list what is cut and ends before `before`, and keeps of it what isn't known to be sealed. */
+void unsealed_let_go(struct volume *v, struct meta_log *log, uint64_t before);
 /* orphans.c: FIBER. Deletes what a dead owner of an embedded volume left in its directory. */
 void orphans_delete(struct volume *v);
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */

@@ -222,12 +222,19 @@ static void fill_unused(struct wanted_volume *v, const struct meta_log *log, con
 	}
 }
 
+static void add_cut(struct wanted_volume *v, const struct meta_segment *m)
+{
+	struct wanted_cut *c = &v->cuts[v->cut_count++];
+	*c = (struct wanted_cut){ .segment = m->id, .length = m->length, .prev = m->prev, .holder_count = m->ensemble_count };
+	memcpy(c->holders, m->ensemble, sizeof c->holders);
+}
+
 static int fill(struct wanted_volume *v, const struct meta_log *log, const struct space *space)
 {
 	wanted_unload(v);
 	v->segments = malloc((log->segment_count + (size_t)space->segment_count + 1) * sizeof *v->segments);
 	v->unused = malloc((space->segment_count + (size_t)1) * sizeof *v->unused);
-	v->cuts = malloc((log->segment_count + (size_t)1) * sizeof *v->cuts);
+	v->cuts = malloc((log->segment_count + (size_t)log->unsealed_count + 1) * sizeof *v->cuts);
 	if (!v->segments || !v->unused || !v->cuts)
 		return -ENOMEM;
 	fill_unused(v, log, space);
@@ -238,12 +245,11 @@ static int fill(struct wanted_volume *v, const struct meta_log *log, const struc
 	for (uint32_t i = 0; i < log->segment_count; i++) {
 		const struct meta_segment *m = &log->segments[i];
 		v->segments[v->count++] = m->id;
-		if (!m->cut)
-			continue;
-		struct wanted_cut *c = &v->cuts[v->cut_count++];
-		*c = (struct wanted_cut){ .segment = m->id, .length = m->length, .prev = m->prev, .holder_count = m->ensemble_count };
-		memcpy(c->holders, m->ensemble, sizeof c->holders);
+		if (m->cut)
+			add_cut(v, m);
 	}
+	for (uint32_t i = 0; i < log->unsealed_count; i++)
+		add_cut(v, &log->unsealed[i]);
 	if (log->space.pointer.position) /* the table's own: it is listed, or may be one that a destruction has left for the last */
 		v->segments[v->count++] = position_segment(log->space.pointer.position);
 	qsort(v->segments, v->count, sizeof *v->segments, by_id);

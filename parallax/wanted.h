@@ -67,7 +67,7 @@ enum wanted_answer wanted_ask(struct wanted *w, const struct segment_header *h);
 bool wanted_lists(const struct wanted_volume *v, uint64_t segment);
 /* Listed, but it holds nothing: reserved for writes that went elsewhere, by an owner that has left it since. It may be gone already. */
 bool wanted_is_unused(const struct wanted_volume *v, uint64_t segment);
-/* The cut that the log lists, if it does. */
+/* The cut that the log lists, or keeps for those that aren't sealed yet. */
 const struct wanted_cut *wanted_cut(const struct wanted_volume *v, uint64_t segment);
 bool wanted_holds(const struct wanted_cut *c, const uuid *server); /* it is among those that had it when that was recorded */
 /* FIBER. 0: what isn't wanted may go. -EPERM: this catalog was restored, or moved, and may have forgotten things (R5). */

@@ -19,9 +19,9 @@ static void fuzz_log(const uint8_t *b, size_t n)
 	if (meta_log_decode(b, n, &m) < 0)
 		return;
 	TEXT(m.name);
-	assert(m.segment_count <= META_SEGMENTS_MAX && m.size_bytes);
-	for (uint32_t i = 0; i < m.segment_count; i++) {
-		const struct meta_segment *g = &m.segments[i];
+	assert(m.segment_count <= META_SEGMENTS_MAX && m.unsealed_count <= META_UNSEALED_MAX && m.size_bytes);
+	for (uint32_t i = 0; i < m.segment_count + m.unsealed_count; i++) {
+		const struct meta_segment *g = i < m.segment_count ? &m.segments[i] : &m.unsealed[i - m.segment_count];
 		assert(g->ensemble_count >= 1 && g->ensemble_count <= META_REPLICAS_MAX && g->id && g->id >> 48 == 0);
 		assert(g->size_blocks >= 2 && g->size_blocks <= SEGMENT_BLOCKS_MAX && (!g->cut || g->length <= g->size_blocks));
 	}
@@ -29,7 +29,8 @@ static void fuzz_log(const uint8_t *b, size_t n)
 	uint8_t *bytes = meta_log_encode(&m, &length);
 	assert(bytes && length <= CATALOG_VALUE_MAX && meta_log_decode(bytes, length, &again) == 0);
 	assert(again.segment_count == m.segment_count && again.last_id == m.last_id && again.from_seq == m.from_seq &&
-	       memcmp(again.segments, m.segments, m.segment_count * sizeof m.segments[0]) == 0 && strcmp(again.name, m.name) == 0);
+	       memcmp(again.segments, m.segments, m.segment_count * sizeof m.segments[0]) == 0 && again.unsealed_count == m.unsealed_count &&
+	       memcmp(again.unsealed, m.unsealed, m.unsealed_count * sizeof m.unsealed[0]) == 0 && strcmp(again.name, m.name) == 0);
 	free(bytes);
 }
 

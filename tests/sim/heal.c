@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "parallax/blob.h"
 #include "parallax/store_scrub.h"
 #include "parallax/volume_private.h"
 #include "parallax/wanted.h"
@@ -338,6 +339,50 @@ static void check_segment(struct heal *h, uint64_t id, unsigned replicas)
 			FAIL(h, "segment %llu: %s still has it, and needn't", (unsigned long long)id, h->servers[i].domain);
 }
 
+/* What is in use, and the log lists no more, was cut; so it is sealed, or nobody will ever copy it again. */
+static void check_sealed(struct heal *h, const struct space_segment *g)
+{
+	int unsealed = -1;
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct share_entry *e = runs(h, i) ? copy_at(h, i, g->id) : NULL;
+		if (e && e->sealed)
+			return;
+		unsealed = e ? (int)i : unsealed;
+	}
+	if (unsealed >= 0)
+		FAIL(h, "segment %llu, with %u blocks in use: %s has it, and nobody has it sealed", (unsigned long long)g->id, g->live, h->servers[unsealed].domain);
+}
+
+static bool log_lists(const struct meta_log *log, uint64_t segment)
+{
+	for (uint32_t i = 0; i < log->segment_count; i++)
+		if (log->segments[i].id == segment)
+			return true;
+	return false;
+}
+
+static int check_volume(struct heal *h, struct copies *c, uint64_t volume)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	struct source source = { .copies = c };
+	struct sources sources = { .env = h->o.env, .source = &source, .count = 1 };
+	struct space space;
+	uint8_t *bytes = NULL;
+	space_init(&space);
+	int r = meta_get_log(h->o.catalog, volume, log, NULL);
+	if (r == 0 && log->space.pointer.position)
+		r = blob_read(&sources, &log->space, &bytes);
+	if (r == 0 && bytes)
+		r = space_decode(&space, bytes, log->space.length);
+	for (uint32_t i = 0; r == 0 && i < space.segment_count && !h->run->failed; i++)
+		if (space.segments[i].live && !log_lists(log, space.segments[i].id))
+			check_sealed(h, &space.segments[i]);
+	space_destroy(&space);
+	free(bytes);
+	free(log);
+	return r;
+}
+
 /* Every server that an attached volume's open segment has a copy on has it, all of it. */
 static void check_open(struct heal *h, const struct volume *v)
 {
@@ -396,6 +441,8 @@ static int check_all(void *arg)
 		r = wanted_load(w, v);
 		for (size_t k = 0; r == 0 && k < v->count && !h->run->failed; k++)
 			check_segment(h, v->segments[k], v->replicas);
+		if (r == 0 && !h->run->failed)
+			r = check_volume(h, c, v->id);
 	}
 	if (r == 0 && h->user.volume)
 		check_open(h, h->user.volume);

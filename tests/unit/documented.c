@@ -481,7 +481,8 @@ Test(documented, limits)
 	says("catalog.md", "## etcd", "\n    %s ", ETCD_FORMAT_KEY);
 	says("catalog.md", "## etcd", "\n    %s ", ETCD_ID_KEY);
 	says("catalog.md", "## etcd", "\n    %sKEY ", ETCD_PREFIX);
-	says("catalog.md", "### Log", "Segment, at most %d |", META_SEGMENTS_MAX);
+	says("catalog.md", "### Log", "17 segments | Segment, at most %d |", META_SEGMENTS_MAX);
+	says("catalog.md", "### Log", "28 unsealed | Segment, at most %d |", META_UNSEALED_MAX);
 	says("catalog.md", "### Log", "(`Replica`, 1 to %d:", META_REPLICAS_MAX);
 	says("catalog.md", "### Name", "history (uint64, at most %d)", META_HISTORY_MAX);
 	says("catalog.md", "### Agent", "token (bytes, %d:", META_TOKEN_BYTES);

@@ -19,6 +19,10 @@ static struct meta_log *sample_log(void)
 				.segment_count = META_SEGMENTS_MAX, .created_ns = 1700000000000000000u, .name = "web1", .doomed = true,
 				.mapped_blocks = 11, .live_blocks = 12, .dead_blocks = 13 };
 	memcpy(m->volume.bytes, "volumevolumevolu", 16);
+	m->unsealed_count = META_UNSEALED_MAX;
+	for (uint32_t i = 0; i < m->unsealed_count; i++) /* in no order */
+		m->unsealed[i] = (struct meta_segment){ .id = 30 + i * 7 % META_UNSEALED_MAX, .epoch = 1, .salt = i, .size_blocks = 2 + i, .ensemble_count = 1, .cut = true,
+							.length = 2 + i, .prev = i, .ensemble = { { .server.bytes = { (uint8_t)i }, .incarnation = i } } };
 	for (uint32_t i = 0; i < m->segment_count; i++) {
 		struct meta_segment *g = &m->segments[i];
 		*g = (struct meta_segment){ .id = 70 + i, .epoch = i, .salt = UINT64_MAX - i, .size_blocks = SEGMENT_BLOCKS_MAX,
@@ -39,8 +43,9 @@ Test(meta, log_round_trip)
 	cr_assert_eq(memcmp(m, got, sizeof *m), 0);
 	free(bytes);
 	m->embedded = true;
-	m->segment_count = 0;
+	m->segment_count = m->unsealed_count = 0;
 	memset(m->segments, 0, sizeof m->segments);
+	memset(m->unsealed, 0, sizeof m->unsealed);
 	m->root = m->space = (struct meta_root){ 0 };
 	bytes = meta_log_encode(m, &length);
 	cr_assert_eq(meta_log_decode(bytes, length, got), 0);
@@ -84,6 +89,10 @@ Test(meta, log_that_makes_no_sense)
 	REFUSED(m->segments[0].size_blocks = SEGMENT_BLOCKS_MAX + 1);
 	REFUSED(m->segments[0].ensemble_count = 0);
 	REFUSED((m->segments[1].size_blocks = 90, m->segments[1].length = 91));
+	REFUSED(m->unsealed[2].cut = false);
+	REFUSED(m->unsealed[2].length = m->unsealed[2].size_blocks + 1);
+	REFUSED(m->unsealed[2].id = m->last_id + 1);
+	REFUSED(m->unsealed[2].ensemble_count = 0);
 }
 
 Test(meta, damaged_values)
@@ -93,7 +102,7 @@ Test(meta, damaged_values)
 	uint8_t *bytes = meta_log_encode(m, &length);
 	for (size_t n = 0; n < length; n += 7) /* cut off: refused, or a shorter value that makes sense */
 		if (meta_log_decode(bytes, n, got) == 0)
-			cr_assert(got->segment_count <= META_SEGMENTS_MAX && got->size_bytes);
+			cr_assert(got->segment_count <= META_SEGMENTS_MAX && got->unsealed_count <= META_UNSEALED_MAX && got->size_bytes);
 	cr_assert_eq(meta_log_decode(bytes, 0, got), -EUCLEAN);
 	memset(bytes, 0xff, length);
 	cr_assert_eq(meta_log_decode(bytes, length, got), -EUCLEAN);
