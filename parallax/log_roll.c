@@ -123,6 +123,7 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	return r;
 }
 
+/* One is enough to go on in: it isn't given up because the servers of the next are away. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve)
 {
 	int r = 0;
@@ -134,6 +135,8 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 		r = create_one(v, log->last_id, reserve, &log->segments[log->segment_count]);
 		if (r == 0)
 			log->last_id = log->segments[log->segment_count++].id;
+		else if (i > 0 && segment_away(r))
+			return 0;
 	}
 	return r;
 }

@@ -273,7 +273,7 @@ void log_flush_kick(struct volume *v);
 void log_flush_fail(struct volume *v);
 /* log_roll.c: FIBERs that live as long as the volume */
 int log_roll_start(struct volume *v);
-/* FIBER: on the server and in `log`. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
+/* FIBER: on the server and in `log`; 0: one at least, fewer than `count` where servers are away. With `reserve`, when there is no space, small ones from what is kept for checkpoints;
  * then guest data is refused from now on. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve);
 /* FIBER. One that isn't ours but whose owner will have that epoch; on the servers only. `creating` is locked. */
