@@ -27,9 +27,10 @@ struct peer *peer_new(struct copies *c, const uuid *id)
 
 bool peer_idle(const struct peer *p) { return !p->server && p->address[0] && !p->copies->closing; }
 
-/* What waited for the attempt goes on, or ends. */
+/* The attempt is over: what waited for it goes on, or ends. */
 static void end_waiting(struct peer *p, bool up)
 {
+	p->trying = false;
 	for (struct link *l; (l = link_pop(&p->waiting));) {
 		struct segment_io *io = container_of(l, struct segment_io, link);
 		struct job *parent = io->parent;
@@ -40,6 +41,7 @@ static void end_waiting(struct peer *p, bool up)
 			io->status = r;
 		job_put(parent, r);
 	}
+	fiber_cond_wake(&p->copies->changed); /* peer_reach() */
 }
 
 static void tried(void *arg, int status)
@@ -47,11 +49,10 @@ static void tried(void *arg, int status)
 	struct peer *p = arg;
 	if (status == 0)
 		p->up_ns = env_now_ns(p->copies->env);
-	if (p->trying) {
-		p->trying = false;
+	if (p->trying)
 		end_waiting(p, status == 0);
-	}
-	fiber_cond_wake(&p->copies->changed);
+	else
+		fiber_cond_wake(&p->copies->changed);
 }
 
 static void connect_to(struct peer *p)
@@ -93,7 +94,7 @@ void peer_moved(struct peer *p, const char *address, const char *host)
 void peer_end(struct peer *p)
 {
 	struct segment_server *s = take_server(p);
-	p->trying = p->suspect = false;
+	p->suspect = false;
 	end_waiting(p, false);
 	segment_server_close(s);
 }

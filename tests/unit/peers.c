@@ -328,3 +328,35 @@ static int waiting(struct peers_rig *g)
 }
 
 Test(peers, what_waits_for_a_connection_ends) { rig_run(SERVERS, waiting); }
+
+/* Who waits until a server is connected hears of the end, too, though it comes while the connections before that one are being ended. */
+struct reaching {
+	struct peers_rig *g;
+	struct peer *peer;
+	uint64_t ended_ns;
+};
+
+static int reach(void *arg)
+{
+	struct reaching *r = arg;
+	cr_assert(!peer_reach(r->peer));
+	r->ended_ns = env_now_ns(r->g->env);
+	return 0;
+}
+
+static int cut_while_reaching(struct peers_rig *g)
+{
+	struct reaching r = { .g = g, .peer = copies_placed(g->c, 7) };
+	sim_partition(g->sim, g->host, g->servers[1].host, true);
+	sim_partition(g->sim, g->host, g->servers[7].host, true);
+	peer_want(copies_placed(g->c, 1));
+	cr_assert_eq(fiber_start(&g->env->loop, reach, &r, NULL), 0);
+	wait_for(g, NS_PER_MS);
+	cr_assert(copies_placed(g->c, 1)->trying && r.peer->trying && !r.ended_ns);
+	copies_cut(g->c);
+	wait_for(g, 10 * NS_PER_MS);
+	cr_assert(r.ended_ns, "it waits for what has ended");
+	return 0;
+}
+
+Test(peers, who_waits_for_one_server_hears_of_the_end) { rig_run(SERVERS, cut_while_reaching); }
