@@ -205,7 +205,7 @@ static void watch_once(struct etcd_watch *w, const char *body)
 	char url[ETCD_URL_BYTES + 16];
 	const char *headers[3];
 	unsigned which = e->current;
-	if (etcd_login(e, which) < 0)
+	if (etcd_login(e, which) < 0 || w->life.stop) /* told while there was nothing to be canceled: its answer would never end */
 		return;
 	snprintf(url, sizeof url, "%s/v3/watch", e->at.url[which]);
 	etcd_headers(e, headers);
