@@ -94,9 +94,11 @@ static int reserve(struct agent *a, const struct plan *plan, struct tap **ret_ta
 {
 	uint64_t until = env_now_ns(a->env) + UNKNOWN_END_NS;
 	int r;
-	while ((r = taps_reserve(&a->taps, plan, ret_tap, report)) == -EBUSY && env_now_ns(a->env) < until)
+	while ((r = taps_reserve(&a->taps, plan, ret_tap, report)) == -EBUSY && env_now_ns(a->env) < until) {
 		if (fiber_sleep(&a->env->loop, 10 * NS_PER_MS) < 0)
 			break;
+		report->text[0] = '\0'; /* what comes of it may be something else */
+	}
 	return r;
 }
 

@@ -80,3 +80,15 @@ for what in boot pid rubbish; do
 done
 aquifer detach --all
 nothing_left
+
+# Only its lock is known of a tapdisk that is just ending. It is waited for; what comes of the attach then is told, not that there was something to wait for.
+aquifer attach "$dir/a.img" --as nbd >/dev/null
+tap=$(field a pid)
+kill -9 "$(agent_pid)"
+sed -i "s/\"pid\": [0-9]*/\"pid\": $$/" "$run/tapdisks/a/status"
+aquifer list >/dev/null
+{ sleep 0.3; kill -9 "$tap"; } &
+head -c 1000 /dev/urandom >"$dir/rubbish.cow"
+refused 1 'is not a cow layer' aquifer attach "cow($dir/rubbish.cow, raw($dir/a.img))" --name a --as nbd
+wait $!
+nothing_left
