@@ -58,6 +58,7 @@ rule_text() {
 		grep -nE '\b(TODO|FIXME|XXX|HACK)\b' $text | complain 'left-over marker (do it, or write an issue)'
 		grep -nE '/wor[k]/|/hom[e]/[a-z]' $text | grep -vE '^(tests/unit|docs)/' | complain 'path of one machine'
 		grep -nE '^(<<<<<<<|>>>>>>>)( |$)' $text | complain 'merge conflict'
+		files '*.orig' '*.rej' | sed 's/$/:1:/' | complain 'left over from a patch'
 		grep -nE '[[:space:]]+$' $code | complain 'blanks at the end of the line'
 		grep -nE '^( {4}|( {8})+)[A-Za-z].*[;{]$' $sources | complain 'indented with blanks (use tabs)'
 	}
