@@ -19,7 +19,7 @@ static int append_blocks(struct volume *v, const uint8_t *blocks, uint32_t count
 		uint32_t n = MIN(count - done, (uint32_t)BLOB_RECORD_BLOCKS);
 		const uint8_t *part = blocks + (size_t)done * BLOCK_BYTES;
 		struct iovec iov = { (void *)(uintptr_t)part, (size_t)n * BLOCK_BYTES };
-		iov_block_crcs(&iov, 1, n, crcs);
+		iov_block_crcs(&iov, 1, 0, n, crcs);
 		struct log_append a = { .kind = RECORD_CHECKPOINT, .iov = &iov, .iov_count = 1, .crcs = crcs, .payload_blocks = n };
 		r = log_append_wait(v, &a);
 		for (uint32_t i = 0; i < n; i++)

@@ -191,7 +191,7 @@ static void record_add(struct log *l, struct log_record *r, struct volume_write 
 		r->entries[r->head.entry_count++] = (struct record_entry){ w->first, w->count, 0 };
 	if (!w->clear) {
 		w->payload = r->head.payload_blocks;
-		iov_block_crcs(w->iov, w->iov_count, w->count, r->crcs + w->payload);
+		iov_block_crcs(w->iov, w->iov_count, 0, w->count, r->crcs + w->payload);
 		for (int i = 0; i < w->iov_count; i++)
 			r->iov[r->iov_count++] = w->iov[i];
 		r->head.payload_blocks += w->count;

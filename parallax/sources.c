@@ -130,10 +130,11 @@ static struct copies *source_of(struct sources *s, uint64_t segment)
 
 /* ---- reading ---- */
 
-void iov_block_crcs(const struct iovec *iov, int iov_count, uint32_t blocks, uint32_t *ret_crcs)
+void iov_block_crcs(const struct iovec *iov, int iov_count, uint64_t skip, uint32_t blocks, uint32_t *ret_crcs)
 {
 	int at = 0;
-	size_t skip = 0;
+	while (at < iov_count && skip >= iov[at].iov_len)
+		skip -= iov[at++].iov_len;
 	for (uint32_t b = 0; b < blocks; b++) {
 		uint32_t crc = 0;
 		for (size_t left = BLOCK_BYTES; left > 0;) {
@@ -156,15 +157,7 @@ int block_read_verify(const struct block_read *r, const struct iovec *iov, int i
 	uint32_t crcs[256];
 	for (uint32_t done = 0; done < r->count;) {
 		uint32_t n = MIN(r->count - done, (uint32_t)ARRAY_COUNT(crcs));
-		struct iovec part[64];
-		int parts = iov_slice(iov, iov_count, (uint64_t)done * BLOCK_BYTES, (uint64_t)n * BLOCK_BYTES, part, 64);
-		if (parts < 0) { /* very fragmented: block by block */
-			n = 1;
-			parts = iov_slice(iov, iov_count, (uint64_t)done * BLOCK_BYTES, BLOCK_BYTES, part, 64);
-		}
-		if (parts < 0)
-			return -EIO;
-		iov_block_crcs(part, parts, n, crcs);
+		iov_block_crcs(iov, iov_count, (uint64_t)done * BLOCK_BYTES, n, crcs);
 		for (uint32_t i = 0; i < n; i++)
 			if (crcs[i] != r->pointers[done + i].crc && !PLANTED(read_no_verify))
 				return -EBADMSG;

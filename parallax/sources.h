@@ -118,6 +118,6 @@ void block_read_apart_expire(struct block_read *r);
 void sources_read_nodes(void *sources, const struct pointer *at, void *const *pages, unsigned count, struct job *parent);
 /* FIBER: one block. */
 int sources_read_wait(struct sources *s, const struct pointer *at, void *page);
-/* CRC32C of each of `blocks` blocks of an iovec. */
-void iov_block_crcs(const struct iovec *iov, int iov_count, uint32_t blocks, uint32_t *ret_crcs);
+/* CRC32C of each of `blocks` blocks of an iovec, after its first `skip` bytes. */
+void iov_block_crcs(const struct iovec *iov, int iov_count, uint64_t skip, uint32_t blocks, uint32_t *ret_crcs);
 #endif

@@ -97,7 +97,7 @@ static int cut(uint8_t *b, size_t bytes, size_t piece, struct iovec *ret)
 
 static int body_pieces(struct rig *r)
 {
-	static const size_t pieces[] = { 1, 3, 40, 100, 512, 700, 4096, 5000 };
+	static const size_t pieces[] = { 1, 3, 40, 50, 100, 512, 700, 4096, 5000 };
 	static const struct {
 		uint64_t at;
 		size_t bytes;
