@@ -51,7 +51,7 @@ static void tick(struct access_keeper *k)
 static int keep(void *arg)
 {
 	struct access_keeper *k = arg;
-	while (!k->stopping) {
+	while (!k->stopping && !k->env->dead) {
 		if (!k->ticking)
 			tick(k);
 		fiber_cond_wait(&k->env->loop, &k->due);
