@@ -1,6 +1,6 @@
 /* R14: what a server acknowledged but hasn't synced yet is kept here, so that one that lost power can be
  * filled up again. Only for volumes on servers: an embedded one loses power together with this process. Bounded: when half of
- * RETAIN_BYTES is taken a sync begins, and writes wait while all of it is. */
+ * limits.retain_bytes is taken a sync begins, and writes wait while all of it is. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,6 @@
 #include "core/blk.h"
 #include "core/plant.h"
 #include "parallax/volume_private.h"
-
-#define RETAIN_BYTES (UINT64_C(16) << 20)
 
 struct retained {
 	uint32_t block, blocks;
@@ -59,7 +57,7 @@ void log_retain(struct volume *v, const struct log_record *r)
 	*k = (struct retained){ .block = r->head.block, .blocks = record_blocks(&r->head), .bytes = copy };
 	link_push(&r->segment->retained, &k->link);
 	l->retained_bytes += bytes;
-	if (l->retained_bytes > RETAIN_BYTES / 2)
+	if (l->retained_bytes > v->limits.retain_bytes / 2)
 		background_sync(v);
 }
 
@@ -72,7 +70,7 @@ void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced)
 	}
 }
 
-bool log_retain_full(const struct volume *v) { return v->log.retained_bytes > RETAIN_BYTES; }
+bool log_retain_full(const struct volume *v) { return v->log.retained_bytes > v->limits.retain_bytes; }
 
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length)
 {

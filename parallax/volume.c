@@ -13,6 +13,7 @@
 #define REPLAY_BYTES_DEFAULT (UINT64_C(192) << 20)
 #define CHECKPOINT_NS_DEFAULT (20 * NS_PER_S)
 #define WINDOW_DEFAULT 2
+#define RETAIN_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 
@@ -32,6 +33,8 @@ static void set_limits(struct volume *v, const struct volume_limits *l)
 		v->limits.replay_bytes = REPLAY_BYTES_DEFAULT;
 	if (!v->limits.checkpoint_ns)
 		v->limits.checkpoint_ns = CHECKPOINT_NS_DEFAULT;
+	if (!v->limits.retain_bytes)
+		v->limits.retain_bytes = RETAIN_BYTES_DEFAULT;
 	if (!v->limits.window)
 		v->limits.window = WINDOW_DEFAULT;
 	v->limits.window = MIN(v->limits.window, (uint32_t)LOG_WINDOW_MAX);

@@ -18,6 +18,7 @@ struct volume_limits {             /* 0 means the default */
 	uint64_t replay_bytes;     /* checkpoint when so much log would have to be replayed: 192 MiB of the 256 allowed */
 	uint64_t checkpoint_ns;    /* … and after so long with changes: 20 s (R20) */
 	uint32_t window;           /* records in flight */
+	uint64_t retain_bytes;     /* kept of what servers have acknowledged and not synced (R14): 16 MiB */
 };
 
 /* The holder that commands are which open an idle volume themselves, for moments. */
