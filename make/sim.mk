@@ -9,6 +9,8 @@ MUTANTS_MAKE = $(MAKE) B=build/mutants PLANTS=-DAQ_PLANTS
 
 $(B)/unit: $(B)/obj/tests/sim/catalog_sim.o
 $(B)/sim: $(B)/obj/tests/unit/blktest.o
+# A catalog's URL leads to a simulated one there (tests/sim/catalog_url.c)
+$(B)/sim: LDFLAGS += -Wl,--wrap=catalog_etcd_open,--wrap=catalog_sqlite_open,--wrap=store_status_members
 
 # Those of the unit tests that tests/unit/plants are for
 $(B)/unit-planted: $(patsubst %,$(B)/obj/tests/%.o,unit/access unit/tls unit/tlstest unit/liar unit/liars unit/trim unit/rebuild unit/read_repair unit/gc \

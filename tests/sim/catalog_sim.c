@@ -14,6 +14,7 @@
 struct item {
 	char *key;
 	struct catalog_value value;
+	uint64_t lease;        /* 0: it stays */
 };
 
 struct catalog_sim {
@@ -24,7 +25,8 @@ struct catalog_sim {
 	struct item *items; /* by key */
 	size_t count, room;
 	unsigned clients;
-	struct link late, watches;
+	struct link late, watches, grants;
+	uint64_t next_grant;
 	void (*applied)(void *arg, const struct catalog_txn *t);
 	void *applied_arg;
 };
@@ -47,6 +49,22 @@ struct news {
 	struct watch *w;
 	unsigned count;
 	struct item items[CATALOG_TXN_MAX]; /* value.bytes NULL: deleted */
+};
+
+/* A lease as the catalog has it: it runs out, whatever has become of who took it, unless it hears of him. */
+struct grant {
+	struct sim_event event;
+	struct link link;
+	struct catalog_sim *s;
+	uint64_t id, ttl_ns;
+};
+
+/* As its process has it. */
+struct lease {
+	struct catalog_lease lease; /* first */
+	struct sim_event beat;
+	unsigned ttl_s;
+	char key[CATALOG_KEY_MAX + 1]; /* "": none */
 };
 
 /* A transaction that arrives when its sender doesn't wait for it any more; owns its strings. */
@@ -109,7 +127,7 @@ static void item_set(struct catalog_sim *s, const struct catalog_change *c)
 			abort();
 	}
 	memmove(s->items + i + 1, s->items + i, (s->count - i) * sizeof *s->items);
-	struct item n = { .key = strdup(c->key), .value = { sim_alloc(c->length + 1), c->length, s->revision } };
+	struct item n = { .key = strdup(c->key), .value = { sim_alloc(c->length + 1), c->length, s->revision }, .lease = c->lease };
 	memcpy(n.value.bytes, c->bytes, c->length);
 	s->items[i] = n;
 	s->count++;
@@ -153,7 +171,7 @@ static void watch_tell(struct catalog_sim *s, struct watch *w, const struct cata
 		const struct catalog_change *c = &t->change[i];
 		struct catalog_value v = { (void *)(uintptr_t)c->bytes, c->length, s->revision };
 		if (strncmp(c->key, w->prefix, strlen(w->prefix)) == 0)
-			n->items[n->count++] = (struct item){ strdup(c->key), c->bytes ? value_copy(&v) : (struct catalog_value){ 0 } };
+			n->items[n->count++] = (struct item){ .key = strdup(c->key), .value = c->bytes ? value_copy(&v) : (struct catalog_value){ 0 } };
 	}
 	struct sim_process *p = process_of(w->watch.catalog->env);
 	if (n->count == 0 || w->watch.catalog->env->dead || s->down || sim_below(s->sim, 1000000) < s->doses.deaf) {
@@ -165,11 +183,22 @@ static void watch_tell(struct catalog_sim *s, struct watch *w, const struct cata
 	sim_event_add(s->sim, &n->event, p, sim_latency(s->sim, s->doses.latency_ns, LATENCY_DEFAULT_NS));
 }
 
+static struct grant *grant_find(const struct catalog_sim *s, uint64_t id)
+{
+	link_for(l, &s->grants)
+		if (container_of(l, struct grant, link)->id == id)
+			return container_of(l, struct grant, link);
+	return NULL;
+}
+
 static int txn_apply(struct catalog_sim *s, const struct catalog_txn *t, uint64_t *ret_revision)
 {
 	for (unsigned i = 0; i < t->compare_count; i++)
 		if (item_revision(s, t->compare[i].key) != t->compare[i].revision)
 			return -EAGAIN;
+	for (unsigned i = 0; i < t->change_count; i++)
+		if (t->change[i].lease && !grant_find(s, t->change[i].lease))
+			return -ENOENT;
 	s->revision++;
 	for (unsigned i = 0; i < t->change_count; i++)
 		item_set(s, &t->change[i]);
@@ -347,7 +376,7 @@ static int sim_list(struct catalog *catalog, const char *prefix,
 	size_t first, count = items_below(s, prefix, &first);
 	struct item *copy = sim_alloc((count + 1) * sizeof *copy);
 	for (size_t i = 0; i < count; i++)
-		copy[i] = (struct item){ strdup(s->items[first + i].key), value_copy(&s->items[first + i].value) };
+		copy[i] = (struct item){ .key = strdup(s->items[first + i].key), .value = value_copy(&s->items[first + i].value) };
 	r = travel(c);
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = entry(arg, copy[i].key, &copy[i].value);
@@ -383,6 +412,118 @@ static void sim_watch_end(struct catalog_watch *watch)
 	free(w);
 }
 
+/* ---- leases ---- */
+
+/* Its keys go with it. */
+static void grant_end(struct grant *g)
+{
+	struct catalog_sim *s = g->s;
+	struct catalog_txn t;
+	do {
+		catalog_txn_init(&t);
+		for (size_t i = 0; i < s->count && t.change_count < CATALOG_TXN_MAX; i++)
+			if (s->items[i].lease == g->id)
+				catalog_txn_delete(&t, strdup(s->items[i].key));
+		if (t.change_count)
+			txn_apply(s, &t, NULL);
+		for (unsigned i = 0; i < t.change_count; i++)
+			free((char *)(uintptr_t)t.change[i].key);
+	} while (t.change_count == CATALOG_TXN_MAX);
+	link_drop(&g->link);
+	free(g);
+}
+
+static void grant_fire(struct sim_event *e)
+{
+	struct grant *g = container_of(e, struct grant, event);
+	sim_trace(g->s->sim, NULL, "a lease runs out", g->id, 0);
+	grant_end(g);
+}
+
+static void grant_kill(struct sim_event *e) { free(container_of(e, struct grant, event)); }
+
+static uint64_t grant_new(struct catalog_sim *s, unsigned ttl_s)
+{
+	struct grant *g = sim_alloc(sizeof *g);
+	*g = (struct grant){ .s = s, .id = ++s->next_grant, .ttl_ns = ttl_s * NS_PER_S };
+	g->event = (struct sim_event){ .name = "lease", .fire = grant_fire, .kill = grant_kill };
+	link_push(&s->grants, &g->link);
+	sim_event_add(s->sim, &g->event, NULL, g->ttl_ns);
+	return g->id;
+}
+
+/* The key is put with it, and nothing else. */
+static void lease_take(struct catalog_sim *s, struct lease *l)
+{
+	struct catalog_txn t;
+	l->lease.id = grant_new(s, l->ttl_s);
+	catalog_txn_init(&t);
+	if (!l->key[0])
+		return;
+	catalog_txn_put(&t, l->key, "", 0);
+	catalog_txn_lease(&t, &l->lease);
+	txn_apply(s, &t, NULL);
+}
+
+/* One that isn't heard, because there is an outage, or the process is stopped, is sent again in its time: it may be too late then. */
+static void lease_beat(struct sim_event *e)
+{
+	struct lease *l = container_of(e, struct lease, beat);
+	struct client *c = container_of(l->lease.catalog, struct client, catalog);
+	struct catalog_sim *s = c->s;
+	struct sim_process *p = process_of(c->catalog.env);
+	if (!p->paused && !s->down && !sim_happens(s->sim, SIM_CATALOG_TIMEOUT, s->doses.timeout)) {
+		struct grant *g = grant_find(s, l->lease.id);
+		if (g) {
+			sim_event_remove(s->sim, &g->event);
+			sim_event_add(s->sim, &g->event, NULL, g->ttl_ns);
+		} else {
+			lease_take(s, l);
+		}
+	}
+	sim_event_add(s->sim, &l->beat, p, catalog_lease_beat_ns(l->ttl_s));
+}
+
+static void lease_kill(struct sim_event *e) { (void)e; } /* who has it frees it */
+
+static int sim_lease(struct catalog *catalog, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
+{
+	struct client *c = container_of(catalog, struct client, catalog);
+	struct lease *l = sim_alloc(sizeof *l);
+	l->lease.catalog = catalog;
+	l->ttl_s = ttl_s;
+	snprintf(l->key, sizeof l->key, "%s", key ? key : "");
+	int r = read_begin(c);
+	if (r == 0) {
+		lease_take(c->s, l);
+		r = travel(c);
+	}
+	if (r < 0) { /* what was granted runs out */
+		free(l);
+		return r;
+	}
+	l->beat = (struct sim_event){ .name = "heartbeat", .fire = lease_beat, .kill = lease_kill };
+	sim_event_add(c->s->sim, &l->beat, process_of(catalog->env), catalog_lease_beat_ns(ttl_s));
+	*ret_lease = &l->lease;
+	return 0;
+}
+
+static void sim_lease_end(struct catalog_lease *lease)
+{
+	struct lease *l = container_of(lease, struct lease, lease);
+	struct client *c = container_of(lease->catalog, struct client, catalog);
+	if (l->beat.index)
+		sim_event_remove(c->s->sim, &l->beat);
+	if (!c->catalog.env->dead && read_begin(c) == 0) {
+		struct grant *g = grant_find(c->s, l->lease.id);
+		if (g) {
+			sim_event_remove(c->s->sim, &g->event);
+			grant_end(g);
+		}
+	}
+	free(l);
+}
+
 static void sim_close(struct catalog *catalog)
 {
 	struct client *c = container_of(catalog, struct client, catalog);
@@ -390,14 +531,10 @@ static void sim_close(struct catalog *catalog)
 	free(c);
 }
 
-static const struct catalog_ops sim_catalog_ops = {
-	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .count = sim_count, .list = sim_list, .close = sim_close,
-};
-
-static const struct catalog_ops sim_catalog_ops_watching = {
-	.txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .count = sim_count, .list = sim_list, .close = sim_close, .watch = sim_watch,
-	.watch_end = sim_watch_end,
-};
+#define CALLS .txn = sim_txn, .get = sim_get, .get_many = sim_get_many, .count = sim_count, .list = sim_list, .close = sim_close
+#define WATCHES .watch = sim_watch, .watch_end = sim_watch_end
+#define LEASES .lease = sim_lease, .lease_end = sim_lease_end
+static const struct catalog_ops sim_catalog_ops[2][2] = { { { CALLS }, { CALLS, LEASES } }, { { CALLS, WATCHES }, { CALLS, WATCHES, LEASES } } };
 
 /* ---- making one ---- */
 
@@ -407,6 +544,7 @@ struct catalog_sim *catalog_sim_create(struct sim *sim)
 	s->sim = sim;
 	link_init(&s->late);
 	link_init(&s->watches);
+	link_init(&s->grants);
 	return s;
 }
 
@@ -419,6 +557,11 @@ void catalog_sim_destroy(struct catalog_sim *s)
 		struct late *l = container_of(s->late.next, struct late, link);
 		sim_event_remove(s->sim, &l->event);
 		late_free(l);
+	}
+	for (struct link *l; (l = link_pop(&s->grants));) {
+		struct grant *g = container_of(l, struct grant, link);
+		sim_event_remove(s->sim, &g->event);
+		free(g);
 	}
 	for (size_t i = 0; i < s->count; i++)
 		item_free(&s->items[i]);
@@ -439,7 +582,7 @@ uint64_t catalog_sim_revision(const struct catalog_sim *s) { return s->revision;
 struct catalog *catalog_sim_open(struct catalog_sim *s, struct env *env)
 {
 	struct client *c = sim_alloc(sizeof *c);
-	c->catalog = (struct catalog){ .ops = s->doses.watches ? &sim_catalog_ops_watching : &sim_catalog_ops, .env = env };
+	c->catalog = (struct catalog){ .ops = &sim_catalog_ops[s->doses.watches][s->doses.leases], .env = env };
 	c->s = s;
 	s->clients++;
 	return &c->catalog;

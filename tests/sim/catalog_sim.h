@@ -6,6 +6,8 @@
  *     applied later (at any time, also after its sender died): its compares are evaluated then;
  *   - reads may end with -ETIMEDOUT and are otherwise linearizable;
  *   - nothing is ever lost or changed by itself;
+ *   - where `leases` are wanted, one lasts as long as its process says so in time, and its keys with it: an outage, or a process that is stopped
+ *     for long, ends it; without, engines have none;
  *   - where `watches` are wanted a watch tells of a transaction's changes later, or never; without, engines look every second.
  *
  * Doses are chances in a million per call. */
@@ -22,6 +24,7 @@ struct catalog_sim_doses {
 	uint64_t late_ns;      /* a late one is applied up to so much later; 0: 10 s */
 	bool watches;          /* clients opened from now on have them */
 	uint32_t deaf;         /* a watch doesn't hear of a transaction */
+	bool leases;           /* clients opened from now on have them */
 };
 
 struct catalog_sim *catalog_sim_create(struct sim *sim);

@@ -57,6 +57,10 @@ struct operator_world {
 	struct known_snapshot snapshots[SNAPSHOTS_MAX];
 	struct owner desk;
 	struct scenario_task task;
+	bool programs;             /* desk and seats are as programs are: owner_store(), owner_attach(), with an agent on the seats' host */
+	struct owner agent;
+	struct scenario_task agent_task;
+	bool agent_there, agent_stop;
 	bool calm, drained;
 	unsigned removed;          /* which server, + 1, is out of the map until it is started again */
 };
@@ -84,6 +88,29 @@ static inline void refused(struct operator_world *w, int r, const char *what, co
 
 /* One that is known, attached or not; NULL: there is none. */
 struct known_volume *any_volume(struct operator_world *w, bool attached);
+
+struct known_volume *free_volume(struct operator_world *w);
+struct known_snapshot *any_snapshot(struct operator_world *w);
+struct seat *seat_of(struct operator_world *w, const struct known_volume *v); /* NULL: it isn't attached */
+void new_name(struct operator_world *w, char ret[STORE_NAME_BYTES]);
+void snapshot_text(const struct known_snapshot *s, char ret[STORE_SNAPSHOT_NAME_BYTES]);
+/* FIBERs. All of a node, or of a snapshot, compared with what it must be; one that nobody has, changed at the desk and read. */
+int read_node(struct operator_world *w, const char *what, struct blk_node *n, const struct contents *c);
+int read_snapshot(struct operator_world *w, const struct known_snapshot *s);
+int use_volume(struct operator_world *w, struct known_volume *v, const char *name);
+
+/* operator_program.c: FIBERs but for the first two. */
+void programs_begin(struct operator_world *w);
+void programs_end(struct operator_world *w);
+int operator_open(struct operator_world *w, struct owner *o, const char *name, struct report *report);
+void command_set(struct operator_world *w, struct report *report);
+void command_import_killed(struct operator_world *w, struct report *report);
+void command_attach_snapshot(struct operator_world *w, struct report *report);
+void command_ask_seats(struct operator_world *w, struct report *report);
+
+/* operator_catalog.c: FIBERs. At the end, when all is calm: what is wrong with the catalog is found; it moves to another place. */
+void damage_catalog(struct operator_world *w);
+void move_catalog(struct operator_world *w);
 
 /* operator_cluster.c: FIBERs. */
 void command_check(struct operator_world *w, struct report *report);

@@ -1,9 +1,13 @@
 #include "tests/sim/owner.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/drivers.h"
 #include "core/fiber.h"
+#include "core/option.h"
 #include "parallax/segment_reader.h"
 #include "parallax/volume_private.h"
 
@@ -120,11 +124,49 @@ int owner_seize(struct owner *o, const char *name, const struct volume_limits *l
 	return r;
 }
 
+/* ---- as programs do it ---- */
+
+int owner_store(struct owner *o, const char *host, const char *url, struct report *report)
+{
+	struct store_options how = { .root = "" };
+	int r = config_set(o->env, "", "host", host, report);
+	if (r == 0)
+		r = config_set(o->env, "", "catalog", url, report);
+	if (r == 0)
+		r = store_open(o->env, &how, &o->opened, report);
+	if (r == 0)
+		o->store = *o->opened;
+	return r;
+}
+
+int owner_store_close(void *owner)
+{
+	struct owner *o = owner;
+	int r = store_close(o->opened);
+	o->opened = NULL;
+	return r;
+}
+
+int owner_attach(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report)
+{
+	struct option_values options;
+	int r = option_parse(driver_volume.options, (const char *[]){ NULL }, (const char *[]){ name }, 1, &options, report);
+	struct blk_open how = { .options = &options, .node_name = "v", .holder = "sim", .control = o->control, .root = "" };
+	if (r == 0)
+		r = blk_open(o->env, &driver_volume, &how, NULL, 0, &o->node, report);
+	if (r < 0)
+		return r;
+	o->attached = true;
+	o->volume = container_of(o->node, struct volume_node, node)->volume;
+	o->volume->limits = *limits; /* as it opened it, it has more of everything */
+	return 0;
+}
+
 int owner_close(void *owner)
 {
 	struct owner *o = owner;
-	blk_close(o->node);
-	int r = volume_close(o->volume);
+	int closed = blk_close(o->node), r = o->attached ? closed : volume_close(o->volume);
+	o->attached = false;
 	o->node = NULL;
 	o->volume = NULL;
 	return r;
@@ -177,9 +219,26 @@ static void scrub_says(void *arg, const char *text)
 	sim_note(sim_of(s->env), "%s: %s", s->domain, text);
 }
 
+/* What it warns of must be so. */
+static void watch_says(void *arg, const char *text)
+{
+	struct block_server *s = arg;
+	unsigned percent = store_used_percent(s->dir->free_bytes, s->dir->total_bytes), said = percent;
+	bool warns = strncmp(text, "warning: ", 9) == 0, full = strstr(text, "it is full") != NULL;
+	sim_note(sim_of(s->env), "%s: %s", s->domain, text);
+	if (!full && sscanf(warns ? text + 9 : text, "%u %% of the space is used", &said) != 1)
+		scenario_fail(s->run, "%s says: %s", s->domain, text);
+	if (said != percent || (full && s->dir->free_bytes >= store_reserve_bytes(s->dir->total_bytes)))
+		scenario_fail(s->run, "%s says: %s, and has %u %% used", s->domain, text, percent);
+	if (!full && warns != (said > s->warned))
+		scenario_fail(s->run, "%s says: %s, and spoke of %u before", s->domain, text, s->warned);
+	s->warned = full ? s->warned : said;
+}
+
 static int server_run(void *arg)
 {
 	struct block_server *s = arg;
+	static const struct store_warn warn = { .percent = { 1, 2, 3, 50, 90 }, .count = 5 };
 	struct segment_dir_options options = { .create = true, .address = s->address, .domain = s->domain };
 	struct report report = { "" };
 	struct server_limits limits = { 0 };
@@ -196,6 +255,8 @@ static int server_run(void *arg)
 	}
 	if (r == 0)
 		r = server_start(s->env, l, s->dir, &limits, &s->server);
+	if (r == 0)
+		r = watch_start(s->env, s->dir, &warn, watch_says, s, &s->watch);
 	if (r < 0)
 		return r;
 	struct placed_server placed = { .id = s->dir->id, .weight = 1 };
@@ -218,6 +279,8 @@ static int server_close(void *arg)
 	s->scrub = NULL;
 	keeper_stop(s->keeper);
 	s->keeper = NULL;
+	watch_stop(s->watch);
+	s->watch = NULL;
 	server_stop(s->server, NS_PER_S);
 	int r = segment_server_close(s->dir);
 	s->server = NULL;
@@ -228,6 +291,8 @@ static int server_close(void *arg)
 void block_server_begin(struct block_server *s, struct scenario_run *run, struct sim *sim, struct catalog_sim *catalogs)
 {
 	struct scenario_task *t = calloc(1, sizeof *t);
+	s->run = run;
+	s->warned = 0;
 	s->env = sim_process_create(sim, s->host);
 	s->catalog = catalog_sim_open(catalogs, s->env);
 	scenario_task_start(t, s->env, server_run, s);

@@ -6,6 +6,7 @@
 #include "parallax/volume_node.h"
 #include "server/keeper.h"
 #include "server/scrub.h"
+#include "server/watch.h"
 #include "tests/sim/catalog_sim.h"
 #include "tests/sim/scenario.h"
 
@@ -25,6 +26,8 @@ struct owner {
 	const char *control;       /* for the owner record; NULL: none */
 	bool locks;                /* takes the lock that keeps a second owner on this host out */
 	bool accept_flushed;       /* owner_open(): an operator says so */
+	struct store *opened;      /* with owner_store(); `store` is a copy of it, and store.places its places */
+	bool attached;             /* with owner_attach(): its node has the volume */
 	uint64_t idle_ns;          /* owner_open(): connections with servers that nobody needs end after so long; 0: as usual */
 };
 
@@ -35,6 +38,11 @@ uint64_t owner_idle_ns(const struct scenario_run *run);
 void owner_end(struct owner *o);
 /* FIBER. Opens the volume of that name, and a block node over it. */
 int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report);
+/* FIBERs. As programs do both: by what etc/aquifer/aquifer.conf of the process' host says, where `url` and its name are put before, with
+ * the driver `volume`, and the catalog's leases for locks (catalog_url.h). */
+int owner_store(struct owner *o, const char *host, const char *url, struct report *report);
+int owner_attach(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report);
+int owner_store_close(void *owner); /* before owner_end() */
 /* FIBER. By force, tried again for some ten seconds: what it needs may be away. */
 int owner_seize(struct owner *o, const char *name, const struct volume_limits *limits, struct report *report);
 /* FIBERs. A key that says that somebody on another host reads a snapshot (places_hold_snapshot()); it goes. And what leases do: those of
@@ -47,6 +55,7 @@ int owner_close(void *owner); /* FIBER; also half open, also in a dead env */
 int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, struct blk_node **ret_node, struct report *report);
 
 struct block_server {
+	struct scenario_run *run;
 	struct sim_host *host;
 	char address[32], domain[16];
 	struct env *env;           /* NULL: not running */
@@ -58,6 +67,8 @@ struct block_server {
 	const struct keeper_options *keeps; /* NULL: it doesn't rebuild, nor collect garbage */
 	struct keeper *keeper;
 	struct scrub *scrub;
+	struct watch *watch;       /* says in the trace when its disk gets fuller */
+	unsigned warned;           /* the last part that it spoke of, in percent */
 	uint64_t scrub_ns;         /* its period; 0: always at it */
 };
 

@@ -11,7 +11,9 @@
 
 #include "core/fiber.h"
 #include "parallax/store_status.h"
+#include "tests/sim/catalog_url.h"
 #include "tests/sim/operator.h"
+#include "tests/sim/pieces.h"
 
 /* ---- contents ---- */
 
@@ -24,12 +26,24 @@ static void compare(struct operator_world *w, const char *what, const struct con
 		}
 }
 
-static int read_node(struct operator_world *w, const char *what, struct blk_node *n, const struct contents *c)
+/* A block that is said to be a hole reads as zeroes. */
+static int map_node(struct operator_world *w, const char *what, struct blk_node *n, const struct contents *c)
+{
+	bool *holes = calloc(BLOCKS_MAX * (BLOCK_BYTES / 512), sizeof *holes);
+	int r = pieces_map(n, 0, (uint64_t)c->blocks * BLOCK_BYTES, holes);
+	for (unsigned i = 0; r == 0 && i < c->blocks * (BLOCK_BYTES / 512); i++)
+		if (holes[i] && c->byte[i / (BLOCK_BYTES / 512)])
+			FAIL(w, "%s: block %u has %u, and is said to be a hole", what, i / (BLOCK_BYTES / 512), c->byte[i / (BLOCK_BYTES / 512)]);
+	free(holes);
+	return r;
+}
+
+int read_node(struct operator_world *w, const char *what, struct blk_node *n, const struct contents *c)
 {
 	uint8_t *b = env_alloc_aligned(BLOCK_BYTES);
-	int r = 0;
+	int r = map_node(w, what, n, c);
 	for (unsigned block = 0; r == 0 && block < c->blocks && !w->run->failed; block++) {
-		r = blk_read_wait(n, b, BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES);
+		r = pieces_read(w->sim, n, b, BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES);
 		if (r == 0)
 			compare(w, what, c, block, b);
 	}
@@ -69,7 +83,7 @@ static int seat_run(void *arg)
 	struct seat *s = arg;
 	struct operator_world *w = s->w;
 	struct report report = { "" };
-	int r = owner_open(&s->o, s->volume->name, &w->limits, /* force= */ false, &report);
+	int r = operator_open(w, &s->o, s->volume->name, &report);
 	if (r < 0) {
 		FAIL(w, "attaching %s: %s", s->volume->name, report_text(&report, r));
 		return r;
@@ -132,7 +146,7 @@ static bool holder_alive(void *arg, const struct meta_owner *owner)
 	return false;
 }
 
-static struct seat *seat_of(struct operator_world *w, const struct known_volume *v)
+struct seat *seat_of(struct operator_world *w, const struct known_volume *v)
 {
 	for (unsigned i = 0; i < ATTACHED; i++)
 		if (w->seats[i].open && w->seats[i].volume == v)
@@ -163,7 +177,7 @@ struct known_volume *any_volume(struct operator_world *w, bool attached)
 	return NULL;
 }
 
-static struct known_volume *free_volume(struct operator_world *w)
+struct known_volume *free_volume(struct operator_world *w)
 {
 	for (unsigned i = 0; i < VOLUMES_MAX; i++)
 		if (!w->volumes[i].used)
@@ -171,7 +185,7 @@ static struct known_volume *free_volume(struct operator_world *w)
 	return NULL;
 }
 
-static struct known_snapshot *any_snapshot(struct operator_world *w)
+struct known_snapshot *any_snapshot(struct operator_world *w)
 {
 	for (unsigned n = 0; n < 20; n++) {
 		struct known_snapshot *s = &w->snapshots[draw(w, SNAPSHOTS_MAX)];
@@ -197,8 +211,8 @@ static struct known_snapshot *free_snapshot(struct operator_world *w)
 	return NULL;
 }
 
-static void new_name(struct operator_world *w, char ret[STORE_NAME_BYTES]) { snprintf(ret, STORE_NAME_BYTES, "n%u", w->next_name++); }
-static void snapshot_text(const struct known_snapshot *s, char ret[STORE_SNAPSHOT_NAME_BYTES])
+void new_name(struct operator_world *w, char ret[STORE_NAME_BYTES]) { snprintf(ret, STORE_NAME_BYTES, "n%u", w->next_name++); }
+void snapshot_text(const struct known_snapshot *s, char ret[STORE_SNAPSHOT_NAME_BYTES])
 {
 	snprintf(ret, STORE_SNAPSHOT_NAME_BYTES, "%s@%s", s->of->name, s->name);
 }
@@ -226,14 +240,14 @@ static int lookup(struct operator_world *w, struct volume_reader *d, unsigned bl
 	return r;
 }
 
-static int read_snapshot(struct operator_world *w, const struct known_snapshot *s)
+int read_snapshot(struct operator_world *w, const struct known_snapshot *s)
 {
-	struct volume_reader_open how = { .catalog = w->desk.catalog, .places = &w->desk.places.ops, .cache_bytes = 1 << 20 };
+	struct volume_reader_open how = { .catalog = w->desk.catalog, .places = &w->desk.store.places->ops, .cache_bytes = 1 << 20 };
 	struct volume_reader *d;
 	uint8_t *b = env_alloc_aligned(BLOCK_BYTES);
-	int r = store_find_snapshot(&w->desk.places, s->of->name, s->name, &how.volume, &how.mark_seq, NULL);
+	int r = store_find_snapshot(w->desk.store.places, s->of->name, s->name, &how.volume, &how.mark_seq, NULL);
 	if (r == 0)
-		r = store_want_root(&w->desk.places, how.volume, how.mark_seq, &w->desk.store, NULL);
+		r = store_want_root(w->desk.store.places, how.volume, how.mark_seq, &w->desk.store, NULL);
 	if (r == 0 && (r = volume_reader_open(w->desk.env, &how, &d, NULL)) == 0) {
 		for (unsigned block = 0; r == 0 && block < s->was.blocks && !w->run->failed; block++) {
 			struct pointer p = { 0 };
@@ -251,10 +265,10 @@ static int read_snapshot(struct operator_world *w, const struct known_snapshot *
 }
 
 /* Opens one that nobody has, at the desk, changes something, and reads all. */
-static int use_volume(struct operator_world *w, struct known_volume *v, const char *name)
+int use_volume(struct operator_world *w, struct known_volume *v, const char *name)
 {
 	struct report report = { "" };
-	int r = owner_open(&w->desk, name, &w->limits, /* force= */ false, &report);
+	int r = operator_open(w, &w->desk, name, &report);
 	if (r == 0)
 		r = read_node(w, name, w->desk.node, &v->now);
 	for (uint64_t n = draw(w, 30); r == 0 && n > 0; n--)
@@ -362,13 +376,6 @@ static void command_delete(struct operator_world *w, struct report *report)
 		refused(w, r, "deleting what is attached", report);
 	else if (expect(w, r, "deleting", v->name, report) || true)
 		forget(w, v);
-}
-
-static void command_set(struct operator_world *w, struct report *report)
-{
-	struct known_volume *v = any_volume(w, /* attached= */ true);
-	if (v)
-		refused(w, store_volume_set(&w->desk.store, v->name, "colour", "red", report), "an unknown setting", report);
 }
 
 struct listing {
@@ -565,7 +572,7 @@ static const struct {
 	const char *name;
 	void (*run)(struct operator_world *w, struct report *report);
 } commands[] = {
-	COMMAND(create), COMMAND(use), COMMAND(use), COMMAND(import), COMMAND(resize), COMMAND(rename), COMMAND(delete), COMMAND(set),
+	COMMAND(create), COMMAND(use), COMMAND(use), COMMAND(import), COMMAND(import_killed), COMMAND(attach_snapshot), COMMAND(ask_seats), COMMAND(resize), COMMAND(rename), COMMAND(delete), COMMAND(set),
 	COMMAND(list), COMMAND(snapshot), COMMAND(snapshot), COMMAND(snapshot), COMMAND(list_snapshots), COMMAND(read_snapshot),
 	COMMAND(delete_snapshot), COMMAND(clone), COMMAND(rollback), COMMAND(diff), COMMAND(diff), COMMAND(check), COMMAND(scrub),
 	COMMAND(gc), COMMAND(status), COMMAND(servers), COMMAND(agents), COMMAND(backup),
@@ -613,6 +620,10 @@ static int end_run(void *arg)
 	if (!w->run->failed && expect(w, store_status(&w->desk.store, &t, &report), "status of", "all", &report))
 		judge_status(w, t, /* settled= */ false);
 	store_status_free(t);
+	if (!w->run->failed && draw(w, 2))
+		damage_catalog(w);
+	if (!w->run->failed && w->programs)
+		move_catalog(w);
 	return 0;
 }
 
@@ -732,6 +743,8 @@ static void end_all(struct operator_world *w)
 		while (!w->task.ended)
 			sim_drain_dead(w->desk.env);
 	}
+	if (w->programs)
+		programs_end(w);
 	owner_end(&w->desk);
 	for (unsigned i = 0; i < w->server_count; i++)
 		if (w->servers[i].env)
@@ -745,6 +758,9 @@ static void operator_run(struct scenario_run *run)
 	w->sim = scenario_sim(run, NULL);
 	w->calm = draw(w, 2);
 	w->catalogs = catalog_sim_create(w->sim);
+	w->programs = draw(w, 2);
+	catalog_sim_doses(w->catalogs)->leases = w->programs;
+	catalog_sim_doses(w->catalogs)->watches = w->programs && draw(w, 2);
 	w->limits = (struct volume_limits){ .cache_bytes = (32 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(w, 4) };
 	w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 20)) * 100 * NS_PER_MS, .gc_ns = 10 * NS_PER_S, .gc_first_ns = NS_PER_S,
@@ -760,6 +776,8 @@ static void operator_run(struct scenario_run *run)
 	owner_begin(&w->desk, w->sim, w->desk_host, w->catalogs, /* locks= */ false);
 	w->desk.places.ops.holder_alive = w->desk.places.ops.held_elsewhere = holder_alive;
 	snprintf(w->desk.places.host, sizeof w->desk.places.host, "desk");
+	if (w->programs)
+		programs_begin(w);
 	w->desk.store.forward = holder_forward;
 	w->desk.store.forward_arg = w;
 	sim_run_fiber(w->desk.env, begin_run, w);
