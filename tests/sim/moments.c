@@ -7,7 +7,7 @@ enum { PATIENCE = 15000 };
 
 struct due due_draw(struct sim *sim, enum moment favourite, uint64_t from)
 {
-	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_SNAPSHOT, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND,
+	static const enum moment often[] = { MOMENT_ANY, MOMENT_ANY, MOMENT_TURN, MOMENT_TURN, MOMENT_TURN, MOMENT_FLUSH, MOMENT_SNAPSHOT, MOMENT_CHECKPOINT, MOMENT_TRIM, MOMENT_MEND,
 					    MOMENT_PUBLISH };
 	struct due d = { .from = from, .patience = PATIENCE, .moment = often[sim_random(sim) % ARRAY_COUNT(often)] };
 	if (favourite != MOMENT_ANY && sim_random(sim) % 4)

@@ -37,6 +37,7 @@ struct world {
 	bool verify, errors;
 	bool durable;              /* clients who flush and write through all the time */
 	bool flush_last;           /* this life ends with a flush */
+	bool brief;                /* the first ends when the layer has just been made */
 	uint64_t sectors;
 	unsigned life, operations, clients;
 	struct report report;
@@ -299,7 +300,7 @@ static bool life(struct world *w, enum life_end how)
 	w->graph = NULL;
 	sim_note(w->sim, "life %u begins: %s", w->life, w->text);
 	scenario_task_start(&task, w->env, life_run, w);
-	if (w->life == 1 && how == LIFE_KILL && w->leaf == LEAF_COW && draw(w, 2)) {
+	if (w->life == 1 && w->brief && how == LIFE_KILL) {
 		step_until_named(w);
 		steps = draw(w, 4);
 	}
@@ -345,7 +346,8 @@ static void scenario_graph_run(struct scenario_run *run)
 	struct world w = { .run = run, .how.keeps = true };
 	w.sim = scenario_sim(run, NULL);
 	struct sim_doses *d = sim_doses(w.sim);
-	d->slow = draw(&w, 2) ? 10000 : 0;
+	static const uint32_t slow[] = { 0, 0, 10000, 100000 };
+	d->slow = slow[draw(&w, ARRAY_COUNT(slow))];
 	w.leaf = (enum leaf)draw(&w, LEAF_COUNT);
 	w.verify = draw(&w, 4) == 0 && w.leaf != LEAF_COW_ON_COW;
 	w.errors = !w.verify && draw(&w, 2);
@@ -364,9 +366,12 @@ static void scenario_graph_run(struct scenario_run *run)
 		middle_make(&w);
 	text_draw(&w);
 	unsigned lives = 1 + (unsigned)draw(&w, 6);
+	w.brief = w.leaf == LEAF_COW && !w.verify && draw(&w, 3) == 0;
 	for (unsigned i = 0; i < lives && !run->failed; i++) {
 		/* After a crash node and oracle differ where nothing was flushed; verify would say so. */
 		enum life_end how = w.verify || draw(&w, 4) == 0 ? LIFE_CLEAN : draw(&w, 2) ? LIFE_KILL : LIFE_POWER;
+		if (w.brief && i < 2 && draw(&w, 4)) /* who opens it next thinks that it has its name */
+			how = i == 0 ? LIFE_KILL : LIFE_POWER;
 		if (!life(&w, how))
 			break;
 	}

@@ -323,6 +323,15 @@ static int say(struct side *s, const char *verb, uint64_t ms, const struct side 
 /* As agent/daemon/migrate.c; true: it goes on. */
 static bool goes_on(struct move_world *w) { return !w->run->failed && draw(w, 16) != 0; }
 
+/* Soon the catalog is away, or takes longer than anybody waits: while it is being learnt who has the volume. */
+static void amid(struct move_world *w)
+{
+	if ((w->outage.at != UINT64_MAX && w->step < w->outage.until) || draw(w, 3))
+		return;
+	w->outage.at = w->step + 1 + draw(w, draw(w, 2) ? 40 : 400);
+	w->outage.until = w->outage.at + 1 + draw(w, draw(w, 2) ? 300 : 6000);
+}
+
 static void migrate(struct move_world *w, struct side *from, struct side *to)
 {
 	struct scenario_task t;
@@ -347,11 +356,14 @@ static void migrate(struct move_world *w, struct side *from, struct side *to)
 	}
 	if (!goes_on(w))
 		return;
+	amid(w);
 	int r = say(to, "handover-expect", EXPECT_MS, from);
 	if (r == 0 && goes_on(w))
 		r = say(from, "handover-offer", 0, to);
+	if (r == 0)
+		amid(w);
 	if (r == 0 && goes_on(w)) /* now and then it has hardly begun to take it when it is called back */
-		r = say(to, "handover-activate", w->hasty && draw(w, 4) ? 1 + draw(w, 12) : ACTIVATE_MS, from);
+		r = say(to, "handover-activate", w->hasty && draw(w, 8) ? 1 + draw(w, 12) : ACTIVATE_MS, from);
 	if (!goes_on(w))
 		return;
 	if (r == 0) {
@@ -492,7 +504,7 @@ static void move_run(struct scenario_run *run)
 	sim_run_fiber(w->sides[0].o.env, create_run, w);
 	owner_end(&w->sides[0].o);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
-	w->hasty = draw(w, 2);
+	w->hasty = draw(w, 4);
 	catalog_sim_doses(w->catalogs)->latency_ns = w->hasty ? draw(w, 6 * NS_PER_MS) : 0;
 	catalog_sim_doses(w->catalogs)->watches = draw(w, 3);
 	catalog_sim_doses(w->catalogs)->deaf = draw(w, 2) ? 100000 : 0;

@@ -16,6 +16,7 @@
 #include "parallax/verify.h"
 #include "parallax/volume_private.h"
 #include "tests/sim/heal.h"
+#include "tests/sim/pieces.h"
 #include "tests/sim/volume_world.h"
 
 /* ---- clients ---- */
@@ -66,7 +67,7 @@ static void client_write(struct volume_world *w, bool zero)
 	unsigned flags = draw(w, 8) == 0 ? BLK_FUA : 0;
 	uint64_t began_ns = sim_now_ns(w->sim), id = oracle_write_begin(w->oracle, first, count, zero, b);
 	int r = zero ? blk_op_wait(w->o.node, draw(w, 2) ? BLK_ZERO : BLK_DISCARD, (uint64_t)first * ORACLE_SECTOR, (uint64_t)count * ORACLE_SECTOR, flags)
-		     : blk_write_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
+		     : pieces_write(w->sim, w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR, flags);
 	if (!w->o.env->dead)
 		oracle_write_end(w->oracle, id, r == 0, flags & BLK_FUA);
 	note_io(w, r, began_ns);
@@ -78,12 +79,31 @@ static void client_read(struct volume_world *w)
 	uint32_t count, first = pick_range(w, &count);
 	uint8_t *b = env_alloc_aligned((size_t)count * ORACLE_SECTOR);
 	uint64_t began = oracle_now(w->oracle), began_ns = sim_now_ns(w->sim);
-	int r = blk_read_wait(w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
+	int r = pieces_read(w->sim, w->o.node, b, (uint64_t)count * ORACLE_SECTOR, (uint64_t)first * ORACLE_SECTOR);
 	const char *why = r == 0 && !w->o.env->dead ? oracle_read(w->oracle, first, count, b, began) : NULL;
 	if (why)
 		FAIL(w, "life %u: %s", LIFE(w), why);
 	note_io(w, r, began_ns);
 	free(b);
+}
+
+/* What is said to be a hole reads as zeroes. */
+static void client_map(struct volume_world *w)
+{
+	uint32_t sectors = oracle_sectors(w->oracle), first = (uint32_t)draw(w, sectors), count = 1 + (uint32_t)draw(w, sectors - first);
+	uint8_t zeroes[ORACLE_SECTOR] = { 0 };
+	bool *holes = calloc(count, sizeof *holes);
+	uint64_t began = oracle_now(w->oracle), began_ns = sim_now_ns(w->sim);
+	int r = pieces_map(w->o.node, (uint64_t)first * ORACLE_SECTOR, (uint64_t)count * ORACLE_SECTOR, holes);
+	for (uint32_t i = 0; r == 0 && !w->o.env->dead && i < count; i++) {
+		const char *why = holes[i] ? oracle_read(w->oracle, first + i, 1, zeroes, began) : NULL;
+		if (why)
+			FAIL(w, "life %u: a hole: %s", LIFE(w), why);
+	}
+	if (r == -EPROTO)
+		FAIL(w, "life %u: the map of %u sectors from %u isn't one", LIFE(w), count, first);
+	note_io(w, r, began_ns);
+	free(holes);
 }
 
 static void client_flush(struct volume_world *w)
@@ -289,7 +309,8 @@ static int client_run(void *arg)
 		case 3: w->drains && draw(w, 2) ? client_drain(w) : client_flush(w); break;
 		case 4: case 5: w->few_flushes && draw(w, 8) ? client_write(w, false) : client_flush(w); break;
 		case 6: case 7: case 8: client_write(w, true); break;
-		case 9: case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
+		case 9: draw(w, 2) ? client_map(w) : client_read(w); break;
+		case 10: case 11: case 12: case 13: case 14: case 15: client_read(w); break;
 		default: client_write(w, false); break;
 		}
 		if (draw(w, 12) == 0)
@@ -578,11 +599,23 @@ static void coming_step(struct volume_world *w, struct coming coming[2], unsigne
 	}
 }
 
+/* Servers look for what nobody lists while something is being listed. */
+static void collect(struct volume_world *w, struct due *due, uint64_t now)
+{
+	if (!w->keeps.round_ns || !due_now(due, w->o.volume, now))
+		return;
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (w->servers[i].env && w->servers[i].keeper)
+			keeper_gc(w->servers[i].keeper);
+	*due = due_draw(w->sim, MOMENT_PUBLISH, now + draw(w, 2000));
+}
+
 /* Clients run; servers have their troubles meanwhile, one after the other, or two at a time. */
 static void life_work(struct volume_world *w, enum life_end how)
 {
 	unsigned clients = 1 + (unsigned)draw(w, CLIENTS_MAX);
 	struct due end = how == LIFE_CLEAN ? (struct due){ .from = STEPS_MAX } : due_draw(w->sim, w->favourite, draw(w, draw(w, 2) ? 2000 : 40000));
+	struct due collects = due_draw(w->sim, MOMENT_PUBLISH, draw(w, 1000));
 	struct coming coming[2] = { 0 };
 	unsigned at_once = w->two ? 2 : 1;
 	for (unsigned i = 0; i < at_once; i++)
@@ -598,6 +631,7 @@ static void life_work(struct volume_world *w, enum life_end how)
 		}
 		for (unsigned i = 0; i < at_once; i++)
 			coming_step(w, coming, i, n);
+		collect(w, &collects, n);
 	}
 	if (how == LIFE_KILL && !coming[0].on && !coming[1].on && may_go(w) && !w->blackouts && draw(w, 3) == 0) { /* at the same instant */
 		sim_kill(w->o.env);
@@ -686,16 +720,25 @@ static void draw_servers(struct volume_world *w)
 	w->min_replicas = w->cluster || draw(w, 2) ? w->replicas == 3 ? 2 : 1 : 1 + (uint32_t)draw(w, w->replicas);
 }
 
+/* Then one thing overtakes the other; often, where nothing is given up because of it. */
+static void draw_slow(struct volume_world *w, struct sim_doses *d)
+{
+	static const uint32_t doses[] = { 0, 20000, 20000, 150000 };
+	uint32_t dose = doses[draw(w, ARRAY_COUNT(doses))];
+	d->slow = w->io_timeout_ms ? MIN(dose, UINT32_C(20000)) : dose;
+}
+
 /* One server's disk may damage what is on it. */
 static void draw_damage(struct volume_world *w, struct sim_doses *d)
 {
 	d->wall_jump = draw(w, 4) == 0 ? 100000 : 0;
 	d->connect_refused = draw(w, 4) == 0 ? 20000 : 0;
-	if (draw(w, 4))
+	if (draw(w, 3))
 		return;
 	unsigned i = (unsigned)draw(w, w->server_count);
+	uint32_t dose = draw(w, 2) ? 4000 : 40000;
 	w->damaged = w->lost_power = 1u << i;
-	sim_host_damages(w->servers[i].host, draw(w, 2) ? 4000 : 0, draw(w, 2) ? 4000 : 0);
+	sim_host_damages(w->servers[i].host, draw(w, 2) ? dose : 0, draw(w, 2) ? dose : 0);
 }
 
 static void world_run(struct scenario_run *run, bool cluster, bool keeps)
@@ -705,7 +748,8 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->cluster = cluster;
 	w->sim = scenario_sim(run, NULL);
 	struct sim_doses *d = sim_doses(w->sim);
-	d->slow = draw(w, 2) ? 20000 : 0;
+	w->io_timeout_ms = run->seed % 3 == 0 ? 1000 + (uint32_t)(run->seed / 3 % 9) * 250 : 0;
+	draw_slow(w, d);
 	draw_servers(w);
 	w->dense = draw(w, 3) == 0;
 	w->drains = keeps && w->server_count > 3 && draw(w, 4);
@@ -715,7 +759,6 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->favourite = due_draw(w->sim, MOMENT_ANY, 0).moment;
 	w->focused = draw(w, 3) == 0;
 	w->focus = (enum trouble_kind)draw(w, TROUBLE_SPLIT);
-	w->io_timeout_ms = run->seed % 3 == 0 ? 1000 + (uint32_t)(run->seed / 3 % 9) * 250 : 0;
 	w->faults = !cluster && draw(w, 4) == 0;
 	if (w->faults) { /* a disk that makes errors: requests may fail, but what is answered is right */
 		d->read_error = draw(w, 2) ? 2000 : 0;
@@ -723,7 +766,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		d->sync_error = draw(w, 4) == 0 ? 15000 : 0;
 		d->sync_error_stays = 700000; /* also the mark that says so fails */
 	}
-	d->read_flip = draw(w, 4) == 0 ? cluster ? 10000 : 1000 : 0; /* where there are other copies, more often */
+	d->read_flip = draw(w, cluster ? 3 : 4) ? 0 : !cluster ? 1000 : draw(w, 3) ? 60000 : 10000; /* where there are other copies, more often */
 	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
@@ -739,6 +782,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
 		.window = 1 + (uint32_t)draw(w, 4) };
+	w->limits.retain_bytes = draw(w, 3) ? 0 : (8 + draw(w, 200)) * BLOCK_BYTES; /* then servers must sync although nobody flushes */
 	if (w->drains && draw(w, 2)) { /* then what the log lists moves, too */
 		w->limits.replay_bytes *= 8;
 		w->limits.checkpoint_ns *= 20;

@@ -5,6 +5,7 @@
 
 #include "core/fiber.h"
 #include "parallax/store_check.h"
+#include "tests/sim/embedded_scrub.h"
 #include "tests/sim/heal.h"
 #include "tests/sim/volume_world.h"
 
@@ -140,14 +141,26 @@ static void command_delete_snapshot(struct volume_world *w)
 	expect(w, store_snapshot_delete(&w->o.store, name, &report), "deleting", name, &report);
 }
 
+/* Of a disk that makes no errors of its own. */
+static void command_look(struct volume_world *w)
+{
+	struct snapshot *s = known_snapshot(w);
+	if (w->remote)
+		return;
+	embedded_status(w);
+	if (s && !w->faults && !w->may_fail && w->run->seed % 2)
+		embedded_scrub(w, s);
+}
+
 static int commands_run(void *arg)
 {
 	struct volume_world *w = arg;
 	for (unsigned n = 1 + (unsigned)draw(w, 5); n > 0 && !w->run->failed && !w->o.env->dead; n--)
-		switch (draw(w, 8)) {
+		switch (draw(w, 9)) {
 		case 0: case 1: command_clone(w); break;
 		case 2: case 3: command_use_clone(w); break;
 		case 4: command_delete_clone(w); break;
+		case 8: command_look(w); break;
 		case 5: if (!w->rolling_back) command_rollback(w); break;
 		default: command_delete_snapshot(w); break;
 		}
