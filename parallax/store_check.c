@@ -63,6 +63,7 @@ struct check {
 	uint32_t owned_room;
 	/* the volume that is being checked */
 	struct store_checked now;
+	bool left, recovered;            /* there are files that are nobody's; it was opened and closed because of them */
 	struct meta_log log;
 	struct sources sources;
 	struct space space;
@@ -206,7 +207,17 @@ static int orphan_entry(void *arg, uint64_t segment)
 	return known_segment(c, segment) ? 0 : fault_lines_add(&c->faults, "segment %" PRIu64 " is in its directory and is nobody's", segment);
 }
 
-/* As of one publication. -EAGAIN: another one came. */
+/* Those of one that is attached come and go. What a process leaves that is killed while it closes a volume goes when that is opened next (orphans.c), as what one
+ * leaves that is killed before is replayed then: a fault is what stays. -EAGAIN: to be opened first. */
+static int check_orphans(struct check *c)
+{
+	uint64_t before = c->faults.all;
+	int r = places_embedded_ids(c->store->places, c->now.id, orphan_entry, c);
+	c->left = before == 0 && c->faults.all && !c->recovered;
+	return c->left && r != -ENOMEM ? -EAGAIN : r;
+}
+
+/* As of one publication. -EAGAIN: another one came, or has to. */
 static int check_published(struct check *c)
 {
 	struct report why = { "" };
@@ -228,9 +239,8 @@ static int check_published(struct check *c)
 		r = note_segments(c);
 		if (r == 0)
 			r = verify_run(&y);
-		/* those of one that is attached come and go */
 		if (r == 0 && c->log.embedded && !c->now.attached)
-			r = places_embedded_ids(c->store->places, c->now.id, orphan_entry, c);
+			r = check_orphans(c);
 		r = r == -ENOENT ? 0 : r;
 		c->now.segments = y.segments;
 		c->now.live_bytes = y.live * BLOCK_BYTES;
@@ -244,11 +254,12 @@ static int check_published(struct check *c)
 	return r;
 }
 
-/* Nobody has it, and whoever had it last didn't close it: what it wrote since its last checkpoint is replayed, and published. */
+/* Nobody has it, and whoever had it last didn't close it in order: what it wrote since its last checkpoint is replayed, and published; what is nobody's goes. */
 static int recover_first(struct check *c)
 {
 	struct volume *v;
 	struct report why = { "" };
+	c->recovered = true;
 	int r = store_maintain(c->store->places, c->now.id, &v, &why);
 	if (r == 0) {
 		r = volume_close(v);
@@ -284,7 +295,7 @@ static int prepare(struct check *c, const char *name)
 	c->now.attached = places_holder_alive(c->store->places, &owner);
 	if (c->now.attached)
 		store_holder_fresh(c->store, name, c->now.id, &status); /* what was written up to now is in it, if it can be asked */
-	else if (owner.state != OWNER_FREE || c->log.segment_count)
+	else if (owner.state != OWNER_FREE || c->log.segment_count || c->left)
 		r = recover_first(c);
 	return r ? r : meta_get_log(catalog, c->now.id, &c->log, NULL) < 0 ? -EAGAIN : 0;
 }
@@ -292,6 +303,7 @@ static int prepare(struct check *c, const char *name)
 static int check_volume(struct check *c, const struct listed *l)
 {
 	int r = -EAGAIN;
+	c->left = c->recovered = false;
 	for (unsigned attempt = 0; r == -EAGAIN && attempt < ATTEMPTS; attempt++) {
 		if (attempt)
 			fiber_sleep(&c->store->env->loop, AGAIN_NS);

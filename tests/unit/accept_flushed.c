@@ -152,7 +152,7 @@ Test(accept_flushed, does_not_accept_less)
 	uint64_t segment = 1;
 	char path[64];
 	for (; segment < 8; segment++) { /* both slots of the segment that was written first: nothing is known of it */
-		snprintf(path, sizeof path, "/v1/segments/%02x/%012llx.seg", (unsigned)segment, (unsigned long long)segment);
+		snprintf(path, sizeof path, VOLUME_RIG_DIR "/segments/%02x/%012llx.seg", (unsigned)segment, (unsigned long long)segment);
 		if (sim_disk_write(g->host, path, 0, zeroes, sizeof zeroes) == 0)
 			break;
 	}

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "parallax/store_check.h"
 #include "parallax/verify.h"
 #include "parallax/volume_private.h"
 #include "tests/unit/volumetest.h"
@@ -78,6 +79,33 @@ Test(killed, a_kill_while_closing_leaves_no_segment_behind)
 		volume_rig_free(g);
 	}
 	cr_assert_gt(between, 0);
+}
+
+static void says_fault(void *arg, const char *volume, const char *text) { cr_assert_fail("%s: %s: %s", (const char *)arg, volume, text); }
+
+static int body_check(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct store_check how = { .fault = says_fault, .arg = "a check" };
+	int r = store_check(&g->store, &how, &g->report);
+	cr_assert_eq(how.incomplete, 0u);
+	return r;
+}
+
+/* Nor does a check that comes before the next opener call what was left a fault. */
+Test(killed, a_check_after_a_kill_while_closing_finds_no_fault)
+{
+	for (unsigned steps = 1; steps < 400; steps += 4) {
+		struct volume_rig *g = volume_rig_make(4, 64 * BLOCK_BYTES);
+		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+		cr_assert_eq(fiber_start(&g->env->loop, body_close, g, NULL), 0);
+		for (unsigned n = 0; n < steps && sim_step(g->sim); n++)
+			;
+		volume_rig_kill(g);
+		volume_rig_begin(g);
+		cr_assert_eq(volume_rig_run(g, body_check), 0, "killed %u steps after closing began: %s", steps, g->report.text);
+		volume_rig_free(g);
+	}
 }
 
 static int body_catalog_fails(void *arg)

@@ -54,7 +54,7 @@ struct records {
 
 static void records_path(struct records *l, uint64_t segment)
 {
-	snprintf(l->path, sizeof l->path, "/v1/segments/%02x/%012" PRIx64 ".seg", (unsigned)(segment & 0xff), segment);
+	snprintf(l->path, sizeof l->path, VOLUME_RIG_DIR "/segments/%02x/%012" PRIx64 ".seg", (unsigned)(segment & 0xff), segment);
 }
 
 /* The records of the volume's log, all in one segment. */
@@ -221,7 +221,8 @@ static void op_append(struct dir *d, uint64_t segment, uint64_t seq)
 static void dir_open(struct dir *d)
 {
 	struct segment_dir_options o = { .create = true };
-	cr_assert_eq(segment_dir_open(d->g->env, "/v1", d->g->places.catalog, &o, &d->server, &d->g->report), 0, "%s", d->g->report.text);
+	cr_assert_eq(env_mkdir(d->g->env, "/volumes"), 0);
+	cr_assert_eq(segment_dir_open(d->g->env, VOLUME_RIG_DIR, d->g->places.catalog, &o, &d->server, &d->g->report), 0, "%s", d->g->report.text);
 }
 
 /* Another process of this program, which has looked at nothing yet. */
@@ -327,7 +328,7 @@ static int body_packed(void *arg)
 	cr_assert_eq(sim_disk_read(d.g->host, d.l.path, MAP_BASE, d.before, BLOCK_BYTES), 0);
 	newer_map(d.before);
 	cr_assert_eq(sim_disk_write(d.g->host, d.l.path, MAP_BASE, d.before, BLOCK_BYTES), 0);
-	cr_assert_eq(segment_path_scrub(d.g->env, "/v1", 5, 0, &slice), -EPROTONOSUPPORT);
+	cr_assert_eq(segment_path_scrub(d.g->env, VOLUME_RIG_DIR, 5, 0, &slice), -EPROTONOSUPPORT);
 	cr_assert_eq(segment_server_close(d.server), 0);
 	free(d.before);
 	free(d.after);

@@ -54,7 +54,7 @@ static int scrub(struct scrubbed *s, uint32_t *ret_right, uint32_t *ret_bad)
 	uint32_t from = 0;
 	*ret_right = *ret_bad = 0;
 	do {
-		int r = segment_dir_scrub(s->dir, s->segment, from, &a), p = segment_path_scrub(s->g->env, "/v1", s->segment, from, &b);
+		int r = segment_dir_scrub(s->dir, s->segment, from, &a), p = segment_path_scrub(s->g->env, VOLUME_RIG_DIR, s->segment, from, &b);
 		cr_assert_eq(r, p, "%d, and by the path %d", r, p);
 		if (r < 0)
 			return r;
@@ -116,7 +116,7 @@ static void newer_slots(struct scrubbed *s)
 		put_le32(newer + 8, DIR_VERSION + 1);
 		put_le32(newer + SLOT_CRC, crc32c(0, newer, SLOT_CRC));
 		cr_assert_eq(sim_disk_write(s->g->host, s->path, (uint64_t)i * BLOCK_BYTES, newer, sizeof newer), 0);
-		cr_assert_eq(segment_path_scrub(s->g->env, "/v1", s->segment, 0, &slice), -EPROTONOSUPPORT, "slot %u", i);
+		cr_assert_eq(segment_path_scrub(s->g->env, VOLUME_RIG_DIR, s->segment, 0, &slice), -EPROTONOSUPPORT, "slot %u", i);
 		cr_assert_eq(sim_disk_write(s->g->host, s->path, (uint64_t)i * BLOCK_BYTES, was, sizeof was), 0);
 	}
 }
@@ -126,7 +126,7 @@ static void reopen(struct scrubbed *s)
 	struct segment_dir_options o = { 0 };
 	if (s->dir)
 		cr_assert_eq(segment_server_close(s->dir), 0);
-	cr_assert_eq(segment_dir_open(s->g->env, "/v1", s->g->places.catalog, &o, &s->dir, &s->g->report), 0, "%s", s->g->report.text);
+	cr_assert_eq(segment_dir_open(s->g->env, VOLUME_RIG_DIR, s->g->places.catalog, &o, &s->dir, &s->g->report), 0, "%s", s->g->report.text);
 }
 
 static void without_map(struct scrubbed *s)
@@ -160,7 +160,7 @@ static int body_scrub(void *arg)
 	reopen(&s);
 	cr_assert_eq(segment_dir_list(s.dir, note_segment, &s), 0);
 	cr_assert_gt(s.length, 60);
-	snprintf(s.path, sizeof s.path, "/v1/segments/%02x/%012" PRIx64 ".seg", (unsigned)(s.segment & 0xff), s.segment);
+	snprintf(s.path, sizeof s.path, VOLUME_RIG_DIR "/segments/%02x/%012" PRIx64 ".seg", (unsigned)(s.segment & 0xff), s.segment);
 	for (uint32_t b = 0; b < s.length; b++)
 		free_count += is_free(&s, b);
 	cr_assert_eq(scrub(&s, &right, &bad), 0);

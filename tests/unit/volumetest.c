@@ -1,18 +1,32 @@
 #include "tests/unit/volumetest.h"
 
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "core/fiber.h"
+#include "parallax/segment_reader.h"
 #include "parallax/volume_node.h"
 
 static int open_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
 {
 	struct volume_rig *g = arg;
 	char path[64];
-	snprintf(path, sizeof path, "/v%llu", (unsigned long long)volume);
+	snprintf(path, sizeof path, "/volumes/%016" PRIx64, volume);
 	struct segment_dir_options o = { .create = create };
-	return segment_dir_open(g->env, path, g->places.catalog, &o, ret, report);
+	int r = create ? env_mkdir(g->env, "/volumes") : 0;
+	if (r == 0 && create)
+		r = env_sync_dir(g->env, "");
+	return r < 0 ? r : segment_dir_open(g->env, path, g->places.catalog, &o, ret, report);
+}
+
+static int open_embedded_reader(void *arg, uint64_t volume, struct segment_server **ret, struct report *report)
+{
+	struct volume_rig *g = arg;
+	char path[64];
+	(void)report;
+	snprintf(path, sizeof path, "/volumes/%016" PRIx64, volume);
+	return segment_reader_open(g->env, path, ret);
 }
 
 static int node_open(struct blk_node *node, const struct blk_open *how, struct report *report)
@@ -32,8 +46,8 @@ static int node_close(struct blk_node *node)
 void volume_rig_begin(struct volume_rig *g)
 {
 	g->env = sim_process_create(g->sim, g->host);
-	g->places = (struct places){ .env = g->env, .catalog = catalog_sim_open(g->catalogs, g->env) };
-	g->places.ops = (struct volume_places){ .open_embedded = open_embedded, .arg = g };
+	g->places = (struct places){ .env = g->env, .catalog = catalog_sim_open(g->catalogs, g->env), .dir = "" };
+	g->places.ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader, .arg = g };
 	g->store = (struct store){ .env = g->env, .places = &g->places, .catalog = g->places.catalog };
 }
 

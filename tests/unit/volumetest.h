@@ -5,6 +5,9 @@
 #include "parallax/store_private.h"
 #include "tests/sim/catalog_sim.h"
 
+/* The volume's, where places.c has it, too. */
+#define VOLUME_RIG_DIR "/volumes/0000000000000001"
+
 struct volume_rig {
 	struct sim *sim;
 	struct sim_host *host;
