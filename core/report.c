@@ -70,6 +70,7 @@ const char *errno_text(int status)
 	case EPROTONOSUPPORT: return "it is of a newer version than this program knows (upgrade this program)";
 	case EUCLEAN: return "it is damaged";
 	case EBADMSG: return "it is damaged (a checksum doesn't match)";
+	case EREMOTEIO: return "another copy, which it would be made from, can't be read";
 	default: return strerror(-status);
 	}
 }

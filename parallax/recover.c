@@ -240,6 +240,15 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 	return peer_wait(f->peers[i], &io);
 }
 
+/* Has any but the source all that was acknowledged? */
+static bool other_whole(const struct meta_segment *m, const struct found *f)
+{
+	for (unsigned i = 0; i < m->ensemble_count; i++)
+		if (i != f->source && !f->bad[i] && f->ios[i].status == 0 && f->ios[i].state == COPY_WHOLE)
+			return true;
+	return false;
+}
+
 /* R17.4 with R15 (a): on enough servers verified and durable, where it will be cut. */
 static int settle_segment(struct recovery *c, uint32_t index, struct report *report)
 {
@@ -254,7 +263,7 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 		if (r == 0)
 			f->holders[f->holder_count++] = f->peers[i];
 		why = r && (!why || segment_away(why)) ? r : why;
-		damaged |= r == -EBADMSG;
+		damaged |= r == -EBADMSG || (r == -EREMOTEIO && other_whole(m, f));
 	}
 	c->walk.stuck = 0;
 	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);

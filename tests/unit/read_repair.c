@@ -717,3 +717,60 @@ Test(read_repair, what_waits_is_little)
 	cr_assert(found_is_news(f, 5, 0), "what was known long ago may be told again");
 	free(f);
 }
+
+/* ---- what the fullest copy can't read ---- */
+
+static const struct segment_server_ops *whole_ops;
+static struct segment_server_ops holed_ops;
+static unsigned unread;
+
+/* All of it can be read but the last record, when that is read alone: to copy it. (Its walk reads no more than headers where records are long.) */
+static void holed_submit(struct segment_server *s, struct segment_io *io)
+{
+	bool lost = io->op == SEGMENT_READ && io->blocks == 2;
+	unread += lost;
+	if (lost) {
+		io->status = -EIO;
+		job_put(io->parent, io->status);
+	} else {
+		whole_ops->submit(s, io);
+	}
+}
+
+static int unanswered_writer(void *arg)
+{
+	struct cluster_rig *c = arg;
+	static uint8_t page[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+	return blk_write_wait(c->g.node, page, BLOCK_BYTES, 0, 0);
+}
+
+static int unanswered_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	cr_assert_eq(fiber_start(&c->g.env->loop, unanswered_writer, c, NULL), 0);
+	return fiber_sleep(&c->g.env->loop, 50 * NS_PER_MS);
+}
+
+/* Only the first server has a record, which was never acknowledged, and can't read it: the others have all that was. */
+Test(read_repair, a_tail_that_its_only_server_cant_read_keeps_nobody_from_attaching)
+{
+	struct cluster_rig *c = cluster_make();
+	for (unsigned i = 1; i < SERVERS; i++)
+		sim_partition(c->g.sim, c->g.host, c->servers[i].host, true);
+	cr_assert_eq(volume_rig_run(&c->g, unanswered_body), 0);
+	volume_rig_kill(&c->g);
+	for (unsigned i = 1; i < SERVERS; i++) { /* so that they never hear of it */
+		server_end(c, i);
+		sim_partition(c->g.sim, c->g.host, c->servers[i].host, false);
+		server_begin(c, i);
+	}
+	whole_ops = c->servers[0].dir->ops;
+	holed_ops = *whole_ops;
+	holed_ops.submit = holed_submit;
+	c->servers[0].dir->ops = &holed_ops;
+	volume_rig_begin(&c->g);
+	open_near(c);
+	cr_assert(unread, "nothing was to be copied from it");
+	cr_assert_eq(volume_rig_run(&c->g, read_body), 0);
+	cluster_free(c);
+}
