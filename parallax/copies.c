@@ -476,8 +476,8 @@ void copies_cut(struct copies *c)
 {
 	c->closing = true;
 	fiber_cond_wake(&c->changed);
-	for (unsigned i = 0; i < c->count && c->catalog; i++)
-		peer_end(c->peers[i]);
+	if (c->catalog)
+		peers_end(c->peers, c->count);
 }
 
 static bool probing(const struct copies *c)
@@ -497,8 +497,8 @@ void copies_close(struct copies *c)
 	timer_cancel(c->env, &c->sweep);
 	while (c->keeping || c->sweeping)
 		fiber_cond_wait(&c->env->loop, &c->changed);
-	for (unsigned i = 0; i < c->count && c->catalog; i++)
-		peer_end(c->peers[i]);
+	if (c->catalog)
+		peers_end(c->peers, c->count);
 	while (probing(c))
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	for (unsigned i = 0; i < c->count; i++)

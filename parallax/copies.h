@@ -24,6 +24,7 @@ struct peer {
 	struct copies *copies;
 	uuid id;
 	struct segment_server *server; /* NULL: nobody needs it, or its address isn't known yet; may be replaced across a suspension */
+	struct segment_server *ending; /* peers_end(): it was cut, and is to be closed */
 	char address[META_TEXT_MAX], host[64]; /* as server/UUID has them; "": not known yet */
 	bool trying;                   /* the first attempt to connect since it was needed is under way, for which … */
 	struct link waiting;           /* … these wait: segment_io.link */

@@ -15,8 +15,8 @@ bool peer_hopeful(struct peer *p);
 bool peer_wanted(struct peer *p);
 /* FIBER. It has another address now. */
 void peer_moved(struct peer *p, const char *address, const char *host);
-/* FIBER. Its connection ends, and with it what is under way or waits. */
-void peer_end(struct peer *p);
+/* FIBER. Their connections end, and with them what is under way or waits. */
+void peers_end(struct peer *const *peers, unsigned count);
 /* FIBER. Waits until it is known of all whether they answer; when `least` do, for a moment only; COPIES_DEADLINE_NS at most. */
 void peers_try(struct peer *const *peers, unsigned count, unsigned least);
 /* The fiber that ends connections which nobody needs; `copies` as argument. */

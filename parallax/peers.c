@@ -91,12 +91,25 @@ void peer_moved(struct peer *p, const char *address, const char *host)
 	segment_server_close(old);
 }
 
-void peer_end(struct peer *p)
+/* All are cut before one is waited for: attempts to connect end in their own time. */
+void peers_end(struct peer *const *peers, unsigned count)
 {
-	struct segment_server *s = take_server(p);
-	p->suspect = false;
-	end_waiting(p, false);
-	segment_server_close(s);
+	for (unsigned i = 0; i < count; i++) {
+		struct peer *p = peers[i];
+		struct segment_server *s = take_server(p);
+		p->suspect = false;
+		end_waiting(p, false);
+		if (!s)
+			continue;
+		if (s->ops->cut)
+			s->ops->cut(s);
+		p->ending = s;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct segment_server *s = peers[i]->ending;
+		peers[i]->ending = NULL;
+		segment_server_close(s);
+	}
 }
 
 static bool is_unneeded(const struct peer *p, uint64_t now)
@@ -114,7 +127,7 @@ int peers_sweep(void *arg)
 			break;
 		for (unsigned i = 0; i < c->count && !c->closing; i++)
 			if (is_unneeded(c->peers[i], env_now_ns(c->env)))
-				peer_end(c->peers[i]);
+				peers_end(&c->peers[i], 1);
 	}
 	c->sweeping = false;
 	fiber_cond_wake(&c->changed);

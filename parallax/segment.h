@@ -101,6 +101,7 @@ struct segment_server;
 struct segment_server_ops {
 	void (*submit)(struct segment_server *s, struct segment_io *io);
 	int (*close)(struct segment_server *s); /* FIBER; clean stop: later copies are whole */
+	void (*cut)(struct segment_server *s);  /* it is closed soon: as much of that as doesn't wait; may be NULL */
 	bool (*up)(const struct segment_server *s); /* connected now; NULL: always is */
 	/* It isn't needed any more: ends with -ECANCELED, unless it ends by itself; NULL: always does. */
 	void (*cancel)(struct segment_io *io);

@@ -177,6 +177,8 @@ int segment_remote_status(struct segment_server *base, bool gc, struct segment_s
 	return remote_status(r);
 }
 
+static void remote_cut(struct segment_server *base) { rpc_cut(container_of(base, struct segment_remote, base)->client); }
+
 static int remote_close(struct segment_server *base)
 {
 	struct segment_remote *s = container_of(base, struct segment_remote, base);
@@ -213,7 +215,9 @@ static void remote_tried(void *arg, int status)
 		s->tried(s->tried_arg, status);
 }
 
-static const struct segment_server_ops remote_ops = { .submit = remote_submit, .close = remote_close, .up = remote_up, .why = remote_why, .cancel = remote_cancel };
+static const struct segment_server_ops remote_ops = {
+	.submit = remote_submit, .close = remote_close, .cut = remote_cut, .up = remote_up, .why = remote_why, .cancel = remote_cancel,
+};
 
 static int remote_open(struct env *env, const char *address, const uuid *id, const char *host, uint64_t deadline_ns,
 		       void (*tried)(void *arg, int status), void *arg, struct segment_server **ret_server, struct report *report)

@@ -85,6 +85,8 @@ int rpc_connect(struct env *env, const char *address, const struct rpc_client_op
 		struct rpc_client **ret_client, struct report *report);
 /* FIBER. Calls under way end with -ENOTCONN. Accepts NULL. */
 void rpc_close(struct rpc_client *client);
+/* Its first half, which doesn't wait: calls end, no attempt to connect begins any more. Who closes several so waits for the attempts under way together. */
+void rpc_cut(struct rpc_client *client);
 /* Holds `parent`, puts it with the call's status when it has ended. Never suspends. */
 void rpc_submit(struct rpc_client *client, struct rpc_call *call, struct job *parent);
 /* Its answer isn't needed any more: it ends with -ECANCELED (it may have been carried out), unless its buffers are being used this

@@ -644,15 +644,20 @@ int rpc_connect(struct env *env, const char *address, const struct rpc_client_op
 	return 0;
 }
 
-void rpc_close(struct rpc_client *c)
+void rpc_cut(struct rpc_client *c)
 {
-	if (!c)
-		return;
 	c->closing = true;
 	if (c->channel_used)
 		channel_down(&c->channel, -ENOTCONN);
 	timer_cancel(c->env, &c->pause);
 	timer_cancel(c->env, &c->clock);
+}
+
+void rpc_close(struct rpc_client *c)
+{
+	if (!c)
+		return;
+	rpc_cut(c);
 	while (c->keeping || c->clock_running || c->channel_used || c->pinging)
 		fiber_cond_wait(&c->env->loop, &c->changed);
 	client_free(c);

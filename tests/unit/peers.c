@@ -360,3 +360,19 @@ static int cut_while_reaching(struct peers_rig *g)
 }
 
 Test(peers, who_waits_for_one_server_hears_of_the_end) { rig_run(SERVERS, cut_while_reaching); }
+
+/* Attempts to connect that are under way can't be cut short, but nobody begins another while one is waited for. */
+static int cut_many(struct peers_rig *g)
+{
+	for (unsigned i = 0; i < SERVERS; i++) {
+		sim_partition(g->sim, g->host, g->servers[i].host, true);
+		peer_want(copies_placed(g->c, i));
+		wait_for(g, 170 * NS_PER_MS); /* not in step */
+	}
+	uint64_t began = env_now_ns(g->env);
+	copies_cut(g->c);
+	cr_assert_lt(env_now_ns(g->env) - began, COPIES_DEADLINE_NS + NS_PER_S, "%llu ms", (unsigned long long)((env_now_ns(g->env) - began) / NS_PER_MS));
+	return 0;
+}
+
+Test(peers, many_that_hang_cost_one_deadline_in_the_end) { rig_run(SERVERS, cut_many); }
