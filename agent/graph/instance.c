@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/graph/foreign.h"
 #include "core/bytes.h"
 #include "core/drivers.h"
 
@@ -43,14 +44,22 @@ static int name_node(const struct graph_instance *g, struct report *report, int 
 	return alone || (report && strchr(name, '/') && strstr(report->text, name)) ? status : report_prefix(report, status, "%s", name);
 }
 
-static int probe_read(struct env *env, const char *path, uint8_t **ret_head, size_t *ret_length)
+/* `*ret_head`: the first bytes, `*ret_length` of them, and, PROBE_BYTES later, the last FOREIGN_TAIL_BYTES, if it has so many. */
+static int probe_read(struct env *env, const char *path, uint8_t **ret_head, size_t *ret_length, bool *ret_tail)
 {
 	struct file *f;
+	struct file_info info;
+	size_t tail = 0;
 	int r = file_open(env, path, 0, &f);
 	if (r < 0)
 		return r;
-	uint8_t *head = env_alloc_aligned(PROBE_BYTES);
+	uint8_t *head = env_alloc_aligned(PROBE_BYTES + FOREIGN_TAIL_BYTES);
 	r = head ? file_read_wait(f, head, PROBE_BYTES, 0, ret_length) : -ENOMEM;
+	if (r == 0)
+		r = file_stat(f, &info);
+	if (r == 0 && info.size >= FOREIGN_TAIL_BYTES)
+		r = file_read_wait(f, head + PROBE_BYTES, FOREIGN_TAIL_BYTES, info.size - FOREIGN_TAIL_BYTES, &tail);
+	*ret_tail = tail == FOREIGN_TAIL_BYTES;
 	int closed = file_close(env, f);
 	r = r < 0 ? r : closed;
 	if (r < 0)
@@ -65,7 +74,8 @@ int graph_probe(struct env *env, const struct blk_driver *const *drivers, const 
 {
 	uint8_t *head;
 	size_t length;
-	int r = probe_read(env, path, &head, &length);
+	bool tail;
+	int r = probe_read(env, path, &head, &length, &tail);
 	if (r < 0)
 		return report_path(report, r, "open", path);
 	const struct blk_driver *found = NULL, *raw = NULL;
@@ -79,7 +89,10 @@ int graph_probe(struct env *env, const struct blk_driver *const *drivers, const 
 				       (*d)->name, found->name, path);
 		found = *d;
 	}
+	const struct foreign *foreign = found ? NULL : foreign_find(head, length, tail ? head + PROBE_BYTES : NULL);
 	free(head);
+	if (r == 0 && foreign)
+		r = report_set(report, -EMEDIUMTYPE, "%s seems to be %s (%s; raw(FILE) takes its bytes as they are)", path, foreign->name, foreign->cure);
 	if (r == 0 && !found && !raw)
 		r = report_set(report, -EINVAL, "%s: no driver knows this format", path);
 	if (r == 0)

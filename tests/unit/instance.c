@@ -286,6 +286,21 @@ Test(instance, probing)
 	cr_assert_eq(probed("AA", drivers, 0).found, &aaa);
 	struct probing p = probed("AAB", drivers, -EINVAL);
 	cr_assert_str_eq(p.report.text, "/image could be aaa or aab (name the format: aaa(/image))");
+	/* what would be destroyed as a raw disk */
+	p = probed("QFI\xfb and so on", drivers, -EMEDIUMTYPE);
+	cr_assert_str_eq(p.report.text, "/image seems to be a qcow2 image (make a raw one of it: qemu-img convert -O raw; raw(FILE) takes its bytes as they are)");
+	probed("vhdxfile", drivers, -EMEDIUMTYPE);
+	probed("KDMV", drivers, -EMEDIUMTYPE);
+	p = probed("AQFCOW\r\n", drivers, -EMEDIUMTYPE);
+	cr_assert(strstr(p.report.text, "a copy-on-write layer (name what it stands on"), "%s", p.report.text);
+	char fixed[2 * 512 + 1]; /* its footer is the last block */
+	memset(fixed, 'x', sizeof fixed - 1);
+	fixed[sizeof fixed - 1] = '\0';
+	memcpy(fixed + 512, "conectix", 8);
+	probed(fixed, drivers, -EMEDIUMTYPE);
+	memcpy(fixed + 100, "conectix", 8);
+	memcpy(fixed + 512, "xxxxxxxx", 8);
+	cr_assert_eq(probed(fixed, drivers, 0).found, &raw);
 	p = probed(NULL, drivers, -ENOENT);
 	cr_assert_str_eq(p.report.text, "open /image: No such file or directory (check the name)");
 	static const struct blk_driver *const none[] = { NULL };
