@@ -42,4 +42,5 @@ struct fiber_mutex {
 void fiber_mutex_init(struct fiber_mutex *m);
 void fiber_mutex_lock(struct loop *loop, struct fiber_mutex *m); /* FIBER */
 void fiber_mutex_unlock(struct fiber_mutex *m);
+static inline bool fiber_mutex_held(const struct fiber_mutex *m) { return m->next_ticket != m->serving; }
 #endif

@@ -98,6 +98,11 @@ void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCal
 		q->n_args++;
 }
 
+int client_late(struct report *report)
+{
+	return report_set(report, -ETIMEDOUT, "no answer in 60 s, and it may yet be done (its requests may wait for servers or the catalog: aquifer list there says so)");
+}
+
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report)
 {
@@ -122,5 +127,5 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 	}
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
-	return r;
+	return r == -ETIMEDOUT && !call->deadline_ns ? client_late(report) : r;
 }

@@ -34,4 +34,6 @@ void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCal
 /* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report);
+/* -ETIMEDOUT, with what it means that a command to a node wasn't answered within its minute. */
+int client_late(struct report *report);
 #endif

@@ -35,5 +35,7 @@ int peer_tapdisk_control(struct env *env, const struct store_holder *holder, con
 				 .answer_max = CLIENT_PEER_ANSWER_MAX };
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
+	if (r == -ETIMEDOUT && !call->deadline_ns)
+		client_late(report);
 	return r < 0 ? report_prefix(report, r, "on host %s", holder->agent.host) : 0;
 }

@@ -199,9 +199,14 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 		args[i] = q->args[i];
 	/* The graph must not close under it. Others may be asked meanwhile: one that waits (for a snapshot of several volumes, say)
 	 * may wait for what the next call brings. */
-	fiber_mutex_lock(&t->env->loop, &t->closing);
+	for (uint64_t waited_ns = 0; fiber_mutex_held(&t->closing); waited_ns += CLOSE_LOOK_NS) {
+		if (waited_ns >= CLOSE_PATIENCE_NS) {
+			free(args);
+			return report_set(report, -EBUSY, "its device is being detached, and waits (aquifer list says for what; detach --force ends it)");
+		}
+		fiber_sleep(&t->env->loop, CLOSE_LOOK_NS);
+	}
 	t->controls++;
-	fiber_mutex_unlock(&t->closing);
 	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
 	if (status == 0)
 		status = tapdisk_follow_sizes(t, report);
