@@ -20,6 +20,7 @@ static int ask(struct cli *c, bool start, uint32_t method, json_t **ret_json)
 	struct rpc_client *client;
 	struct client_call call = { .method = method };
 	char *text = NULL;
+	cli_waits(c, "the agent");
 	int r = client_agent(c->env, c->root, start, &client, &c->report);
 	if (r < 0)
 		return r;
@@ -61,6 +62,7 @@ static int wait_end(struct cli *c)
 	char run[PATHS_MAX], path[PATHS_MAX];
 	paths_run(c->root, run);
 	paths_agent_lock(c->root, path);
+	cli_waits(c, "the agent to end");
 	for (uint64_t waited = 0; state_file_locked(path); waited += STOP_POLL_NS) {
 		if (waited > STOP_NS)
 			return report_set(&c->report, -ETIMEDOUT, "the agent doesn't end (see %s/agent.log)", run);

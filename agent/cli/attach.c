@@ -47,6 +47,8 @@ static int check_options(struct cli *c)
 		return cli_usage(c, "%s", why.text);
 	if (cli_flag(c, CLI_INCOMING) && (cli_flag(c, CLI_FORCE) || cli_flag(c, CLI_READ_ONLY) || cli_flag(c, CLI_ACCEPT_FLUSHED)))
 		return cli_usage(c, "--incoming waits until the volume is let go, for writing: it goes with neither --force, --read-only nor --accept-flushed");
+	if (cli_flag(c, CLI_GRAPH)) /* what failed is about that file */
+		snprintf(c->what, sizeof c->what, "attach %.200s", cli_option(c, CLI_GRAPH));
 	if (cli_flag(c, CLI_NAME))
 		return cli_name(c, "device", cli_option(c, CLI_NAME));
 	return 0;
@@ -70,8 +72,10 @@ int cli_attach(struct cli *c)
 	q.accept_flushed = cli_flag(c, CLI_ACCEPT_FLUSHED);
 	q.incoming = cli_flag(c, CLI_INCOMING);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_ATTACH, .request = &q.base, .text = graph };
+	cli_waits(c, "the agent");
 	r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r == 0) {
+		cli_waits(c, "the device to be ready (its log is in run/aquifer/tapdisks)");
 		r = client_call(client, &call, &answer, &c->report);
 		rpc_close(client);
 	}
@@ -101,9 +105,11 @@ int cli_detach(struct cli *c)
 	q.all = cli_flag(c, CLI_ALL);
 	q.force = cli_flag(c, CLI_FORCE);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_DETACH, .request = &q.base };
+	cli_waits(c, "the agent");
 	int r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r < 0)
 		return r;
+	cli_waits(c, "what was written to be durable");
 	r = client_call(client, &call, &answer, &c->report);
 	rpc_close(client);
 	if (r == 0 && cli_flag(c, CLI_JSON))

@@ -3,6 +3,7 @@
 #include "agent/cli/cli.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "agent/daemon/args.h"
 #include "core/bytes.h"
+#include "core/guess.h"
 #include "core/option.h"
 #include "core/version.h"
 #include "proto/identity.h"
@@ -144,15 +146,44 @@ static int group_failed(struct cli *c, const char *group, const char *word)
 {
 	char list[256] = "";
 	size_t n = strlen(group);
+	struct guess g = { .word = word ? word : "" };
 	for (const struct cli_command *k = cli_commands; k->words; k++)
-		if (!strncmp(k->words, group, n) && k->words[n] == ' ')
+		if (!strncmp(k->words, group, n) && k->words[n] == ' ') {
 			snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "",
 				 k->words + n + 1);
+			guess_try(&g, k->words + n + 1);
+		}
 	snprintf(c->what, sizeof c->what, "%s", group);
 	c->usage = true;
+	if (word && g.best)
+		return report_set(&c->report, -EINVAL, "unknown command '%s %s' (did you mean %s %s?)", group, word, group, g.best);
 	if (word)
 		return report_set(&c->report, -EINVAL, "unknown command '%s %s' (there are: %s)", group, word, list);
 	return report_set(&c->report, -EINVAL, "it needs one more word (one of: %s)", list);
+}
+
+/* One of one word, or a group, or the second word of a group, given alone: `aquifer create`. */
+static int unknown_command(struct cli *c, const char *word)
+{
+	struct guess g = { .word = word };
+	char first[32], list[160] = "";
+	for (const struct cli_command *k = cli_commands; k->words; k++) {
+		const char *blank = strchr(k->words, ' ');
+		if (blank && !strcmp(blank + 1, word))
+			snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "", k->words);
+	}
+	if (list[0])
+		return report_set(&c->report, -EINVAL, "unknown command '%s' (did you mean %s?)", word, list);
+	for (const struct cli_command *k = cli_commands; k->words; k++) {
+		snprintf(first, sizeof first, "%.*s", (int)strcspn(k->words, " "), k->words);
+		unsigned before = g.best ? g.distance : UINT_MAX;
+		guess_try(&g, first);
+		if (g.best && g.distance < before)
+			g.best = k->words;
+	}
+	if (!g.best)
+		return cli_usage(c, "unknown command '%s'", word);
+	return report_set(&c->report, -EINVAL, "unknown command '%s' (did you mean %.*s?)", word, (int)strcspn(g.best, " "), g.best);
 }
 
 /* ---- one command's arguments ---- */
@@ -276,7 +307,7 @@ int cli_parse(struct cli *c, int argc, char **argv)
 	} else {
 		c->command = find_command(word, NULL);
 		if (!c->command)
-			return cli_usage(c, "unknown command '%s'", word);
+			return unknown_command(c, word);
 	}
 	return parse_command(c, argc - first, argv + first);
 }
@@ -286,7 +317,11 @@ int cli_parse(struct cli *c, int argc, char **argv)
 static int run_fiber(void *arg)
 {
 	struct cli *c = arg;
-	return c->command->run(c);
+	struct patience p;
+	patience_begin(&p, c);
+	int r = c->command->run(c);
+	patience_end(&p);
+	return r;
 }
 
 static int fail(struct cli *c, int r)

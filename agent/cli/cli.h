@@ -57,6 +57,7 @@ enum cli_option {
 #define CLI_ARGS_MAX 64
 
 struct cli;
+struct patience;
 struct cli_command {
 	const char *words;    /* "attach", "volume create" */
 	const char *args;     /* "NAME SIZE" */
@@ -80,6 +81,8 @@ struct cli {
 	struct report report;
 	char what[256];                      /* what failed; the command and its first argument unless set */
 	bool usage;                          /* what failed is how it was called: exit 2 */
+	char waits[160];                     /* what it waits for just now, for people who wonder; see cli_waits() */
+	struct patience *patience;           /* NULL: nobody watches */
 };
 
 static inline const char *cli_option(const struct cli *c, enum cli_option key) { return c->option[key - CLI_ROOT]; }
@@ -113,13 +116,36 @@ void table_print(struct table *t, FILE *to); /* and frees; nothing for no rows *
 /* Progress of long work: a bar on a terminal, lines with --progress, silent otherwise. */
 struct progress {
 	const char *what;
+	const char *unit; /* what is counted: "copies"; NULL: bytes */
 	uint64_t total, last_ns;
 	int last_percent;
 	bool bar, lines, drawn;
+	struct patience *patience;
 };
-void progress_start(struct progress *p, const struct cli *c, const char *what, uint64_t total_bytes);
-void progress_set(struct progress *p, uint64_t now_ns, uint64_t done_bytes);
+void progress_start(struct progress *p, const struct cli *c, const char *what, uint64_t total);
+void progress_set(struct progress *p, uint64_t now_ns, uint64_t done);
 void progress_end(struct progress *p, bool good);
+
+/* A line of output, now, while the work that `p` (which needn't have been started) shows goes on. */
+void cli_say(const struct cli *c, struct progress *p, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- waiting (patience.c) ---- */
+
+/* On a terminal, a command that has said nothing for two seconds says on standard error, in one line that changes and goes at the end,
+ * for how long it has been waiting, and for what, if cli_waits() was told. FIBER, both. */
+struct patience {
+	struct cli *c;
+	struct timer timer;
+	struct job done;
+	uint64_t began_ns;
+	bool watching, over, quiet, shown;
+};
+void patience_begin(struct patience *p, struct cli *c);
+void patience_end(struct patience *p);
+/* Takes its line away; NULL is accepted. `quiet`: for good, because something else is shown from now on. */
+void patience_clear(struct patience *p, bool quiet);
+/* What the command waits for from now on ("the agent of host b"); "": for nothing that has a name. */
+void cli_waits(struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 const char *cli_time(uint64_t ns, char buffer[32]); /* since 1970 → local time, to the second */
 

@@ -23,11 +23,7 @@ static void say_fault(void *arg, const char *volume, const char *text)
 		json_array_append_new(o->faults, json_pack("{s:s?, s:s}", "volume", volume, "text", text));
 		return;
 	}
-	progress_end(&o->progress, false);
-	if (volume)
-		printf("fault: volume %s: %s\n", volume, text);
-	else
-		printf("fault: the catalog: %s\n", text);
+	cli_say(o->c, &o->progress, "fault: %s%s: %s", volume ? "volume " : "the catalog", volume ? volume : "", text);
 }
 
 static void say_checked(void *arg, const struct store_checked *v)
@@ -44,8 +40,7 @@ static void say_checked(void *arg, const struct store_checked *v)
 	}
 	if (v->complete)
 		return;
-	progress_end(&o->progress, false);
-	printf("not checked: volume %s: %s\n", v->name, v->why);
+	cli_say(o->c, &o->progress, "not checked: volume %s: %s", v->name, v->why);
 }
 
 static void say_progress(void *arg, uint64_t done, uint64_t total)

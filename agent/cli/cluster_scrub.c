@@ -21,8 +21,7 @@ static void say_fault(void *arg, const char *where, const char *text, bool repai
 		json_array_append_new(o->faults, json_pack("{s:s, s:s, s:b}", "where", where, "text", text, "repaired", repaired));
 		return;
 	}
-	progress_end(&o->progress, false);
-	printf("%s: %s: %s\n", repaired ? "repaired" : "damaged", where, text);
+	cli_say(o->c, &o->progress, "%s: %s: %s", repaired ? "repaired" : "damaged", where, text);
 }
 
 static void say_skipped(void *arg, const char *where, const char *why)
@@ -32,8 +31,7 @@ static void say_skipped(void *arg, const char *where, const char *why)
 		json_array_append_new(o->skipped, json_pack("{s:s, s:s}", "where", where, "why", why));
 		return;
 	}
-	progress_end(&o->progress, false);
-	printf("not scrubbed: %s: %s\n", where, why);
+	cli_say(o->c, &o->progress, "not scrubbed: %s: %s", where, why);
 }
 
 static void say_progress(void *arg, uint64_t done, uint64_t total)

@@ -107,7 +107,7 @@ const struct cli_command cli_commands[] = {
 	  "Refused while the device is mounted or open, naming the user; --force lets go now, and the kernel frees the "
 	  "device at its last close.\n",
 	  detach_options, 0, 1, true, cli_detach },
-	{ "migrate", "VOLUME", "Hand an attached volume over to another host, while it is in use",
+	{ "migrate", "VOLUME --to HOST", "Hand an attached volume over to another host, while it is in use",
 	  "A device of the same kind and name is made there, requests wait for some milliseconds, and are served there. No data is copied. The device here answers "
 	  "nothing but errors afterwards, until it is detached, or the volume is moved back. If it can't be done, all is as before.\n",
 	  migrate_options, 1, 1, true, cli_migrate },

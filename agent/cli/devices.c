@@ -31,6 +31,7 @@ static int ask(struct cli *c, const struct client_call *call, json_t **ret)
 {
 	struct rpc_client *client;
 	char *text = NULL;
+	cli_waits(c, "the agent");
 	int r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r < 0)
 		return r;

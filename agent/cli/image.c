@@ -77,7 +77,7 @@ int cli_image_check(struct cli *c)
 	int r = transfer_open(c, c->arg[0], &graph, &copy.from);
 	if (r < 0)
 		return r;
-	r = copy_run(&copy);
+	r = transfer_read(c, &copy);
 	graph_close(graph);
 	if (r < 0)
 		return r;
@@ -86,7 +86,7 @@ int cli_image_check(struct cli *c)
 	else if (copy.bad_bytes == 0)
 		printf("%s of data read, no errors\n", format_size_human(copy.read_bytes, bytes));
 	if (copy.bad_bytes)
-		return report_set(&c->report, -EIO, "%" PRIu64 " bytes can't be read, the first in the piece at offset %" PRIu64,
+		return report_set(&c->report, -EIO, "%" PRIu64 " bytes can't be read, the first in the piece at offset %" PRIu64 " (copy what can be read elsewhere, or restore a backup)",
 				  copy.bad_bytes, copy.bad_offset);
 	return 0;
 }

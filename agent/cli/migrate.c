@@ -22,6 +22,7 @@ static int ask(struct cli *c, const struct store_holder *h, const Aquifer__Migra
 	int r = h->elsewhere ? peer_connect(c->env, &h->agent, &client, &c->report) : client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
 	if (r < 0)
 		return r;
+	cli_waits(c, "the hosts to hand it over");
 	r = client_call(client, &call, ret_answer, &c->report);
 	rpc_close(client);
 	return r < 0 && h->elsewhere ? report_prefix(&c->report, r, "host %s", h->agent.host) : r;

@@ -1,5 +1,6 @@
 /* What commands print: tables, JSON, progress, times. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,12 @@
 #include "core/bytes.h"
 #include "core/option.h"
 
+#define REAL_DIGITS 6 /* 0.333, not 0.33300000000000002 */
+
 int cli_print_json(json_t *j)
 {
 	assert(j);
-	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(REAL_DIGITS));
 	putchar('\n');
 	json_decref(j);
 	return 0;
@@ -85,23 +88,34 @@ void table_print(struct table *t, FILE *to)
 #define BAR_EVERY_NS (NS_PER_S / 5)
 #define LINE_EVERY_PERCENT 10
 
-void progress_start(struct progress *p, const struct cli *c, const char *what, uint64_t total_bytes)
+void progress_start(struct progress *p, const struct cli *c, const char *what, uint64_t total)
 {
-	*p = (struct progress){ .what = what, .total = total_bytes, .last_percent = -1 };
-	p->lines = cli_flag(c, CLI_PROGRESS) && !isatty(STDERR_FILENO);
-	p->bar = isatty(STDERR_FILENO) && !cli_flag(c, CLI_JSON);
+	*p = (struct progress){ .what = what, .total = total, .last_percent = -1, .patience = c->patience };
+	p->lines = cli_flag(c, CLI_PROGRESS);
+	p->bar = !p->lines && isatty(STDERR_FILENO) && !cli_flag(c, CLI_JSON);
 }
 
-void progress_set(struct progress *p, uint64_t now_ns, uint64_t done_bytes)
+/* "5 of 11 copies", "1.0 GiB of 4.0 GiB" */
+static const char *progress_text(const struct progress *p, uint64_t done, char text[80])
 {
-	int percent = p->total ? (int)((double)done_bytes * 100 / (double)p->total) : 100;
-	char done[24], total[24];
+	char a[24], b[24];
+	if (p->unit)
+		snprintf(text, 80, "%" PRIu64 " of %" PRIu64 " %s", done, p->total, p->unit);
+	else
+		snprintf(text, 80, "%s of %s", format_size_human(done, a), format_size_human(p->total, b));
+	return text;
+}
+
+void progress_set(struct progress *p, uint64_t now_ns, uint64_t done)
+{
+	int percent = p->total ? (int)((double)done * 100 / (double)p->total) : 100;
+	char text[80];
 	if (p->lines && percent / LINE_EVERY_PERCENT != p->last_percent / LINE_EVERY_PERCENT) {
 		p->last_percent = percent;
-		fprintf(stderr, "%s: %d %%, %s of %s\n", p->what, percent, format_size_human(done_bytes, done),
-			format_size_human(p->total, total));
+		patience_clear(p->patience, true);
+		fprintf(stderr, "%s: %d %%, %s\n", p->what, percent, progress_text(p, done, text));
 	}
-	if (!p->bar || (p->drawn && now_ns - p->last_ns < BAR_EVERY_NS && done_bytes != p->total))
+	if (!p->bar || (p->drawn && now_ns - p->last_ns < BAR_EVERY_NS && done != p->total))
 		return;
 	p->last_ns = now_ns;
 	p->drawn = true;
@@ -109,8 +123,8 @@ void progress_set(struct progress *p, uint64_t now_ns, uint64_t done_bytes)
 	for (int i = 0; i < BAR_WIDTH; i++)
 		bar[i] = i * 100 < percent * BAR_WIDTH ? '#' : '.';
 	bar[BAR_WIDTH] = 0;
-	fprintf(stderr, "\r%s [%s] %3d %% %s of %s ", p->what, bar, percent, format_size_human(done_bytes, done),
-		format_size_human(p->total, total));
+	patience_clear(p->patience, true);
+	fprintf(stderr, "\r%s [%s] %3d %% %s\033[K", p->what, bar, percent, progress_text(p, done, text));
 	fflush(stderr);
 }
 
@@ -119,6 +133,18 @@ void progress_end(struct progress *p, bool good)
 	if (p->drawn)
 		fprintf(stderr, good ? "\n" : "\r\033[K");
 	p->drawn = false;
+}
+
+void cli_say(const struct cli *c, struct progress *p, const char *format, ...)
+{
+	va_list ap;
+	progress_end(p, false);
+	patience_clear(c->patience, false);
+	va_start(ap, format);
+	vprintf(format, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
 }
 
 const char *cli_time(uint64_t ns, char buffer[32])

@@ -15,13 +15,17 @@ static int forward(void *arg, const struct store_holder *holder, const char *ver
 	struct cli *c = arg;
 	struct tapdisk_control call = { .driver = "volume", .subject = holder->volume, .verb = verb, .args = args,
 					.deadline_ns = deadline_ns };
+	cli_waits(c, "%s", holder->text);
 	return peer_tapdisk_control(c->env, holder, &call, ret_json, report);
 }
 
 int cli_store_open(struct cli *c, bool create, struct store **ret_store)
 {
 	struct store_options o = { .root = c->root, .create = create, .forward = forward, .forward_arg = c };
-	return store_open(c->env, &o, ret_store, &c->report);
+	cli_waits(c, "the catalog");
+	int r = store_open(c->env, &o, ret_store, &c->report);
+	cli_waits(c, "%s", "");
+	return r;
 }
 
 int cli_store_by_agent(struct cli *c, const char *verb)
@@ -37,6 +41,7 @@ int cli_store_by_agent(struct cli *c, const char *verb)
 	q.verb = (char *)(uintptr_t)verb;
 	q.args = (char **)(uintptr_t)c->arg;
 	q.n_args = (size_t)c->arg_count;
+	cli_waits(c, "the agent, which asks whoever has the volume");
 	int r = client_call(client, &call, NULL, &report);
 	rpc_close(client);
 	if (r == -EOPNOTSUPP || (r == -ESHUTDOWN && report.text[0])) /* older, another catalog's; ending */

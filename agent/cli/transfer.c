@@ -71,7 +71,7 @@ int transfer_format(struct cli *c, const char *format, const struct blk_driver *
 		}
 		snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "", (*d)->name);
 	}
-	return cli_usage(c, "there is no image format '%s' to make: there are %s", format, list);
+	return cli_usage(c, "there is no image format '%s' to make; those that there are: %s", format, list);
 }
 
 /* ---- copying ---- */
@@ -93,6 +93,17 @@ static void show_progress(void *arg, uint64_t done_bytes)
 {
 	struct watch *w = arg;
 	progress_set(&w->progress, env_now_ns(w->env), done_bytes);
+}
+
+int transfer_read(struct cli *c, struct copy *copy)
+{
+	struct watch w = { .env = c->env };
+	copy->progress = show_progress;
+	copy->arg = &w;
+	progress_start(&w.progress, c, c->command->words, copy->from->info.size);
+	int r = copy_run(copy);
+	progress_end(&w.progress, r == 0);
+	return r;
 }
 
 int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)

@@ -1,6 +1,7 @@
 /* Images as commands open and make them: sources are graphs, targets new files of some format. */
 #ifndef AQ_TRANSFER_H
 #define AQ_TRANSFER_H
+#include "agent/cli/copy.h"
 #include "agent/cli/graph_cli.h"
 #include "agent/graph/instance.h"
 #include "core/blk.h"
@@ -12,6 +13,8 @@ int transfer_open_text(struct cli *c, const char *text, bool read_only, struct g
 		       struct blk_node **ret_node);
 /* The driver of an image format that can be made. Usage error, saying which there are, otherwise. */
 int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver);
+/* FIBER. copy_run() of a copy without a target, with progress. */
+int transfer_read(struct cli *c, struct copy *copy);
 /* FIBER. Copies all of `from` into `to` with progress; SIGINT and SIGTERM end it with -EINTR. */
 int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
 /* FIBER. May a new file take this name? -EEXIST without --force, with the cure; never in place of a device, a directory, or an image that

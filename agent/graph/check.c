@@ -18,6 +18,7 @@
 #include "agent/graph/graph.h"
 #include "core/bytes.h"
 #include "core/drivers.h"
+#include "core/guess.h"
 
 static bool is_port(const char *text)
 {
@@ -70,52 +71,14 @@ static int node_error(struct check *c, const struct graph_node *n, struct graph_
 
 /* ---- did you mean ---- */
 
-/* Edits that turn one word into the other: insert, delete, replace, swap neighbours. */
-static unsigned distance(const char *a, const char *b)
-{
-	enum { MAX = 24 };
-	size_t m = strlen(a), n = strlen(b);
-	if (m > MAX || n > MAX)
-		return MAX;
-	unsigned d[MAX + 1][MAX + 1];
-	for (size_t i = 0; i <= m; i++) {
-		for (size_t j = 0; j <= n; j++) {
-			if (i == 0 || j == 0) {
-				d[i][j] = (unsigned)(i + j);
-				continue;
-			}
-			unsigned same = a[i - 1] == b[j - 1] ? 0 : 1;
-			d[i][j] = MIN(MIN(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + same);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				d[i][j] = MIN(d[i][j], d[i - 2][j - 2] + 1);
-		}
-	}
-	return d[m][n];
-}
-
-struct guess {
-	const char *word, *best;
-	unsigned distance;
-	char text[SHOWN * 2];
-};
-
-static void guess_try(struct guess *g, const char *candidate)
-{
-	unsigned d = distance(g->word, candidate);
-	if (d <= 1 + strlen(g->word) / 5 && (!g->best || d < g->distance)) {
-		g->best = candidate;
-		g->distance = d;
-	}
-}
-
-/* " (did you mean X?)", or `otherwise`. */
-static const char *guess_text(struct guess *g, const char *otherwise)
+/* " (did you mean X?)", or `otherwise`, in `text` of SHOWN * 2 bytes. */
+static const char *guess_text(const struct guess *g, char *text, const char *otherwise)
 {
 	if (g->best)
-		snprintf(g->text, sizeof g->text, " (did you mean %s?)", g->best);
+		snprintf(text, SHOWN * 2, " (did you mean %s?)", g->best);
 	else
-		snprintf(g->text, sizeof g->text, "%s", otherwise);
-	return g->text;
+		snprintf(text, SHOWN * 2, "%s", otherwise);
+	return text;
 }
 
 /* ---- drivers and options ---- */
@@ -131,6 +94,7 @@ static const struct blk_driver *find_driver(struct check *c, const char *name)
 static int unknown_driver(struct check *c, const struct graph_node *n)
 {
 	struct guess g = { .word = n->driver };
+	char meant[SHOWN * 2];
 	char shown[SHOWN], known[256] = " (drivers:";
 	for (const struct blk_driver *const *d = c->tables->drivers; *d; d++) {
 		guess_try(&g, (*d)->name);
@@ -138,7 +102,7 @@ static int unknown_driver(struct check *c, const struct graph_node *n)
 		snprintf(known + used, sizeof known - used, " %s%s", (*d)->name, d[1] ? "" : ")");
 	}
 	return node_error(c, n, n->place, "unknown driver %s%s", graph_quote(n->driver, shown, sizeof shown),
-			  g.best ? guess_text(&g, "") : known);
+			  g.best ? guess_text(&g, meant, "") : known);
 }
 
 static unsigned option_count(const struct option_spec *spec)
@@ -237,13 +201,14 @@ static int check_keys(struct check *c, const struct graph_node *n, const struct 
 		a->option = find_option(spec, a->key);
 		char shown[SHOWN], known[256] = "";
 		struct guess g = { .word = a->key };
+		char meant[SHOWN * 2];
 		if (a->option < 0) {
 			for (unsigned s = 0; s < option_count(spec); s++) {
 				guess_try(&g, spec[s].name);
 				append(known, sizeof known, ", ", spec[s].name);
 			}
 			return node_error(c, n, a->place, "%s has no option %s%s%s%s", what, graph_quote(a->key, shown, sizeof shown),
-					  guess_text(&g, " (it has "), g.best ? "" : known[0] ? known : "none", g.best ? "" : ")");
+					  guess_text(&g, meant, " (it has "), g.best ? "" : known[0] ? known : "none", g.best ? "" : ")");
 		}
 		for (unsigned k = 0; k < i; k++)
 			if (args[k].key && args[k].option == a->option)
@@ -407,6 +372,7 @@ static int check_names(struct check *c)
 static int check_export_type(struct check *c, struct graph_export *e)
 {
 	struct guess g = { .word = e->type };
+	char meant[SHOWN * 2];
 	char shown[SHOWN], known[256] = "";
 	for (const struct export_driver *const *t = c->tables->exports; *t; t++) {
 		if (strcmp((*t)->name, e->type) == 0) {
@@ -417,7 +383,7 @@ static int check_export_type(struct check *c, struct graph_export *e)
 		append(known, sizeof known, ", ", (*t)->name);
 	}
 	return graph_error(c->report, e->type_place, "unknown export type %s%s%s%s", graph_quote(e->type, shown, sizeof shown),
-			   guess_text(&g, " (there are "), g.best ? "" : known, g.best ? "" : ")");
+			   guess_text(&g, meant, " (there are "), g.best ? "" : known, g.best ? "" : ")");
 }
 
 static int check_export_node(struct check *c, struct graph_export *e)
@@ -428,11 +394,12 @@ static int check_export_node(struct check *c, struct graph_export *e)
 	char shown[SHOWN], cure[SHOWN * 2];
 	graph_quote(e->node_name, shown, sizeof shown);
 	struct guess g = { .word = e->node_name };
+	char meant[SHOWN * 2];
 	for (unsigned i = 0; i < c->graph->node_count; i++)
 		if (c->graph->nodes[i].name)
 			guess_try(&g, c->graph->nodes[i].name);
 	snprintf(cure, sizeof cure, " (write %s = NODE on a line of its own)", name_valid(e->node_name) ? shown : "NAME");
-	return graph_error(c->report, e->place, "there is no node %s to export%s", shown, guess_text(&g, cure));
+	return graph_error(c->report, e->place, "there is no node %s to export%s", shown, guess_text(&g, meant, cure));
 }
 
 static const char *device_name(const struct graph_export *e) { return e->name ? e->name : e->node_name; }

@@ -82,6 +82,10 @@ Test(cli, usage_errors_name_the_word)
 	} bad[] = {
 		{ { NULL }, "none is given" },
 		{ { "frob" }, "unknown command 'frob'" },
+		{ { "atach", "web1" }, "did you mean attach?" },
+		{ { "volumes", "list" }, "did you mean volume?" },
+		{ { "volume", "creat" }, "did you mean volume create?" },
+		{ { "create", "web1" }, "did you mean image create, volume create, snapshot create?" },
 		{ { "image", "frob" }, "image frob" },
 		{ { "image" }, "create, info, check, convert" },
 		{ { "list", "--frob" }, "unknown option --frob" },
