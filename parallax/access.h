@@ -68,6 +68,8 @@ int access_request_decode(const void *bytes, size_t length, struct access_questi
 /* FIBER. Makes the authority's key and certificate on this host, unless they are there, and notes the certificate in the catalog.
  * -EEXIST: the catalog names another one. */
 int access_authority_make(struct catalog *c, const char *root, struct report *report);
+/* FIBER. -ENOENT with a report: it isn't on this host, and `cure` helps; or there is none yet. */
+int access_not_here(struct catalog *c, const char *cure, struct report *report);
 /* FIBER. Is it on this host? */
 bool access_authority_here(struct env *env, const char *root);
 /* FIBER. A token for each of `roles` once, for `host` (NULL: any). -ENOENT: the authority isn't on this host. */

@@ -120,6 +120,16 @@ int access_authority_make(struct catalog *c, const char *root, struct report *re
 	return r;
 }
 
+int access_not_here(struct catalog *c, const char *cure, struct report *report)
+{
+	struct catalog_value there;
+	int r = catalog_get(c, KEY_AUTHORITY, &there);
+	catalog_value_free(&there);
+	if (r == -ENOENT)
+		return report_set(report, r, "the cluster has no authority yet (make it, on this host: aquifer cluster init --authority-only)");
+	return report_set(report, -ENOENT, "the cluster's authority isn't on this host, but where `aquifer cluster init` was done (%s)", cure);
+}
+
 /* ---- tokens ---- */
 
 static void key_of(const char *prefix, uint64_t id, char ret[CATALOG_KEY_MAX + 1]) { snprintf(ret, CATALOG_KEY_MAX + 1, "%s%016" PRIx64, prefix, id); }
@@ -134,7 +144,7 @@ int access_token_new(struct catalog *c, const char *root, unsigned roles, const 
 	size_t length;
 	int r = authority_read(c->env, root, &a, report);
 	if (r == -ENOENT)
-		return report_set(report, r, "the cluster's authority isn't on this host (do it where `aquifer cluster init` was done)");
+		return access_not_here(c, "do it there", report);
 	if (r < 0)
 		return r;
 	snprintf(record.host, sizeof record.host, "%s", host ? host : "");

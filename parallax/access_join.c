@@ -261,7 +261,7 @@ int access_join(struct catalog *c, const char *root, const char *token, enum ide
 	if (token)
 		r = access_token_read(token, &j->token, report);
 	if (r == 0 && !token && !access_authority_here(c->env, root))
-		r = report_set(report, -ENOENT, "the cluster's authority isn't on this host: a token is needed (there: aquifer cluster token)");
+		r = access_not_here(c, "a token is needed: aquifer cluster token, there; then aquifer cluster join TOKEN, here", report);
 	j->question.token = j->token.id;
 	if (r == 0)
 		r = join(j, /* here= */ !token);

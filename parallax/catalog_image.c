@@ -111,8 +111,8 @@ static int read_line(const char *text, size_t at, size_t n, size_t length, struc
 	/* flat objects of a few strings: what they become is a small multiple of their length */
 	json_t *j = n <= LINE_BYTES_MAX && memchr(text + at + 1, '{', n - 1) == NULL && memchr(text + at, '[', n) == NULL
 			    ? json_loadb(text + at, n, 0, NULL) : NULL;
-	int r = !json_is_object(j) || json_object_size(j) > 8 ? -EUCLEAN
-		: at == 0				? read_header(j, report)
+	int r = at == 0				? read_header(j, report)
+		: !json_is_object(j) || json_object_size(j) > 8 ? -EUCLEAN
 		: json_object_get(j, "keys")		? read_end(j, ret, crc32c(0, text, at), at + n + 1 == length)
 							: read_key(j, ret);
 	json_decref(j);
@@ -128,7 +128,7 @@ int catalog_image_decode(const char *text, size_t length, struct catalog_image *
 		const char *end = at < length ? memchr(text + at, '\n', length - at) : NULL;
 		line++;
 		if (!end || end == text + at) {
-			r = report_set(report, -EUCLEAN, length == 0 ? "it is empty" : "it ends too early, at line %zu", line);
+			r = report_set(report, -EUCLEAN, length == 0 ? "it is empty" : line == 1 ? "it isn't a backup of a catalog" : "it ends too early, at line %zu", line);
 			break;
 		}
 		r = read_line(text, at, (size_t)(end - text) - at, length, ret, report);

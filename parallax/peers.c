@@ -320,12 +320,21 @@ void peers_try(struct peer *const *peers, unsigned count, unsigned least)
 		await(peers, count, least, /* known= */ true);
 }
 
+/* One that came back with an empty disk is another server at the same place. */
+static bool same_address_before(struct peer *const *peers, unsigned i)
+{
+	for (unsigned k = 0; k < i; k++)
+		if (strcmp(peers[k]->address, peers[i]->address) == 0 && !peer_connected(peers[k]) && !peer_idle(peers[k]))
+			return true;
+	return false;
+}
+
 void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes)
 {
 	size_t n = 0;
 	*ret_text = '\0';
 	for (unsigned i = 0; i < count && n < bytes; i++)
-		if (!peer_connected(peers[i]) && !peer_idle(peers[i])) {
+		if (!peer_connected(peers[i]) && !peer_idle(peers[i]) && !same_address_before(peers, i)) {
 			const char *why = peers[i]->server ? segment_why(peers[i]->server) : "";
 			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s%s%s%s", n ? ", " : "",
 					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog", *why ? " (" : "", why, *why ? ")" : "");

@@ -270,6 +270,11 @@ static int recover_first(struct check *c)
 		return r == 0 ? 0 : -EAGAIN;
 	if (r == -ENOMEM)
 		return r;
+	if (r == -ENOTCONN || r == -ETIMEDOUT) { /* too few servers answer: whether anything is wrong with it can't be seen */
+		snprintf(c->now.why, sizeof c->now.why, "it can't be recovered now: %s", report_text(&why, r));
+		c->now.complete = false;
+		return 1;
+	}
 	return fault_lines_add(&c->faults, "it can't be recovered: %s", report_text(&why, r)) ? -ENOMEM : 1;
 }
 

@@ -52,7 +52,9 @@ int store_look_for_holder(struct store *s, const char *name, uint64_t volume, st
 int store_find_holder(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, struct store_holder *ret_holder, struct report *report);
 struct store_status;
 /* store_status_catalog.c: asks each etcd. */
-int store_status_members(struct store *s, struct store_status *t, struct report *report);
+int store_status_members(struct env *env, const char *root, const char *catalog_url, struct store_status *t, struct report *report);
+/* One more line about what isn't as it should be. */
+int store_status_problem(struct store_status *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct volume_status;
 /* What the live holder of a volume says of itself; if it waits for nothing, it has published what was written up to now. -ENXIO: nobody
  * has it; other: it can't be asked. */

@@ -28,8 +28,7 @@ struct work {
 	int failed;
 };
 
-static int problem(struct store_status *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int problem(struct store_status *t, const char *format, ...)
+int store_status_problem(struct store_status *t, const char *format, ...)
 {
 	va_list ap;
 	if (array_more(&t->problems, t->problem_count) < 0)
@@ -102,18 +101,18 @@ static int look_at_catalog(struct work *w)
 		r = store_health_read(w->store, "scrub", &t->scrub);
 	if (r < 0)
 		return report_set(w->report, r, "the catalog: %s", catalog_text(w->store->catalog, r));
-	r = store_status_members(w->store, t, w->report);
+	r = store_status_members(w->store->env, w->store->root, w->store->url, t, w->report);
 	for (size_t i = 0; r == 0 && i < t->member_count; i++)
 		if (!t->members[i].answers)
-			r = problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
+			r = store_status_problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
 	if (r < 0)
 		return r;
 	if (t->restored[0])
-		r = problem(t, "the catalog was restored from a backup on %s, and nothing is freed until that is confirmed (aquifer cluster restore --confirm)", t->restored);
+		r = store_status_problem(t, "the catalog was restored from a backup on %s, and nothing is freed until that is confirmed (aquifer cluster restore --confirm)", t->restored);
 	if (r == 0 && t->check.faults)
-		r = problem(t, "the last check found %" PRIu64 " fault%s (aquifer cluster check says which)", t->check.faults, t->check.faults == 1 ? "" : "s");
+		r = store_status_problem(t, "the last check found %" PRIu64 " fault%s (aquifer cluster check says which)", t->check.faults, t->check.faults == 1 ? "" : "s");
 	if (r == 0 && t->scrub.faults)
-		r = problem(t, "the last scrub found %" PRIu64 " damaged block%s that could not be repaired (aquifer cluster scrub says where)", t->scrub.faults,
+		r = store_status_problem(t, "the last scrub found %" PRIu64 " damaged block%s that could not be repaired (aquifer cluster scrub says where)", t->scrub.faults,
 			    t->scrub.faults == 1 ? "" : "s");
 	return r;
 }
@@ -166,22 +165,22 @@ static int judge_server(struct work *w, struct store_status_server *e)
 	const char *who = s->address[0] ? s->address : s->id;
 	e->away_since_ns = away_since(w->store, s);
 	if (!s->answers)
-		return problem(t, "server %s doesn't answer", who);
+		return store_status_problem(t, s->why[0] ? "server %s can't be used from here: %s" : "server %s doesn't answer", who, s->why);
 	e->reserve_bytes = store_reserve_bytes(s->total_bytes);
 	e->used_percent = store_used_percent(s->free_bytes, s->total_bytes);
 	e->level = store_warn_level(&t->warn, e->used_percent);
 	int r = 0;
 	if (e->work.missing)
-		r = problem(t, "server %s lacks %" PRIu64 " cop%s, which %s being made from others", who, e->work.missing, e->work.missing == 1 ? "y" : "ies",
+		r = store_status_problem(t, "server %s lacks %" PRIu64 " cop%s, which %s being made from others", who, e->work.missing, e->work.missing == 1 ? "y" : "ies",
 			    e->work.missing == 1 ? "is" : "are");
 	if (r == 0 && e->work.scrub_unrepaired)
-		r = problem(t, "server %s has %" PRIu64 " damaged block%s that no other copy could repair", who, e->work.scrub_unrepaired,
+		r = store_status_problem(t, "server %s has %" PRIu64 " damaged block%s that no other copy could repair", who, e->work.scrub_unrepaired,
 			    e->work.scrub_unrepaired == 1 ? "" : "s");
 	if (r < 0)
 		return r;
 	if (s->free_bytes < e->reserve_bytes)
-		return problem(t, "server %s is full: what is left is kept for checkpoints and for freeing space", who);
-	return e->level >= 2 ? problem(t, "server %s is %u %% full", who, e->used_percent) : 0;
+		return store_status_problem(t, "server %s is full: what is left is kept for checkpoints and for freeing space", who);
+	return e->level >= 2 ? store_status_problem(t, "server %s is %u %% full", who, e->used_percent) : 0;
 }
 
 static bool answers(const struct store_status *t, const struct placement *map, uint16_t index)
@@ -228,11 +227,11 @@ static int look_at_groups(struct work *w)
 	if (r < 0)
 		return report_set(w->report, r, "the map of servers: %s", catalog_text(w->store->catalog, r));
 	if (t->lost)
-		r = problem(t, "%u of %u placement groups have no server that answers", t->lost, t->groups);
+		r = store_status_problem(t, "%u of %u placement groups have no server that answers", t->lost, t->groups);
 	if (r == 0 && t->short_of)
-		r = problem(t, "%u of %u placement groups have fewer servers than volumes want copies", t->short_of, t->groups);
+		r = store_status_problem(t, "%u of %u placement groups have fewer servers than volumes want copies", t->short_of, t->groups);
 	if (r == 0 && t->degraded)
-		r = problem(t, "%u of %u placement groups have fewer copies than wanted", t->degraded, t->groups);
+		r = store_status_problem(t, "%u of %u placement groups have fewer copies than wanted", t->degraded, t->groups);
 	return r;
 }
 
@@ -259,7 +258,7 @@ static int look_at_servers(struct work *w)
 	for (size_t i = 0; r == 0 && i < w->t->server_count; i++)
 		r = judge_server(w, &w->t->servers[i]);
 	if (r == 0 && w->store->cluster && w->t->server_count == 0)
-		r = problem(w->t, "there is no server in the cluster yet (see aquifer-server(8))");
+		r = store_status_problem(w->t, "there is no server in the cluster yet (see aquifer-server(8))");
 	return r;
 }
 
@@ -334,11 +333,11 @@ static int judge_volume(struct work *w, const struct store_status_volume *v)
 {
 	char text[320];
 	if (strcmp(v->volume.health, "good") != 0)
-		return strcmp(v->volume.health, STORE_IMPORTING) == 0 ? 0 : problem(w->t, "volume %s: %s", v->volume.name, v->volume.health);
+		return strcmp(v->volume.health, STORE_IMPORTING) == 0 ? 0 : store_status_problem(w->t, "volume %s: %s", v->volume.name, v->volume.health);
 	if (!v->asked)
-		return v->why[0] ? problem(w->t, "volume %s: its holder can't be asked: %s", v->volume.name, v->why) : 0;
+		return v->why[0] ? store_status_problem(w->t, "volume %s: its holder can't be asked: %s", v->volume.name, v->why) : 0;
 	volume_status_text(&v->status, v->volume.replicas, env_wall_ns(w->store->env), text, sizeof text);
-	return strcmp(text, "good") == 0 ? 0 : problem(w->t, "volume %s: %s", v->volume.name, text);
+	return strcmp(text, "good") == 0 ? 0 : store_status_problem(w->t, "volume %s: %s", v->volume.name, text);
 }
 
 static int look_at_volumes(struct work *w)
@@ -357,7 +356,7 @@ static int add_agent(void *arg, const struct store_agent *agent)
 	if (array_more(&w->t->agents, w->t->agent_count) < 0)
 		return -ENOMEM;
 	w->t->agents[w->t->agent_count++] = *agent;
-	return agent->alive ? 0 : problem(w->t, "the agent of host %s ended without a word, or can't reach the catalog", agent->host);
+	return agent->alive ? 0 : store_status_problem(w->t, "the agent of host %s ended without a word, or can't reach the catalog", agent->host);
 }
 
 /* ---- the embedded store's file system ---- */
@@ -375,11 +374,11 @@ static int look_at_directory(struct work *w)
 		return 0;
 	int r = env_space(w->store->env, t->directory, &t->free_bytes, &t->total_bytes);
 	if (r < 0)
-		return problem(t, "%s: %s", t->directory, errno_text(r));
+		return store_status_problem(t, "%s: %s", t->directory, errno_text(r));
 	unsigned percent = store_used_percent(t->free_bytes, t->total_bytes);
 	if (t->free_bytes < store_reserve_bytes(t->total_bytes))
-		return problem(t, "the file system of %s is full: what is left is kept for checkpoints and for freeing space", t->directory);
-	return store_warn_level(&t->warn, percent) >= 2 ? problem(t, "the file system of %s is %u %% full", t->directory, percent) : 0;
+		return store_status_problem(t, "the file system of %s is full: what is left is kept for checkpoints and for freeing space", t->directory);
+	return store_warn_level(&t->warn, percent) >= 2 ? store_status_problem(t, "the file system of %s is %u %% full", t->directory, percent) : 0;
 }
 
 /* ---- certificates ---- */
@@ -388,7 +387,7 @@ static int judge_certificate(void *arg, const struct access_issued *issued)
 {
 	struct work *w = arg;
 	char text[256];
-	return access_issued_warns(issued, env_wall_ns(w->store->env) / NS_PER_S, text, sizeof text) ? problem(w->t, "%s", text) : 0;
+	return access_issued_warns(issued, env_wall_ns(w->store->env) / NS_PER_S, text, sizeof text) ? store_status_problem(w->t, "%s", text) : 0;
 }
 
 static int look_at_certificates(struct work *w)

@@ -71,5 +71,7 @@ struct store_status {
 
 /* FIBER. Servers are waited for up to two seconds, holders likewise. 0 or -errno with a report; free it in any case. */
 int store_status(struct store *s, struct store_status **ret, struct report *report);
+/* FIBER. Where the store can't be opened, because of `why`: only catalog_url, members and problems are there. */
+int store_status_unreachable(struct env *env, const char *root, const char *why, struct store_status **ret, struct report *report);
 void store_status_free(struct store_status *t); /* accepts NULL */
 #endif

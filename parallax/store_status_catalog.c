@@ -5,6 +5,7 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
+#include "core/config.h"
 #include "core/fiber.h"
 #include "parallax/catalog_access.h"
 #include "parallax/catalog_copy.h"
@@ -12,7 +13,7 @@
 #include "parallax/store_status.h"
 
 struct probe {
-	struct store *store;
+	struct env *env;
 	const struct catalog_access *access;
 	struct store_status_member *member;
 };
@@ -22,7 +23,7 @@ static int probe_one(void *arg)
 {
 	struct probe *p = arg;
 	struct store_status_member *m = p->member;
-	struct env *env = p->store->env;
+	struct env *env = p->env;
 	struct report why = { "" };
 	struct catalog *c;
 	char url[sizeof m->url + 8];
@@ -62,27 +63,46 @@ static int split(const char *endpoints, struct store_status *t)
 	return 0;
 }
 
-int store_status_members(struct store *s, struct store_status *t, struct report *report)
+int store_status_members(struct env *env, const char *root, const char *catalog_url, struct store_status *t, struct report *report)
 {
 	struct catalog_access access = { 0 };
 	struct job j;
-	if (strncmp(s->url, "etcd:", 5) != 0)
+	if (strncmp(catalog_url, "etcd:", 5) != 0)
 		return 0;
-	int r = split(s->url + 5, t);
+	int r = split(catalog_url + 5, t);
 	if (r == 0)
-		r = catalog_access_load(s->env, s->root, s->url, &access, report);
+		r = catalog_access_load(env, root, catalog_url, &access, report);
 	struct probe *probes = r == 0 ? calloc(t->member_count + 1, sizeof *probes) : NULL;
 	r = r == 0 && !probes ? -ENOMEM : r;
-	job_init(&j, &s->env->loop);
+	job_init(&j, &env->loop);
 	for (size_t i = 0; r == 0 && i < t->member_count; i++) {
-		probes[i] = (struct probe){ s, &access, &t->members[i] };
+		probes[i] = (struct probe){ env, &access, &t->members[i] };
 		job_hold(&j);
-		r = fiber_start(&s->env->loop, probe_one, &probes[i], &j);
+		r = fiber_start(&env->loop, probe_one, &probes[i], &j);
 		if (r < 0)
 			job_put(&j, 0);
 	}
 	fiber_wait(&j);
 	free(probes);
 	catalog_access_free(&access);
+	return r;
+}
+
+int store_status_unreachable(struct env *env, const char *root, const char *why, struct store_status **ret, struct report *report)
+{
+	struct store_status *t = *ret = calloc(1, sizeof *t);
+	if (!t)
+		return -ENOMEM;
+	char url[CONFIG_VALUE_BYTES];
+	int r = config_catalog_url(env, root, NULL, url, report);
+	if (r == 0) {
+		snprintf(t->catalog_url, sizeof t->catalog_url, "%.500s", url);
+		r = store_status_members(env, root, url, t, report);
+	}
+	if (r == 0)
+		r = store_status_problem(t, "the catalog can't be used, so nothing else is known: %s", why);
+	for (size_t i = 0; r == 0 && i < t->member_count; i++)
+		if (!t->members[i].answers)
+			r = store_status_problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
 	return r;
 }

@@ -33,6 +33,20 @@ static int parse_ttl(struct cli *c, const char *text, uint64_t *ret_s)
 	return *ret_s > ACCESS_TOKEN_TTL_MAX_S ? cli_usage(c, "--ttl: a token is good for 30 days at most") : 0;
 }
 
+/* FIBER. The cluster's catalog; a host that takes part has one named. */
+static int open_catalog(struct cli *c, const char *given, struct catalog **ret_catalog)
+{
+	char url[CONFIG_VALUE_BYTES];
+	struct report none = { "" };
+	cli_waits(c, "the catalog");
+	int r = catalog_open_configured(c->env, c->root, given, ret_catalog, &c->report);
+	if (r == -ENOENT && !given && config_get(c->env, c->root, "catalog", url, &none) == -ENOENT) {
+		c->report.text[0] = '\0';
+		report_set(&c->report, r, "there is no store yet on this host, and etc/aquifer/aquifer.conf names no other (write `catalog = URL` into it; a new one: aquifer cluster init)");
+	}
+	return r;
+}
+
 int cli_cluster_token(struct cli *c)
 {
 	const char *ttl = cli_option(c, CLI_TTL), *host = cli_option(c, CLI_HOST);
@@ -47,7 +61,7 @@ int cli_cluster_token(struct cli *c)
 	if (r == 0 && ttl)
 		r = parse_ttl(c, ttl, &ttl_s);
 	if (r == 0)
-		r = catalog_open_configured(c->env, c->root, NULL, &catalog, &c->report);
+		r = open_catalog(c, NULL, &catalog);
 	if (r < 0)
 		return r;
 	r = access_token_new(catalog, c->root, roles, host, ttl_s, text, &c->report);
@@ -95,9 +109,10 @@ int cli_cluster_join(struct cli *c)
 	r = roles_of(c, t.roles, &roles);
 	explicit_bzero(&t, sizeof t);
 	if (r == 0)
-		r = catalog_open_configured(c->env, c->root, given, &catalog, &c->report);
+		r = open_catalog(c, given, &catalog);
 	if (r < 0)
 		return r;
+	cli_waits(c, "the agent of the host where the cluster's authority is");
 	r = join_as(c, catalog, token, roles);
 	catalog_close(catalog);
 	if (r == 0 && given)
@@ -114,7 +129,7 @@ int cli_cluster_renew(struct cli *c)
 	struct catalog *catalog;
 	unsigned renewed = 0;
 	char *there;
-	int r = catalog_open_configured(c->env, c->root, NULL, &catalog, &c->report);
+	int r = open_catalog(c, NULL, &catalog);
 	if (r < 0)
 		return r;
 	for (unsigned role = ROLE_AGENT; r == 0 && role <= ROLE_SERVER; role <<= 1) {
@@ -140,7 +155,7 @@ int cli_cluster_revoke(struct cli *c)
 	struct catalog *catalog;
 	int r = cli_name(c, "host", c->arg[0]);
 	if (r == 0)
-		r = catalog_open_configured(c->env, c->root, NULL, &catalog, &c->report);
+		r = open_catalog(c, NULL, &catalog);
 	if (r < 0)
 		return r;
 	int known = cli_flag(c, CLI_FORCE) ? 1 : access_heard_of(catalog, c->arg[0]);

@@ -74,6 +74,8 @@ static json_t *servers_json(const struct store_status *t)
 		const struct store_server_work *k = &e->work;
 		json_object_set_new(j, "software", json_string(k->software));
 		json_object_set_new(j, "protocol", json_integer(s->protocol));
+		json_object_set_new(j, "state", json_string(s->state));
+		json_object_set_new(j, "why", json_string(s->why));
 		if (k->status)
 			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
 								    (json_int_t)k->missing, "missing_bytes", (json_int_t)k->missing_bytes, "bytes_per_s",
@@ -246,6 +248,22 @@ static void print_held(const struct store_status *t)
 		printf("  and %zu more\n", held - HELD_LINES);
 }
 
+static void print_problems(const struct store_status *t)
+{
+	if (t->problem_count == 0)
+		printf("%-10s good\n", "health");
+	for (size_t i = 0; i < t->problem_count; i++)
+		printf("%-10s %s\n", i ? "" : "problems", t->problems[i]);
+}
+
+static size_t members_alive(const struct store_status *t)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < t->member_count; i++)
+		n += t->members[i].answers;
+	return n;
+}
+
 static void print_text(const struct store_status *t)
 {
 	size_t held = 0, alive = 0;
@@ -254,16 +272,10 @@ static void print_text(const struct store_status *t)
 		held += t->volumes[i].volume.state != STORE_FREE;
 	for (size_t i = 0; i < t->agent_count; i++)
 		alive += t->agents[i].alive;
-	if (t->problem_count == 0)
-		printf("%-10s good\n", "health");
-	for (size_t i = 0; i < t->problem_count; i++)
-		printf("%-10s %s\n", i ? "" : "problems", t->problems[i]);
+	print_problems(t);
 	printf("%-10s %s, answers in %.1f ms", "catalog", t->catalog_url, (double)t->catalog_ns / NS_PER_MS);
-	size_t members = 0;
-	for (size_t i = 0; i < t->member_count; i++)
-		members += t->members[i].answers;
 	if (t->member_count > 1)
-		printf("; %zu of %zu members do", members, t->member_count);
+		printf("; %zu of %zu members do", members_alive(t), t->member_count);
 	printf("\n");
 	print_health("checked", &t->check);
 	print_health("scrubbed", &t->scrub);
@@ -279,13 +291,42 @@ static void print_text(const struct store_status *t)
 	print_versions(t);
 }
 
+/* FIBER. Where the catalog is on etcd and nobody, or no majority, can be asked: its members, at least. */
+static int without_catalog(struct cli *c, int status)
+{
+	struct store_status *t = NULL;
+	struct report why = c->report, report = { "" };
+	cli_waits(c, "the catalog's members");
+	int r = store_status_unreachable(c->env, c->root, report_text(&why, status), &t, &report);
+	if (r < 0 || t->member_count == 0) {
+		store_status_free(t);
+		return status;
+	}
+	if (cli_flag(c, CLI_JSON)) {
+		json_t *problems = json_array();
+		for (size_t i = 0; i < t->problem_count; i++)
+			json_array_append_new(problems, json_string(t->problems[i]));
+		cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:o}}", "healthy", 0, "problems", problems, "catalog", "url", t->catalog_url, "members", members_json(t)));
+	} else {
+		print_problems(t);
+		printf("%-10s %s; %zu of %zu members answer\n", "catalog", t->catalog_url, members_alive(t), t->member_count);
+	}
+	c->report.text[0] = '\0';
+	report_set(&c->report, status, "the catalog can't be used (start what is named; most of etcd's members must run)");
+	store_status_free(t);
+	return status;
+}
+
 int cli_cluster_status(struct cli *c)
 {
 	struct store_status *t = NULL;
 	struct store *s;
 	int r = cli_store_open(c, false, &s);
+	if (r == -ENOTCONN || r == -ETIMEDOUT)
+		return without_catalog(c, r);
 	if (r < 0)
 		return r;
+	cli_waits(c, "servers and holders that don't answer");
 	r = store_status(s, &t, &c->report);
 	r = cli_store_close(c, s, r);
 	if (r == 0 && cli_flag(c, CLI_JSON))

@@ -44,13 +44,14 @@ static int list_server(void *arg, const struct store_server *s)
 	struct listing *l = arg;
 	char size[24], state[160];
 	if (l->json)
-		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}", "id", s->id,
+		return json_array_append_new(l->json, json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:s}", "id", s->id,
 								"address", s->address, "domain", s->domain, "state", s->state, "answers", s->answers,
 								"free", (json_int_t)s->free_bytes, "total", (json_int_t)s->total_bytes, "incarnation",
 								(json_int_t)s->incarnation, "weight", (int)s->weight, "share", s->share / 1000.0, "copies",
 								(json_int_t)s->copies, "unsealed", (json_int_t)s->unsealed, "missing", (json_int_t)s->missing,
 								"missing_bytes", (json_int_t)s->missing_bytes, "rebuild_bytes_per_s", (json_int_t)s->bytes_per_s,
-								"misplaced", (json_int_t)s->misplaced, "settled", s->settled, "protocol", (int)s->protocol));
+								"misplaced", (json_int_t)s->misplaced, "settled", s->settled, "protocol", (int)s->protocol, "why",
+								s->why));
 	state_text(s, state, sizeof state);
 	table_cell(l->table, "%s", s->id);
 	table_cell(l->table, "%s", s->address[0] ? s->address : "-");
@@ -74,6 +75,7 @@ int cli_server_list(struct cli *c)
 	int r = cli_list_begin(c, headings, &l, &s);
 	if (r < 0)
 		return r == -ENOENT ? cli_list_empty(c) : r;
+	cli_waits(c, "servers that don't answer");
 	return cli_list_end(c, &l, s, store_server_list(s, list_server, &l, &c->report));
 }
 
@@ -96,9 +98,10 @@ static int wait_drained(struct cli *c, struct store *s, const struct store_serve
 {
 	struct store_server now = *server;
 	struct progress p;
-	uint64_t total = 0;
 	int r = 0;
-	progress_start(&p, c, "draining", MAX(server->total_bytes - MIN(server->total_bytes, server->free_bytes), UINT64_C(1)));
+	progress_start(&p, c, "draining", 0);
+	p.unit = "copies";
+	cli_waits(c, "the server to answer");
 	for (unsigned looks = 0; r == 0 && strcmp(now.state, "drained") != 0; looks++) {
 		if (looks % RELEASE_LOOKS == 0)
 			store_server_release(s, server->id);
@@ -109,9 +112,9 @@ static int wait_drained(struct cli *c, struct store *s, const struct store_serve
 			r = report_set(&c->report, -ECANCELED, "somebody took that back");
 		if (r == 0 && strcmp(now.state, "lost") == 0)
 			r = report_set(&c->report, -ENOTCONN, "it doesn't answer any more, and is lost");
-		total = MAX(total, now.copies);
-		if (r == 0 && total)
-			progress_set(&p, env_now_ns(c->env), p.total - p.total * now.copies / total);
+		p.total = MAX(p.total, now.copies);
+		if (r == 0 && now.answers && p.total)
+			progress_set(&p, env_now_ns(c->env), p.total - now.copies);
 	}
 	progress_end(&p, r == 0);
 	return r;
@@ -137,8 +140,10 @@ static int drain(struct cli *c, struct store *s)
 		printf("server %s is used again\n", server.id);
 	else if (cli_flag(c, CLI_WAIT))
 		printf("server %s is drained: nothing is on it (aquifer server remove %.8s)\n", server.id, server.id);
+	else if (!server.answers)
+		printf("server %s drains; it doesn't answer, so how many copies are on it isn't known (see aquifer server list)\n", server.id);
 	else
-		printf("server %s drains: %" PRIu64 " copies are on it (see aquifer server list)\n", server.id, server.copies);
+		printf("server %s drains: %" PRIu64 " cop%s on it (see aquifer server list)\n", server.id, server.copies, server.copies == 1 ? "y is" : "ies are");
 	return 0;
 }
 
@@ -146,11 +151,24 @@ static int with_store(struct cli *c, int (*run)(struct cli *c, struct store *s))
 {
 	struct store *s;
 	int r = cli_store_open(c, /* create= */ false, &s);
+	cli_waits(c, "servers that don't answer");
 	return r < 0 ? r : cli_store_close(c, s, run(c, s));
+}
+
+enum { ID_DIGITS_MIN = 4 };
+
+/* An address has a colon. */
+static int check_id(struct cli *c)
+{
+	if (strlen(c->arg[0]) >= ID_DIGITS_MIN)
+		return 0;
+	return cli_usage(c, "'%s' is too short for a server: give at least %d digits of its id, or its address", c->arg[0], ID_DIGITS_MIN);
 }
 
 int cli_server_drain(struct cli *c)
 {
+	if (check_id(c) < 0)
+		return -EINVAL;
 	if (cli_flag(c, CLI_UNDO) && (cli_flag(c, CLI_WAIT) || cli_flag(c, CLI_FORCE)))
 		return cli_usage(c, "--undo needs no %s", cli_flag(c, CLI_WAIT) ? "--wait" : "--force");
 	return with_store(c, drain);
@@ -164,8 +182,8 @@ static int remove_server(struct cli *c, struct store *s)
 	bool force = cli_flag(c, CLI_FORCE);
 	int r = store_server_find(s, c->arg[0], &server, &c->report);
 	if (r == 0 && !force && server.answers && strcmp(server.state, "drained") != 0)
-		r = report_set(&c->report, -EBUSY, "%" PRIu64 " copies are on it (drain it first: aquifer server drain %.8s --wait; or give --force)", server.copies,
-			       server.id);
+		r = report_set(&c->report, -EBUSY, "%" PRIu64 " cop%s on it (drain it first: aquifer server drain %.8s --wait; or give --force)", server.copies,
+			       server.copies == 1 ? "y is" : "ies are", server.id);
 	if (r == 0)
 		r = store_server_remove(s, server.id, force, &c->report);
 	if (r == 0)
@@ -173,7 +191,7 @@ static int remove_server(struct cli *c, struct store *s)
 	return r;
 }
 
-int cli_server_remove(struct cli *c) { return with_store(c, remove_server); }
+int cli_server_remove(struct cli *c) { return check_id(c) < 0 ? -EINVAL : with_store(c, remove_server); }
 
 /* ---- gc ---- */
 
@@ -188,13 +206,14 @@ static int gc(struct cli *c, struct store *s)
 		cli_print_json(json_pack("{s:i, s:i, s:i, s:I, s:I, s:I}", "servers", (int)g.servers, "silent", (int)g.silent, "refused", (int)g.refused, "freed",
 					 (json_int_t)g.freed, "freed_bytes", (json_int_t)g.freed_bytes, "unanswered", (json_int_t)g.unanswered));
 	} else {
-		printf("%" PRIu64 " copies that nobody needs were deleted: %s\n", g.freed, format_size_human(g.freed_bytes, size));
+		printf(g.freed == 1 ? "%" PRIu64 " copy that nobody needs was deleted: %s\n" : "%" PRIu64 " copies that nobody needs were deleted: %s\n", g.freed,
+		       format_size_human(g.freed_bytes, size));
 		if (g.unanswered)
 			printf("%" PRIu64 " copies are kept, because it isn't known yet whether anybody needs them\n", g.unanswered);
 	}
 	if (g.refused)
 		return report_set(&c->report, -EPERM, "the catalog was restored from a backup: nothing is deleted until aquifer cluster restore --confirm");
-	return g.silent ? report_set(&c->report, -ENOTCONN, "%u of %u servers didn't answer, and weren't looked at", g.silent, g.servers) : 0;
+	return g.silent ? report_set(&c->report, -ENOTCONN, "%u of %u servers didn't answer, and weren't looked at (aquifer server list shows which; try again when they do)", g.silent, g.servers) : 0;
 }
 
 int cli_cluster_gc(struct cli *c) { return with_store(c, gc); }

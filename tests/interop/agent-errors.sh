@@ -123,6 +123,8 @@ refused 2 'empty' aquifer attach --graph=
 refused 1 'line 1, column' aquifer graph check 'ram('
 refused 1 '' aquifer graph check 'ram(1M) garbage'
 refused 1 '' aquifer graph check 'nosuch(1M)'
+refused 1 'unknown driver qcow2 .drivers:' aquifer graph check 'qcow2(/x)'
+refused 1 "^aquifer: attach $dir/floppy.graph failed: line 2" aquifer attach --graph "$dir/floppy.graph"
 refused 1 '' aquifer graph check 'ram(1M, frob=1)'
 refused 1 '' aquifer graph check 'ram(12Q)'
 refused 1 '' aquifer graph check "$deep"
@@ -149,6 +151,18 @@ for odd in 'we ird,(x)"q.img' 'a:b.img'; do
 	[ "$(aquifer graph check "$(field odd graph)")" = "$(field odd graph)" ] || fail "'$odd' doesn't go round: $(field odd graph)"
 	aquifer detach odd
 done
+# An image of a format that this version doesn't read isn't taken for a disk by itself, whoever would read or write it.
+printf 'QFI\xfb\0\0\0\3' >"$dir/other.img" && truncate -s 1M "$dir/other.img"
+printf 'AQFCOW\r\n' >"$dir/layer.img" && truncate -s 1M "$dir/layer.img"
+for use in "attach $dir/other.img" "image info $dir/other.img" "image convert $dir/other.img $dir/new" "volume import $dir/other.img w"; do
+	refused 1 'seems to be a qcow2 image .make a raw one.*raw.FILE. takes its bytes' aquifer $use
+done
+refused 1 'seems to be a copy-on-write layer .name what it stands on' aquifer attach "$dir/layer.img"
+refused 1 'seems to be a qcow2 image' aquifer attach "cow($dir/top.cow, $dir/other.img)" --name x
+aquifer image info "raw($dir/other.img)" >/dev/null || fail "raw(FILE) is refused"
+refused 1 "isn't a backup of a catalog" aquifer cluster restore "$dir/good"
+refused 2 'at least 4 digits' aquifer server remove 2e9
+refused 2 'at least 4 digits' aquifer server drain 2e9
 refused 1 'no device' aquifer detach nobody
 refused 1 'no device' aquifer detach /dev/loop9999
 refused 1 'no device' aquifer show nobody

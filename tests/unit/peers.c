@@ -266,6 +266,9 @@ static int some_away(struct peers_rig *g)
 	cr_assert_eq(copies_place(g->c, segment_at(g, 2), 2, 2, list), 2);
 	peers_missing(g->c->peers, g->c->count, who, sizeof who);
 	cr_assert(strstr(who, "s4:") && strstr(who, "s5:") && !strstr(who, "s7:") && !strstr(who, "s1:"), "%s", who);
+	struct peer *twice[] = { copies_placed(g->c, 4), copies_placed(g->c, 4) }; /* a server, and the one whose place it took */
+	peers_missing(twice, 2, who, sizeof who);
+	cr_assert(strstr(who, "s4:") && !strstr(strstr(who, "s4:") + 1, "s4:"), "%s", who);
 	cr_assert(copies_enough(g->c, 3, 1) && !copies_enough(g->c, 3, 2), "of a group two are known to be away");
 	server_up(g, 4);
 	for (unsigned i = 0; i < 100 && !peer_connected(copies_placed(g->c, 4)); i++)
