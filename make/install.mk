@@ -21,7 +21,7 @@ install: all
 	$(foreach m,$(MAN),install -m 644 $(m) $(call man_to,$(m)) && ):
 	install -m 644 deploy/completion/aquifer.bash $(DESTDIR)$(COMPDIR)/aquifer
 	$(foreach p,$(notdir $(filter-out $(B)/aquifer,$(PROGRAMS))),ln -sf aquifer $(DESTDIR)$(COMPDIR)/$(p) && ):
-	$(foreach u,$(UNITS),sed 's|@SBINDIR@|$(SBINDIR)|' $(u) >$(DESTDIR)$(UNITDIR)/$(notdir $(u)) && ):
+	$(foreach u,$(UNITS),sed 's|@BINDIR@|$(BINDIR)|; s|@SBINDIR@|$(SBINDIR)|' $(u) >$(DESTDIR)$(UNITDIR)/$(notdir $(u)) && ):
 
 uninstall:
 	rm -f $(foreach p,$(BIN_PROGRAMS),$(DESTDIR)$(BINDIR)/$(notdir $(p))) \

@@ -40,6 +40,7 @@ _aquifer_snapshots() {
 	paste -d@ <(_aquifer_values volume <<<"$json") <(_aquifer_values name <<<"$json") | grep -vE '^@|@$'
 }
 _aquifer_hosts() { _aquifer_ask agent list | _aquifer_values host; }
+_aquifer_servers() { _aquifer_ask server list | _aquifer_values id; }
 _aquifer_formats() { printf 'raw\n'; }
 
 # What may stand for an argument that the help calls $1, in command $2.
@@ -55,6 +56,10 @@ _aquifer_argument() {
 		SRC) _aquifer_volumes; compgen -f -- "$cur" ;;
 		FILE | 'FILE]' | DST | GRAPH) compgen -f -- "$cur" ;;
 		FORMAT) _aquifer_formats ;;
+		ID) _aquifer_servers ;;
+		HOST) _aquifer_hosts ;;
+		URL) _aquifer_value --catalog ;;
+		--*) printf '%s\n' "$part" ;;
 		KEY=VALUE) printf '%s\n' io-timeout= io-timeout=forever io-timeout=30s ;;
 		NAME)
 			case $2 in
@@ -75,6 +80,10 @@ _aquifer_value() {
 	--export) printf '%s\n' loop: nbd: ;;
 	--to) [[ $command == migrate ]] && _aquifer_hosts || _aquifer_formats ;;
 	--for) printf '%s\n' agent server ;;
+	--host) _aquifer_hosts ;;
+	--ttl) printf '%s\n' 30m 1h 2d ;;
+	--replicas) printf '%s\n' 1 2 3 ;;
+	--min-replicas) printf '%s\n' 1 2 3 ;;
 	--catalog) printf '%s\n' sqlite: etcd:http: etcd:https: ;;
 	--root | --data) compgen -d -- "$2" ;;
 	--graph | --backing) compgen -f -- "$2" ;;
@@ -83,7 +92,7 @@ _aquifer_value() {
 
 # Finds the command in `words`: sets `command`, `arguments` (what its help calls them) and `done` (those given).
 _aquifer_parse() {
-	local i word line found='' value=''
+	local i word line found='' value='' helping=''
 	local -a plain=()
 	for ((i = 1; i < ${#words[@]} - 1; i++)); do
 		word=${words[i]}
@@ -96,8 +105,10 @@ _aquifer_parse() {
 			case $word in
 			--root | --name | --as | --graph | --listen | --to | --backing | --replicas | --min-replicas | --io-timeout | --catalog | --for | --host | --ttl) value=$word ;;
 			esac
-		else
+		elif [[ $word != help || ${#plain[@]} -gt 0 || -n $helping ]]; then
 			plain+=("$word")
+		else
+			helping=1
 		fi
 	done
 	pending=$value
@@ -112,6 +123,7 @@ _aquifer_parse() {
 		*) continue ;;
 		esac
 		command=$found arguments=${line#"$found"}
+		[[ -z $helping ]] || arguments=''
 		return
 	done <<<"$(_aquifer_commands "$_aquifer_program")"
 	group=${plain[0]-}
@@ -170,6 +182,7 @@ _aquifer() {
 		_aquifer_offer "$cur" '' < <(_aquifer_next_word)
 	else
 		read -ra names <<<"$arguments"
+		((${#names[@]} > 0)) || return 0
 		# the last argument may be repeated: VOLUME@SNAP...
 		((given < ${#names[@]})) || [[ ${names[-1]-} != *... ]] || given=$((${#names[@]} - 1))
 		((given < ${#names[@]})) || return 0

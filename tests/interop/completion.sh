@@ -16,6 +16,8 @@ case "\$*" in
 "list --root /other --json") echo '[{"name":"elsewhere"}]' ;;
 "volume list --json") echo '[{"name":"web1","id":1},{"name":"web2","id":2}]' ;;
 "snapshot list --json") echo '[{"volume":"web1","name":"mon","size":1},{"volume":"web1","name":"tue"},{"volume":"web2","name":"x"}]' ;;
+"agent list --json") echo '[{"host":"host1","address":"tls:10.0.0.1:7701"},{"host":"host2"}]' ;;
+"server list --json") echo '[{"id":"39a2ad04fc0a4881b02ceb2c6250a021","address":"tls:10.0.0.1:7700"}]' ;;
 *) echo "aquifer \$*: unexpected" >>"$dir/unexpected"; exit 1 ;;
 esac
 END
@@ -76,6 +78,16 @@ check 'aquifer volume create ' ''
 check 'aquifer snapshot create web1@a web' web1 web2 web1@mon web1@tue web2@x
 check 'aquifer snapshot list ' web1 web2
 check 'aquifer image create ' raw
+check 'aquifer server drain ' 39a2ad04fc0a4881b02ceb2c6250a021
+check 'aquifer cluster revoke ' host1 host2
+check 'aquifer cluster token --host host2' host2
+check 'aquifer cluster move-catalog s' sqlite:
+check 'aquifer migrate w' web1 web2
+check 'aquifer migrate web1 ' --to
+check 'aquifer migrate web1 --to ' host1 host2
+check 'aquifer help vol' volume
+check 'aquifer help volume cr' create
+check 'aquifer help attach ' ''
 check 'aquifer image create raw images/' images/a.img images/b.img
 
 COMP_LINE="$B/aquifer-tapdisk --ex" COMP_POINT=$((${#B} + 21))
