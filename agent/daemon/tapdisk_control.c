@@ -143,11 +143,30 @@ static int close_patiently(struct tapdisk *t, unsigned index, struct report *rep
 	return r;
 }
 
+/* It is closing already, for a signal or for somebody who was told that it takes long. By force it ends soon, closed or not. */
+static int close_ending(struct tapdisk *t, bool force, json_t **ret, struct report *report)
+{
+	char why[256] = "";
+	uint64_t until = env_now_ns(t->env) + CLOSE_PATIENCE_NS;
+	if (force)
+		tapdisk_end_begin(t, /* forced= */ true);
+	while (!t->over && (force || env_now_ns(t->env) < until))
+		fiber_sleep(&t->env->loop, CLOSE_LOOK_NS);
+	if (!t->over) {
+		tapdisk_trouble(t, why, sizeof why);
+		return report_set(report, -ETIMEDOUT, "%s (it goes when that is over; detach --force gives up what wasn't flushed)", why[0] ? why : "it is being closed");
+	}
+	*ret = json_array();
+	return 0;
+}
+
 static int close_device(struct tapdisk *t, struct rpc_request *r, json_t **ret, struct report *report)
 {
 	Aquifer__CloseCall *q = (void *)rpc_request_body(r, &aquifer__close_call__descriptor);
 	if (!q)
 		return -EBADMSG;
+	if (t->over || !t->graph)
+		return close_ending(t, q->force, ret, report);
 	int status = report_set(report, -ENOENT, "there is no device %s here", q->device);
 	for (unsigned i = 0; i < t->state.device_count; i++) {
 		if (strcmp(t->state.device[i].name, q->device) || !t->export[i])
@@ -230,12 +249,12 @@ void tapdisk_handle(void *arg, struct rpc_request *r)
 	int status = 0;
 	if (r->peer_uid != 0 && r->peer_uid != geteuid())
 		status = report_set(&report, -EPERM, "only the tapdisk's user and root may do that");
+	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_CLOSE)
+		status = close_device(t, r, &j, &report);
 	else if (t->over || !t->graph)
 		status = report_set(&report, -ESHUTDOWN, "the tapdisk is ending");
 	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW)
 		j = show_json(t);
-	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_CLOSE)
-		status = close_device(t, r, &j, &report);
 	else if (r->method == AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL)
 		status = control(t, r, &text, &report);
 	else

@@ -39,4 +39,12 @@ grep -q "the catalog's member http://127.0.0.1:$(etcd_port 2) doesn't answer" "$
 qemu-io -f raw -c 'write -P 2 0 2M' -c flush "$uri" >/dev/null && aquifer cluster check >/dev/null || fail "all goes on"
 etcd_start 2
 until_true 20 aquifer cluster status || fail "it is back: $(aquifer cluster status)"
+etcd_kill 2
+etcd_kill 3
+! aquifer cluster status >"$dir/text" 2>"$dir/said" || fail "no majority, and all is well"
+grep -q "catalog can't be used" "$dir/said" && [ "$(grep -c "the catalog's member .* doesn't answer" "$dir/text")" = 3 ] && grep -q '0 of 3 members answer' "$dir/text" ||
+	fail "without a majority: $(cat "$dir/text" "$dir/said")"
+etcd_start 2
+etcd_start 3
+until_true 20 aquifer cluster status || fail "they are back: $(aquifer cluster status)"
 aquifer detach v || fail "detach"

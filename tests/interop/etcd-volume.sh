@@ -113,6 +113,17 @@ for part in killed:16M:24M:4k waits:64M:160M:64k still:240M:16M:4k full:260M:16M
 done
 w=$(aquifer attach w --as nbd) || fail "attach the clone"
 nbdcopy "$w" - | cmp -n 8388608 - "$dir/data" || fail "content of the clone"
+# etcd is lost for good: closing waits for it, and --force ends that, whatever it is at by then; the next one recovers what was flushed
+etcd_kill 1
+kill -TERM "$(field w pid)"
+until_true 5 grep -q 'signal 15' "$run/tapdisks/w/log" || fail "no word of the signal"
+sleep 0.3
+aquifer detach w --force || fail "detach --force of one that is closing: $(aquifer list)"
+[ -z "$(field w pid)" ] || fail "it is still there: $(aquifer list)"
+etcd_start 1 $quota
+etcd_up
+w=$(aquifer attach w --as nbd) || fail "attach the clone again"
+nbdcopy "$w" - | cmp -n 8388608 - "$dir/data" || fail "content of the clone, recovered"
 aquifer detach --all || fail "detach"
 aquifer volume show v | grep -q 'state *free' || fail "the volume isn't free"
 aquifer volume delete v --with-snapshots && aquifer volume delete w || fail "delete"
