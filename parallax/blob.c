@@ -67,6 +67,24 @@ static void each_record(const struct pointer *at, uint32_t count, void (*record)
 	}
 }
 
+/* What lies side by side is read at once. */
+static int read_blocks(struct sources *s, const struct pointer *at, uint32_t count, uint8_t *pages)
+{
+	int r = 0;
+	for (uint32_t done = 0, n; r == 0 && done < count; done += n) {
+		struct block_read b;
+		struct iovec iov = { pages + (size_t)done * BLOCK_BYTES, 0 };
+		struct job j;
+		for (n = 1; done + n < count && n < BLOB_RECORD_BLOCKS && at[done + n].position == at[done].position + n; n++)
+			;
+		iov.iov_len = (size_t)n * BLOCK_BYTES;
+		job_init(&j, &s->env->loop);
+		sources_read(s, &b, at + done, n, &iov, 1, &j);
+		r = fiber_wait(&j);
+	}
+	return r;
+}
+
 /* One of the two: its bytes, or its records. */
 static int walk(struct sources *s, const struct meta_root *root, void (*record)(void *arg, uint64_t position, uint32_t blocks), void *arg,
 		uint8_t **ret_bytes)
@@ -89,8 +107,8 @@ static int walk(struct sources *s, const struct meta_root *root, void (*record)(
 		uint8_t *pages = env_alloc_aligned((size_t)have * BLOCK_BYTES);
 		if (!pages)
 			r = -ENOMEM;
-		for (uint32_t i = 0; r == 0 && i < have; i++)
-			r = sources_read_wait(s, &at[i], pages + (size_t)i * BLOCK_BYTES);
+		if (r == 0)
+			r = read_blocks(s, at, have, pages);
 		free(at);
 		at = NULL;
 		if (r == 0 && level == 0) {

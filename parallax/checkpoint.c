@@ -10,23 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
-#include "parallax/clones.h"
 #include "parallax/volume_private.h"
 
-enum {
-	DROPS_MAX = 16,      /* with VOLUME_MARKS_MAX this keeps the transaction below 100 operations (R5) */
-	DROP_READS_MAX = 4096,
-	DELETES_MAX = 256,   /* freed segments after one checkpoint */
-};
-
-struct drop {
-	uint64_t mark_seq;
-	uint64_t revision;
-};
+enum { DELETES_MAX = 256 }; /* freed segments after one checkpoint */
 
 struct checkpoint {
 	struct volume *v;
@@ -37,9 +26,7 @@ struct checkpoint {
 	struct pending_mark *rest; /* takes the head's version if this checkpoint fails */
 	uint64_t from_position, from_seq, bytes;
 	uint32_t from_prev;
-	struct drop drops[DROPS_MAX];
-	unsigned drop_count;
-	bool drops_left;
+	struct checkpoint_drops drops;
 	struct meta_root root, space;
 	uint64_t table_last;
 	struct volume_closing *closing;
@@ -162,106 +149,6 @@ static int write_versions(struct checkpoint *c)
 	return r;
 }
 
-/* ---- doomed snapshots ---- */
-
-struct doomed {
-	struct drop *entries; /* malloc'd */
-	size_t count;
-	bool rootless;        /* there are some whose root comes with this checkpoint */
-};
-
-static int find_doomed(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)key;
-	struct doomed *l = arg;
-	struct meta_snapshot s;
-	if (meta_snapshot_decode(value->bytes, value->length, &s) < 0 || !s.doomed)
-		return 0;
-	if (!s.has_root) {
-		l->rootless = true;
-		return 0;
-	}
-	if (array_more(&l->entries, l->count) < 0)
-		return -ENOMEM;
-	l->entries[l->count++] = (struct drop){ .mark_seq = s.mark_seq, .revision = value->revision };
-	return 0;
-}
-
-/* True when the whole list is dealt with; otherwise the rest is the next checkpoint's. */
-static int drop_list(struct checkpoint *c, const struct drop *d, unsigned *reads, bool *ret_whole)
-{
-	struct volume *v = c->v;
-	struct space_list *l;
-	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
-	int r = block ? 0 : -ENOMEM;
-	while (r == 0 && (l = space_list_find(&v->space, d->mark_seq)) && l->chunk_count > 0 && *reads < DROP_READS_MAX) {
-		struct space_chunk chunk = l->chunks[0];
-		bool content = space_drop_reads(&v->space, d->mark_seq, &chunk);
-		if (content) {
-			r = sources_read_wait(&v->sources, &chunk.at, block);
-			++*reads;
-		}
-		if (r == 0)
-			r = space_drop_chunk(&v->space, d->mark_seq, chunk, content ? block : NULL);
-	}
-	free(block);
-	l = space_list_find(&v->space, d->mark_seq);
-	*ret_whole = r == 0 && (!l || l->chunk_count == 0);
-	return r == 0 && *ret_whole ? space_drop_finish(&v->space, d->mark_seq) : r;
-}
-
-/* Clones and readers keep it; a doomed one gets no new ones, so what is found is for good. */
-static bool is_held(struct volume *v, const struct clones *clones, uint64_t mark_seq)
-{
-	const struct volume_places *p = v->places;
-	char readers[META_KEY_BYTES];
-	meta_key_snapshot_readers(v->id, mark_seq, readers);
-	return clones_of(clones, mark_seq) > 0 || (!PLANTED(readers_unseen) && catalog_any(v->catalog, readers) != 0) ||
-	       (p->snapshot_idle && p->snapshot_idle(p->arg, v->id, mark_seq) != 0);
-}
-
-/* As many as fit. One that is held keeps none of the others waiting; it is looked at again when a checkpoint is asked for. */
-static int drop_some(struct checkpoint *c, const struct doomed *l, const struct clones *clones)
-{
-	unsigned reads = 0;
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < l->count; i++) {
-		bool whole = false;
-		if (is_held(c->v, clones, l->entries[i].mark_seq))
-			continue;
-		if (c->drop_count < DROPS_MAX && reads < DROP_READS_MAX)
-			r = drop_list(c, &l->entries[i], &reads, &whole);
-		if (whole)
-			c->drops[c->drop_count++] = l->entries[i];
-		else
-			c->drops_left = true;
-		if (!whole)
-			break;
-	}
-	return r;
-}
-
-static int drop_doomed(struct checkpoint *c)
-{
-	struct volume *v = c->v;
-	char prefix[META_KEY_BYTES];
-	struct doomed doomed = { 0 };
-	struct clones clones = { 0 };
-	int r = 0;
-	if (!v->doomed_unknown)
-		return 0;
-	meta_key_snapshots(v->id, prefix);
-	v->doomed_unknown = catalog_list(v->catalog, prefix, find_doomed, &doomed) < 0 || (doomed.count && clones_read(v->catalog, v->id, &clones) < 0);
-	if (!v->doomed_unknown) { /* else it can wait; the checkpoint can't */
-		c->drops_left = doomed.rootless;
-		r = drop_some(c, &doomed, &clones);
-		v->doomed_unknown = r < 0 || c->drops_left;
-	}
-	clones_free(&clones);
-	free(doomed.entries);
-	return r;
-}
-
 /* ---- dead lists and the table ---- */
 
 static int write_tails(struct checkpoint *c)
@@ -328,10 +215,16 @@ static int write_table(struct checkpoint *c)
 
 /* ---- publishing ---- */
 
-/* Roots of the snapshots marked up to c, and removal of dropped ones, into the transaction. */
+/* Of one snapshot marked up to c: its root. */
 struct snapshot_change {
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES];
+	char key[META_KEY_BYTES];
 	uint8_t *bytes;
+};
+
+/* What is the transaction's until it ends. */
+struct changes {
+	struct checkpoint_drop_keys drops;
+	struct snapshot_change roots[];
 };
 
 static int publish_root(struct checkpoint *c, struct publication *p, const struct pending_mark *m, struct snapshot_change *change)
@@ -358,14 +251,7 @@ static int publish_root(struct checkpoint *c, struct publication *p, const struc
 	return 0;
 }
 
-static void publish_drop(struct checkpoint *c, struct publication *p, const struct drop *d, struct snapshot_change *change)
-{
-	meta_key_snapshot(c->v->id, d->mark_seq, change->key);
-	catalog_txn_compare(&p->txn, change->key, d->revision);
-	catalog_txn_delete(&p->txn, change->key);
-}
-
-static int publish_once(struct checkpoint *c, struct publication *p, struct snapshot_change *changes)
+static int publish_once(struct checkpoint *c, struct publication *p, struct changes *changes)
 {
 	struct volume *v = c->v;
 	unsigned n = 0;
@@ -387,10 +273,10 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	link_for(l, &c->marks) {
 		const struct pending_mark *m = container_of(l, struct pending_mark, link);
 		if (r == 0 && m->seq)
-			r = publish_root(c, p, m, &changes[n++]);
+			r = publish_root(c, p, m, &changes->roots[n++]);
 	}
-	for (unsigned i = 0; r == 0 && i < c->drop_count; i++)
-		publish_drop(c, p, &c->drops[i], &changes[n++]);
+	if (r == 0)
+		checkpoint_drop_add(v, &c->drops, &changes->drops, p);
 	bool last = r == 0 && c->closing && volume_closing_fits(v, c->table_last);
 	if (last)
 		volume_closing_add(c->closing, p);
@@ -401,8 +287,8 @@ static int publish_once(struct checkpoint *c, struct publication *p, struct snap
 	if (r == 0 && last)
 		c->closing->done = true;
 	for (unsigned i = 0; i < n; i++) {
-		free(changes[i].bytes);
-		changes[i].bytes = NULL;
+		free(changes->roots[i].bytes);
+		changes->roots[i].bytes = NULL;
 	}
 	return r;
 }
@@ -411,7 +297,7 @@ static int publish(struct checkpoint *c)
 {
 	struct volume *v = c->v;
 	struct publication *p = malloc(sizeof *p);
-	struct snapshot_change *changes = calloc(c->mark_count + c->drop_count + 1, sizeof *changes);
+	struct changes *changes = calloc(1, sizeof *changes + c->mark_count * sizeof changes->roots[0]);
 	int r = p && changes ? -EAGAIN : -ENOMEM;
 	if (PLANTED(trim_before_publish)) {
 		space_published(&v->space);
@@ -455,7 +341,8 @@ static void release(struct checkpoint *c, int status)
 		link_splice(&v->marks, &c->marks);
 		v->mark_count += c->mark_count;
 		v->checkpoint_wanted |= !v->failed;
-		v->doomed_unknown |= c->drop_count > 0; /* their lists are dealt with, their keys are still there */
+		if (c->drops.count)
+			checkpoint_drop_failed(v);
 		checkpoint_dirty(v);
 		return;
 	}
@@ -474,7 +361,7 @@ static int checkpoint_steps(struct checkpoint *c)
 	struct volume *v = c->v;
 	int r = write_versions(c);
 	if (r == 0)
-		r = drop_doomed(c);
+		r = checkpoint_drop(v, &c->drops);
 	if (r == 0)
 		r = write_tails(c);
 	if (r == 0)
@@ -499,13 +386,18 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 	c->closing = closing;
 	link_init(&c->marks);
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
+	uint64_t began_ns = env_now_ns(v->env);
 	freeze(c);
+	/* the log's and an owner's record and a note beside the roots; of each drop the snapshot's and its note */
+	c->drops.room = MIN((unsigned)CHECKPOINT_DROPS, (CATALOG_TXN_MAX - 3 - MIN(c->mark_count, CATALOG_TXN_MAX - 3u)) / 2);
 	/* closed while it waited: what it would count as free is what the last table, and that itself, lies in */
 	int r = v->failed ? v->failed : v->closing ? -ECANCELED : checkpoint_steps(c);
 	if (r == 0) {
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;
 		v->table_last = c->table_last;
+		v->checkpoint_took_ns = env_now_ns(v->env) - began_ns;
+		v->dropped += c->drops.count;
 		if (!closing) /* else that has time until the volume is let go */
 			checkpoint_delete_freed(v);
 		trim_kick(v);
@@ -513,8 +405,8 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 	release(c, r);
 	free(c);
 	fiber_mutex_unlock(&v->checkpointing);
-	if (r == 0 && v->doomed_unknown)
-		v->checkpoint_wanted = true;
+	if (r == 0 && checkpoint_reaps(v))
+		checkpoint_reap_later(v);
 	fiber_cond_wake(&v->settled);
 	log_pump(v);
 	return r;

@@ -337,8 +337,27 @@ void meta_key_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
 
 void meta_key_alive(uint64_t stamp, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, META_ALIVE "%016" PRIx64, stamp); }
 void meta_key_reap(uint64_t volume, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "reap/%016" PRIx64, volume); }
+void meta_key_reap_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key)
+{
+	snprintf(ret_key, META_KEY_BYTES, "reap/%016" PRIx64 "/%016" PRIx64, volume, mark_seq);
+}
+
+bool meta_reap_parse(const char *key, uint64_t *ret_volume, uint64_t *ret_mark_seq)
+{
+	int volume_end = 0, end = 0;
+	*ret_mark_seq = 0;
+	if (sscanf(key, "reap/%16" SCNx64 "%n/%16" SCNx64 "%n", ret_volume, &volume_end, ret_mark_seq, &end) < 1)
+		return false;
+	return !key[volume_end] || (end && !key[end] && *ret_mark_seq);
+}
+
 void meta_key_group(uint64_t group, char *ret_key) { snprintf(ret_key, META_KEY_BYTES, "group/%016" PRIx64, group); }
 void meta_key_clones(uint64_t volume, char *ret_prefix) { snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/", volume); }
+
+void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix)
+{
+	snprintf(ret_prefix, META_KEY_BYTES, "clone/%016" PRIx64 "/%016" PRIx64 "/", volume, mark_seq);
+}
 
 bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq)
 {

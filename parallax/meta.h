@@ -119,6 +119,7 @@ void meta_key_snapshots(uint64_t volume, char *ret_prefix);
 /* One per clone of a snapshot, written and deleted with the clone: while there is one, the snapshot's blocks stay. */
 void meta_key_clone(uint64_t volume, uint64_t mark_seq, uint64_t clone, char *ret_key);
 void meta_key_clones(uint64_t volume, char *ret_prefix);                    /* of all its snapshots */
+void meta_key_snapshot_clones(uint64_t volume, uint64_t mark_seq, char *ret_prefix);
 bool meta_clone_mark(const char *key, uint64_t *ret_mark_seq);              /* of which snapshot, by the key; false: it is none */
 /* One per reader of a snapshot, where the engine has leases; goes with his: while there is one, the snapshot's blocks stay. */
 #define META_READERS "reader/"
@@ -128,7 +129,9 @@ void meta_key_snapshot_readers(uint64_t volume, uint64_t mark_seq, char *ret_pre
 void meta_key_snapshot_name(uint64_t volume, const char *name, char *ret_key); /* → its mark, 8 bytes */
 #define META_ALIVE "alive/"
 void meta_key_alive(uint64_t stamp, char *ret_key); /* there while the holder with this stamp lives, where the engine has leases */
-void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed */
+void meta_key_reap(uint64_t volume, char *ret_key); /* there while something of the volume waits to be freed: see doomed.h; also the prefix of: */
+void meta_key_reap_snapshot(uint64_t volume, uint64_t mark_seq, char *ret_key);
+bool meta_reap_parse(const char *key, uint64_t *ret_volume, uint64_t *ret_mark_seq); /* mark 0: the volume's own; false: it is neither */
 void meta_key_group(uint64_t group, char *ret_key); /* there while the group snapshot has no outcome → when it began, 8 bytes */
 void meta_key_name(const char *name, char *ret_key);
 void meta_key_server(const uuid *server, char *ret_key);

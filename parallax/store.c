@@ -174,7 +174,7 @@ static void seen_owner(const struct catalog_want *w, struct store_seen *ret)
 }
 
 /* -ENOENT: there is none. `ret_seen` may be NULL. */
-static int find_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark, struct store_seen *ret_seen)
+static int look_for_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark, struct store_seen *ret_seen)
 {
 	struct named_look *l = calloc(1, sizeof *l);
 	uint32_t n = m->history_count + 1;
@@ -202,17 +202,28 @@ static int find_named(struct catalog *c, const struct meta_name *m, const char *
 	return r;
 }
 
+int store_find_named(struct places *p, const struct meta_name *m, const char *name, const char *snapshot, struct store_mark *ret, struct store_seen *ret_seen,
+		     struct report *report)
+{
+	int r = look_for_named(p->catalog, m, snapshot, &ret->volume, &ret->mark, ret_seen);
+	if (r == -ENOENT)
+		return report_set(report, r, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
+	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r)) : 0;
+}
+
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
 			struct report *report)
 {
 	struct meta_name m;
+	struct store_mark found;
 	int r = store_find_name(p->catalog, name, &m, NULL, report);
-	if (r < 0)
-		return r;
-	r = find_named(p->catalog, &m, snapshot, ret_volume, ret_mark, NULL);
-	if (r == -ENOENT)
-		return report_set(report, r, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
-	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r)) : 0;
+	if (r == 0)
+		r = store_find_named(p, &m, name, snapshot, &found, NULL, report);
+	if (r == 0) {
+		*ret_volume = found.volume;
+		*ret_mark = found.mark;
+	}
+	return r;
 }
 
 int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report)
@@ -223,7 +234,7 @@ int store_find_unmarked(struct places *p, const char *name, const char *snapshot
 	if (r < 0)
 		return r;
 	*ret_volume = m.volume;
-	r = find_named(p->catalog, &m, snapshot, &volume, &mark, ret_seen);
+	r = look_for_named(p->catalog, &m, snapshot, &volume, &mark, ret_seen);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a snapshot '%s@%s' already (choose another name, or delete it)", name, snapshot);
 	return r == -ENOENT ? 0 : report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r));

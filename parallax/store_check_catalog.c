@@ -17,13 +17,14 @@ struct known_volume {
 	uint64_t id, parent, mark, last_id;
 	char name[STORE_NAME_BYTES];
 	bool log, owner, doomed, named, reap, unclear;
+	bool waits, cloned; /* something of it is noted; something began as one of its snapshots */
 	bool snapshots; /* has some that aren't deleted: a head that was rolled back stays for them */
 };
 
 struct known_snapshot {
 	uint64_t volume, mark;
 	char name[STORE_NAME_BYTES];
-	bool doomed, has_root, named;
+	bool doomed, has_root, named, noted, cloned;
 };
 
 struct known_clone {
@@ -174,7 +175,13 @@ static int read_clone(void *arg, const char *key, const struct catalog_value *va
 		return -ENOMEM;
 	c->clones[c->clone_count++] = k;
 	const struct known_volume *v = find_volume(c, k.clone);
-	if (!find_snapshot(c, k.volume, k.mark))
+	struct known_volume *parent = find_volume(c, k.volume);
+	struct known_snapshot *origin = find_snapshot(c, k.volume, k.mark);
+	if (parent)
+		parent->cloned = true;
+	if (origin)
+		origin->cloned = true;
+	else
 		return fault_lines_add(c->lines, "%s holds a snapshot that isn't there", key);
 	if (!v || (!v->unclear && (v->parent != k.volume || v->mark != k.mark)))
 		return fault_lines_add(c->lines, "%s holds a snapshot for %s", key, v ? "a volume that isn't its clone" : "a volume that isn't there");
@@ -216,10 +223,18 @@ static int read_snapshot_name(void *arg, const char *key, const struct catalog_v
 static int read_reap(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct census *c = arg;
-	struct known_volume *v = find_volume(c, strtoull(key + strlen("reap/"), NULL, 16));
+	uint64_t volume, mark;
 	(void)value;
+	if (!meta_reap_parse(key, &volume, &mark))
+		return fault_lines_add(c->lines, "%s is no note of what is to be freed", key);
+	struct known_volume *v = find_volume(c, volume);
+	struct known_snapshot *s = find_snapshot(c, volume, mark);
 	if (v)
+		v->waits = true;
+	if (v && !mark)
 		v->reap = true;
+	if (s)
+		s->noted = true;
 	return 0; /* of one that is gone it is forgotten by the next who deletes something */
 }
 
@@ -283,7 +298,7 @@ static int check_volumes(struct census *c)
 			r = fault_lines_add(c->lines, "volume %s is a clone of a snapshot that nothing holds for it", name);
 		if (r == 0 && !v->named && !v->doomed)
 			r = fault_lines_add(c->lines, "volume %s (%016" PRIx64 ") has no name and isn't deleted", name, v->id);
-		if (r == 0 && v->doomed && !v->reap && !v->snapshots)
+		if (r == 0 && v->doomed && !v->waits && !v->snapshots && !v->cloned)
 			r = fault_lines_add(c->lines, "volume %s (%016" PRIx64 ") is deleted, and nothing waits to free it", name, v->id);
 	}
 	return r;
@@ -297,7 +312,7 @@ static int check_snapshots(struct census *c)
 		const struct known_volume *v = find_volume(c, s->volume);
 		if (!s->doomed && !s->named)
 			r = fault_lines_add(c->lines, "snapshot %s of volume %s has no name in the catalog's index", s->name, v ? v->name : "(unknown)");
-		if (r == 0 && s->doomed && v && !v->reap)
+		if (r == 0 && s->doomed && v && !v->reap && !s->noted && !s->cloned)
 			r = fault_lines_add(c->lines, "snapshot %s of volume %s is deleted, and nothing waits to free it", s->name, v->name);
 	}
 	return r;

@@ -23,6 +23,11 @@ struct store_seen {
 	struct meta_owner owner;
 };
 
+/* Which snapshot. */
+struct store_mark {
+	uint64_t volume, mark;
+};
+
 /* What is said of the health of a volume that is just being made. */
 #define STORE_IMPORTING "it is being imported"
 
@@ -40,6 +45,9 @@ int store_find_name(struct catalog *c, const char *name, struct meta_name *ret, 
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report);
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,
 			struct report *report);
+/* The same, of what has a name; and that volume's owner record, which may not be that of the snapshot's. */
+int store_find_named(struct places *p, const struct meta_name *m, const char *name, const char *snapshot, struct store_mark *ret, struct store_seen *ret_seen,
+		     struct report *report);
 /* A volume that has no such snapshot, and its owner record (NULL: isn't wanted); -EEXIST: it has. */
 int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report);
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
@@ -68,7 +76,7 @@ int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, co
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
-/* Frees what waits to be freed (keys reap/V): doomed snapshots nobody holds, and all of a volume that is doomed itself and of
+/* Frees what waits to be freed (doomed.h) of volumes that nobody has: doomed snapshots nobody holds, and all of a volume that is doomed itself and of
  * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
  * never an error. */
 void store_reap(struct store *s);
@@ -79,7 +87,10 @@ int store_space_open(struct store *s, uint64_t volume, struct store_space **ret,
 void store_space_close(struct store_space *p); /* accepts NULL */
 int store_space_snapshot(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes);
 
+/* store_doom.c: the name goes and the state is doomed at once; space comes later (R25). One that is gone is no error. */
 int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark);
+int store_doom_snapshots(struct store *s, const struct store_mark *of, size_t count);
+int store_doom_all(struct store *s, const struct store_mark *of, size_t count); /* all are of one volume, of which all is to be looked at then */
 /* store_make.c: writes a new volume's keys and its name, which must be free (-EEXIST), and takes its numbers, in one transaction. What log says of them is
  * filled; for a clone, which has parent_volume and parent_mark, all but the name is. Its hold on the snapshot is in the same transaction,
  * which compares that the snapshot is live (R23): -ENOENT if it isn't. `import`: as of store_create(). */

@@ -7,28 +7,23 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/behead.h"
-#include "parallax/clones.h"
+#include "parallax/doomed.h"
 #include "parallax/store_private.h"
 #include "parallax/wanted.h"
 
-/* A volume's snapshots, those that are doomed too. */
+/* All of a volume's snapshots, those that are doomed too. */
 struct census {
-	size_t alive, count;
-	uint64_t newest_root;
-	struct censused {
-		uint64_t mark_seq;
-		bool doomed;
-	} *entries; /* malloc'd */
+	size_t count, alive;
+	uint64_t *marks; /* malloc'd */
 };
 
 static int census_entry(void *arg, const struct meta_snapshot *m)
 {
 	struct census *c = arg;
-	if (array_more(&c->entries, c->count) < 0)
+	if (array_more(&c->marks, c->count) < 0)
 		return -ENOMEM;
+	c->marks[c->count++] = m->mark_seq;
 	c->alive += !m->doomed;
-	c->newest_root = m->root.pointer.position;
-	c->entries[c->count++] = (struct censused){ m->mark_seq, m->doomed };
 	return 0;
 }
 
@@ -38,44 +33,90 @@ static int census_take(struct store *s, uint64_t volume, struct census *ret)
 	return store_each_snapshot(s->catalog, volume, census_entry, ret);
 }
 
-enum { REMOVED_TOGETHER = 38 };
+enum { REMOVED_TOGETHER = CATALOG_TXN_MAX - 4 };
 
-/* The keys of a volume that is gone; snapshots first, a few at a time, the log and its hold on its parent last. */
-static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *log)
+struct removing {
+	struct store *store;
+	uint64_t volume;
+	const struct meta_log *log;
+	struct catalog_txn txn;
+	char keys[REMOVED_TOGETHER][META_KEY_BYTES], log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], hold[META_KEY_BYTES];
+	char parent[META_KEY_BYTES], note[META_KEY_BYTES];
+	bool noted;
+};
+
+static int remove_snapshots(struct removing *r, const struct census *c)
 {
-	char keys[REMOVED_TOGETHER + 3][META_KEY_BYTES];
-	struct census c;
-	struct catalog_txn *t = malloc(sizeof *t);
-	size_t done = 0;
-	int r = census_take(s, volume, &c);
-	for (bool last = false; r == 0 && !last;) {
-		size_t n = MIN(c.count - done, (size_t)REMOVED_TOGETHER);
-		if (!t) {
-			r = -ENOMEM;
-			break;
+	int status = 0;
+	for (size_t at = 0; status == 0 && at < c->count;) {
+		catalog_txn_init(&r->txn);
+		for (unsigned n = 0; at < c->count && n < REMOVED_TOGETHER; n++, at++) {
+			meta_key_snapshot(r->volume, c->marks[at], r->keys[n]);
+			catalog_txn_delete(&r->txn, r->keys[n]);
 		}
-		catalog_txn_init(t);
-		for (size_t i = 0; i < n; i++) {
-			meta_key_snapshot(volume, c.entries[done + i].mark_seq, keys[i]);
-			catalog_txn_delete(t, keys[i]);
-		}
-		done += n;
-		last = done == c.count;
-		if (last) {
-			meta_key_log(volume, keys[REMOVED_TOGETHER]);
-			meta_key_owner(volume, keys[REMOVED_TOGETHER + 1]);
-			catalog_txn_delete(t, keys[REMOVED_TOGETHER]);
-			catalog_txn_delete(t, keys[REMOVED_TOGETHER + 1]);
-			if (log->parent_volume) {
-				meta_key_clone(log->parent_volume, log->parent_mark, volume, keys[REMOVED_TOGETHER + 2]);
-				catalog_txn_delete(t, keys[REMOVED_TOGETHER + 2]);
-			}
-		}
-		r = store_txn(s->catalog, t);
+		status = store_txn(r->store->catalog, &r->txn);
 	}
-	free(t);
-	free(c.entries);
-	return r;
+	return status;
+}
+
+/* It lets go of its parent's snapshot: if that was deleted, somebody should look whether it can be freed now. Whether it was is compared, unless
+ * it can't be told: then a note does no harm. */
+static int let_go(struct removing *r)
+{
+	const struct meta_log *log = r->log;
+	struct meta_snapshot m;
+	uint64_t revision;
+	r->noted = false;
+	if (!log->parent_volume)
+		return 0;
+	meta_key_clone(log->parent_volume, log->parent_mark, r->volume, r->hold);
+	catalog_txn_delete(&r->txn, r->hold);
+	int status = meta_get_snapshot(r->store->catalog, log->parent_volume, log->parent_mark, &m, &revision);
+	if (status == -ENOENT || catalog_away(status))
+		return status == -ENOENT ? 0 : status;
+	meta_key_snapshot(log->parent_volume, log->parent_mark, r->parent);
+	meta_key_reap_snapshot(log->parent_volume, log->parent_mark, r->note);
+	if (status == 0)
+		catalog_txn_compare(&r->txn, r->parent, revision);
+	r->noted = (status < 0 || m.doomed) && !PLANTED(reap_note_lost);
+	if (r->noted)
+		catalog_txn_put(&r->txn, r->note, "", 0);
+	return 0;
+}
+
+static int remove_volume(struct removing *r)
+{
+	int status = -EAGAIN;
+	for (unsigned attempt = 0; status == -EAGAIN && attempt < 100; attempt++) {
+		catalog_txn_init(&r->txn);
+		meta_key_log(r->volume, r->log_key);
+		meta_key_owner(r->volume, r->owner_key);
+		catalog_txn_delete(&r->txn, r->log_key);
+		catalog_txn_delete(&r->txn, r->owner_key);
+		status = let_go(r);
+		if (status == 0)
+			status = store_txn(r->store->catalog, &r->txn);
+	}
+	return status;
+}
+
+/* The keys of a volume that is gone; snapshots first, a few at a time, the log and its hold on its parent last. Who has the parent is told. */
+static int remove_keys(struct store *s, uint64_t volume, const struct meta_log *log, const struct census *c)
+{
+	static const char *const soon[] = { "soon", NULL };
+	struct removing *r = calloc(1, sizeof *r);
+	if (!r)
+		return -ENOMEM;
+	r->store = s;
+	r->volume = volume;
+	r->log = log;
+	int status = remove_snapshots(r, c);
+	if (status == 0)
+		status = remove_volume(r);
+	if (status == 0 && r->noted)
+		store_ask_holder(s, "", log->parent_volume, "checkpoint", soon, NULL);
+	free(r);
+	return status;
 }
 
 /* All where it belongs say that they don't have it, and nobody else says he does: then one that is lost doesn't matter any more. One that is
@@ -133,7 +174,7 @@ static int destroy_closed(struct store *s, const struct meta_log *log)
 	return r;
 }
 
-static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
+static int destroy(struct store *s, uint64_t volume, const struct meta_log *log, const struct census *c)
 {
 	struct volume *v;
 	int r;
@@ -146,7 +187,7 @@ static int destroy(struct store *s, uint64_t volume, const struct meta_log *log)
 		else if (r == -ENOENT || r == -EUCLEAN || r == -EIO || segment_away(r))
 			r = destroy_closed(s, log);
 	}
-	return r ? r : remove_keys(s, volume, log);
+	return r ? r : remove_keys(s, volume, log, c);
 }
 
 /* Somebody reads a snapshot that was deleted meanwhile, here or on another host. Also when the catalog doesn't say. */
@@ -158,61 +199,37 @@ static bool has_readers(struct store *s, uint64_t volume, const struct census *c
 	if (!PLANTED(readers_unseen) && catalog_any(s->catalog, readers) != 0)
 		return true;
 	for (size_t i = 0; p->snapshot_idle && i < c->count; i++)
-		if (p->snapshot_idle(p->arg, volume, c->entries[i].mark_seq) != 0)
+		if (p->snapshot_idle(p->arg, volume, c->marks[i]) != 0)
 			return true;
 	return false;
 }
 
-/* A doomed one without clones; who holds it besides is seen when it is dropped. */
-static bool any_droppable(const struct census *c, const struct clones *clones)
+/* All of it is doomed: it goes as a whole. */
+static int destroy_unread(struct store *s, uint64_t volume, const struct meta_log *log)
 {
-	for (size_t i = 0; i < c->count; i++)
-		if (c->entries[i].doomed && clones_of(clones, c->entries[i].mark_seq) == 0)
-			return true;
-	return false;
-}
-
-/* Frees what can be freed now of an existing volume that stays. True if nothing is left that waits. */
-static bool reap_some(struct store *s, uint64_t volume, const struct meta_log *log, const struct census *c, const struct clones *clones)
-{
-	struct volume *v;
-	bool beheaded = !log->doomed || log->root.pointer.position == c->newest_root;
-	if (c->alive == c->count && beheaded)
-		return true;
-	if ((!any_droppable(c, clones) && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
-		return false;
-	if (!beheaded)
-		volume_behead(v);
-	volume_checkpoint(v);
-	volume_close(v);
-	return false; /* the next look tells */
-}
-
-/* 1: the volume is gone; 0: nothing of it waits; -errno: something does. */
-static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
-{
-	struct census c = { 0 };
-	struct clones clones = { 0 };
-	int r = meta_get_log(s->catalog, volume, log, NULL);
-	if (r == -ENOENT) {
-		*log = (struct meta_log){ 0 };
-		return 1;
-	}
+	struct census c;
+	int r = census_take(s, volume, &c); /* nobody adds to it any more */
 	if (r == 0)
-		r = census_take(s, volume, &c);
-	if (r == 0)
-		r = clones_read(s->catalog, volume, &clones); /* after the census, see clones.h */
-	if (r == 0 && log->doomed && c.alive == 0 && clones.count == 0)
-		r = !has_readers(s, volume, &c) && destroy(s, volume, log) == 0 ? 1 : -EAGAIN;
-	else if (r == 0)
-		r = reap_some(s, volume, log, &c, &clones) ? 0 : -EAGAIN;
-	clones_free(&clones);
-	free(c.entries);
+		r = c.alive || has_readers(s, volume, &c) ? -EBUSY : destroy(s, volume, log, &c);
+	free(c.marks);
 	return r;
 }
 
+/* 1: the volume is there for nobody any more: no snapshot of it is left that has a name, and nothing began as one. 0 or -errno. */
+static int is_forsaken(struct store *s, uint64_t volume, const struct meta_log *log)
+{
+	char names[META_KEY_BYTES], clones[META_KEY_BYTES];
+	struct catalog_tally t[] = { { .prefix = names }, { .prefix = clones } };
+	if (!log->doomed)
+		return 0;
+	meta_key_snapshot_name(volume, "", names);
+	meta_key_clones(volume, clones);
+	int r = catalog_count(s->catalog, t, 2);
+	return r < 0 ? r : t[0].count == 0 && t[1].count == 0;
+}
+
 /* Unless something more was noted since. An attempt of unknown outcome may arrive when that is long so. */
-static void forget_reap(struct store *s, uint64_t volume, uint64_t revision)
+static void forget_whole(struct store *s, uint64_t volume, uint64_t revision)
 {
 	char key[META_KEY_BYTES];
 	struct catalog_txn *t = malloc(sizeof *t);
@@ -226,21 +243,84 @@ static void forget_reap(struct store *s, uint64_t volume, uint64_t revision)
 	free(t);
 }
 
+/* Frees what can be freed now of an existing volume that stays and that nobody has. 1: by that something else may be possible, or to be forgotten. */
+static int free_some(struct store *s, uint64_t volume, const struct meta_log *log)
+{
+	struct doomed d;
+	struct volume *v;
+	int r = doomed_find(s->catalog, volume, &d);
+	if (r < 0)
+		return r;
+	doomed_forget(s->catalog, volume, &d);
+	size_t waiting = 0, droppable = 0;
+	for (size_t i = 0; i < d.count; i++) {
+		waiting += d.entries[i].revision && !d.entries[i].cloned;
+		droppable += doomed_droppable(&d.entries[i]);
+	}
+	bool whole = d.whole, beheaded = !log->doomed || !d.whole || log->root.pointer.position == d.newest_root;
+	if (d.whole && waiting == 0 && beheaded)
+		forget_whole(s, volume, d.whole);
+	doomed_free(&d);
+	if ((droppable == 0 && beheaded) || store_maintain(s->places, volume, &v, NULL) < 0)
+		return 0;
+	uint64_t dropped = 0;
+	r = volume_reap(v, &dropped);
+	if (log->doomed && r == 0)
+		r = volume_behead(v);
+	volume_close(v);
+	return r == 0 && (log->doomed || whole) && (dropped || !beheaded);
+}
+
+static bool is_held(struct store *s, const struct catalog_value *value)
+{
+	struct meta_owner owner;
+	return value->revision && meta_owner_decode(value->bytes, value->length, &owner) == 0 && places_holder_alive(s->places, &owner);
+}
+
+/* 1: the volume is gone, or its head changed; 0: nothing more can be done now. Of one that somebody has it is his. */
+static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
+{
+	char keys[2][META_KEY_BYTES];
+	struct catalog_want wants[] = { { .key = keys[0] }, { .key = keys[1] } };
+	meta_key_log(volume, keys[0]);
+	meta_key_owner(volume, keys[1]);
+	int r = catalog_get_many(s->catalog, wants, 2);
+	if (r < 0)
+		return 0;
+	bool there = wants[0].value.revision, held = is_held(s, &wants[1].value);
+	r = there ? meta_log_decode(wants[0].value.bytes, wants[0].value.length, log) : 0;
+	catalog_wants_free(wants, 2);
+	if (!there) {
+		doomed_forget_all(s->catalog, volume);
+		return 1;
+	}
+	if (r < 0 || held)
+		return 0;
+	r = is_forsaken(s, volume, log);
+	if (r == 0)
+		return free_some(s, volume, log) == 1;
+	if (r < 0 || destroy_unread(s, volume, log) < 0)
+		return 0;
+	doomed_forget_all(s->catalog, volume);
+	return 1;
+}
+
 struct waiting {
-	struct {
-		uint64_t volume, revision;
-	} *entries;
+	uint64_t *volumes; /* malloc'd */
 	size_t count;
 };
 
-/* All of them: those that come first may be the ones that wait for others. */
+/* All of them: those that come first may be the ones that wait for others. In order of volumes. */
 static int note_waiting(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct waiting *w = arg;
-	if (array_more(&w->entries, w->count) < 0)
+	uint64_t volume, mark;
+	(void)value;
+	if (!meta_reap_parse(key, &volume, &mark) || (w->count && w->volumes[w->count - 1] == volume))
+		return 0;
+	if (array_more(&w->volumes, w->count) < 0)
 		return -ENOMEM;
-	w->entries[w->count].volume = strtoull(key + strlen("reap/"), NULL, 16);
-	w->entries[w->count++].revision = value->revision;
+	w->volumes[w->count++] = volume;
 	return 0;
 }
 
@@ -255,22 +335,18 @@ void store_reap(struct store *s)
 		w.count = 0;
 		if (catalog_list(s->catalog, "reap/", note_waiting, &w) < 0)
 			break;
-		for (size_t i = 0; i < w.count; i++) {
-			int r = reap_one(s, w.entries[i].volume, log);
-			if (r >= 0)
-				forget_reap(s, w.entries[i].volume, w.entries[i].revision);
-			again |= r == 1;
-		}
+		for (size_t i = 0; i < w.count; i++)
+			again |= reap_one(s, w.volumes[i], log) == 1;
 	}
-	free(w.entries);
+	free(w.volumes);
 	free(log);
 }
 
 /* ---- deleting a volume ---- */
 
 struct doom {
-	struct store *store;
-	uint64_t *marks;
+	uint64_t volume;
+	struct store_mark *marks;
 	size_t count;
 	bool any_alive;
 };
@@ -283,18 +359,18 @@ static int doom_entry(void *arg, const struct meta_snapshot *m)
 	d->any_alive = true;
 	if (array_more(&d->marks, d->count) < 0)
 		return -ENOMEM;
-	d->marks[d->count++] = m->mark_seq;
+	d->marks[d->count++] = (struct store_mark){ d->volume, m->mark_seq };
 	return 0;
 }
 
 static int doom_snapshots(struct store *s, uint64_t volume, bool allowed, struct report *report)
 {
-	struct doom d = { .store = s };
+	struct doom d = { .volume = volume };
 	int r = store_each_snapshot(s->catalog, volume, doom_entry, &d);
 	if (r == 0 && d.any_alive && !allowed)
 		r = report_set(report, -ENOTEMPTY, "it has snapshots (delete them first, or give --with-snapshots)");
-	for (size_t i = 0; r == 0 && i < d.count; i++)
-		r = store_doom_snapshot(s, volume, d.marks[i]);
+	if (r == 0)
+		r = store_doom_all(s, d.marks, d.count);
 	free(d.marks);
 	return r;
 }

@@ -138,84 +138,68 @@ int store_snapshot_list(struct store *s, const char *volume, int (*entry)(void *
 
 /* ---- delete ---- */
 
-/* The name goes and the state is doomed at once; space comes later (R25). */
-int store_doom_snapshot(struct store *s, uint64_t volume, uint64_t mark)
-{
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES], reap_key[META_KEY_BYTES];
-	for (unsigned attempt = 0; attempt < 100; attempt++) {
-		struct meta_snapshot m;
-		uint64_t revision;
-		size_t length = 0;
-		int r = meta_get_snapshot(s->catalog, volume, mark, &m, &revision);
-		if (r < 0 || m.doomed)
-			return r;
-		m.doomed = true;
-		uint8_t *bytes = meta_snapshot_encode(&m, &length);
-		struct catalog_txn *t = malloc(sizeof *t);
-		meta_key_snapshot(volume, mark, key);
-		meta_key_snapshot_name(volume, m.name, name_key);
-		r = bytes && t ? 0 : -ENOMEM;
-		if (r == 0) {
-			catalog_txn_init(t);
-			catalog_txn_compare(t, key, revision);
-			catalog_txn_put(t, key, bytes, length);
-			catalog_txn_delete(t, name_key);
-			meta_key_reap(volume, reap_key);
-			catalog_txn_put(t, reap_key, "", 0);
-			r = store_txn(s->catalog, t);
-		}
-		free(t);
-		free(bytes);
-		if (r != -EAGAIN)
-			return r;
-	}
-	return -EAGAIN;
-}
-
-struct named {
-	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
-	uint64_t id, mark;
+struct deleting {
+	struct store *store;
+	char (*volumes)[STORE_NAME_BYTES]; /* of each */
+	struct store_mark *marks;
+	unsigned count;
+	struct meta_name named;            /* of the last one looked for: often all are of one volume */
+	struct store_seen seen;            /* its owner */
 };
 
-static int find_named(struct store *s, const char *name, struct named *ret, struct report *report)
+static int find_one(struct deleting *d, const char *name, struct report *report)
 {
-	int r = store_name_split(name, ret->volume, ret->snapshot, report);
-	if (r == 0 && !ret->snapshot[0])
+	struct store *s = d->store;
+	char snapshot[STORE_NAME_BYTES], *volume = d->volumes[d->count];
+	int r = store_name_split(name, volume, snapshot, report);
+	if (r == 0 && !snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", name);
-	return r ? r : store_find_snapshot(s->places, ret->volume, ret->snapshot, &ret->id, &ret->mark, report);
+	if (r == 0 && (d->count == 0 || strcmp(volume, d->volumes[d->count - 1]) != 0))
+		r = store_find_name(s->catalog, volume, &d->named, NULL, report);
+	if (r == 0)
+		r = store_find_named(s->places, &d->named, volume, snapshot, &d->marks[d->count], &d->seen, report);
+	d->count += r == 0;
+	return r;
 }
 
-/* Whoever has the volume frees what it can. */
-static void ask_holders(struct store *s, const struct named *of, unsigned count)
+/* Whoever has the volume frees what it can, soon; it isn't waited for. */
+static void tell_holders(const struct deleting *d)
 {
-	static const char *const none[] = { NULL };
-	for (unsigned i = 0; i < count; i++) {
+	static const char *const soon[] = { "soon", NULL };
+	for (unsigned i = 0; i < d->count; i++) {
 		unsigned first = 0;
-		while (of[first].id != of[i].id)
+		while (d->marks[first].volume != d->marks[i].volume)
 			first++;
+		bool seen = d->count == 1 && d->marks[i].volume == d->named.volume;
 		if (first == i)
-			store_ask_holder(s, of[i].volume, of[i].id, "checkpoint", none, NULL);
+			store_ask_holder_seen(d->store, d->volumes[i], d->marks[i].volume, seen ? &d->seen : NULL, "checkpoint", soon, NULL);
 	}
 }
 
 int store_snapshots_delete(struct store *s, const char *const *names, unsigned count, struct report *report)
 {
-	struct named *of = calloc(count + 1, sizeof *of);
-	unsigned doomed = 0;
-	int r = of ? 0 : -ENOMEM;
+	struct deleting *d = calloc(1, sizeof *d);
+	int r = d ? 0 : -ENOMEM;
+	if (r == 0) {
+		d->store = s;
+		d->volumes = calloc(count + 1, sizeof *d->volumes);
+		d->marks = calloc(count + 1, sizeof *d->marks);
+		r = d->volumes && d->marks ? 0 : -ENOMEM;
+	}
 	for (unsigned i = 0; r == 0 && i < count; i++)
-		r = find_named(s, names[i], &of[i], report);
-	while (r == 0 && doomed < count) {
-		r = store_doom_snapshot(s, of[doomed].id, of[doomed].mark);
+		r = find_one(d, names[i], report);
+	if (r == 0) {
+		r = store_doom_snapshots(s, d->marks, d->count);
 		if (r < 0)
 			report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
-		doomed += r == 0;
-	}
-	if (doomed) {
-		ask_holders(s, of, doomed);
+		tell_holders(d); /* also where not all could be deleted */
 		store_reap(s);
 	}
-	free(of);
+	if (d) {
+		free(d->volumes);
+		free(d->marks);
+	}
+	free(d);
 	return r;
 }
 

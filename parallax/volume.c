@@ -60,6 +60,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	fiber_cond_init(&v->map_changed);
 	link_init(&v->marks);
 	timer_init(&v->tick);
+	timer_init(&v->reap);
 	space_init(&v->space);
 	v->doomed_unknown = true;
 	if (log_init(v) < 0) {
@@ -74,6 +75,7 @@ static void volume_free(struct volume *v)
 {
 	catalog_lease_end(v->alive);
 	timer_cancel(v->env, &v->tick);
+	timer_cancel(v->env, &v->reap);
 	for (struct link *l; (l = link_pop(&v->marks));) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
 		tree_version_release(&v->tree, &m->version);
@@ -92,6 +94,7 @@ static void volume_free(struct volume *v)
 	segment_server_close(v->server);
 	file_close(v->env, v->lock);
 	free(v->freed);
+	doomed_free(&v->doomed);
 	free(v);
 }
 
@@ -216,7 +219,8 @@ static void stop_fibers(struct volume *v)
 	if (v->copies && v->copies->catalog)
 		copies_cut(v->copies); /* nothing that is under way matters any more, and a server that hangs would be waited for */
 	timer_cancel(v->env, &v->tick);
-	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->apply.busy || v->log.flying_count || v->log.syncing) {
+	timer_cancel(v->env, &v->reap);
+	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->reaping || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->trims);
 		fiber_cond_wake(&v->map_changed);
@@ -294,6 +298,7 @@ static int delete_segments(struct volume *v, bool needed)
 int volume_destroy(struct volume *v)
 {
 	/* so that nothing is replayed into a map that is gone, if this is interrupted and it is opened again */
+	v->doomed_unknown = false; /* nor is any snapshot of it to be freed by itself */
 	if (!v->failed)
 		checkpoint_run(v);
 	int r = v->failed ? v->failed : delete_segments(v, /* needed= */ false);

@@ -145,6 +145,10 @@ struct tree *volume_tree(struct volume *v); /* of its map: for giving up a looku
 int volume_snapshot(struct volume *v, const char *name, struct report *report);
 /* Publishes everything up to now and starts replay after it; removes doomed snapshots that nobody holds. */
 int volume_checkpoint(struct volume *v);
+/* Deleted snapshots that nothing holds are freed soon, as many at once as there are then. Not FIBER. */
+void volume_reap_soon(struct volume *v);
+/* FIBER. All of them, now; `ret_dropped`: how many went. */
+int volume_reap(struct volume *v, uint64_t *ret_dropped);
 int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct report *report);
 int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report);
 

@@ -141,14 +141,19 @@ static int await_applied(struct volume *v)
 	return volume_expired_lands(v) ? -ETIMEDOUT : 0;
 }
 
+static bool needs_checkpoint(const struct volume *v, const struct volume_closing *c)
+{
+	return v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted || table_lacks(v, v->table_last) || (v->reaping && checkpoint_reaps(v) && !c->to);
+}
+
 /* With all that was written published, and as far as that goes in the same transaction. */
 static int close_within_checkpoint(struct volume *v, struct volume_closing *c)
 {
 	int r = 0;
 	/* one that is under way has taken what is dirty, and isn't published yet */
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
-	/* twice: what the first one freed can be dropped by the second */
-	for (unsigned i = 0; r == 0 && !c->done && i < 3 && (v->dirty || !link_empty(&v->marks) || v->checkpoint_wanted || table_lacks(v, v->table_last)); i++) {
+	/* more than one: what the first one freed can be dropped by the second; of what was deleted and waits, the rest is noted in the catalog */
+	for (unsigned i = 0; r == 0 && !c->done && i < 3 && needs_checkpoint(v, c); i++) {
 		fiber_mutex_unlock(&v->checkpointing);
 		r = checkpoint_closing(v, c->to ? c : NULL);
 		fiber_mutex_lock(&v->env->loop, &v->checkpointing);

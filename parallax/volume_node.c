@@ -573,6 +573,10 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		return report_set(report, -EROFS, "it is attached to read only");
 	if (strcmp(verb, "snapshot") == 0 && args[0])
 		return volume_snapshot(n->volume, args[0], report);
+	if (strcmp(verb, "checkpoint") == 0 && args[0] && strcmp(args[0], "soon") == 0) { /* an older one does it at once */
+		volume_reap_soon(n->volume);
+		return 0;
+	}
 	if (strcmp(verb, "checkpoint") == 0)
 		return volume_checkpoint(n->volume);
 	if (strcmp(verb, "status") == 0) {

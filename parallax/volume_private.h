@@ -10,6 +10,7 @@
 #ifndef AQ_VOLUME_PRIVATE_H
 #define AQ_VOLUME_PRIVATE_H
 #include "core/fiber.h"
+#include "parallax/doomed.h"
 #include "parallax/space.h"
 #include "parallax/tree.h"
 #include "parallax/volume.h"
@@ -207,7 +208,16 @@ struct volume {
 	struct timer tick;              /* runs while something is dirty */
 	struct job tick_job;
 	bool ticking, dirty, checkpoint_wanted;
-	bool doomed_unknown;            /* look in the catalog for doomed snapshots */
+	/* checkpoint_drop.c: snapshots that were deleted */
+	bool doomed_unknown;            /* look in the catalog what waits */
+	bool doomed_unread;             /* it didn't say, the last time */
+	struct doomed doomed;           /* what waits, as it was found; */
+	size_t doomed_at;               /* those before this one are dealt with */
+	uint64_t drop_steps, dropped;   /* grow with each that is done for that; with each that goes */
+	struct timer reap;              /* runs until the next checkpoint for them: `reaping` */
+	struct job reap_job;
+	bool reaping;
+	uint64_t checkpoint_took_ns;    /* the last one */
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
 	uint64_t *freed;                /* segments out of the table, to be deleted once that is published */
 	unsigned freed_count, freed_room;
@@ -309,6 +319,24 @@ int checkpoint_start(struct volume *v); /* the fiber that runs one when it is du
 void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
+/* checkpoint_drop.c */
+enum { CHECKPOINT_DROPS = 32 };
+struct checkpoint_drops {
+	struct checkpoint_drop {
+		uint64_t mark_seq, revision;
+	} entries[CHECKPOINT_DROPS];
+	unsigned count, room;       /* so many fit into the transaction */
+	bool behead;                /* the end of a head that was deleted or rolled back is among them */
+};
+struct checkpoint_drop_keys {
+	char snapshot[CHECKPOINT_DROPS][META_KEY_BYTES], note[CHECKPOINT_DROPS][META_KEY_BYTES], whole[META_KEY_BYTES];
+};
+bool checkpoint_reaps(const struct volume *v);      /* something waits, as far as is known */
+void checkpoint_reap_later(struct volume *v);       /* it gets a checkpoint after a pause */
+int checkpoint_drop(struct volume *v, struct checkpoint_drops *d); /* FIBER. Of what waits as much as fits: their lists are dealt with */
+void checkpoint_drop_failed(struct volume *v);      /* the transaction wasn't published */
+struct publication;
+void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p);
 /* checkpoint_nodes.c: FIBER. Appends the unwritten nodes of a version, and accounts for them. `*end`: the greatest position of one (or as it was). */
 enum { CHECKPOINT_RECORD_NODES = 64 };
 int checkpoint_write_nodes(struct volume *v, const struct tree_version *version, uint64_t newest_mark, uint64_t *end);

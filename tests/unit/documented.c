@@ -389,6 +389,8 @@ Test(documented, keys)
 	key_is("group/G", key);
 	meta_key_reap(0x12, key);
 	key_is("reap/V", key);
+	meta_key_reap_snapshot(0x12, 0x345, key);
+	key_is("reap/V/M", key);
 	key_is("pgmap", PLACEMENT_KEY);
 	key_is("manager", META_MANAGER);
 	key_is("store/moved", STORE_MOVED);

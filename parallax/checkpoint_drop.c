@@ -1,0 +1,162 @@
+/* A checkpoint's part in deleting snapshots (R25, R27): the dead lists of those that nothing holds are dealt with, and their keys go in its transaction.
+ *
+ * What waits is looked up once, and then dropped by as many checkpoints as that takes, CHECKPOINT_DROPS each, with a pause between two: a checkpoint writes the
+ * whole space table, and meanwhile more may be deleted, which go along. */
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "parallax/volume_private.h"
+
+enum {
+	DROP_READS_MAX = 4096,
+	REAP_PAUSE_MS = 100,
+	REAP_SHARE = 4,          /* checkpoints for deletions alone take one part in so many of the time */
+	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits */
+};
+
+/* ---- when ---- */
+
+bool checkpoint_reaps(const struct volume *v) { return v->doomed_unknown || v->doomed_at < v->doomed.count; }
+
+static void reap_due(struct job *j)
+{
+	struct volume *v = container_of(j, struct volume, reap_job);
+	v->reaping = false;
+	if (j->status == 0)
+		v->checkpoint_wanted = true;
+	checkpoint_consider(v);
+}
+
+void checkpoint_reap_later(struct volume *v)
+{
+	uint64_t pause_ns = MAX(REAP_PAUSE_MS * NS_PER_MS, v->checkpoint_took_ns * (REAP_SHARE - 1));
+	if (v->closing || v->failed || v->reaping)
+		return;
+	v->reaping = true;
+	job_init(&v->reap_job, &v->env->loop);
+	timer_start(v->env, &v->reap, v->doomed_unread ? REAP_RETRY_MS * NS_PER_MS : pause_ns, &v->reap_job);
+	job_then(&v->reap_job, reap_due);
+}
+
+void volume_reap_soon(struct volume *v)
+{
+	v->doomed_unknown = true;
+	v->doomed_unread = false;
+	checkpoint_reap_later(v);
+}
+
+int volume_reap(struct volume *v, uint64_t *ret_dropped)
+{
+	uint64_t dropped = v->dropped;
+	unsigned idle = 0; /* roots of some may come with the first */
+	int r = 0;
+	v->doomed_unknown = true;
+	while (r == 0 && checkpoint_reaps(v) && idle < 2) {
+		uint64_t before = v->drop_steps;
+		r = v->failed ? -EIO : checkpoint_run(v);
+		idle = v->drop_steps == before ? idle + 1 : 0;
+	}
+	*ret_dropped = v->dropped - dropped;
+	return r;
+}
+
+/* ---- what ---- */
+
+/* What is noted while this looks is looked at again. Where the catalog doesn't say, it can wait; the checkpoint can't. */
+static void look(struct volume *v)
+{
+	doomed_free(&v->doomed);
+	v->doomed_at = 0;
+	v->doomed_unknown = false;
+	v->doomed_unread = doomed_find(v->catalog, v->id, &v->doomed) < 0;
+	v->doomed_unknown |= v->doomed_unread;
+	doomed_forget(v->catalog, v->id, &v->doomed);
+	for (size_t i = 0; i < v->doomed.count; i++)
+		v->doomed_unknown |= v->doomed.entries[i].revision && v->doomed.entries[i].rootless;
+}
+
+/* One that is held keeps none of the others waiting; it is looked at again when somebody asks. */
+static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
+{
+	const struct volume_places *p = v->places;
+	return doomed_droppable(s) && !s->rootless && !(p->snapshot_idle && p->snapshot_idle(p->arg, v->id, s->mark_seq) != 0);
+}
+
+/* ---- dropping ---- */
+
+/* True when the whole list is dealt with; otherwise the rest is the next checkpoint's. */
+static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, bool *ret_whole)
+{
+	struct space_list *l;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? 0 : -ENOMEM;
+	while (r == 0 && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0 && *reads < DROP_READS_MAX) {
+		struct space_chunk chunk = l->chunks[0];
+		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
+		if (content) {
+			r = sources_read_wait(&v->sources, &chunk.at, block);
+			++*reads;
+		}
+		if (r == 0)
+			r = space_drop_chunk(&v->space, mark_seq, chunk, content ? block : NULL);
+		v->drop_steps++;
+	}
+	free(block);
+	l = space_list_find(&v->space, mark_seq);
+	*ret_whole = r == 0 && (!l || l->chunk_count == 0);
+	return r == 0 && *ret_whole ? space_drop_finish(&v->space, mark_seq) : r;
+}
+
+/* The head of a volume that was deleted or rolled back is what its newest snapshot is; without that one it is to be cut back to the one before. */
+static bool is_end_of_doomed(const struct volume *v, uint64_t mark_seq)
+{
+	const struct space *s = &v->space;
+	return v->meta.doomed && s->list_count && s->lists[s->list_count - 1].mark_seq == mark_seq;
+}
+
+int checkpoint_drop(struct volume *v, struct checkpoint_drops *d)
+{
+	unsigned reads = 0;
+	int r = 0;
+	if (v->doomed_at == v->doomed.count && v->doomed_unknown)
+		look(v);
+	while (r == 0 && v->doomed_at < v->doomed.count && d->count < d->room && reads < DROP_READS_MAX) {
+		const struct doomed_snapshot *s = &v->doomed.entries[v->doomed_at];
+		bool whole = true, drops = can_drop(v, s), end = is_end_of_doomed(v, s->mark_seq);
+		if (drops)
+			r = drop_list(v, s->mark_seq, &reads, &whole);
+		if (r < 0 || !whole)
+			break;
+		if (drops) {
+			d->entries[d->count++] = (struct checkpoint_drop){ s->mark_seq, s->revision };
+			d->behead |= end;
+			v->drop_steps++;
+			fiber_sleep(&v->env->loop, 0); /* requests in between */
+		}
+		v->doomed_at++;
+	}
+	return r;
+}
+
+void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		char *key = keys->snapshot[i], *note = keys->note[i];
+		meta_key_snapshot(v->id, d->entries[i].mark_seq, key);
+		meta_key_reap_snapshot(v->id, d->entries[i].mark_seq, note);
+		catalog_txn_compare(&p->txn, key, d->entries[i].revision);
+		catalog_txn_delete(&p->txn, key);
+		catalog_txn_delete(&p->txn, note);
+	}
+	meta_key_reap(v->id, keys->whole);
+	if (d->behead)
+		catalog_txn_put(&p->txn, keys->whole, "", 0);
+}
+
+/* Their lists are dealt with, their keys are still there: they are found again. */
+void checkpoint_drop_failed(struct volume *v)
+{
+	doomed_free(&v->doomed);
+	v->doomed_at = 0;
+	v->doomed_unknown = true;
+}

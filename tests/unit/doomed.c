@@ -1,0 +1,354 @@
+/* Deleting snapshots: what it costs, what is noted of it (parallax/doomed.h), and that what is noted is freed, whoever noted it, and then forgotten. */
+#include "parallax/doomed.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/drivers.h"
+#include "core/fiber.h"
+#include "parallax/store_check.h"
+#include "parallax/store_private.h"
+#include "tests/unit/blktest.h"
+
+enum { BYTES = 100 * BLOCK_BYTES };
+
+/* The engine below, and what is asked of it. */
+static struct {
+	const struct catalog_ops *ops;
+	unsigned calls, keys; /* keys: read or listed */
+} meter;
+
+struct rig {
+	struct env *env;
+	char dir[64];
+	struct store *store;
+	struct report report;
+	int (*body)(struct rig *r);
+};
+
+static int meter_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	meter.calls++;
+	return meter.ops->txn(c, t, ret_revision);
+}
+
+static int meter_get(struct catalog *c, const char *key, struct catalog_value *ret)
+{
+	meter.calls++;
+	meter.keys++;
+	return meter.ops->get(c, key, ret);
+}
+
+static int meter_get_many(struct catalog *c, struct catalog_want *wants, unsigned count)
+{
+	meter.calls++;
+	meter.keys += count;
+	return meter.ops->get_many(c, wants, count);
+}
+
+static int meter_count(struct catalog *c, struct catalog_tally *tallies, unsigned count)
+{
+	meter.calls++;
+	return meter.ops->count(c, tallies, count);
+}
+
+struct listing {
+	int (*entry)(void *arg, const char *key, const struct catalog_value *value);
+	void *arg;
+};
+
+static int meter_entry(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct listing *l = arg;
+	meter.keys++;
+	return l->entry(l->arg, key, value);
+}
+
+static int meter_list(struct catalog *c, const char *prefix, int (*entry)(void *arg, const char *key, const struct catalog_value *value), void *arg)
+{
+	struct listing l = { entry, arg };
+	meter.calls++;
+	return meter.ops->list(c, prefix, meter_entry, &l);
+}
+
+static int run(void *arg)
+{
+	struct rig *r = arg;
+	struct store_options o = { .root = r->dir, .create = true };
+	cr_assert_eq(store_open(r->env, &o, &r->store, &r->report), 0, "%s", r->report.text);
+	meter.ops = r->store->catalog->ops;
+	struct catalog_ops ops = *meter.ops;
+	ops.txn = meter_txn;
+	ops.get = meter_get;
+	ops.get_many = meter_get_many;
+	ops.count = meter_count;
+	ops.list = meter_list;
+	r->store->catalog->ops = &ops;
+	int e = r->body(r);
+	r->store->catalog->ops = meter.ops;
+	store_close(r->store);
+	return e;
+}
+
+static void rig_test(int (*body)(struct rig *r))
+{
+	struct rig r = { .dir = "/tmp/aqdoomed.XXXXXX", .body = body };
+	char command[128];
+	cr_assert(mkdtemp(r.dir));
+	blktest_root = r.dir;
+	cr_assert_eq(env_linux_create(0, &r.env), 0);
+	cr_assert_eq(env_linux_run_fiber(r.env, run, &r), 0);
+	env_linux_destroy(r.env);
+	snprintf(command, sizeof command, "rm -rf %s", r.dir);
+	cr_assert_eq(system(command), 0);
+}
+
+#define OK(r, call)                                                                    \
+	do {                                                                           \
+		(r)->report.text[0] = '\0';                                            \
+		int status_ = (call);                                                  \
+		cr_assert_eq(status_, 0, "%s: %d %s", #call, status_, (r)->report.text); \
+	} while (0)
+#define REPORT(r) (&(r)->report)
+
+static void create(struct rig *r, const char *name)
+{
+	struct store_volume_options o = { .size_bytes = BYTES };
+	OK(r, store_volume_create(r->store, name, &o, REPORT(r)));
+}
+
+static struct volume *volume_opened(struct rig *r, const char *name, uint64_t *ret_id)
+{
+	struct volume *v = NULL;
+	OK(r, store_find_volume(r->store->places, name, ret_id, REPORT(r)));
+	OK(r, store_maintain(r->store->places, *ret_id, &v, REPORT(r)));
+	return v;
+}
+
+/* Snapshots sFIRST … of v, with a block written before each. */
+static void take(struct rig *r, unsigned first, unsigned count)
+{
+	uint64_t id;
+	struct volume *v = volume_opened(r, "v", &id);
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	for (unsigned i = first; i < first + count; i++) {
+		char name[16];
+		struct iovec iov = { block, BLOCK_BYTES };
+		struct volume_write w = { .first = i % 100, .count = 1, .iov = &iov, .iov_count = 1 };
+		struct job j;
+		memset(block, (int)(i % 255 + 1), BLOCK_BYTES);
+		job_init(&j, &r->env->loop);
+		volume_write(v, &w, &j);
+		cr_assert_eq(fiber_wait(&j), 0);
+		snprintf(name, sizeof name, "s%u", i);
+		OK(r, volume_snapshot(v, name, REPORT(r)));
+	}
+	free(block);
+	cr_assert_eq(volume_close(v), 0);
+}
+
+static int count_key(void *arg, const char *key, const struct catalog_value *value)
+{
+	(void)key;
+	(void)value;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static unsigned keys_of(struct rig *r, const char *prefix)
+{
+	unsigned n = 0;
+	cr_assert_eq(catalog_list(r->store->catalog, prefix, count_key, &n), 0);
+	return n;
+}
+
+static void fault(void *arg, const char *volume, const char *text)
+{
+	(void)arg;
+	cr_assert(0, "%s: %s", volume, text);
+}
+
+static void check(struct rig *r)
+{
+	struct store_check how = { .fault = fault };
+	OK(r, store_check(r->store, &how, REPORT(r)));
+}
+
+/* ---- what it costs ---- */
+
+static void cost(struct rig *r, const char *name, unsigned *ret_calls, unsigned *ret_keys)
+{
+	meter.calls = meter.keys = 0;
+	OK(r, store_snapshot_delete(r->store, name, REPORT(r)));
+	*ret_calls = meter.calls;
+	*ret_keys = meter.keys;
+}
+
+static int body_cost(struct rig *r)
+{
+	unsigned calls[2], keys[2], some, many;
+	create(r, "v");
+	take(r, 0, 10);
+	cost(r, "v@s4", &calls[0], &keys[0]);
+	take(r, 10, 150);
+	cost(r, "v@s70", &calls[1], &keys[1]);
+	cr_assert(calls[1] <= calls[0] + 1 && keys[1] <= keys[0] + 4, "%u calls and %u keys, with 15 times the snapshots %u and %u", calls[0], keys[0], calls[1], keys[1]);
+	/* nor does it by how many are deleted and held by clones */
+	for (unsigned i = 100; i < 130; i++) {
+		char snap[16], clone[16];
+		snprintf(snap, sizeof snap, "v@s%u", i);
+		snprintf(clone, sizeof clone, "c%u", i);
+		OK(r, store_clone(r->store, snap, clone, REPORT(r)));
+		OK(r, store_snapshot_delete(r->store, snap, REPORT(r)));
+	}
+	cost(r, "v@s71", &some, &many);
+	cr_assert(some <= calls[0] + 1 && many <= keys[0] + 4, "%u calls and %u keys, with 30 that are held %u and %u", calls[0], keys[0], some, many);
+	check(r);
+	return 0;
+}
+
+Test(doomed, a_deletion_costs_the_same_with_many_snapshots) { rig_test(body_cost); }
+
+/* ---- notes ---- */
+
+static int body_notes(struct rig *r)
+{
+	create(r, "v");
+	take(r, 0, 6);
+	OK(r, store_clone(r->store, "v@s2", "c", REPORT(r)));
+	OK(r, store_clone(r->store, "v@s2", "d", REPORT(r)));
+	OK(r, store_snapshot_delete(r->store, "v@s2", REPORT(r)));
+	cr_assert_eq(keys_of(r, "reap/"), 0, "what clones hold is noted by nobody");
+	cr_assert_eq(keys_of(r, "snapshot/"), 6);
+	check(r);
+	OK(r, store_volume_delete(r->store, "c", false, REPORT(r)));
+	cr_assert_eq(keys_of(r, "snapshot/"), 6);
+	check(r);
+	OK(r, store_volume_delete(r->store, "d", false, REPORT(r)));
+	cr_assert_eq(keys_of(r, "snapshot/"), 5, "the last clone is gone");
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	check(r);
+	return 0;
+}
+
+Test(doomed, the_last_clone_notes_what_it_held) { rig_test(body_notes); }
+
+/* As older programs leave it: the volume is noted, and not the snapshot. */
+static int body_older(struct rig *r)
+{
+	struct store_mark of[2];
+	create(r, "v");
+	take(r, 0, 5);
+	for (unsigned i = 0; i < 2; i++)
+		OK(r, store_find_snapshot(r->store->places, "v", i ? "s3" : "s1", &of[i].volume, &of[i].mark, REPORT(r)));
+	OK(r, store_doom_all(r->store, of, 2));
+	cr_assert(keys_of(r, "reap/") == 1 && keys_of(r, "snapname/") == 3 && keys_of(r, "snapshot/") == 5);
+	check(r);
+	store_reap(r->store);
+	cr_assert_eq(keys_of(r, "snapshot/"), 3);
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	check(r);
+	return 0;
+}
+
+Test(doomed, what_an_older_program_noted) { rig_test(body_older); }
+
+/* The head that was rolled back is cut back to what is its newest snapshot then. */
+static int body_rolled_back(struct rig *r)
+{
+	uint64_t id;
+	create(r, "v");
+	take(r, 0, 4);
+	OK(r, store_find_volume(r->store->places, "v", &id, REPORT(r)));
+	OK(r, store_snapshot_rollback(r->store, "v@s1", REPORT(r)));
+	struct meta_log *log = malloc(sizeof *log);
+	uint64_t live[2];
+	OK(r, meta_get_log(r->store->catalog, id, log, NULL));
+	live[0] = log->live_blocks;
+	OK(r, store_snapshot_delete(r->store, "v@s3", REPORT(r)));
+	OK(r, store_snapshot_delete(r->store, "v@s2", REPORT(r)));
+	OK(r, meta_get_log(r->store->catalog, id, log, NULL));
+	live[1] = log->live_blocks;
+	free(log);
+	cr_assert(live[1] + 2 <= live[0], "%llu of %llu blocks are live", (unsigned long long)live[1], (unsigned long long)live[0]);
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	cr_assert_eq(keys_of(r, "snapshot/"), 2);
+	check(r);
+	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
+	cr_assert(keys_of(r, "reap/") == 0 && keys_of(r, "snapshot/") == 0 && keys_of(r, "volume/") == 0);
+	return 0;
+}
+
+Test(doomed, a_rolled_back_head_loses_its_newest_snapshot) { rig_test(body_rolled_back); }
+
+/* ---- many ---- */
+
+static int body_many(struct rig *r)
+{
+	enum { MANY = 150, GO = 80 };
+	const char *names[GO];
+	char text[GO][16];
+	create(r, "v");
+	take(r, 0, MANY);
+	for (unsigned i = 0; i < GO; i++) {
+		snprintf(text[i], sizeof text[i], "v@s%u", i * 7 % MANY); /* more than a transaction or a checkpoint takes */
+		names[i] = text[i];
+	}
+	OK(r, store_snapshots_delete(r->store, names, GO, REPORT(r)));
+	cr_assert_eq(keys_of(r, "snapshot/"), MANY - GO);
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	check(r);
+	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
+	cr_assert(keys_of(r, "reap/") == 0 && keys_of(r, "snap") == 0 && keys_of(r, "volume/") == 0);
+	return 0;
+}
+
+Test(doomed, many_at_once) { rig_test(body_many); }
+
+/* Whoever has the volume does it soon by himself; what he hasn't done when he closes is done then. */
+static int body_soon(struct rig *r)
+{
+	enum { MANY = 40 };
+	struct store_mark of[MANY];
+	uint64_t id;
+	create(r, "v");
+	take(r, 0, MANY + 2);
+	for (unsigned i = 0; i < MANY; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "s%u", i);
+		OK(r, store_find_snapshot(r->store->places, "v", name, &of[i].volume, &of[i].mark, REPORT(r)));
+	}
+	struct volume *v = volume_opened(r, "v", &id);
+	OK(r, store_doom_snapshots(r->store, of, MANY - 2));
+	volume_reap_soon(v);
+	for (unsigned n = 0; n < 1000 && keys_of(r, "reap/"); n++)
+		fiber_sleep(&r->env->loop, 10 * NS_PER_MS);
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	cr_assert_eq(keys_of(r, "snapshot/"), 4);
+	OK(r, store_doom_snapshots(r->store, of + MANY - 2, 2));
+	volume_reap_soon(v);
+	cr_assert_eq(volume_close(v), 0);
+	cr_assert_eq(keys_of(r, "reap/"), 0);
+	cr_assert_eq(keys_of(r, "snapshot/"), 2);
+	check(r);
+	return 0;
+}
+
+Test(doomed, a_holder_frees_soon) { rig_test(body_soon); }
+
+Test(doomed, keys)
+{
+	uint64_t volume = 0, mark = 1;
+	char key[META_KEY_BYTES];
+	meta_key_reap(0x12, key);
+	cr_assert(meta_reap_parse(key, &volume, &mark) && volume == 0x12 && mark == 0);
+	meta_key_reap_snapshot(0x12, 0x345, key);
+	cr_assert(meta_reap_parse(key, &volume, &mark) && volume == 0x12 && mark == 0x345);
+	static const char *const bad[] = { "reap/", "reap/x", "reap/12/", "reap/12/x", "reap/12/0", "reap/12/34/5", "reap/12x", "snap/12" };
+	for (unsigned i = 0; i < ARRAY_COUNT(bad); i++)
+		cr_assert(!meta_reap_parse(bad[i], &volume, &mark), "%s", bad[i]);
+}
