@@ -143,7 +143,7 @@ int store_snapshot_list(struct store *s, const char *volume,
 			int (*entry)(void *arg, const struct store_snapshot *snapshot), void *arg,
 			struct report *report);
 int store_snapshot_delete(struct store *s, const char *name, struct report *report);
-/* Several, of any volumes: none if one of them isn't there. A volume that nobody has is opened once to free what all of its took. */
+/* Several, of any volumes: none if one of them isn't there. A volume that nobody has is opened once to free what all of its took; who has one frees it soon. */
 int store_snapshots_delete(struct store *s, const char *const *names, unsigned count, struct report *report);
 int store_snapshot_rollback(struct store *s, const char *name, struct report *report); /* -EBUSY while attached */
 int store_clone(struct store *s, const char *snapshot, const char *name, struct report *report);

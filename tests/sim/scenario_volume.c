@@ -155,8 +155,12 @@ static void client_delete_snapshot(struct volume_world *w)
 	s->users++;
 	if (store_find_snapshot(&w->o.places, "v", s->name, &volume, &mark, NULL) == 0) {
 		s->doomed = true;
-		if (store_doom_snapshot(&w->o.store, volume, mark) == 0 && draw(w, 2))
-			note_failure(w, volume_checkpoint(w->o.volume));
+		if (store_doom_snapshot(&w->o.store, volume, mark) == 0)
+			switch (draw(w, 3)) {
+			case 0: note_failure(w, volume_checkpoint(w->o.volume)); break;
+			case 1: volume_reap_soon(w->o.volume); break;
+			default: break; /* the next owner, or another deletion */
+			}
 	}
 	s->users--;
 }
