@@ -423,8 +423,8 @@ static int checkpointer(void *arg)
 			continue;
 		}
 		int r = checkpoint_run(v);
-		if (r == -ESHUTDOWN)
-			volume_fail(v, r);
+		if (r == -ESHUTDOWN || v->env->dead)
+			volume_fail(v, -ESHUTDOWN);
 		if (r < 0 && !v->failed && !v->closing)
 			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
 	}

@@ -11,7 +11,7 @@ enum {
 	DROP_READS_MAX = 4096,
 	REAP_PAUSE_MS = 100,
 	REAP_SHARE = 4,          /* checkpoints for deletions alone take one part in so many of the time */
-	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits */
+	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read */
 };
 
 /* ---- when ---- */
@@ -84,27 +84,29 @@ static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
 
 /* ---- dropping ---- */
 
-/* True when the whole list is dealt with; otherwise the rest is the next checkpoint's. */
-static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, bool *ret_whole)
+enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
+
+/* Of the whole list; the rest is the next checkpoint's. A part that can't be read keeps nothing else waiting, the checkpoint least of all. */
+static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum drop_result *ret)
 {
 	struct space_list *l;
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
 	int r = block ? 0 : -ENOMEM;
-	while (r == 0 && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0 && *reads < DROP_READS_MAX) {
+	*ret = DROP_WHOLE;
+	while (r == 0 && *ret == DROP_WHOLE && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0) {
 		struct space_chunk chunk = l->chunks[0];
 		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
-		if (content) {
-			r = sources_read_wait(&v->sources, &chunk.at, block);
-			++*reads;
-		}
-		if (r == 0)
+		if (*reads == DROP_READS_MAX)
+			*ret = DROP_PART;
+		else if (content && sources_read_wait(&v->sources, &chunk.at, block) < 0)
+			*ret = DROP_UNREAD;
+		else
 			r = space_drop_chunk(&v->space, mark_seq, chunk, content ? block : NULL);
-		v->drop_steps++;
+		*reads += content && *ret == DROP_WHOLE;
+		v->drop_steps += *ret == DROP_WHOLE;
 	}
 	free(block);
-	l = space_list_find(&v->space, mark_seq);
-	*ret_whole = r == 0 && (!l || l->chunk_count == 0);
-	return r == 0 && *ret_whole ? space_drop_finish(&v->space, mark_seq) : r;
+	return r == 0 && *ret == DROP_WHOLE ? space_drop_finish(&v->space, mark_seq) : r;
 }
 
 /* The head of a volume that was deleted or rolled back is what its newest snapshot is; without that one it is to be cut back to the one before. */
@@ -114,25 +116,35 @@ static bool is_end_of_doomed(const struct volume *v, uint64_t mark_seq)
 	return v->meta.doomed && s->list_count && s->lists[s->list_count - 1].mark_seq == mark_seq;
 }
 
+/* One that is to be tried again: soon, but not at once. */
+static void note_unread(struct volume *v) { v->doomed_unknown = v->doomed_unread = true; }
+
+static void note_dropped(struct volume *v, struct checkpoint_drops *d, const struct doomed_snapshot *s, bool end)
+{
+	d->entries[d->count++] = (struct checkpoint_drop){ s->mark_seq, s->revision };
+	d->behead |= end;
+	v->drop_steps++;
+	fiber_sleep(&v->env->loop, 0); /* requests in between */
+}
+
 int checkpoint_drop(struct volume *v, struct checkpoint_drops *d)
 {
 	unsigned reads = 0;
 	int r = 0;
 	if (v->doomed_at == v->doomed.count && v->doomed_unknown)
 		look(v);
-	while (r == 0 && v->doomed_at < v->doomed.count && d->count < d->room && reads < DROP_READS_MAX) {
+	while (r == 0 && v->doomed_at < v->doomed.count && d->count < d->room) {
 		const struct doomed_snapshot *s = &v->doomed.entries[v->doomed_at];
-		bool whole = true, drops = can_drop(v, s), end = is_end_of_doomed(v, s->mark_seq);
+		enum drop_result result = DROP_WHOLE;
+		bool drops = can_drop(v, s), end = is_end_of_doomed(v, s->mark_seq);
 		if (drops)
-			r = drop_list(v, s->mark_seq, &reads, &whole);
-		if (r < 0 || !whole)
+			r = drop_list(v, s->mark_seq, &reads, &result);
+		if (r < 0 || result == DROP_PART)
 			break;
-		if (drops) {
-			d->entries[d->count++] = (struct checkpoint_drop){ s->mark_seq, s->revision };
-			d->behead |= end;
-			v->drop_steps++;
-			fiber_sleep(&v->env->loop, 0); /* requests in between */
-		}
+		if (result == DROP_UNREAD)
+			note_unread(v);
+		else if (drops)
+			note_dropped(v, d, s, end);
 		v->doomed_at++;
 	}
 	return r;

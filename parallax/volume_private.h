@@ -210,7 +210,7 @@ struct volume {
 	bool ticking, dirty, checkpoint_wanted;
 	/* checkpoint_drop.c: snapshots that were deleted */
 	bool doomed_unknown;            /* look in the catalog what waits */
-	bool doomed_unread;             /* it didn't say, the last time */
+	bool doomed_unread;             /* the last time it didn't say, or a list couldn't be read */
 	struct doomed doomed;           /* what waits, as it was found; */
 	size_t doomed_at;               /* those before this one are dealt with */
 	uint64_t drop_steps, dropped;   /* grow with each that is done for that; with each that goes */
