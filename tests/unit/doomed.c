@@ -10,8 +10,10 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
+#include "parallax/segment_dir.h"
 #include "parallax/store_check.h"
 #include "parallax/store_private.h"
+#include "parallax/volume_private.h"
 #include "tests/unit/blktest.h"
 
 enum { BYTES = 100 * BLOCK_BYTES };
@@ -349,6 +351,52 @@ static int body_soon(struct rig *r)
 }
 
 Test(doomed, a_holder_frees_soon) { rig_test(body_soon); }
+
+/* One byte of a block on the disk. */
+static void flip(struct rig *r, uint64_t volume, uint64_t position)
+{
+	char directory[512], path[640], byte = 0;
+	uint64_t segment = position_segment(position);
+	places_embedded_path(r->store->places, volume, directory, sizeof directory);
+	snprintf(path, sizeof path, "%s/segments/%02x/%012llx.seg", directory, (unsigned)(segment & 0xff), (unsigned long long)segment);
+	FILE *f = fopen(path, "r+");
+	cr_assert(f, "%s", path);
+	cr_assert_eq(fseek(f, (long)(COPY_BASE + (uint64_t)position_block(position) * BLOCK_BYTES), SEEK_SET), 0);
+	cr_assert_eq(fread(&byte, 1, 1, f), 1);
+	byte ^= 1;
+	cr_assert_eq(fseek(f, -1, SEEK_CUR), 0);
+	cr_assert_eq(fwrite(&byte, 1, 1, f), 1);
+	cr_assert_eq(fclose(f), 0);
+}
+
+/* A list that is damaged keeps neither the others waiting nor the checkpoint. */
+static int body_unreadable(struct rig *r)
+{
+	struct store_mark of[2];
+	uint64_t id;
+	create(r, "v");
+	take(r, 0, 6);
+	for (unsigned i = 0; i < 2; i++)
+		OK(r, store_find_snapshot(r->store->places, "v", i ? "s3" : "s1", &of[i].volume, &of[i].mark, REPORT(r)));
+	struct volume *v = volume_opened(r, "v", &id);
+	const struct space_list *l = space_list_find(&v->space, of[0].mark);
+	cr_assert(l && l->chunk_count > 0);
+	uint64_t at = l->chunks[0].at.position;
+	flip(r, id, at);
+	OK(r, store_doom_snapshots(r->store, of, 2));
+	OK(r, volume_checkpoint(v));
+	cr_assert_eq(keys_of(r, "snapshot/"), 5, "the one that can be read is gone, the other one is there");
+	cr_assert(space_list_find(&v->space, of[0].mark) && !space_list_find(&v->space, of[1].mark));
+	cr_assert_eq(keys_of(r, "reap/"), 1);
+	flip(r, id, at);
+	OK(r, volume_checkpoint(v));
+	cr_assert(keys_of(r, "snapshot/") == 4 && keys_of(r, "reap/") == 0);
+	cr_assert_eq(volume_close(v), 0);
+	check(r);
+	return 0;
+}
+
+Test(doomed, a_list_that_cannot_be_read_waits) { rig_test(body_unreadable); }
 
 Test(doomed, keys)
 {
