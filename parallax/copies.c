@@ -125,13 +125,28 @@ void copies_want_log(struct copies *c, const struct meta_log *log)
 		}
 }
 
-bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
+static bool group_has(struct copies *c, const struct placement_group *g, unsigned replicas, unsigned least)
 {
 	struct peer *peers[META_REPLICAS_MAX];
+	return group_peers(c, g, replicas, peer_hopeful, peers) >= least;
+}
+
+bool copies_enough(struct copies *c, unsigned replicas, unsigned least)
+{
 	for (unsigned g = 0; g < c->map.group_count; g++)
-		if (group_peers(c, &c->map.groups[g], replicas, peer_hopeful, peers) < least)
+		if (!group_has(c, &c->map.groups[g], replicas, least))
 			return false;
 	return true;
+}
+
+bool copies_better_elsewhere(struct copies *c, uint64_t segment, unsigned replicas, unsigned least)
+{
+	if (!c->catalog || c->map.revision == 0 || group_has(c, placement_group_of(&c->map, segment), replicas, least))
+		return false;
+	for (unsigned g = 0; g < c->map.group_count; g++)
+		if (group_has(c, &c->map.groups[g], replicas, least))
+			return true;
+	return false;
 }
 
 /* ---- who is near ---- */

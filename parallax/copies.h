@@ -91,6 +91,8 @@ void copies_want(struct copies *c, uint64_t segment, unsigned replicas);
 void copies_want_log(struct copies *c, const struct meta_log *log);
 /* Has every group `least` servers, among its first `replicas`, of which it isn't known that they are away? */
 bool copies_enough(struct copies *c, unsigned replicas, unsigned least);
+/* Hasn't that of the segment, though another has? */
+bool copies_better_elsewhere(struct copies *c, uint64_t segment, unsigned replicas, unsigned least);
 /* Servers in the failure domain `domain` are near. */
 void copies_set_domain(struct copies *c, const char *domain);
 /* All that may have a copy, the most promising first: those that answer and aren't late; of these near ones before others, and those whose

@@ -7,6 +7,7 @@
 #include "parallax/volume_private.h"
 
 #define SPARE_NS NS_PER_S
+enum { CREATE_TRIES = 8, IDS_TAKEN = 32 };
 
 static unsigned segments_ahead(const struct volume *v)
 {
@@ -85,22 +86,40 @@ static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t 
 	return r;
 }
 
-/* An id that no server has is kept for further attempts; for some time, because others may belong to servers that can make it. */
+static bool other_id_better(struct volume *v, uint64_t id) { return copies_better_elsewhere(v->copies, id, v->meta.replicas, v->meta.min_replicas); }
+
+/* The first of some ids, given away for it, whose servers aren't known to be away. */
+static int take_better(struct volume *v)
+{
+	struct log *l = &v->log;
+	uint64_t first;
+	int r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, l->spare_id, IDS_TAKEN, &first);
+	if (r < 0)
+		return r;
+	l->spare_id = first;
+	while (l->spare_id < first + IDS_TAKEN - 1 && other_id_better(v, l->spare_id))
+		l->spare_id++;
+	return 0;
+}
+
+/* An id that no server has is kept for further attempts; for some time, because others may belong to servers that have room for it, and not when it is
+ * known that servers are away which it belongs to, and others don't. */
 static int spare_id(struct volume *v, uint64_t above)
 {
 	struct log *l = &v->log;
 	uint64_t now = env_now_ns(v->env);
-	if (l->spare_id > above && now - l->spare_ns < SPARE_NS)
+	if (l->spare_id > above && now - l->spare_ns < SPARE_NS && !other_id_better(v, l->spare_id))
 		return 0;
 	l->spare_ns = now;
-	return catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(above, l->spare_id), 1, &l->spare_id);
+	int r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(above, l->spare_id), 1, &l->spare_id);
+	return r == 0 && other_id_better(v, l->spare_id) ? take_better(v) : r;
 }
 
 /* Once it is full it stays so when a server goes away. */
 static bool lacks_space(const struct log *l, int status) { return status == -ENOSPC || (status == -ENOTCONN && l->full); }
 
 /* One id above last_id, created on its servers. */
-static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
+static int create_once(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
 {
 	struct log *l = &v->log;
 	bool used, used_again = false;
@@ -120,6 +139,16 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	}
 	if (r == 0 || used || used_again)
 		l->spare_id = 0;
+	return r;
+}
+
+/* Which servers are away is known once they were asked; then another id may do. */
+static int create_one(struct volume *v, uint64_t above, bool reserve, struct meta_segment *ret)
+{
+	struct log *l = &v->log;
+	int r = create_once(v, above, reserve, ret);
+	for (unsigned i = 1; i < CREATE_TRIES && segment_away(r) && !v->catalog_away && l->spare_id && other_id_better(v, l->spare_id); i++)
+		r = create_once(v, above, reserve, ret);
 	return r;
 }
 
