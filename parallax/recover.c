@@ -7,6 +7,7 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
 /* An uncut segment's copies, as its servers found them. */
@@ -115,6 +116,48 @@ static bool longest(const struct meta_segment *m, struct found *f, enum copy_sta
 	return any;
 }
 
+/* A segment that isn't cut is only found sealed when the catalog was restored from a backup of the time before: the cut was recorded then (R9), and whoever
+ * has the seal has exactly what was acknowledged. */
+static bool any_sealed(const struct meta_segment *m, struct found *f)
+{
+	for (unsigned i = 0; i < m->ensemble_count; i++) {
+		const struct segment_io *io = &f->ios[i];
+		if (io->status || !io->sealed || is_absent(io) || io->state != COPY_WHOLE || f->bad[i])
+			continue;
+		f->source = i;
+		return true;
+	}
+	return false;
+}
+
+/* FIBER. */
+static bool is_restored(const struct volume *v)
+{
+	char when[64];
+	return catalog_mark_read(v->catalog, STORE_RESTORED, when, sizeof when, NULL) == 0 && when[0];
+}
+
+/* It was durable before it was listed (R12). But since a backup was taken it may have been used and freed, or, which is more likely, have been given up without
+ * being used, when the volume was closed: only the latter loses nothing, and nobody can tell. */
+static int nowhere(struct recovery *c, uint32_t index, struct report *report)
+{
+	struct volume *v = c->v;
+	const struct meta_segment *m = &v->meta.segments[index];
+	struct found *f = &c->found[index];
+	uint64_t from = v->meta.from_position;
+	bool begins_in_it = m->id == position_segment(from) && position_block(from) > 1;
+	bool restored = !begins_in_it && m->id >= position_segment(from) && is_restored(v);
+	if (restored && c->accept_flushed) {
+		f->source = 0;
+		f->ios[0].length = 0;
+		return 0;
+	}
+	return report_set(report, -EUCLEAN, restored ? "segment %llu is missing: since the backup of the catalog it was given up, or used and freed (attach with --accept-flushed goes on "
+						       "without it; or roll back to a snapshot)"
+						     : "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
+			  (unsigned long long)m->id);
+}
+
 /* R17.2. A whole copy has all that was acknowledged; without one, when all were asked, the longest doubtful one has all
  * that was flushed. */
 static int choose_source(struct recovery *c, uint32_t index, struct report *report)
@@ -131,7 +174,7 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 	}
 	if (other == -EPERM || other == -ESHUTDOWN)
 		return fence_failed(v, m->id, other, report);
-	if (longest(m, f, COPY_WHOLE))
+	if (any_sealed(m, f) || longest(m, f, COPY_WHOLE))
 		return 0;
 	if (away && !(c->accept_flushed && away + absent < m->ensemble_count))
 		return missing(m, f, report);
@@ -141,9 +184,7 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 		return judge_broken(c, &f->ios[f->source], report);
 	if (other)
 		return fence_failed(v, m->id, other, report);
-	/* it was durable before it was listed (R12) */
-	return report_set(report, -EUCLEAN, "segment %llu is missing (restore the store with its catalog from a backup, or roll back to a snapshot)",
-			  (unsigned long long)m->id);
+	return nowhere(c, index, report);
 }
 
 /* R17.1: one that answers is enough to stop the old owner, for an append needs all. */
@@ -234,6 +275,10 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 		return was->status;
 	if (is_absent(was) || ((was->state == COPY_BROKEN || f->bad[i]) && i != f->source)) /* it is for good where there is a better one */
 		return is_absent(was) ? -ENOENT : -EIO;
+	if (was->sealed) { /* the same seal again: that it is this one, and durable */
+		struct segment_io seal = { .op = SEGMENT_SEAL, .segment = m->id, .epoch = v->epoch, .block = length, .crc = f->ios[f->source].last_crc };
+		return peer_wait(f->peers[i], &seal);
+	}
 	if (was->length < length)
 		return log_copy_blocks(v, m, f->peers[f->source], f->peers[i], was->length, length);
 	struct segment_io io = { .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };

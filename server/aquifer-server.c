@@ -393,8 +393,13 @@ static int enrol(struct program *p)
 		certificate_wipe(there);
 		return 0;
 	}
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
+		char url[CONFIG_VALUE_BYTES];
+		struct report none = { 0 };
 		r = catalog_open_configured(p->env, p->root, p->catalog_url, &catalog, &report);
+		if (r == -ENOENT && !p->catalog_url && config_get(p->env, p->root, "catalog", url, &none) == -ENOENT)
+			return fail("enrolling", "no catalog is named (give --catalog URL, or write `catalog = URL` into etc/aquifer/aquifer.conf)");
+	}
 	if (r == 0) {
 		r = access_join(catalog, p->root, p->token, ROLE_SERVER, &report);
 		catalog_close(catalog);
