@@ -164,7 +164,7 @@ static int make_plan(struct arguments *a, struct plan *ret_plan)
 		return report_set(&a->report, -EINVAL, a->graph ? "both a graph and a graph file" : "the graph is missing");
 	a->usage = false;
 	if (a->graph_file && (r = state_file_read(a->graph_file, GRAPH_TEXT_MAX, &text, &length)) < 0)
-		return report_set(&a->report, r, "the graph file %s: %s", a->graph_file, strerror(-r));
+		return report_path(&a->report, r, "open", a->graph_file);
 	a->how.exports = a->exports;
 	a->how.directory = getcwd(here, sizeof here);
 	r = check_graph(text ? text : a->graph, length, &a->report);

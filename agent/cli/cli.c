@@ -78,8 +78,11 @@ int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, ui
 
 int cli_name(struct cli *c, const char *what, const char *name)
 {
+	const char *at = strchr(name, '@');
 	if (name_valid(name))
 		return 0;
+	if (at && strcmp(what, "volume") == 0)
+		return cli_usage(c, "'%s' can't be the name of a volume: it names a snapshot, of the volume %.*s", name, (int)(at - name), name);
 	return cli_usage(c, "'%s' can't be the name of a %s: a letter or digit, then letters, digits, . _ -, at most 63", name, what);
 }
 

@@ -38,11 +38,20 @@ static int open_graph(struct cli *c, struct graph *g, bool read_only, struct gra
 	return 0;
 }
 
+/* A volume that is in use can't be read, a snapshot of it can; taking it away from its user, which attach offers, is no cure here. */
+static int busy_hint(struct cli *c, const char *word, int r)
+{
+	char *cure = strstr(c->report.text, " (detach it there");
+	if (r == -EBUSY && name_valid(word) && cure)
+		snprintf(cure, sizeof c->report.text - (size_t)(cure - c->report.text), " (take a snapshot, and use that instead: aquifer snapshot create %s@NAME)", word);
+	return r;
+}
+
 int transfer_open(struct cli *c, const char *word, struct graph_instance **ret_graph, struct blk_node **ret_node)
 {
 	struct graph *g;
 	int r = cli_graph_load(c, word, &g);
-	return r < 0 ? r : cli_graph_hint(c, word, open_graph(c, g, /* read_only= */ true, ret_graph, ret_node));
+	return r < 0 ? r : busy_hint(c, word, cli_graph_hint(c, word, open_graph(c, g, /* read_only= */ true, ret_graph, ret_node)));
 }
 
 int transfer_open_text(struct cli *c, const char *text, bool read_only, struct graph_instance **ret_graph,

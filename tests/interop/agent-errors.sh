@@ -102,6 +102,7 @@ for name in "$long" 'a b' ../x .x -x a/b ä; do
 	refused 2 'name of a snapshot' aquifer diff "w@$name" w
 	refused 2 'name of a snapshot' aquifer diff w@s "w@$name"
 done
+refused 2 'names a snapshot, of the volume w ' aquifer volume show w@s
 refused 2 'not KEY=VALUE' aquifer volume set w key
 for command in 'volume create' 'volume show' 'volume set' 'volume resize' 'volume rename' 'volume delete' 'volume import' 'volume export' \
 	'snapshot create' 'snapshot delete' 'snapshot rollback' clone diff show 'image create' 'image info' 'image check' \

@@ -21,6 +21,7 @@ io -c 'write -P 1 0 4M' -c flush "$uri" || fail "write: $(cat "$dir/io")"
 aquifer volume show web1 | grep -q "device web1 (tapdisk pid $tap)" || fail "the holder isn't shown: $(aquifer volume show web1)"
 # One writer.
 refused 1 "device web1 \(tapdisk pid $tap\)" aquifer attach web1 --as nbd --name w2
+refused 1 "device web1 .tapdisk pid $tap. on host .*take a snapshot, and use that instead: aquifer snapshot create web1@NAME.$" aquifer volume import web1 w2
 refused 1 "device web1 \(tapdisk pid $tap\)" "$B/aquifer" volume delete web1
 # Snapshots of an attached volume, asked of its tapdisk.
 aquifer snapshot create web1@one
