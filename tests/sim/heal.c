@@ -339,13 +339,14 @@ static void check_segment(struct heal *h, uint64_t id, unsigned replicas)
 			FAIL(h, "segment %llu: %s still has it, and needn't", (unsigned long long)id, h->servers[i].domain);
 }
 
-/* What is in use, and the log lists no more, was cut; so it is sealed, or nobody will ever copy it again. */
-static void check_sealed(struct heal *h, const struct space_segment *g)
+/* What is in use, and the log lists no more, was cut; so it is sealed, or nobody will ever copy it again. The lists may be older than that. */
+static void check_sealed(struct heal *h, struct copies *c, const struct space_segment *g)
 {
 	int unsealed = -1;
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct share_entry *e = runs(h, i) ? copy_at(h, i, g->id) : NULL;
-		if (e && e->sealed)
+		struct segment_io io = { .op = SEGMENT_STAT, .segment = g->id };
+		if (e && (e->sealed || (peer_wait(copies_peer(c, &h->servers[i].dir->id), &io) == 0 && io.sealed)))
 			return;
 		unsealed = e ? (int)i : unsealed;
 	}
@@ -361,7 +362,7 @@ static bool log_lists(const struct meta_log *log, uint64_t segment)
 	return false;
 }
 
-static int check_volume(struct heal *h, struct copies *c, uint64_t volume)
+static int check_table(struct heal *h, struct copies *c, uint64_t volume)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	struct source source = { .copies = c };
@@ -376,10 +377,19 @@ static int check_volume(struct heal *h, struct copies *c, uint64_t volume)
 		r = space_decode(&space, bytes, log->space.length);
 	for (uint32_t i = 0; r == 0 && i < space.segment_count && !h->run->failed; i++)
 		if (space.segments[i].live && !log_lists(log, space.segments[i].id))
-			check_sealed(h, &space.segments[i]);
+			check_sealed(h, c, &space.segments[i]);
 	space_destroy(&space);
 	free(bytes);
 	free(log);
+	return r;
+}
+
+/* There may be another table by the time it is read. */
+static int check_volume(struct heal *h, struct copies *c, uint64_t volume)
+{
+	int r = -EAGAIN;
+	for (unsigned i = 0; r < 0 && i < 4 && fiber_sleep(&h->o.env->loop, 20 * NS_PER_MS) == 0; i++)
+		r = check_table(h, c, volume);
 	return r;
 }
 
