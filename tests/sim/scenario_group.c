@@ -519,8 +519,19 @@ static struct command *command_in_a_group(struct group_world *w)
 	return NULL;
 }
 
+/* One that waits for the group's end; NULL: none does. */
+static struct place *place_in_a_group(struct group_world *w)
+{
+	for (unsigned i = 0, first = (unsigned)draw(w, w->place_count); i < w->place_count; i++) {
+		struct place *p = &w->places[(first + i) % w->place_count];
+		if (p->open && p->o.volume->group.id)
+			return p;
+	}
+	return NULL;
+}
+
 /* A command is stopped amid a group, for longer than volumes hold, or while one of them changes hands. */
-static void stop_command(struct group_world *w, struct place *p)
+static void stop_command(struct group_world *w)
 {
 	struct command *m = NULL;
 	for (unsigned n = 0; n < 4000 && !m && !w->run->failed && sim_step(w->sim); n++)
@@ -530,7 +541,8 @@ static void stop_command(struct group_world *w, struct place *p)
 		return;
 	sim_note(w->sim, "a command is stopped");
 	sim_pause(m->o.env);
-	if (draw(w, 2) && p->running) { /* else the command may have the volume's lock */
+	struct place *p = place_in_a_group(w);
+	if (p && draw(w, 3)) { /* it is running: else the command may have the volume's lock */
 		place_kill(p);
 		place_begin(p);
 	} else {
@@ -562,7 +574,7 @@ static void trouble(struct group_world *w)
 {
 	struct place *p = &w->places[draw(w, w->place_count)];
 	switch (draw(w, 11)) {
-	case 8: case 9: case 10: stop_command(w, p); break;
+	case 8: case 9: case 10: stop_command(w); break;
 	case 0: case 1: command_end(&w->commands[draw(w, COMMANDS)], true); break;
 	case 2:
 		place_kill(p);

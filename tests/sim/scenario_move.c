@@ -61,6 +61,7 @@ struct move_world {
 	uint64_t step;
 	struct event kill, outage, away;
 	bool killed;
+	uint64_t haste_ms; /* so long at most, so that the target has been asking the catalog for a while */
 	bool hasty; /* of all rounds: whoever leads the moves has little patience, and the catalog is slow */
 };
 
@@ -363,7 +364,7 @@ static void migrate(struct move_world *w, struct side *from, struct side *to)
 	if (r == 0)
 		amid(w);
 	if (r == 0 && goes_on(w)) /* now and then it has hardly begun to take it when it is called back */
-		r = say(to, "handover-activate", w->hasty && draw(w, 8) ? 1 + draw(w, 12) : ACTIVATE_MS, from);
+		r = say(to, "handover-activate", w->hasty && draw(w, 8) ? 1 + draw(w, w->haste_ms) : ACTIVATE_MS, from);
 	if (!goes_on(w))
 		return;
 	if (r == 0) {
@@ -506,6 +507,7 @@ static void move_run(struct scenario_run *run)
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	w->hasty = draw(w, 4);
 	catalog_sim_doses(w->catalogs)->latency_ns = w->hasty ? draw(w, 6 * NS_PER_MS) : 0;
+	w->haste_ms = 2 + 8 * catalog_sim_doses(w->catalogs)->latency_ns / NS_PER_MS;
 	catalog_sim_doses(w->catalogs)->watches = draw(w, 3);
 	catalog_sim_doses(w->catalogs)->deaf = draw(w, 2) ? 100000 : 0;
 	unsigned rounds = 3 + (unsigned)draw(w, 6);

@@ -4,7 +4,9 @@
  * are called: volumes, snapshots, clones, imports, differences, servers, agents, status, check, scrub, gc, a backup. In half of the seeds
  * the world is calm: then each of them must succeed, and check and status find nothing wrong. In the others servers are
  * killed and cut off, and transactions have unknown outcomes; then they may fail, but what there is is what it was. Contents are one
- * byte for each block, so every snapshot, clone and difference is compared with what it must be. */
+ * byte for each block, so every snapshot, clone and difference is compared with what it must be. In half of them desk and attached volumes are
+ * programs' own: opened by the configuration and the catalog's URL, by the driver, with leases (operator_program.c). At the end the catalog is
+ * damaged, which check must find, and moved (operator_catalog.c). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

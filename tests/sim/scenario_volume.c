@@ -336,7 +336,7 @@ static int read_disk(struct volume_world *w, uint8_t **ret_bytes)
 	for (uint64_t at = 0; r == 0 && at < size; at += 256 << 10)
 		for (unsigned attempt = 0; attempt < 100; attempt++) {
 			r = blk_read_wait(w->o.node, b + at, MIN(size - at, (uint64_t)256 << 10), at);
-			if (r != -ENOTCONN && r != -ETIMEDOUT && !(r == -EIO && w->io_timeout_ms))
+			if (r != -ENOTCONN && r != -ETIMEDOUT && !(r == -EIO && (w->io_timeout_ms || w->may_fail)))
 				break;
 			fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 		}
@@ -452,7 +452,7 @@ static int life_begin(void *arg)
 		if (w->life == 1)
 			r = store_volume_create(&w->o.store, "v", &o, &report);
 		r = owner_open(&w->o, "v", &w->limits, /* force= */ false, &report);
-		if (r == 0 || r == -ESHUTDOWN || r == -EIO)
+		if (r == 0 || r == -ESHUTDOWN || (r == -EIO && !w->may_fail)) /* bits that are flipped on the way aren't the next time */
 			break;
 		fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 	}
@@ -770,7 +770,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		d->sync_error = draw(w, 4) == 0 ? 15000 : 0;
 		d->sync_error_stays = 700000; /* also the mark that says so fails */
 	}
-	d->read_flip = draw(w, cluster ? 3 : 4) ? 0 : !cluster ? 1000 : draw(w, 3) ? 60000 : 10000; /* where there are other copies, more often */
+	d->read_flip = draw(w, cluster ? 3 : 4) ? 0 : !cluster ? 1000 : draw(w, 3) ? 40000 : 10000; /* where there are other copies, more often */
 	w->may_fail = d->read_flip;
 	if (w->remote)
 		d->drop = draw(w, 3) == 0 ? 300 : 0;
