@@ -15,7 +15,7 @@
 #include "parallax/volume_private.h"
 
 /* Nothing of it was acknowledged (R2), as in log_withdraw(), but it isn't given up. */
-static void take_back(struct volume *v)
+void log_take_back(struct volume *v)
 {
 	struct log *l = &v->log;
 	struct link writes, appends;
@@ -50,7 +50,7 @@ bool volume_write_expire(struct volume *v, struct volume_write *w)
 	if (w->record && !w->record->acked) {
 		if (!l->mending_quiet || v->failed)
 			return false;
-		take_back(v);
+		log_take_back(v);
 	}
 	if (w->record)
 		l->expired_seq = MAX(l->expired_seq, w->seq);

@@ -2,7 +2,8 @@
  * flight is answered, each segment that isn't cut yet is cut at its *acknowledged* length, with those of its servers that
  * have that much, verified and synced; the
  * empty ones ahead are dropped, fresh ones are listed, all in one transaction; then what was
- * not acknowledged is sent again, same seq, in a fresh segment. Flushes wait meanwhile.
+ * not acknowledged is sent again, same seq, in a fresh segment; if that is one from what is kept for checkpoints it waits again instead, with what waits for
+ * room (log_refuse()). Flushes wait meanwhile.
  *
  * When only space was lacking, what was in flight is taken back and ends with -ENOSPC (P7), the segments ahead stay, and
  * checkpoints go on in what is allocated there.
@@ -194,6 +195,17 @@ void log_note_away(struct volume *v, int status)
 	v->away = away;
 }
 
+/* All that flies may go on in the current segment. One that was made from what is kept is smaller, and guest data has no place there (R32). */
+static bool may_resend(const struct volume *v)
+{
+	const struct log *l = &v->log;
+	const struct log_segment *g = l->current;
+	uint64_t blocks = 0;
+	link_for(k, &l->flying)
+		blocks += record_blocks(&container_of(k, struct log_record, link)->head);
+	return !(l->starved && g->meta.size_blocks < v->limits.segment_blocks) && g->next + blocks <= g->meta.size_blocks;
+}
+
 static void mended(struct volume *v)
 {
 	struct log *l = &v->log;
@@ -201,10 +213,12 @@ static void mended(struct volume *v)
 	l->short_of_space = false;
 	l->current = link_empty(&l->segments) ? NULL : container_of(l->segments.next, struct log_segment, link);
 	l->synced_seq = MAX(l->synced_seq, l->acked_seq);
-	if (l->current)
+	if (!l->current)
+		log_withdraw(v);
+	else if (may_resend(v))
 		log_resend(v);
 	else
-		log_withdraw(v);
+		log_take_back(v);
 	log_flush_kick(v);
 	log_pump(v);
 }

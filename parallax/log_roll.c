@@ -147,7 +147,8 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 {
 	struct log *l = &v->log;
 	int r = create_once(v, above, reserve, ret);
-	for (unsigned i = 1; i < CREATE_TRIES && segment_away(r) && !v->catalog_away && l->spare_id && other_id_better(v, l->spare_id); i++)
+	for (unsigned i = 1; i < CREATE_TRIES && segment_away(r) && !v->catalog_away && l->spare_id && other_id_better(v, l->spare_id) && !v->failed &&
+			     !v->close_by_ns; i++)
 		r = create_once(v, above, reserve, ret);
 	return r;
 }

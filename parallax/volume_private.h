@@ -258,6 +258,7 @@ int log_append_wait(struct volume *v, struct log_append *a);                 /* 
 void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
 void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
+void log_take_back(struct volume *v);   /* … waits again, before what waits already; log_expire.c */
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */

@@ -1,0 +1,72 @@
+/* What flies when a segment fails, while there is no space for another: what is kept for checkpoints isn't for guest data (R32), nor would all of it fit there. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fiber.h"
+#include "parallax/volume_private.h"
+#include "tests/unit/volumetest.h"
+
+enum { WRITES = 4, WRITE_BYTES = LOG_DATA_BLOCKS * BLOCK_BYTES };
+
+static const struct segment_server_ops *good_ops;
+static struct segment_server_ops bad_ops;
+static uint64_t bad_segment; /* nothing is appended to it */
+
+static void bad_submit(struct segment_server *s, struct segment_io *io)
+{
+	if (io->op == SEGMENT_APPEND && io->segment == bad_segment) {
+		io->status = -EIO;
+		job_put(io->parent, io->status);
+	} else {
+		good_ops->submit(s, io);
+	}
+}
+
+static int body_resend(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume_write w[WRITES];
+	struct job j[WRITES];
+	uint8_t *bytes = env_alloc_aligned((size_t)WRITES * WRITE_BYTES);
+	struct iovec iov[WRITES];
+	struct volume_counters n;
+	good_ops = g->volume->server->ops;
+	bad_ops = *good_ops;
+	bad_ops.submit = bad_submit;
+	g->volume->server->ops = &bad_ops;
+	bad_segment = container_of(g->volume->log.segments.next, struct log_segment, link)->meta.id;
+	for (unsigned i = 0; i < WRITES; i++) {
+		iov[i] = (struct iovec){ bytes + (size_t)i * WRITE_BYTES, WRITE_BYTES };
+		memset(iov[i].iov_base, (int)i + 1, WRITE_BYTES);
+		w[i] = (struct volume_write){ .first = (uint64_t)i * LOG_DATA_BLOCKS, .count = LOG_DATA_BLOCKS, .iov = &iov[i], .iov_count = 1 };
+		job_init(&j[i], &g->env->loop);
+		volume_write(g->volume, &w[i], &j[i]);
+	}
+	cr_assert_eq(g->volume->log.flying_count, 2, "the second one was to be sent beside the first");
+	sim_host_fill(g->host, UINT64_C(40) << 20);
+	for (unsigned i = 0; i < WRITES; i++)
+		cr_assert_eq(fiber_wait(&j[i]), -ENOSPC, "write %u took what is kept", i);
+	cr_assert(g->volume->log.full && log_room(g->volume) <= WRITES * LOG_RESERVE_BLOCKS, "there is space");
+	sim_host_fill(g->host, UINT64_MAX);
+	while (g->volume->log.full)
+		fiber_sleep(&g->env->loop, 10 * NS_PER_MS);
+	volume_count(g->volume, &n);
+	cr_assert_eq(n.mends, 1, "what was sent again failed in its turn: %llu times", (unsigned long long)n.mends - 1);
+	job_init(&j[0], &g->env->loop);
+	volume_write(g->volume, &w[0], &j[0]);
+	cr_assert_eq(fiber_wait(&j[0]), 0);
+	cr_assert_eq(volume_checkpoint(g->volume), 0);
+	free(bytes);
+	return 0;
+}
+
+Test(log_resend, guest_data_does_not_go_on_in_what_is_kept)
+{
+	struct volume_rig *g = volume_rig_make_on(1, WRITES * WRITE_BYTES, UINT64_C(256) << 20);
+	g->segment_blocks = 4 * LOG_RESERVE_BLOCKS;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_resend), 0);
+	volume_rig_free(g);
+}
