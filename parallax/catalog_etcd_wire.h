@@ -20,7 +20,7 @@
 
 enum {
 	ETCD_ENDPOINTS_MAX = 16, ETCD_URL_BYTES = 288, ETCD_KEY_BYTES = 300,
-	ETCD_PAGE = 200,             /* keys asked for at once, at most */
+	ETCD_PAGE = 1000,            /* keys asked for at once, at most: etcd counts all that are left for each page */
 	ETCD_LIST_ITEMS_MAX = 1 << 20, /* of a list, all pages together */
 	ETCD_VALUES_MAX = 16384,     /* JSON values in an answer, at most: a page has some 8 for each key */
 	ETCD_DEPTH_MAX = 16,

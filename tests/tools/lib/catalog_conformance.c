@@ -165,7 +165,7 @@ static int note(void *arg, const char *key, const struct catalog_value *value)
 	return s->count == s->stop_at ? -ECANCELED : 0;
 }
 
-enum { MANY = 450, LARGE = 24 };
+enum { MANY = 2100, LARGE = 24 };
 
 static int fill(struct check *k, const char *format, unsigned count, const void *bytes, size_t length)
 {
