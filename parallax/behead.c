@@ -34,21 +34,23 @@ static void forget_list(struct volume *v, struct space_list *l)
 	space_list_clear(&v->space, l);
 }
 
-int volume_behead(struct volume *v)
+/* 1: it was longer than its newest snapshot. What goes wrong in the middle fails the volume: half of it must not be published. */
+static int cut_back(struct volume *v)
 {
-	int r = volume_checkpoint(v); /* now the tree is on disk, and nothing is pending */
-	if (r < 0 || v->space.list_count == 0)
-		return r;
-	struct space_list *newest = &v->space.lists[v->space.list_count - 1];
 	struct meta_snapshot s;
-	r = meta_get_snapshot(v->catalog, v->id, newest->mark_seq, &s, NULL);
+	if (v->space.list_count == 0)
+		return 0;
+	struct space_list *newest = &v->space.lists[v->space.list_count - 1];
+	int r = meta_get_snapshot(v->catalog, v->id, newest->mark_seq, &s, NULL);
 	if (r < 0 || !s.has_root)
 		return r ? r : -EAGAIN;
 	if (v->meta.root.pointer.position == s.root.pointer.position)
 		return 0;
 	r = free_head(v, &v->meta.root.pointer, v->meta.root.level, newest);
-	if (r < 0)
+	if (r < 0) {
+		volume_fail(v, r);
 		return r;
+	}
 	forget_list(v, newest);
 	tree_settle(&v->tree);
 	tree_destroy(&v->tree);
@@ -56,5 +58,17 @@ int volume_behead(struct volume *v)
 		  (unsigned)(v->limits.cache_bytes / BLOCK_BYTES));
 	v->space.mapped = s.mapped_blocks;
 	checkpoint_dirty(v);
-	return checkpoint_run(v);
+	return 1;
+}
+
+int volume_behead(struct volume *v)
+{
+	int r = volume_checkpoint(v); /* now the tree is on disk, and nothing is pending */
+	if (r < 0)
+		return r;
+	/* no other one has frozen what is taken away now, or keeps it because it failed, or publishes a part of this */
+	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
+	r = v->failed ? v->failed : link_empty(&v->marks) ? cut_back(v) : -EAGAIN;
+	fiber_mutex_unlock(&v->checkpointing);
+	return r == 1 ? checkpoint_run(v) : r;
 }
