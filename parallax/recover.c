@@ -1,6 +1,7 @@
 /* Taking a volume over (R17), also from an owner that closed it cleanly, when there is simply nothing
  * listed. Nothing is served before the one transaction that fixes the lengths and lists our first segments. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,6 +219,28 @@ static void take_sources(struct recovery *c)
 	}
 }
 
+/* Has any but the source all that was acknowledged? */
+static bool other_whole(const struct meta_segment *m, const struct found *f)
+{
+	for (unsigned i = 0; i < m->ensemble_count; i++)
+		if (i != f->source && !f->bad[i] && f->ios[i].status == 0 && f->ios[i].state == COPY_WHOLE)
+			return true;
+	return false;
+}
+
+/* What can't be read now isn't known to be lost: a whole copy is not given up for one that may have less. */
+static bool is_kept(const struct recovery *c, const struct meta_segment *m, const struct found *f)
+{
+	return c->walk.unread && !c->accept_flushed && f->ios[f->source].state == COPY_WHOLE && !other_whole(m, f);
+}
+
+static void say_cure(struct report *report)
+{
+	size_t n = report ? strlen(report->text) : 0;
+	if (n)
+		snprintf(report->text + n, sizeof report->text - n, " (try again; if it stays so, attach with --accept-flushed to go on with what was flushed)");
+}
+
 /* The copy that the walk got stuck in is damaged, though its server doesn't know it. Every whole copy has all that was acknowledged, so
  * that another one will do. False: there is none. */
 static bool choose_another(struct recovery *c, struct report *report)
@@ -227,6 +250,10 @@ static bool choose_another(struct recovery *c, struct report *report)
 	if (c->walk.stuck == 0 || c->v->meta.segments[index].cut || PLANTED(recover_one_source))
 		return false;
 	struct found *f = &c->found[index];
+	if (is_kept(c, &c->v->meta.segments[index], f)) {
+		say_cure(report);
+		return false;
+	}
 	f->bad[f->source] = true;
 	if (choose_source(c, index, &other) < 0)
 		return false;
@@ -285,15 +312,6 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 	return peer_wait(f->peers[i], &io);
 }
 
-/* Has any but the source all that was acknowledged? */
-static bool other_whole(const struct meta_segment *m, const struct found *f)
-{
-	for (unsigned i = 0; i < m->ensemble_count; i++)
-		if (i != f->source && !f->bad[i] && f->ios[i].status == 0 && f->ios[i].state == COPY_WHOLE)
-			return true;
-	return false;
-}
-
 /* R17.4 with R15 (a): on enough servers verified and durable, where it will be cut. */
 static int settle_segment(struct recovery *c, uint32_t index, struct report *report)
 {
@@ -301,14 +319,15 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	const struct meta_segment *m = &v->meta.segments[index];
 	struct found *f = &c->found[index];
 	int why = 0;
-	bool damaged = false;
+	bool damaged = false, unread = false;
 	f->holder_count = 0;
 	for (unsigned i = 0; i < m->ensemble_count; i++) {
 		int r = settle_copy(v, m, f, i, c->walk.length[index]);
 		if (r == 0)
 			f->holders[f->holder_count++] = f->peers[i];
 		why = r && (!why || segment_away(why)) ? r : why;
-		damaged |= r == -EBADMSG || (r == -EREMOTEIO && other_whole(m, f));
+		damaged |= r == -EBADMSG;
+		unread |= r == -EREMOTEIO;
 	}
 	c->walk.stuck = 0;
 	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);
@@ -316,7 +335,8 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 		return 0;
 	if (segment_away(why))
 		return missing(m, f, report);
-	c->walk.stuck = damaged ? index + 1 : 0;
+	c->walk.stuck = damaged || unread ? index + 1 : 0;
+	c->walk.unread = !damaged;
 	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
 }
 

@@ -375,6 +375,7 @@ struct replay {
 	uint32_t crc;
 	bool broken;
 	uint32_t stuck;                         /* it failed in this segment, by index + 1; 0: it didn't, or elsewhere */
+	bool unread;                            /* … because it couldn't be read there, which may be better in a moment */
 	uint8_t *window;
 	unsigned window_peer;                   /* which of the holders it came from */
 	uint64_t window_segment;
