@@ -53,7 +53,7 @@ static void task_ended(struct job *j)
 	t->ended = true;
 }
 
-#define GIVE_UP_SLACK_NS (12 * NS_PER_S) /* servers that hang are known to only after two seconds, and one after the other may, six times at worst */
+#define GIVE_UP_SLACK_NS (10 * NS_PER_S) /* servers that hang are known to only after two seconds, and one after the other may, five times at worst */
 
 bool scenario_gave_up(struct scenario_run *run, struct sim *sim, int status, uint64_t began_ns, uint32_t limit_ms)
 {
