@@ -28,11 +28,12 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
-/* So many servers were full, or counted as lost, that there may have been too few for two copies. */
+/* So many servers were full, or counted as lost, that there may have been too few for two copies; perhaps not any more: what is full
+ * stays so until the next attempt, which may wait for the catalog. */
 static bool may_lack_room(const struct volume_world *w)
 {
 	const struct placement *map = &w->o.volume->copies->map;
-	bool few = false;
+	bool few = map->revision != w->map_revision;
 	for (uint32_t i = 0; i < map->group_count; i++)
 		few |= map->groups[i].target_count < w->replicas;
 	return w->troubles.no_room || (w->troubles.filled && few);
@@ -684,8 +685,10 @@ static void life(struct volume_world *w)
 	bool opened = scenario_step_until(w->run, w->sim, &task.ended, steps) && task.status == 0;
 	if (!task.ended && steps == STEPS_MAX)
 		FAIL(w, "life %u: opening does not end", LIFE(w));
-	if (opened)
+	if (opened) {
+		w->map_revision = w->o.volume->copies->map.revision;
 		life_work(w, how);
+	}
 	bool clean = false;
 	if (how == LIFE_CLEAN && opened && !w->run->failed) {
 		scenario_task_start(&task, w->o.env, life_finish, w);

@@ -57,6 +57,7 @@ struct volume_world {
 	bool blackouts;              /* what ends a life is mostly that everything loses power, and only then a server is gone for ever */
 	bool drains;                 /* an operator drains servers, one at a time, and uses them again; until he isn't answered */
 	unsigned drained;            /* that one, + 1; 0: none */
+	uint64_t map_revision;       /* when the life began */
 	bool two;                    /* two servers may be in trouble at the same time: requests wait when too few are left */
 	enum moment favourite;
 	bool focused;
