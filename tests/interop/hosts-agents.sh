@@ -15,10 +15,11 @@ on a agent list | grep -q '^b .*127.0.0.1:.* up ' || fail "the table: $(on a age
 # one that is killed is seen as gone (later: its lease lasts for a while); one that is stopped leaves, and comes back
 kill -9 "$(agent_of d)"
 hosts='a b c'
-gone() { [ "$(on a agent list --json | jq -r '.[] | select(.host == "'"$1"'").state')" = "$2" ]; }
+is() { [ "$(on a agent list --json | jq -r '.[] | select(.host == "'"$1"'").state')" = "$2" ]; }
 on c agent stop >/dev/null
-gone c '' || fail "an agent that was stopped: $(on a agent list)"
+is c '' || fail "an agent that was stopped: $(on a agent list)"
 on c agent start >/dev/null
+until_true 10 is c up || fail "an agent that was started again: $(on a agent list)"
 # a second one of the same name doesn't take its place
 mkdir -p "$dir/e/etc/aquifer"
 cp "$dir/c/etc/aquifer/aquifer.conf" "$dir/e/etc/aquifer/"
@@ -112,9 +113,9 @@ head -c 4096 /dev/urandom >&7 2>/dev/null || true
 exec 7>&-
 on b list >/dev/null || fail "the agent, after nonsense on its port"
 for h in a b c; do on $h detach --all --force >/dev/null 2>&1 || true; done
-until_true 20 gone d gone || fail "a dead agent: $(on a agent list)"
+until_true 20 is d gone || fail "a dead agent: $(on a agent list)"
 on a agent list | grep -q '^d .* gone ' || fail "a dead agent: $(on a agent list)"
 on d agent start >/dev/null
-until_true 10 gone d up || fail "an agent that began again: $(on a agent list)"
+until_true 10 is d up || fail "an agent that began again: $(on a agent list)"
 on d agent stop >/dev/null
 echo "agents find one another; snapshots at one instant on three hosts, clones everywhere"
