@@ -34,16 +34,6 @@ Test(killed, the_list_of_segments_never_fills)
 	volume_rig_free(g);
 }
 
-static int body_close(void *arg)
-{
-	struct volume_rig *g = arg;
-	struct volume *v = g->volume;
-	blk_close(g->node);
-	g->node = NULL;
-	g->volume = NULL;
-	return volume_close(v);
-}
-
 static int body_verify(void *arg)
 {
 	struct volume_rig *g = arg;
@@ -66,7 +56,7 @@ Test(killed, a_kill_while_closing_leaves_no_segment_behind)
 	for (unsigned steps = 0; steps < 400; steps += 4) {
 		struct volume_rig *g = volume_rig_make(4, 64 * BLOCK_BYTES);
 		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-		cr_assert_eq(fiber_start(&g->env->loop, body_close, g, NULL), 0);
+		cr_assert_eq(fiber_start(&g->env->loop, volume_rig_close, g, NULL), 0);
 		for (unsigned n = 0; n < steps && sim_step(g->sim); n++)
 			;
 		bool is_free = false;
@@ -98,7 +88,7 @@ Test(killed, a_check_after_a_kill_while_closing_finds_no_fault)
 	for (unsigned steps = 1; steps < 400; steps += 4) {
 		struct volume_rig *g = volume_rig_make(4, 64 * BLOCK_BYTES);
 		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-		cr_assert_eq(fiber_start(&g->env->loop, body_close, g, NULL), 0);
+		cr_assert_eq(fiber_start(&g->env->loop, volume_rig_close, g, NULL), 0);
 		for (unsigned n = 0; n < steps && sim_step(g->sim); n++)
 			;
 		volume_rig_kill(g);

@@ -34,16 +34,6 @@ static int body_write_later(void *arg)
 	return 0;
 }
 
-static int body_close(void *arg)
-{
-	struct volume_rig *g = arg;
-	blk_close(g->node);
-	g->node = NULL;
-	int r = volume_close(g->volume);
-	g->volume = NULL;
-	return r;
-}
-
 static int body_restore(void *arg)
 {
 	struct volume_rig *g = arg;
@@ -105,7 +95,7 @@ Test(restored, written_since)
 		cr_assert_eq(volume_rig_open(rig->g), 0, "%s", rig->g->report.text);
 		cr_assert_eq(volume_rig_run(rig->g, body_check), 0);
 		/* it is an ordinary one again */
-		cr_assert_eq(volume_rig_run(rig->g, body_close), 0);
+		cr_assert_eq(volume_rig_run(rig->g, volume_rig_close), 0);
 		cr_assert_eq(volume_rig_open(rig->g), 0, "%s", rig->g->report.text);
 		volume_rig_free(rig->g);
 	}
@@ -115,7 +105,7 @@ Test(restored, written_since)
 Test(restored, closed_since)
 {
 	begin(1);
-	cr_assert_eq(volume_rig_run(rig->g, body_close), 0);
+	cr_assert_eq(volume_rig_run(rig->g, volume_rig_close), 0);
 	volume_rig_kill(rig->g);
 	again();
 	cr_assert_eq(volume_rig_open(rig->g), -EUCLEAN);
@@ -130,7 +120,7 @@ Test(restored, closed_since)
 Test(restored, only_then)
 {
 	begin(1);
-	cr_assert_eq(volume_rig_run(rig->g, body_close), 0);
+	cr_assert_eq(volume_rig_run(rig->g, volume_rig_close), 0);
 	volume_rig_kill(rig->g);
 	again();
 	cr_assert_eq(volume_rig_run(rig->g, body_confirm), 0);

@@ -21,10 +21,7 @@ static int body_write(void *arg)
 		memset(g->buffer, (int)(1 + b), BLOCK_BYTES);
 		r = blk_write_wait(g->node, g->buffer, BLOCK_BYTES, b * BLOCK_BYTES, 0);
 	}
-	blk_close(g->node);
-	int closed = volume_close(g->volume);
-	g->node = NULL;
-	g->volume = NULL;
+	int closed = volume_rig_close(g);
 	return r ? r : closed;
 }
 

@@ -26,11 +26,7 @@ static int body_close_within(void *arg)
 	/* it starts one */
 	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
 	fiber_sleep(&g->env->loop, sim_random(g->sim) % (20 * NS_PER_MS));
-	blk_close(g->node);
-	g->node = NULL;
-	int r = volume_close(g->volume);
-	g->volume = NULL;
-	return r;
+	return volume_rig_close(g);
 }
 
 static int body_check(void *arg)
@@ -67,10 +63,7 @@ static int body_close_ill(void *arg)
 {
 	struct volume_rig *g = arg;
 	sim_doses(g->sim)->write_error = 150000;
-	blk_close(g->node);
-	g->node = NULL;
-	int r = volume_close(g->volume);
-	g->volume = NULL;
+	int r = volume_rig_close(g);
 	sim_doses(g->sim)->write_error = 0;
 	return r;
 }

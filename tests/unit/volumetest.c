@@ -53,21 +53,21 @@ void volume_rig_begin(struct volume_rig *g)
 
 int volume_rig_run(struct volume_rig *g, int (*body)(void *arg)) { return sim_run_fiber(g->env, body, g); }
 
-static int body_close(void *arg)
+int volume_rig_close(void *rig)
 {
-	struct volume_rig *g = arg;
+	struct volume_rig *g = rig;
+	struct volume *v = g->volume;
 	blk_close(g->node);
-	int r = volume_close(g->volume);
 	g->node = NULL;
 	g->volume = NULL;
-	return r;
+	return volume_close(v);
 }
 
 void volume_rig_kill(struct volume_rig *g)
 {
 	sim_kill(g->env);
 	sim_drain_dead(g->env);
-	volume_rig_run(g, body_close);
+	volume_rig_run(g, volume_rig_close);
 	catalog_close(g->places.catalog);
 	sim_process_destroy(g->env);
 }

@@ -36,6 +36,8 @@ void volume_rig_kill(struct volume_rig *g);  /* its end */
 int volume_rig_open(struct volume_rig *g);
 /* Runs `body(g)` in a fiber of the process. */
 int volume_rig_run(struct volume_rig *g, int (*body)(void *arg));
+/* A body: it is closed, and nobody's any more from the beginning of that: the process may be killed meanwhile. */
+int volume_rig_close(void *rig);
 /* Bodies: so many writes to the first blocks, each of its own and FUA; are they there? */
 enum { VOLUME_RIG_WRITES = 6 };
 int volume_rig_write(void *rig);
