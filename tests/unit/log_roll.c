@@ -8,15 +8,19 @@
 
 enum { SERVERS = 4, WANTED = 3 };
 
-/* Takes whatever is created there. */
+/* Takes whatever is created there, or answers so. */
 struct taker {
 	struct segment_server server; /* first */
 	unsigned creates, deletes, leaves_after;
+	int status;
 };
 
 struct roll_rig {
 	struct sim *sim;
 	struct env *env;
+	struct catalog_sim *catalogs;
+	struct catalog *catalog;
+	struct copies *copies;
 	struct volume volume;
 	struct taker servers[SERVERS];
 	struct meta_log log;
@@ -27,18 +31,18 @@ static void taker_submit(struct segment_server *server, struct segment_io *io)
 	struct taker *t = (struct taker *)server;
 	t->creates += io->op == SEGMENT_CREATE;
 	t->deletes += io->op == SEGMENT_DELETE;
-	io->status = 0;
-	job_put(io->parent, 0);
+	io->status = io->op == SEGMENT_CREATE ? t->status : 0;
+	job_put(io->parent, io->status);
 }
 
 static const struct segment_server_ops taker_ops = { .submit = taker_submit };
 
 /* Every other group has its servers, the rest are on two that are away. */
-static struct copies *rig_copies(struct roll_rig *g, struct catalog *catalog)
+static struct copies *rig_copies(struct roll_rig *g)
 {
 	struct copies *c = calloc(1, sizeof *c);
 	c->env = g->env;
-	c->catalog = catalog;
+	c->catalog = g->catalog;
 	c->look_ns = UINT64_MAX;
 	fiber_cond_init(&c->changed);
 	c->map.revision = 1;
@@ -72,23 +76,41 @@ static int make(void *arg)
 	return log_create_segments(&g->volume, &g->log, WANTED, /* reserve= */ true);
 }
 
-/* How many segments can be had for a log that wants three; at once. */
-static unsigned made(uint64_t seed, unsigned leaves_after)
+static struct roll_rig *rig_make(uint64_t seed)
 {
 	struct roll_rig *g = calloc(1, sizeof *g);
 	g->sim = sim_create(seed, NULL);
-	struct catalog_sim *catalogs = catalog_sim_create(g->sim);
+	g->catalogs = catalog_sim_create(g->sim);
 	g->env = sim_process_create(g->sim, sim_host_create(g->sim, "h", 1 << 20, 4096));
-	struct catalog *catalog = catalog_sim_open(catalogs, g->env);
-	struct copies *c = rig_copies(g, catalog);
+	g->catalog = catalog_sim_open(g->catalogs, g->env);
+	g->copies = rig_copies(g);
 	struct volume *v = &g->volume;
 	v->env = g->env;
-	v->catalog = catalog;
-	v->copies = c;
+	v->catalog = g->catalog;
+	v->copies = g->copies;
 	v->epoch = 2;
 	v->meta.replicas = v->meta.min_replicas = 2;
 	v->limits.segment_blocks = 256;
 	g->log.last_id = seed * 1000;
+	return g;
+}
+
+static void rig_free(struct roll_rig *g)
+{
+	for (unsigned i = 0; i < g->copies->count; i++)
+		free(g->copies->peers[i]);
+	free(g->copies);
+	catalog_close(g->catalog);
+	sim_process_destroy(g->env);
+	catalog_sim_destroy(g->catalogs);
+	sim_destroy(g->sim);
+	free(g);
+}
+
+/* How many segments can be had for a log that wants three; at once. */
+static unsigned made(uint64_t seed, unsigned leaves_after)
+{
+	struct roll_rig *g = rig_make(seed);
 	for (unsigned i = 0; leaves_after && i < SERVERS; i++) {
 		g->servers[i].server.ops = &leaver_ops;
 		g->servers[i].leaves_after = leaves_after;
@@ -100,14 +122,7 @@ static unsigned made(uint64_t seed, unsigned leaves_after)
 	cr_assert(n > 0 && g->log.last_id == g->log.segments[n - 1].id);
 	for (unsigned i = 0; i < SERVERS / 2; i++)
 		cr_assert(g->servers[i].creates == n && g->servers[i].deletes == 0, "made in vain: %u of %u", g->servers[i].creates - n, g->servers[i].creates);
-	for (unsigned i = 0; i < c->count; i++)
-		free(c->peers[i]);
-	free(c);
-	catalog_close(catalog);
-	sim_process_destroy(g->env);
-	catalog_sim_destroy(catalogs);
-	sim_destroy(g->sim);
-	free(g);
+	rig_free(g);
 	return n;
 }
 
@@ -122,4 +137,52 @@ Test(log_roll, one_segment_is_enough_to_go_on_in)
 {
 	for (unsigned seed = 1; seed <= 8; seed++)
 		cr_assert_eq(made(seed, 1), 1);
+}
+
+/* ---- too few can make it ---- */
+
+enum { COPIES = 3, AWAY = 1 };
+
+static int make_one(void *arg)
+{
+	struct roll_rig *g = arg;
+	return log_create_segments(&g->volume, &g->log, 1, /* reserve= */ false);
+}
+
+/* All segments belong on the first three servers, which answer so; two copies will do. */
+static int why(int first, int second, int third, bool embedded)
+{
+	const int answers[COPIES] = { first, second, third };
+	struct roll_rig *g = rig_make(1);
+	g->volume.meta.replicas = COPIES;
+	g->volume.meta.embedded = embedded;
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
+		g->copies->map.groups[n].target_count = COPIES;
+		for (unsigned i = 0; i < COPIES; i++)
+			g->copies->map.groups[n].target[i] = (uint16_t)i;
+	}
+	for (unsigned i = 0; i < COPIES; i++) {
+		g->servers[i].status = answers[i];
+		copies_peer(g->copies, &g->servers[i].server.id)->server = answers[i] == AWAY ? NULL : &g->servers[i].server;
+	}
+	int r = sim_run_fiber(g->env, make_one, g);
+	rig_free(g);
+	return r;
+}
+
+Test(log_roll, it_is_full_only_if_it_would_be_without_what_is_away)
+{
+	cr_assert_eq(why(0, 0, -ENOSPC, false), 0);
+	cr_assert_eq(why(0, -ENOSPC, AWAY, false), -ENOTCONN);
+	cr_assert_eq(why(-ENOSPC, -ENOSPC, AWAY, false), -ENOSPC);
+	cr_assert_eq(why(0, -ENOSPC, -ENOSPC, false), -ENOSPC);
+	cr_assert_eq(why(0, -ENOSPC, -EIO, false), -ENOTCONN);
+}
+
+/* A disk that can't make a file is one server's that failed; where it is the only one nothing is to be waited for. */
+Test(log_roll, a_server_whose_disk_fails_is_as_good_as_away)
+{
+	cr_assert_eq(why(0, -EIO, AWAY, false), -ENOTCONN);
+	cr_assert_eq(why(0, 0, -EIO, false), 0);
+	cr_assert_eq(why(-EIO, -EIO, -EIO, true), -EIO);
 }
