@@ -368,7 +368,8 @@ static int check_format(const char *addresses, const struct catalog_value *v, st
 
 static int open_failed(const struct etcd *e, const char *addresses, int status, struct report *report)
 {
-	return report_set(report, status, "catalog etcd:%s: %s%s", addresses, catalog_text(&e->catalog, status), status == -ENOTCONN || status == -ETIMEDOUT ? strchr(addresses, ',') ? " (most of its members must run)" : " (does it run there?)" : "");
+	const char *cure = strchr(addresses, ',') ? " (most of its members must run)" : " (does it run there?)";
+	return report_set(report, status, "catalog etcd:%s: %s%s", addresses, catalog_text(&e->catalog, status), status == -ENOTCONN || status == -ETIMEDOUT ? cure : "");
 }
 
 /* What is read at once when it is opened. */

@@ -465,7 +465,7 @@ static bool room_elsewhere(struct volume *v, const struct log_record *r)
 {
 	struct peer *peers[META_REPLICAS_MAX];
 	const struct log_segment *g = r->segment;
-	unsigned n = PLANTED(full_as_away) ? copies_connected(v->copies, g->meta.id, v->meta.replicas, peers) : copies_targets(v->copies, g->meta.id, v->meta.replicas, peers), left = n;
+	unsigned n = (PLANTED(full_as_away) ? copies_connected : copies_targets)(v->copies, g->meta.id, v->meta.replicas, peers), left = n;
 	for (unsigned i = 0; i < n; i++)
 		for (uint32_t k = 0; k < g->meta.ensemble_count; k++)
 			left -= g->peers[k] == peers[i] && r->io[k].status == -ENOSPC;
