@@ -23,11 +23,16 @@ static void retained_free(struct log *l, struct retained *k)
 	free(k);
 }
 
+static void background_sync(struct volume *v);
+
+/* What was acknowledged meanwhile isn't covered; if that is as much again nothing else may come that would have it synced. */
 static void background_synced(struct job *j)
 {
-	struct log *l = container_of(j, struct log, retain_job);
-	l->retain_syncing = false;
-	fiber_cond_wake(&l->changed);
+	struct volume *v = container_of(j, struct volume, log.retain_job);
+	v->log.retain_syncing = false;
+	if (j->status == 0 && v->log.acked_seq > v->log.synced_seq && v->log.retained_bytes > v->limits.retain_bytes / 2)
+		background_sync(v);
+	fiber_cond_wake(&v->log.changed);
 }
 
 static void background_sync(struct volume *v)
