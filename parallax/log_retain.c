@@ -25,12 +25,14 @@ static void retained_free(struct log *l, struct retained *k)
 
 static void background_sync(struct volume *v);
 
+static bool is_half_full(const struct volume *v) { return v->log.retained_bytes > v->limits.retain_bytes / 2; }
+
 /* What was acknowledged meanwhile isn't covered; if that is as much again nothing else may come that would have it synced. */
 static void background_synced(struct job *j)
 {
 	struct volume *v = container_of(j, struct volume, log.retain_job);
 	v->log.retain_syncing = false;
-	if (j->status == 0 && v->log.acked_seq > v->log.synced_seq && v->log.retained_bytes > v->limits.retain_bytes / 2)
+	if (j->status == 0 && v->log.acked_seq > v->log.synced_seq && is_half_full(v) && !PLANTED(log_retain_one_sync))
 		background_sync(v);
 	fiber_cond_wake(&v->log.changed);
 }
@@ -62,7 +64,7 @@ void log_retain(struct volume *v, const struct log_record *r)
 	*k = (struct retained){ .block = r->head.block, .blocks = record_blocks(&r->head), .bytes = copy };
 	link_push(&r->segment->retained, &k->link);
 	l->retained_bytes += bytes;
-	if (l->retained_bytes > v->limits.retain_bytes / 2)
+	if (is_half_full(v))
 		background_sync(v);
 }
 
