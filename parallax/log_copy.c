@@ -8,6 +8,9 @@
 
 enum { COPY_TRIES = 3 };
 
+/* The other copy isn't to blame, and may be the only one that has it: see copy_fresh(). */
+static int source_status(int status) { return status == -EIO ? -EREMOTEIO : segment_away(status) ? -EHOSTDOWN : status; }
+
 static int copy_once(struct volume *v, uint64_t segment, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
 {
 	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
@@ -16,9 +19,7 @@ static int copy_once(struct volume *v, uint64_t segment, struct peer *source, st
 		n = MIN(length - block, (uint32_t)RECORD_BLOCKS_MAX);
 		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
 		struct segment_io io = { .op = SEGMENT_READ, .segment = segment, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
-		r = peer_wait(source, &io);
-		if (r == -EIO)
-			r = -EREMOTEIO; /* the other copy isn't to blame, and may be the only one that has it: see copy_fresh() */
+		r = source_status(peer_wait(source, &io));
 		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = segment, .epoch = v->epoch, .block = block, .blocks = n,
 					  .iov = &iov, .iov_count = 1 };
 		if (r == 0)

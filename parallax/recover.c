@@ -241,8 +241,8 @@ static void say_cure(struct report *report)
 		snprintf(report->text + n, sizeof report->text - n, " (try again; if it stays so, attach with --accept-flushed to go on with what was flushed)");
 }
 
-/* The copy that the walk got stuck in is damaged, though its server doesn't know it. Every whole copy has all that was acknowledged, so
- * that another one will do. False: there is none. */
+/* The copy that the walk got stuck in is damaged, though its server doesn't know it; or its server is away since it was fenced, which is as if it had never
+ * answered. Every whole copy has all that was acknowledged, so that another one will do. False: there is none. */
 static bool choose_another(struct recovery *c, struct report *report)
 {
 	uint32_t index = c->walk.stuck - 1;
@@ -254,7 +254,10 @@ static bool choose_another(struct recovery *c, struct report *report)
 		say_cure(report);
 		return false;
 	}
-	f->bad[f->source] = true;
+	if (c->walk.gone)
+		f->ios[f->source].status = -ENOTCONN;
+	else
+		f->bad[f->source] = true;
 	if (choose_source(c, index, &other) < 0)
 		return false;
 	c->kept_bytes = 0;
@@ -319,10 +322,12 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	const struct meta_segment *m = &v->meta.segments[index];
 	struct found *f = &c->found[index];
 	int why = 0;
-	bool damaged = false, unread = false;
+	bool damaged = false, unread = false, gone = false;
 	f->holder_count = 0;
 	for (unsigned i = 0; i < m->ensemble_count; i++) {
 		int r = settle_copy(v, m, f, i, c->walk.length[index]);
+		gone |= r == -EHOSTDOWN || (i == f->source && segment_away(r));
+		r = r == -EHOSTDOWN ? -ENOTCONN : r;
 		if (r == 0)
 			f->holders[f->holder_count++] = f->peers[i];
 		why = r && (!why || segment_away(why)) ? r : why;
@@ -333,10 +338,11 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);
 	if (f->holder_count >= v->meta.min_replicas || (f->holder_count && PLANTED(recover_few_copies)))
 		return 0;
+	c->walk.gone = gone && !PLANTED(recover_source_stays);
+	c->walk.stuck = c->walk.gone || (!segment_away(why) && (damaged || unread)) ? index + 1 : 0;
+	c->walk.unread = !c->walk.gone && !damaged;
 	if (segment_away(why))
 		return missing(m, f, report);
-	c->walk.stuck = damaged || unread ? index + 1 : 0;
-	c->walk.unread = !damaged;
 	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
 }
 
@@ -603,7 +609,7 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 	int r = find_lengths(c, report);
 	if (r == 0)
 		r = settle_lengths(c, report);
-	while (r < 0 && c->walk.stuck && choose_another(c, report)) { /* the source was damaged after it had been read, by being written again, say */
+	while (r < 0 && c->walk.stuck && choose_another(c, report)) { /* the source was damaged after it had been read, by being written again, say; or it is away since */
 		r = walk_log(c, report);
 		if (r == 0)
 			r = settle_lengths(c, report);

@@ -148,7 +148,8 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 		}
 		if (r < 0) {
 			p->unread = r == -EIO;
-			p->stuck = p->unread ? index + 1 : 0;
+			p->gone = p->source[index] && segment_away(r) && !PLANTED(recover_source_stays);
+			p->stuck = p->unread || p->gone ? index + 1 : 0;
 			return unreadable(p, index, r, report);
 		}
 		first = false;
@@ -175,7 +176,7 @@ int replay_walk(struct replay *p, struct report *report)
 	p->seq = log->from_seq - 1;
 	p->crc = log->from_prev;
 	p->window_segment = p->stuck = 0;
-	p->unread = false;
+	p->unread = p->gone = false;
 	for (uint32_t i = 0; r == 0 && i < log->segment_count; i++) {
 		if (log->segments[i].id < position_segment(log->from_position))
 			continue;

@@ -273,7 +273,7 @@ bool log_retain_full(const struct volume *v);
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
 /* log_copy.c: FIBER */
 /* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right;
- * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read. */
+ * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read; -EHOSTDOWN: it is away. */
 int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
 /* Makes further copies of [0, length), where the segment belongs, until there are min_replicas; `holders` has room for
  * META_REPLICAS_MAX. Returns how many there are now. */
@@ -375,7 +375,8 @@ struct replay {
 	uint32_t crc;
 	bool broken;
 	uint32_t stuck;                         /* it failed in this segment, by index + 1; 0: it didn't, or elsewhere */
-	bool unread;                            /* … because it couldn't be read there, which may be better in a moment */
+	bool unread;                            /* … because it couldn't be read there, which may be better in a moment; */
+	bool gone;                              /* … because its source is away now */
 	uint8_t *window;
 	unsigned window_peer;                   /* which of the holders it came from */
 	uint64_t window_segment;

@@ -128,3 +128,96 @@ Test(recover, one_failed_read_of_the_only_whole_copy_loses_nothing)
 	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
 	cluster_free(c);
 }
+
+/* ---- a source that goes away ---- */
+
+static struct {
+	struct cluster_rig *rig;
+	uint32_t blocks; /* with a read of so many; 0: with any */
+	bool gone;
+} leaving;
+
+static void cut_off(struct cluster_rig *c, unsigned i, bool cut)
+{
+	sim_partition(c->g.sim, c->g.host, c->servers[i].host, cut);
+	sim_partition(c->g.sim, c->servers[i].host, c->g.host, cut);
+}
+
+static void leaving_submit(struct segment_server *s, struct segment_io *io)
+{
+	struct cluster_rig *c = leaving.rig;
+	for (unsigned i = 0; i < SERVERS && io->op == SEGMENT_READ && !leaving.gone; i++)
+		if (c->servers[i].dir == s && (leaving.blocks == 0 || io->blocks == leaving.blocks)) {
+			cut_off(c, i, true);
+			leaving.gone = true;
+		}
+	whole_ops->submit(s, io);
+}
+
+/* The first that is asked for such a read isn't heard of any more. */
+static void leave(struct cluster_rig *c, uint32_t blocks)
+{
+	leaving.rig = c;
+	leaving.blocks = blocks;
+	leaving.gone = false;
+	whole_ops = c->servers[0].dir->ops;
+	holed_ops = *whole_ops;
+	holed_ops.submit = leaving_submit;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &holed_ops;
+}
+
+static void come_back(struct cluster_rig *c)
+{
+	for (unsigned i = 0; i < SERVERS; i++) {
+		c->servers[i].dir->ops = whole_ops;
+		cut_off(c, i, false);
+	}
+}
+
+Test(recover, a_source_that_goes_away_while_it_is_walked_costs_nothing)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
+	volume_rig_kill(&c->g);
+	leave(c, 0);
+	volume_rig_begin(&c->g);
+	cluster_open(c);
+	cr_assert(leaving.gone);
+	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
+	cluster_free(c);
+}
+
+/* It alone had a record, which nobody else needs. */
+Test(recover, a_source_that_goes_away_while_it_is_copied_costs_nothing)
+{
+	struct cluster_rig *c = cluster_make();
+	leave_tail(c);
+	leave(c, 2);
+	volume_rig_begin(&c->g);
+	cluster_open(c);
+	cr_assert(leaving.gone, "nothing was to be copied from it");
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
+/* The others lost power, so that they may have less. */
+Test(recover, the_only_whole_source_is_waited_for)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
+	volume_rig_kill(&c->g);
+	for (unsigned i = 1; i < SERVERS; i++) {
+		sim_power_loss(c->servers[i].host);
+		cluster_server_end(c, i);
+		cluster_server_begin(c, i);
+	}
+	leave(c, 0);
+	volume_rig_begin(&c->g);
+	int r = volume_rig_open(&c->g);
+	cr_assert(segment_away(r) && strstr(c->g.report.text, c->servers[0].address), "%d %s", r, c->g.report.text);
+	come_back(c);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
+	cluster_free(c);
+}
