@@ -29,25 +29,68 @@ static int copy_once(struct volume *v, uint64_t segment, struct peer *source, st
 	return r;
 }
 
-/* The record that should begin there can be read, and is never good. */
-static bool source_damaged(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t from, uint32_t length)
+/* How much of it, which is there from `block` on, is whole records. */
+static uint32_t good_blocks(const struct segment_header *h, uint32_t block, const uint8_t *bytes, uint32_t count)
+{
+	for (uint32_t n = 0;;) {
+		const uint8_t *at = bytes + (size_t)n * BLOCK_BYTES;
+		struct record r;
+		if (n == count || record_decode(at, (size_t)(count - n) * BLOCK_BYTES, h, block + n, &r) != 0 || record_blocks(&r) > count - n ||
+		    record_check_payload(&r, at + (size_t)r.header_blocks * BLOCK_BYTES) != 0)
+			return n;
+		n += record_blocks(&r);
+	}
+}
+
+/* Records of the source from `block` on, checked, as many as there is room for in RECORD_BYTES_MAX. 0 and their blocks; -EBADMSG: the first can be read,
+ * and is never good; or why it can't be read. */
+static int read_records(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t block, uint32_t length, uint8_t *bytes, uint32_t *ret_blocks)
 {
 	struct segment_header h = { .segment = m->id, .volume = v->meta.volume, .epoch = m->epoch, .salt = m->salt, .size_blocks = m->size_blocks };
-	uint32_t n = MIN(length - from, (uint32_t)RECORD_BLOCKS_MAX);
-	uint8_t *bytes = env_alloc_aligned((size_t)n * BLOCK_BYTES);
-	bool good = bytes == NULL, bad = false;
-	for (unsigned i = 0; !good && i < COPY_TRIES; i++) {
+	uint32_t n = MIN(length - block, (uint32_t)RECORD_BLOCKS_MAX);
+	int r = -EIO, bad = 0;
+	for (unsigned i = 0; i < COPY_TRIES; i++) {
 		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
-		struct segment_io io = { .op = SEGMENT_READ, .segment = m->id, .block = from, .blocks = n, .iov = &iov, .iov_count = 1 };
-		struct record rec;
-		if (peer_wait(source, &io) < 0)
-			continue;
-		int r = record_decode(bytes, iov.iov_len, &h, from, &rec);
-		good = r == 0 && record_blocks(&rec) <= n && record_check_payload(&rec, bytes + (size_t)rec.header_blocks * BLOCK_BYTES) == 0;
-		bad |= !good;
+		struct segment_io io = { .op = SEGMENT_READ, .segment = m->id, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
+		r = peer_wait(source, &io);
+		*ret_blocks = r == 0 ? good_blocks(&h, block, bytes, n) : 0;
+		if (*ret_blocks)
+			return 0;
+		bad = r == 0 ? -EBADMSG : bad;
+	}
+	return bad ? bad : r;
+}
+
+static bool source_damaged(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t from, uint32_t length)
+{
+	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
+	uint32_t n;
+	bool damaged = bytes && read_records(v, m, source, from, length, bytes, &n) == -EBADMSG;
+	free(bytes);
+	return damaged && !PLANTED(copy_blames_target);
+}
+
+/* Nothing is written there that isn't known to be right: what is damaged in the source may be right in that copy. */
+int log_copy_rewrite(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t length)
+{
+	struct segment_io io;
+	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
+	int r = bytes ? 0 : -ENOMEM;
+	for (uint32_t block = 1, n = 0; r == 0 && block < length; block += n) {
+		r = read_records(v, m, source, block, length, bytes, &n);
+		if (r < 0) {
+			r = source_status(r);
+			break;
+		}
+		struct iovec iov = { bytes, (size_t)n * BLOCK_BYTES };
+		io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = block, .blocks = n, .iov = &iov, .iov_count = 1 };
+		r = peer_wait(to, &io);
 	}
 	free(bytes);
-	return bad && !good && !PLANTED(copy_blames_target);
+	io = (struct segment_io){ .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch }; /* it is scanned */
+	if (r == 0)
+		r = peer_wait(to, &io);
+	return r == 0 && io.length < length ? -EIO : r;
 }
 
 /* What was read may have been damaged on its way: the copy is scanned where it is now, and continued from where it is good. */
@@ -110,14 +153,15 @@ static bool is_among(struct peer *const *peers, unsigned count, const struct pee
 	return false;
 }
 
-unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer **holders, unsigned count)
+unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *const *without, unsigned without_count,
+			struct peer **holders, unsigned count)
 {
 	struct peer *places[META_REPLICAS_MAX];
 	if (count == 0 || count >= v->meta.min_replicas)
 		return count;
 	unsigned n = copies_place(v->copies, m->id, META_REPLICAS_MAX, v->meta.min_replicas, places);
 	for (unsigned i = 0; i < n && count < v->meta.min_replicas; i++)
-		if (!is_among(holders, count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
+		if (!is_among(holders, count, places[i]) && !is_among(without, without_count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
 			holders[count++] = places[i];
 	return count;
 }

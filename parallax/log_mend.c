@@ -61,7 +61,7 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 		if (r == 0)
 			holders[count++] = g->peers[i];
 	}
-	count = log_copy_fresh(v, &g->meta, g->acked, holders, count);
+	count = log_copy_fresh(v, &g->meta, g->acked, NULL, 0, holders, count);
 	if (count < v->meta.min_replicas && !(PLANTED(mend_any_copy) && count))
 		return count || waits ? -ENOTCONN : -EIO;
 	g->meta.ensemble_count = count;

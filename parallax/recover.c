@@ -303,8 +303,12 @@ static int settle_copy(struct volume *v, const struct meta_segment *m, struct fo
 	const struct segment_io *was = &f->ios[i];
 	if (was->status)
 		return was->status;
-	if (is_absent(was) || ((was->state == COPY_BROKEN || f->bad[i]) && i != f->source)) /* it is for good where there is a better one */
-		return is_absent(was) ? -ENOENT : -EIO;
+	if (is_absent(was))
+		return -ENOENT;
+	if (i != f->source && (was->state == COPY_BROKEN || (f->bad[i] && was->sealed))) /* it is for good where there is a better one */
+		return -EIO;
+	if (i != f->source && f->bad[i] && !PLANTED(recover_bad_holds)) /* what its server says of it is known to be wrong */
+		return log_copy_rewrite(v, m, f->peers[f->source], f->peers[i], length);
 	if (was->sealed) { /* the same seal again: that it is this one, and durable */
 		struct segment_io seal = { .op = SEGMENT_SEAL, .segment = m->id, .epoch = v->epoch, .block = length, .crc = f->ios[f->source].last_crc };
 		return peer_wait(f->peers[i], &seal);
@@ -321,11 +325,15 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	struct volume *v = c->v;
 	const struct meta_segment *m = &v->meta.segments[index];
 	struct found *f = &c->found[index];
+	struct peer *bad[META_REPLICAS_MAX];
+	unsigned bad_count = 0;
 	int why = 0;
 	bool damaged = false, unread = false, gone = false;
 	f->holder_count = 0;
 	for (unsigned i = 0; i < m->ensemble_count; i++) {
 		int r = settle_copy(v, m, f, i, c->walk.length[index]);
+		if (f->bad[i])
+			bad[bad_count++] = f->peers[i];
 		gone |= r == -EHOSTDOWN || (i == f->source && segment_away(r));
 		r = r == -EHOSTDOWN ? -ENOTCONN : r;
 		if (r == 0)
@@ -335,7 +343,7 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 		unread |= r == -EREMOTEIO;
 	}
 	c->walk.stuck = 0;
-	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], f->holders, f->holder_count);
+	f->holder_count = log_copy_fresh(v, m, c->walk.length[index], bad, bad_count, f->holders, f->holder_count);
 	if (f->holder_count >= v->meta.min_replicas || (f->holder_count && PLANTED(recover_few_copies)))
 		return 0;
 	c->walk.gone = gone && !PLANTED(recover_source_stays);

@@ -275,9 +275,12 @@ int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, 
 /* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right;
  * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read; -EHOSTDOWN: it is away. */
 int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length);
-/* Makes further copies of [0, length), where the segment belongs, until there are min_replicas; `holders` has room for
+/* `to`, fenced at our epoch, is damaged, though its server doesn't know it: writes all of [0, length) there again, and lets it verify that. Errors likewise. */
+int log_copy_rewrite(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t length);
+/* Makes further copies of [0, length), where the segment belongs, but for those `without`, until there are min_replicas; `holders` has room for
  * META_REPLICAS_MAX. Returns how many there are now. */
-unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer **holders, unsigned count);
+unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *const *without, unsigned without_count,
+			struct peer **holders, unsigned count);
 /* log_sync.c */
 int log_flush_wait(struct volume *v);   /* FIBER */
 void log_flush_kick(struct volume *v);

@@ -91,7 +91,7 @@ static int fresh(void *arg)
 	struct rig *g = arg;
 	struct meta_segment m = { .id = ID, .epoch = 1, .salt = SALT, .size_blocks = 100 };
 	struct peer *holders[META_REPLICAS_MAX] = { g->peers[0] };
-	cr_assert_eq(log_copy_fresh(&g->volume, &m, LENGTH, holders, 1), 1);
+	cr_assert_eq(log_copy_fresh(&g->volume, &m, LENGTH, NULL, 0, holders, 1), 1);
 	return 0;
 }
 

@@ -221,3 +221,91 @@ Test(recover, the_only_whole_source_is_waited_for)
 	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
 	cluster_free(c);
 }
+
+/* ---- a source that is damaged, though its server doesn't know it ---- */
+
+struct damage {
+	unsigned source, other, third; /* servers */
+	struct place header;
+	uint8_t before[BLOCK_BYTES];
+};
+
+static unsigned server_of(struct cluster_rig *c, const uuid *id)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		if (memcmp(&c->servers[i].dir->id, id, sizeof *id) == 0)
+			return i;
+	cr_assert_fail();
+	return 0;
+}
+
+/* Of equal copies the first is walked. */
+static void damage_source(struct cluster_rig *c, struct damage *d)
+{
+	const struct meta_replica *in = container_of(c->g.volume->log.segments.next, struct log_segment, link)->meta.ensemble;
+	d->source = server_of(c, &in[0].server);
+	d->other = server_of(c, &in[1].server);
+	d->third = server_of(c, &in[2].server);
+	d->header = cluster_find(c, d->source, 20);
+	d->header.offset -= BLOCK_BYTES;
+	volume_rig_kill(&c->g);
+	sim_disk_read(c->servers[d->source].host, d->header.path, d->header.offset, d->before, BLOCK_BYTES);
+	cluster_flip(c, d->source, &d->header);
+}
+
+static bool is_mended(struct cluster_rig *c, const struct damage *d)
+{
+	uint8_t page[BLOCK_BYTES];
+	return sim_disk_read(c->servers[d->source].host, d->header.path, d->header.offset, page, BLOCK_BYTES) == 0 && memcmp(page, d->before, BLOCK_BYTES) == 0;
+}
+
+Test(recover, a_copy_that_is_damaged_is_written_again_before_it_counts)
+{
+	struct cluster_rig *c = cluster_make();
+	struct damage d;
+	damage_source(c, &d);
+	sim_partition(c->g.sim, c->g.host, c->servers[d.third].host, true);
+	volume_rig_begin(&c->g);
+	cluster_open(c);
+	cr_assert(is_mended(c, &d), "it counts as it is");
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
+static void unwritable(struct segment_server *s, struct segment_io *io)
+{
+	unread += io->op == SEGMENT_DELETE;
+	if (io->op == SEGMENT_REPAIR && io->blocks) {
+		io->status = -EIO;
+		job_put(io->parent, io->status);
+	} else {
+		whole_ops->submit(s, io);
+	}
+}
+
+/* Nor does it go, for what it has may be needed. */
+Test(recover, a_copy_that_stays_damaged_does_not_count)
+{
+	struct cluster_rig *c = cluster_make();
+	struct damage d;
+	damage_source(c, &d);
+	unread = 0;
+	whole_ops = c->servers[d.source].dir->ops;
+	holed_ops = *whole_ops;
+	holed_ops.submit = unwritable;
+	c->servers[d.source].dir->ops = &holed_ops;
+	sim_partition(c->g.sim, c->g.host, c->servers[d.third].host, true);
+	volume_rig_begin(&c->g);
+	c->g.places.ops.domain = c->servers[1].domain;
+	cr_assert_eq(volume_rig_open(&c->g), -EIO, "%s", c->g.report.text);
+	cr_assert_eq(unread, 0, "it was deleted");
+	sim_partition(c->g.sim, c->g.host, c->servers[d.third].host, false);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	for (uint32_t i = 0; i < c->g.volume->meta.segment_count; i++) {
+		const struct meta_segment *m = &c->g.volume->meta.segments[i];
+		for (uint32_t k = 0; k < m->ensemble_count && m->cut; k++)
+			cr_assert_neq(server_of(c, &m->ensemble[k].server), d.source, "it counts");
+	}
+	cluster_free(c);
+}
