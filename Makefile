@@ -1,8 +1,10 @@
 # Aquifer: one makefile, everything out of tree in build/.
 #
-#   make            build the programs, the manual pages and nothing else
+#   make            build the programs, the manual pages and nothing else (make all)
 #   make demo       install what is needed, build, and run the main job (as root)
 #   make check      install what is needed, build, and run all tests (as root)
+#   make man        the manual pages only; make unit: the unit tests, build/unit; make tools: the programs that other tests use
+#   make clean      take build/ away
 #   make help       every other target
 #
 # V=1 shows the commands. B=DIR builds elsewhere. WERROR=1 makes warnings errors.

@@ -1,6 +1,7 @@
 # The simulator: `make sim` runs SEEDS seeds of every scenario (or of SCENARIO=…), and some of them twice, because a
 # seed must be a run; `make sim SEED=n` runs one again. `make mutants` builds the planted bugs in (build/mutants) and demands that the
-# simulator finds each of tests/sim/plants, and unit tests (of access control, of servers that lie, and of what is free) those of tests/unit/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
+# simulator finds each of tests/sim/plants, and, which `make mutants-unit` does alone, unit tests (of access control, of servers that lie, and of what is free) those of
+# tests/unit/plants; `make mutant PLANT=… SCENARIO=… SEED=n` shows one.
 SEEDS    ?= 100
 FIRST    ?= 1
 SCENARIO ?=

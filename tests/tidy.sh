@@ -117,6 +117,15 @@ rule_wire() {
 	done
 }
 
+# --- `make help` names every target ---
+rule_help() {
+	local told target
+	told=$(make -s help)
+	for target in $(sed -n '/^\.PHONY:/{s/^\.PHONY://; s/\$(.*//; p}' Makefile make/*.mk); do
+		grep -qE "(make $target\b|(^|[ (])$target:)" <<<"$told" || echo "Makefile:1: make help doesn't name $target"
+	done
+}
+
 # --- no mutable file-scope state in what a simulated cluster has many of ---
 rule_state() {
 	local d o c
@@ -150,6 +159,6 @@ rule_clang_tidy() {
 	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
 }
 
-breaks=$(for rule in env layers tree text tables wire state cppcheck clang_tidy; do "rule_$rule"; done)
+breaks=$(for rule in env layers tree text tables wire help state cppcheck clang_tidy; do "rule_$rule"; done)
 [ -z "$breaks" ] || { echo "$breaks"; exit 1; }
 echo "tidy: all rules kept"
