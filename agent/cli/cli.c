@@ -252,7 +252,7 @@ static int parse_command(struct cli *c, int argc, char **argv)
 		help_command(c->command);
 		return 1;
 	}
-	if (c->arg_count)
+	if (c->arg_count && c->arg[0][0])
 		snprintf(c->what, sizeof c->what, "%s %s", c->command->words, c->arg[0]);
 	if ((r = check_count(c)) < 0)
 		return r;
@@ -292,6 +292,8 @@ int cli_parse(struct cli *c, int argc, char **argv)
 		c->command = find_command(word, second);
 		if (c->command)
 			help_command(c->command);
+		else if (is_group(word) && second)
+			return group_failed(c, word, second);
 		else if (is_group(word))
 			help_list(word);
 		else

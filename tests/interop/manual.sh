@@ -1,6 +1,6 @@
 #!/bin/bash
 # The manual pages and the programs agree: each option of a driver and each of a program has its paragraph, each counter that
-# `aquifer show` prints is explained, and no page speaks of what isn't there.
+# `aquifer show` prints and each key of JSON is explained, and no page speaks of what isn't there.
 . tests/interop/lib/agent
 need jq
 man=$top/docs/man
@@ -26,7 +26,7 @@ done
 
 # ---- as it is read: no mark of the source is left ----
 for page in "$top/$B"/man/*; do
-	! grep -nE '\*|`' "$page" >&2 || miss "$(basename "$page") shows its source's marks"
+	! grep -nE '\*|`|(^|[^A-Za-z0-9])_[A-Z]+_' "$page" >&2 || miss "$(basename "$page") shows its source's marks"
 done
 
 # ---- programs: what --help says ----
@@ -57,6 +57,52 @@ done | while read -r d item; do
 		echo "the page of $d doesn't explain the counter $item"
 done >"$dir/counters"
 [ ! -s "$dir/counters" ] || miss "$(cat "$dir/counters")"
+
+# ---- keys of JSON: each stands in the paragraph of its command ----
+json=$man/aquifer-json.7.md
+told_of() { awk -v term="**$1**" '/^\*\*/ { on = index($0, term) } /^#/ { on = 0 } on' "$json"; }
+keys() { # COMMAND WORD…: runs it with --json
+	local command=$1 out told key
+	shift
+	out=$(aquifer $command "$@" --json) || true
+	told=$(told_of "$command")
+	[ -n "$out" ] && [ -n "$told" ] || miss "$command --json prints ${out:-nothing}, its paragraph on the page is ${told:-missing}"
+	for key in $(jq -r 'def k: if type == "object" then (to_entries[] | .key, (select(.key != "items") | .value | k)) elif type == "array" then (.[] | k) else empty end; k' <<<"$out" | sort -u); do
+		[[ $told == *"*$key*"* ]] || miss "$command --json has $key, which the page doesn't explain"
+	done
+}
+"$top/$B/aquifer-server" --data "$dir/data" --listen 127.0.0.1:0 >"$dir/server.out" &
+server=$!
+clients=$server
+until_true 10 grep -q . "$dir/server.out" || fail "the server doesn't start"
+aquifer snapshot create v@s
+keys list
+keys show x
+keys show v
+keys "agent start"
+keys "agent status"
+keys "agent restart"
+keys "image info" v@s
+keys "image check" v@s
+keys "graph check" v@s
+keys "volume list"
+keys "volume show" v
+keys "snapshot list" v
+keys diff v@s v
+keys "server list"
+keys "cluster status"
+keys "cluster check"
+keys "cluster scrub"
+keys "cluster gc"
+keys "cluster backup" "$dir/backup"
+keys "cluster init" --authority-only
+keys "cluster token"
+keys detach x
+keys attach v@s --name s --as nbd
 aquifer detach --all
+keys "agent stop"
+kill $server
+wait $server || true
+clients=
 [ $missing = 0 ] || fail "manual pages and programs differ"
 echo "$(echo "$drivers" | wc -w) drivers, $(echo "$commands" | wc -l) commands and 3 daemons are as their pages say"

@@ -85,6 +85,8 @@ Test(cli, usage_errors_name_the_word)
 		{ { "atach", "web1" }, "did you mean attach?" },
 		{ { "volumes", "list" }, "did you mean volume?" },
 		{ { "volume", "creat" }, "did you mean volume create?" },
+		{ { "help", "frob" }, "there is none named 'frob'" },
+		{ { "help", "volume", "frob" }, "unknown command 'volume frob'" },
 		{ { "create", "web1" }, "did you mean image create, volume create, snapshot create?" },
 		{ { "image", "frob" }, "image frob" },
 		{ { "image" }, "create, info, check, convert" },
@@ -104,7 +106,7 @@ Test(cli, usage_errors_name_the_word)
 		struct cli c;
 		cr_assert_eq(parse(&c, bad[i].words), -EINVAL, "case %zu", i);
 		cr_assert(strstr(c.report.text, bad[i].text), "case %zu: %s", i, c.report.text);
-		cr_assert(c.what[0]);
+		cr_assert(c.what[0] && c.what[strlen(c.what) - 1] != ' ', "case %zu: '%s failed'", i, c.what);
 	}
 }
 
@@ -128,6 +130,20 @@ Test(cli, sizes_that_are_none_are_wrong_usage)
 	uint64_t bytes = 0;
 	cr_assert_eq(cli_size_of(&c, "64T", 4096, UINT64_C(64) << 40, &bytes), 0);
 	cr_assert_eq(bytes, UINT64_C(64) << 40);
+}
+
+Test(cli, whoever_prints_json_is_on_its_page)
+{
+	static char page[1 << 16];
+	FILE *f = fopen("docs/man/aquifer-json.7.md", "r");
+	cr_assert(f, "run it from the top of the tree");
+	page[fread(page, 1, sizeof page - 1, f)] = '\0';
+	fclose(f);
+	for (const struct cli_command *k = cli_commands; k->words; k++) {
+		char term[80];
+		snprintf(term, sizeof term, "**%s**", k->words);
+		cr_assert(!k->json == !strstr(page, term), "%s: %s", k->words, k->json ? "isn't there" : "prints {}");
+	}
 }
 
 Test(cli, table_is_consistent)
