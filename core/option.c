@@ -129,6 +129,17 @@ static int parse_number(const char *text, uint64_t *ret)
 	return *end ? -EINVAL : -errno;
 }
 
+/* In the words in which the value is given: 4T, not 4398046511104. */
+static int out_of_range(const struct option_spec *o, const char *text, struct report *report)
+{
+	char min[24], max[24];
+	if (o->type == OPTION_SIZE)
+		return report_set(report, -EINVAL, "%s=%s is out of range (%s to %s)", o->name, text, format_size(o->number_min, min),
+				  o->number_max ? format_size(o->number_max, max) : "below 16E");
+	return report_set(report, -EINVAL, "%s=%s is out of range (%" PRIu64 " to %" PRIu64 ")", o->name, text, o->number_min,
+			  o->number_max ? o->number_max : UINT64_MAX);
+}
+
 static int parse_value(const struct option_spec *o, const char *text, uint64_t *ret, struct report *report)
 {
 	if (o->type == OPTION_STRING)
@@ -136,8 +147,7 @@ static int parse_value(const struct option_spec *o, const char *text, uint64_t *
 	int r = o->type == OPTION_SIZE ? parse_size(text, ret)
 		: o->type == OPTION_BOOL ? parse_bool(text, ret) : parse_number(text, ret);
 	if (r == -ERANGE || (r == 0 && (*ret < o->number_min || (o->number_max && *ret > o->number_max))))
-		return report_set(report, -EINVAL, "%s=%s is out of range (%" PRIu64 " to %" PRIu64 ")", o->name, text,
-				  o->number_min, o->number_max ? o->number_max : UINT64_MAX);
+		return out_of_range(o, text, report);
 	if (r < 0)
 		return report_set(report, -EINVAL, "%s=%s is not a %s", o->name, text,
 				  o->type == OPTION_SIZE ? "size (give digits and K, M, G or T)"

@@ -28,12 +28,23 @@ static int check_point(struct cli *c, const char *text)
 
 int cli_point_name(struct cli *c, const char *text) { return check_point(c, text); }
 
+/* One instant is one snapshot of each volume: those before the i-th are of others. */
+static int check_other_volume(struct cli *c, int i)
+{
+	size_t n = strcspn(c->arg[i], "@") + 1;
+	for (int k = 0; k < i; k++)
+		if (!strncmp(c->arg[i], c->arg[k], n))
+			return cli_usage(c, "volume %.*s is given twice: one snapshot of each", (int)n - 1, c->arg[i]);
+	return 0;
+}
+
 int cli_snapshot_create(struct cli *c)
 {
 	struct store *s;
 	int r = 0;
 	for (int i = 0; r == 0 && i < c->arg_count; i++)
-		r = check_snapshot(c, c->arg[i]);
+		if ((r = check_snapshot(c, c->arg[i])) == 0)
+			r = check_other_volume(c, i);
 	if (r == 0 && c->arg_count > STORE_GROUP_MAX)
 		r = cli_usage(c, "more than %d snapshots at one instant", STORE_GROUP_MAX);
 	if (r < 0 || (r = cli_store_by_agent(c, "snapshot")) != -EOPNOTSUPP || (r = cli_store_open(c, false, &s)) < 0)

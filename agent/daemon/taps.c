@@ -323,7 +323,7 @@ static int take_names(struct taps *t, const struct plan *plan, struct report *re
 		struct tap *tap = taps_find(t, name, NULL);
 		char state[16], why[128];
 		if (tap && tap->phase != TAP_DIED && tap_condition(tap, state, why, sizeof why))
-			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s %s (detach it first, or choose another name)", name, state, why);
+			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s, %s (detach it first, or choose another name)", name, state, why);
 		if (tap && tap->phase != TAP_DIED)
 			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s (detach it first, or choose another name)",
 					  name, phase_names[tap->phase]);

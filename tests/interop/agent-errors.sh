@@ -103,6 +103,7 @@ for name in "$long" 'a b' ../x .x -x a/b ä; do
 	refused 2 'name of a snapshot' aquifer diff w@s "w@$name"
 done
 refused 2 'names a snapshot, of the volume w ' aquifer volume show w@s
+refused 2 'volume w is given twice' aquifer snapshot create w@a v@a w@b
 refused 2 'not KEY=VALUE' aquifer volume set w key
 for command in 'volume create' 'volume show' 'volume set' 'volume resize' 'volume rename' 'volume delete' 'volume import' 'volume export' \
 	'snapshot create' 'snapshot delete' 'snapshot rollback' clone diff show 'image create' 'image info' 'image check' \
@@ -114,7 +115,7 @@ done
 refused 2 'empty' aquifer volume create '' 1M
 refused 2 'empty' aquifer image create raw '' 1M
 refused 2 'empty' aquifer image convert "$dir/good" ''
-refused 2 'empty' aquifer attach ''
+refused 2 '^aquifer: attach failed: an argument is empty' aquifer attach ''
 refused 2 'empty' aquifer detach ''
 refused 2 'empty' aquifer attach ./x --name ''
 refused 2 'empty' aquifer attach --graph=

@@ -23,5 +23,9 @@ aquifer detach v || fail "detach"
 aquifer attach c --as nbd >/dev/null || fail "attach the clone"
 [ -r /dev/fuse ] && [ "$(stat -c %a /dev/fuse)" = 666 ] || refused 1 'run as root' aquifer attach v
 aquifer detach --all
+# root's own agent is no one else's
+"$B/aquifer" --root "$dir/roots" agent start >/dev/null || fail "root's agent"
+refused 1 "can't be reached: .*Permission denied .it serves root and its own user only" aquifer --root "$dir/roots" list
+"$B/aquifer" --root "$dir/roots" agent stop
 nothing_left
 echo "a volume, a snapshot and a clone over NBD without privileges"

@@ -61,7 +61,7 @@ get_on() {
 }
 
 for v in $volumes idle; do aquifer volume create "$v" 1M; done
-refused 1 'twice' aquifer snapshot create g0@a g0@b
+refused 2 'twice' aquifer snapshot create g0@a g0@b
 refused 1 'none' aquifer snapshot create g0@a none@a
 refused 2 'not VOLUME@SNAP' aquifer snapshot create g0@a g1
 

@@ -313,7 +313,7 @@ Test(graph, driver_errors)
 	refused("mirror(a)", "line 1, column 8: mirror needs a node as argument 2 (write mirror(a, NODE))");
 	refused("crypt(web1)", "line 1, column 1: crypt needs the option key (the key's file)");
 	refused("null(size=abc)", "line 1, column 6: null: size=abc is not a size (give digits and K, M, G or T)");
-	refused("null(1)", "line 1, column 6: null: size=1 is out of range (4096 to 18446744073709551615)");
+	refused("null(1)", "line 1, column 6: null: size=1 is out of range (4K to below 16E)");
 	refused("throttle(a, iops=x)", "line 1, column 13: throttle: iops=x is not a number (give digits)");
 	refused("throttle(a, iops=\"1\\n is 2\")", "line 1, column 13: throttle: iops=\"1\\n is 2\" is not valid (see its manual page)");
 	refused("throttle(a, burst=2)", "line 1, column 13: throttle: burst=2 is not a switch (give on or off)");

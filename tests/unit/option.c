@@ -127,7 +127,7 @@ Test(option, wrong_ones_are_named_with_the_cure)
 	fails(WORDS("/a", "1K", "/b"), "one argument too many");
 	fails(WORDS("/a", "file=/b"), "'file' is given twice");
 	fails(WORDS("/a", "1X"), "is not a size");
-	fails(WORDS("/a", "1"), "out of range (512 to 1048576)");
+	fails(WORDS("/a", "1"), "out of range (512 to 1M)");
 	fails(WORDS("/a", "2M"), "out of range");
 	fails(WORDS("/a", "depth=-1"), "is not a number (give digits)");
 	fails(WORDS("/a", "depth=99999999999999999999"), "out of range");
