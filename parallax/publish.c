@@ -112,8 +112,8 @@ int publish_commit(struct publication *p)
 	free(bytes);
 	if (r == 0)
 		v->meta = p->log;
-	else if (r == -EPERM || r == -ESHUTDOWN || r == -ETIMEDOUT) /* … or closing and still unknown */
-		volume_fail(v, r);
+	else if (r == -EPERM || r == -ESHUTDOWN || r == -ETIMEDOUT || (unknown && r != -EAGAIN && !PLANTED(publish_assumes_not)))
+		volume_fail(v, r); /* also where it may be published, and that can't be learnt: the volume is closed, or its record can't be read (R4) */
 	fiber_mutex_unlock(&v->publishing);
 	return r;
 }

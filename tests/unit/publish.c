@@ -1,0 +1,99 @@
+/* The owner's transactions (parallax/publish.c) where the catalog answers late, and what it says then is of no use. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/fiber.h"
+#include "parallax/volume_private.h"
+#include "tests/unit/volumetest.h"
+
+/* The engine below, and what becomes of the volume's transactions. */
+static struct {
+	struct catalog_ops ops;
+	const struct catalog_ops *real;
+	bool lose;    /* the next one is applied, and its answer is lost; then … */
+	bool damaged; /* … no record can be read */
+} below;
+
+static int bad_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	int r = below.real->txn(c, t, ret_revision);
+	if (!below.lose || t->compare_count < 2 || r < 0) /* it takes a number */
+		return r;
+	below.lose = false;
+	below.damaged = true;
+	return -ETIMEDOUT;
+}
+
+static int bad_get(struct catalog *c, const char *key, struct catalog_value *ret_value)
+{
+	int r = below.real->get(c, key, ret_value);
+	if (r == 0 && below.damaged)
+		ret_value->bytes[0] ^= 1;
+	return r;
+}
+
+static void lose_next(struct volume_rig *g)
+{
+	below.real = g->places.catalog->ops;
+	below.ops = *below.real;
+	below.ops.txn = bad_txn;
+	below.ops.get = bad_get;
+	below.lose = true;
+	below.damaged = false;
+	g->places.catalog->ops = &below.ops;
+}
+
+/* Neither outcome may be assumed (R4). */
+static void end_unknown(struct volume_rig *g)
+{
+	cr_assert(below.damaged, "nothing was published");
+	cr_expect_eq(g->volume->failed, -EUCLEAN, "it goes on as if it knew");
+	cr_expect_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, 0, BLK_FUA), -EIO);
+}
+
+static struct volume_rig *rig_make(int (*body)(void *arg))
+{
+	struct volume_rig *g = volume_rig_make(1, 4 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
+	cr_assert_eq(volume_rig_run(g, body), 0);
+	g->places.catalog->ops = below.real;
+	volume_rig_kill(g);
+	volume_rig_begin(g);
+	cr_assert_eq(volume_rig_open(g), 0, "what was listed is gone: %s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, volume_rig_check), 0);
+	return g;
+}
+
+static int body_snapshot(void *arg)
+{
+	struct volume_rig *g = arg;
+	lose_next(g);
+	cr_assert_lt(volume_snapshot(g->volume, "s", &g->report), 0);
+	end_unknown(g);
+	return 0;
+}
+
+Test(publish, an_owner_that_cant_learn_whether_a_snapshot_was_taken_ends)
+{
+	volume_rig_free(rig_make(body_snapshot));
+}
+
+/* Until a segment is full, and others are listed. */
+static int body_roll(void *arg)
+{
+	struct volume_rig *g = arg;
+	lose_next(g);
+	memset(g->buffer, 99, BLOCK_BYTES);
+	for (unsigned i = 0; i < 1000 && !below.damaged; i++)
+		cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, (VOLUME_RIG_WRITES + i % 100) * BLOCK_BYTES, 0), 0);
+	fiber_sleep(&g->env->loop, 200 * NS_PER_MS);
+	end_unknown(g);
+	return 0;
+}
+
+Test(publish, segments_that_may_be_listed_stay)
+{
+	volume_rig_free(rig_make(body_roll));
+}
