@@ -112,7 +112,10 @@ static int spare_id(struct volume *v, uint64_t above)
 		return 0;
 	l->spare_ns = now;
 	int r = catalog_counter_take(v->catalog, META_COUNTER_SEGMENT, MAX(above, l->spare_id), 1, &l->spare_id);
-	return r == 0 && other_id_better(v, l->spare_id) ? take_better(v) : r;
+	if (r == 0 && other_id_better(v, l->spare_id))
+		r = take_better(v);
+	publish_note(v, r);
+	return r;
 }
 
 /* Once it is full it stays so when a server goes away. */
@@ -124,7 +127,6 @@ static int create_once(struct volume *v, uint64_t above, bool reserve, struct me
 	struct log *l = &v->log;
 	bool used, used_again = false;
 	int r = spare_id(v, above);
-	publish_note(v, r);
 	if (r < 0)
 		return r;
 	uint64_t id = l->spare_id;

@@ -186,3 +186,26 @@ Test(log_roll, a_server_whose_disk_fails_is_as_good_as_away)
 	cr_assert_eq(why(0, 0, -EIO, false), 0);
 	cr_assert_eq(why(-EIO, -EIO, -EIO, true), -EIO);
 }
+
+/* ---- the catalog is away ---- */
+
+static int make_with_spare(void *arg)
+{
+	struct roll_rig *g = arg;
+	struct volume *v = &g->volume;
+	do
+		v->log.spare_id = ++g->log.last_id + 1;
+	while (copies_better_elsewhere(g->copies, v->log.spare_id, v->meta.replicas, v->meta.min_replicas));
+	v->log.spare_ns = env_now_ns(g->env);
+	publish_note(v, -ENOTCONN);
+	return log_create_segments(v, &g->log, 1, /* reserve= */ false);
+}
+
+/* An id that was kept needs no catalog, so that nothing was learnt of it. */
+Test(log_roll, what_does_not_ask_the_catalog_does_not_say_that_it_is_back)
+{
+	struct roll_rig *g = rig_make(1);
+	cr_assert_eq(sim_run_fiber(g->env, make_with_spare, g), 0);
+	cr_assert(g->volume.catalog_away);
+	rig_free(g);
+}
