@@ -28,6 +28,7 @@ int log_init(struct volume *v)
 	link_init(&l->flushes);
 	fiber_cond_init(&l->changed);
 	l->window = v->limits.window;
+	l->kept_from = UINT64_MAX;
 	l->records = calloc(LOG_WINDOW_MAX * 2, sizeof *l->records);
 	if (!l->records)
 		return -ENOMEM;

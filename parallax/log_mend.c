@@ -195,7 +195,7 @@ void log_note_away(struct volume *v, int status)
 	v->away = away;
 }
 
-/* All that flies may go on in the current segment. One that was made from what is kept is smaller, and guest data has no place there (R32). */
+/* All that flies may go on in the current segment. Guest data has no place in one that was made from what is kept (R32), which may be as long as any. */
 static bool may_resend(const struct volume *v)
 {
 	const struct log *l = &v->log;
@@ -203,7 +203,7 @@ static bool may_resend(const struct volume *v)
 	uint64_t blocks = 0;
 	link_for(k, &l->flying)
 		blocks += record_blocks(&container_of(k, struct log_record, link)->head);
-	return !(l->starved && g->meta.size_blocks < v->limits.segment_blocks) && g->next + blocks <= g->meta.size_blocks;
+	return !(l->starved && g->meta.id >= l->kept_from) && g->next + blocks <= g->meta.size_blocks;
 }
 
 static void mended(struct volume *v)

@@ -131,13 +131,16 @@ static int create_once(struct volume *v, uint64_t above, bool reserve, struct me
 		return r;
 	uint64_t id = l->spare_id;
 	r = create_sized(v, id, v->epoch, v->limits.segment_blocks, false, ret, &used);
-	if (r == 0)
+	if (r == 0) {
 		l->full = l->starved = l->dry = false;
+		l->kept_from = UINT64_MAX;
+	}
 	if (lacks_space(l, r) && reserve && !used) {
 		uint64_t blocks = MAX(checkpoint_reserve(v) + LOG_CLEAR_ROOM, (uint64_t)LOG_RESERVE_BLOCKS);
 		r = create_sized(v, id, v->epoch, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret, &used_again);
 		l->full = l->starved = true;
 		l->dry = r == -ENOSPC;
+		l->kept_from = MIN(l->kept_from, id);
 	}
 	if (r == 0 || used || used_again)
 		l->spare_id = 0;

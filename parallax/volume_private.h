@@ -111,6 +111,7 @@ struct log {
 	uint64_t expired_seq;   /* greatest of a write that was given up after it was acknowledged */
 	/* space: no data segment can be had; so guest data is refused until one can; nor one from the reserve (R32) */
 	bool full, starved, dry;
+	uint64_t kept_from;     /* segments from this id on are made from the reserve; UINT64_MAX: none */
 	bool short_of_space;    /* why it is being mended: an append found the disk full */
 	uint64_t spare_id;      /* taken from the counter, not used yet; 0: none; when: */
 	uint64_t spare_ns;
