@@ -179,6 +179,8 @@ int env_linux_file_lock(struct file *f, bool exclusive)
 	return env_brief_wait(f->env, lock_run, &c);
 }
 
+enum { MAP_TRIES = 8 }; /* of a file that changes under us */
+
 struct map_call {
 	struct file_linux *file;
 	uint64_t offset, length;
@@ -191,12 +193,9 @@ static uint64_t map_until(const struct map_call *c, off_t end)
 	return end < 0 ? c->length : MIN((uint64_t)end - c->offset, c->length);
 }
 
-static int map_run(void *arg)
+/* Of two questions the second may be answered of a file that has changed since the first. */
+static int map_look(struct map_call *c)
 {
-	struct map_call *c = arg;
-	c->data = true;
-	if (c->file->is_block_device)
-		return 0;
 	off_t data = lseek(c->file->fd, (off_t)c->offset, SEEK_DATA);
 	if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file, or beyond the end */
 		c->data = false;
@@ -209,8 +208,21 @@ static int map_run(void *arg)
 		c->length = map_until(c, data);
 		return 0;
 	}
-	c->length = map_until(c, lseek(c->file->fd, (off_t)c->offset, SEEK_HOLE));
-	return c->length ? 0 : -EIO; /* data here and a hole here: the file changes under us */
+	uint64_t length = map_until(c, lseek(c->file->fd, (off_t)c->offset, SEEK_HOLE));
+	if (length == 0)
+		return -EAGAIN; /* there was data, and by now there is a hole: somebody has just punched it */
+	c->length = length;
+	return 0;
+}
+
+static int map_run(void *arg)
+{
+	struct map_call *c = arg;
+	int r = -EAGAIN;
+	c->data = true;
+	for (int i = 0; r == -EAGAIN && i < MAP_TRIES && !c->file->is_block_device; i++)
+		r = map_look(c);
+	return r == -EAGAIN ? 0 : r; /* what nobody can tell is data */
 }
 
 int env_linux_file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/drivers.h"
+#include "core/fiber.h"
 #include "tests/unit/blktest.h"
 
 #define DISK_BYTES (8 << 20)
@@ -115,5 +116,55 @@ Test(formats_linux, locks)
 	struct place p = { .with_cow = false };
 	place_make(&p, "on");
 	cr_assert_eq(env_linux_run_fiber(p.env, locks_run, &p), 0);
+	place_remove(&p);
+}
+
+/* ---- a map of what is being changed ---- */
+
+struct changer {
+	struct blk_node *node;
+	bool stop;
+	int status;
+};
+
+static int change(void *arg)
+{
+	struct changer *c = arg;
+	void *data = env_alloc_aligned(65536);
+	memset(data, 1, 65536);
+	while (!c->stop && c->status == 0) {
+		c->status = blk_write_wait(c->node, data, 65536, 0, 0);
+		if (c->status == 0)
+			c->status = blk_op_wait(c->node, BLK_DISCARD, 0, 65536, 0);
+	}
+	free(data);
+	return c->status;
+}
+
+static int changing_run(void *arg)
+{
+	struct place *p = arg;
+	struct changer c = { .stop = false };
+	struct job over;
+	cr_assert_eq(blktest_open(p->env, &driver_raw, NULL, false, (const char *[]){ p->image, p->direct, NULL }, &c.node, NULL), 0);
+	job_init(&over, &p->env->loop);
+	job_hold(&over);
+	cr_assert_eq(fiber_start(&p->env->loop, change, &c, &over), 0);
+	for (unsigned i = 0; i < 6000; i++) {
+		struct blk_extent e[8];
+		struct blk_map map = { .extents = e, .max = 8 };
+		int r = blk_map_wait(c.node, 0, 1 << 20, &map);
+		cr_assert_eq(r, 0, "map %u: %s", i, strerror(-r));
+	}
+	c.stop = true;
+	cr_assert_eq(fiber_wait(&over), 0);
+	return blk_close(c.node);
+}
+
+Test(formats_linux, a_map_of_what_is_being_changed)
+{
+	struct place p = { .with_cow = false };
+	place_make(&p, "on");
+	cr_assert_eq(env_linux_run_fiber(p.env, changing_run, &p), 0);
 	place_remove(&p);
 }
