@@ -1,5 +1,6 @@
 /* A new file is made whole under another name and renamed, so that a crash leaves either no file or a good one; the
- * other name's file is locked meanwhile, and overwritten by the next attempt if it was left behind. */
+ * other name's file is locked meanwhile, and overwritten by the next attempt if it was left behind. So it has to be a name
+ * that nobody gives a file of his own. */
 #include "agent/components/cow_file.h"
 
 #include <errno.h>
@@ -103,7 +104,7 @@ static int create(struct env *env, const char *path, uint64_t size, uint64_t par
 		return report_set(report, -EINVAL, "size=%" PRIu64 " is not a multiple of 512", size);
 	if (size > COW_SIZE_MAX)
 		return report_set(report, -EFBIG, "a cow layer has at most 64T");
-	if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
+	if (snprintf(temporary, sizeof temporary, "%s.aquifer-new", path) >= (int)sizeof temporary)
 		return report_set(report, -ENAMETOOLONG, "the name of the cow layer is too long");
 	int r = file_open(env, temporary, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
 	if (r < 0)

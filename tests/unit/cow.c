@@ -289,6 +289,23 @@ Test(cow, a_truncated_layer_is_refused)
 	world_stop(&w);
 }
 
+/* What it is made under is overwritten when it is there. */
+Test(cow, making_a_layer_takes_nobodys_file)
+{
+	struct world w;
+	uint8_t other[COW_PAGE], after[COW_PAGE];
+	world_start(&w, 1, 512);
+	memset(other, 'o', sizeof other);
+	simfile_make(&w.s, "/top.raw.new", sizeof other);
+	sim_disk_write(w.s.host, "/top.raw.new", 0, other, sizeof other);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, write_one, &w);
+	run_ok(&w, world_close, &w);
+	cr_assert_eq(sim_disk_read(w.s.host, "/top.raw.new", 0, after, sizeof after), 0);
+	cr_assert_arr_eq(after, other, sizeof after);
+	world_stop(&w);
+}
+
 /* ---- damage ---- */
 
 static int flush(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_FLUSH, 0, 0, 0); }
