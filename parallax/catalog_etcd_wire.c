@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/modest.h"
 
 /* ---- addresses ---- */
 
@@ -266,36 +267,9 @@ char *etcd_watch_request(const char *prefix, const char *key)
 
 /* ---- answers ---- */
 
-/* Each value costs many times its length in memory, so they are counted before they are made: there is one more than
- * commas and opening brackets, outside of strings. */
-static bool is_modest(const char *text, size_t length)
-{
-	unsigned values = 1, depth = 0;
-	bool quoted = false;
-	for (size_t i = 0; i < length; i++) {
-		char c = text[i];
-		if (quoted) {
-			i += c == '\\';
-			quoted = c != '"';
-		} else if (c == '"') {
-			quoted = true;
-		} else if (c == '{' || c == '[') {
-			depth++;
-			values++;
-		} else if ((c == '}' || c == ']') && depth > 0) {
-			depth--;
-		} else if (c == ',') {
-			values++;
-		}
-		if (depth > ETCD_DEPTH_MAX || values > ETCD_VALUES_MAX)
-			return false;
-	}
-	return true;
-}
-
 static json_t *parse(const void *bytes, size_t length)
 {
-	json_t *j = is_modest(bytes, length) ? json_loadb(bytes, length, 0, NULL) : NULL;
+	json_t *j = modest_json(bytes, length, ETCD_VALUES_MAX, ETCD_DEPTH_MAX) ? json_loadb(bytes, length, 0, NULL) : NULL;
 	if (!json_is_object(j)) {
 		json_decref(j);
 		return NULL;

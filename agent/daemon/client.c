@@ -1,6 +1,7 @@
 #include "agent/daemon/client.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,8 +9,10 @@
 #include "agent/daemon/launch.h"
 #include "agent/daemon/paths.h"
 #include "core/fiber.h"
+#include "core/modest.h"
 
 #define CONTROL_DEADLINE_NS (60 * NS_PER_S)
+#define ANSWER_DEPTH_MAX 32 /* levels of an answer's JSON: whoever asked parses it on a fiber's stack */
 #define AGENT_TRIES 100
 #define AGENT_PAUSE_NS (50 * NS_PER_MS)
 
@@ -75,6 +78,8 @@ int client_call(struct rpc_client *client, const struct client_call *call, char 
 	c.reply_payload_count = text ? 1 : 0;
 	c.deadline_ns = call->deadline_ns;
 	int r = rpc_call_wait(client, &c, report);
+	if (r == 0 && text && !modest_json(text, c.reply_payload_bytes, UINT_MAX, ANSWER_DEPTH_MAX))
+		r = report_set(report, -EPROTO, "its answer makes no sense (is it another version?)");
 	if (r == 0 && text) {
 		text[c.reply_payload_bytes] = 0;
 		char *fit = realloc(text, c.reply_payload_bytes + 1);

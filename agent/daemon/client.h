@@ -19,7 +19,7 @@ struct client_call {
 	uint32_t answer_max;      /* bytes; 0: as long as an answer can be */
 };
 enum { CLIENT_PEER_ANSWER_MAX = 256 << 10 }; /* of other hosts' agents: a few numbers and names, which become JSON values of many times their length */
-/* FIBER. *ret_text (may be NULL): the reply's payload, malloc'd, with a NUL. */
+/* FIBER. *ret_text (may be NULL): the reply's payload, malloc'd, with a NUL; JSON that is nested too deep for a fiber's stack is -EPROTO. */
 int client_call(struct rpc_client *client, const struct client_call *call, char **ret_text, struct report *report);
 
 struct tapdisk_control {

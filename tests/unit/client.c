@@ -1,0 +1,71 @@
+/* Asking tapdisks: answers that are more than can be parsed. */
+#include "agent/daemon/client.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/env_linux.h"
+#include "core/fiber.h"
+
+struct rig {
+	struct env *env;
+	char dir[64], control[96];
+	unsigned depth; /* of the answer */
+};
+
+static void handle(void *arg, struct rpc_request *r)
+{
+	const struct rig *g = arg;
+	memset(r->reply_payload, '[', g->depth);
+	memset((char *)r->reply_payload + g->depth, ']', g->depth);
+	rpc_reply_bytes(r, NULL, 2 * g->depth);
+}
+
+/* As all who ask do. */
+static int ask(struct rig *g, unsigned depth)
+{
+	struct tapdisk_control call = { .driver = "volume", .subject = "v", .verb = "status" };
+	struct report report = { "" };
+	char *text = NULL;
+	g->depth = depth;
+	int r = client_tapdisk_control(g->env, g->control, &call, &text, &report);
+	if (r == 0) {
+		json_t *j = json_loads(text, 0, NULL);
+		cr_assert(j);
+		json_decref(j);
+	} else {
+		cr_assert(strstr(report.text, "makes no sense"), "%s", report.text);
+	}
+	free(text);
+	return r;
+}
+
+static int deep_run(void *arg)
+{
+	struct rig *g = arg;
+	struct rpc_server_options o = { .service = "tapdisk", .handle = handle, .arg = g };
+	struct rpc_server *server;
+	cr_assert_eq(rpc_listen(g->env, g->control, &o, &server, NULL), 0);
+	cr_assert_eq(ask(g, 10), 0);
+	cr_assert_eq(ask(g, 2000), -EPROTO);
+	cr_assert_eq(ask(g, 100000), -EPROTO);
+	rpc_server_close(server, 0);
+	return 0;
+}
+
+Test(client, an_answer_that_is_nested_deeper_than_a_stack)
+{
+	struct rig g = { .depth = 0 };
+	snprintf(g.dir, sizeof g.dir, "/tmp/aqtest.XXXXXX");
+	cr_assert(mkdtemp(g.dir));
+	snprintf(g.control, sizeof g.control, "unix:%s/control.sock", g.dir);
+	cr_assert_eq(env_linux_create(0, &g.env), 0);
+	cr_assert_eq(env_linux_run_fiber(g.env, deep_run, &g), 0);
+	env_linux_destroy(g.env);
+	cr_assert_eq(rmdir(g.dir), 0);
+}
