@@ -11,7 +11,6 @@
 #include "core/fiber.h"
 #include "core/modest.h"
 
-#define CONTROL_DEADLINE_NS (60 * NS_PER_S)
 #define ANSWER_DEPTH_MAX 32 /* levels of an answer's JSON: whoever asked parses it on a fiber's stack */
 #define AGENT_TRIES 100
 #define AGENT_PAUSE_NS (50 * NS_PER_MS)
@@ -103,9 +102,11 @@ void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCal
 		q->n_args++;
 }
 
-int client_late(struct report *report)
+int client_late(uint64_t deadline_ns, struct report *report)
 {
-	return report_set(report, -ETIMEDOUT, "no answer in 60 s, and it may yet be done (its requests may wait for servers or the catalog: aquifer list there says so)");
+	bool long_one = deadline_ns >= NS_PER_S;
+	return report_set(report, -ETIMEDOUT, "no answer in %u %s, and it may yet be done (its requests may wait for servers or the catalog: aquifer list there says so)",
+			  (unsigned)(deadline_ns / (long_one ? NS_PER_S : NS_PER_MS)), long_one ? "s" : "ms");
 }
 
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
@@ -125,12 +126,12 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 	Aquifer__ControlCall q;
 	client_control_call(call, &q);
 	struct client_call c = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL, .request = &q.base,
-				 .deadline_ns = CONTROL_DEADLINE_NS };
+				 .deadline_ns = CLIENT_CONTROL_NS };
 	if (call->deadline_ns) {
 		uint64_t took_ns = env_now_ns(env) - began_ns;
 		c.deadline_ns = call->deadline_ns > took_ns ? call->deadline_ns - took_ns : 1;
 	}
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
-	return r == -ETIMEDOUT && !call->deadline_ns ? client_late(report) : r;
+	return r == -ETIMEDOUT ? client_late(call->deadline_ns ? call->deadline_ns : CLIENT_CONTROL_NS, report) : r;
 }

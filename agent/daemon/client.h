@@ -27,13 +27,14 @@ struct tapdisk_control {
 	const char *driver, *subject;
 	const char *verb;
 	const char *const *args;  /* ends with NULL */
-	uint64_t deadline_ns;     /* for all of it; 0: a minute */
+	uint64_t deadline_ns;     /* for all of it; 0: CLIENT_CONTROL_NS */
 };
+#define CLIENT_CONTROL_NS (60 * NS_PER_S)
 /* As a message; borrows. */
 void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCall *ret);
 /* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report);
-/* -ETIMEDOUT, with what it means that a command to a node wasn't answered within its minute. */
-int client_late(struct report *report);
+/* -ETIMEDOUT, with what it means that a command to a node wasn't answered in time, unless that is said already. */
+int client_late(uint64_t deadline_ns, struct report *report);
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #define CONNECT_NS (5 * NS_PER_S)
-#define CONTROL_NS (60 * NS_PER_S)
 #define MARGIN_NS (500 * NS_PER_MS) /* so much later than the other agent who asks gives up, so that he hears why */
 
 int peer_connect(struct env *env, const struct store_agent *agent, struct rpc_client **ret_client, struct report *report)
@@ -23,7 +22,7 @@ int peer_tapdisk_control(struct env *env, const struct store_holder *holder, con
 	int r = peer_connect(env, &holder->agent, &client, report);
 	if (r < 0)
 		return r;
-	uint64_t deadline_ns = call->deadline_ns ? call->deadline_ns : CONTROL_NS;
+	uint64_t deadline_ns = call->deadline_ns ? call->deadline_ns : CLIENT_CONTROL_NS;
 	Aquifer__ControlCall q = AQUIFER__CONTROL_CALL__INIT;
 	Aquifer__PeerControlCall p = AQUIFER__PEER_CONTROL_CALL__INIT;
 	client_control_call(call, &q);
@@ -35,7 +34,7 @@ int peer_tapdisk_control(struct env *env, const struct store_holder *holder, con
 				 .answer_max = CLIENT_PEER_ANSWER_MAX };
 	r = client_call(client, &c, ret_json, report);
 	rpc_close(client);
-	if (r == -ETIMEDOUT && !call->deadline_ns)
-		client_late(report);
+	if (r == -ETIMEDOUT)
+		client_late(deadline_ns, report);
 	return r < 0 ? report_prefix(report, r, "on host %s", holder->agent.host) : 0;
 }

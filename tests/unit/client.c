@@ -1,4 +1,4 @@
-/* Asking tapdisks: answers that are more than can be parsed. */
+/* Asking tapdisks: answers that are more than can be parsed, and answers that don't come. */
 #include "agent/daemon/client.h"
 
 #include <criterion/criterion.h>
@@ -15,12 +15,17 @@
 struct rig {
 	struct env *env;
 	char dir[64], control[96];
-	unsigned depth; /* of the answer */
+	unsigned depth; /* of the answer; 0: none comes */
+	struct rpc_request *kept;
 };
 
 static void handle(void *arg, struct rpc_request *r)
 {
-	const struct rig *g = arg;
+	struct rig *g = arg;
+	if (g->depth == 0) {
+		g->kept = r;
+		return;
+	}
 	memset(r->reply_payload, '[', g->depth);
 	memset((char *)r->reply_payload + g->depth, ']', g->depth);
 	rpc_reply_bytes(r, NULL, 2 * g->depth);
@@ -58,14 +63,36 @@ static int deep_run(void *arg)
 	return 0;
 }
 
-Test(client, an_answer_that_is_nested_deeper_than_a_stack)
+static int late_run(void *arg)
+{
+	struct rig *g = arg;
+	struct rpc_server_options o = { .service = "tapdisk", .handle = handle, .arg = g };
+	struct tapdisk_control call = { .driver = "volume", .subject = "v", .verb = "checkpoint", .deadline_ns = 50 * NS_PER_MS };
+	struct report report = { "" };
+	struct rpc_server *server;
+	char *text = NULL;
+	cr_assert_eq(rpc_listen(g->env, g->control, &o, &server, NULL), 0);
+	cr_assert_eq(client_tapdisk_control(g->env, g->control, &call, &text, &report), -ETIMEDOUT);
+	cr_assert(strstr(report.text, "no answer in 50 ms, and it may yet be done"), "%s", report.text);
+	report.text[0] = 0;
+	client_late(CLIENT_CONTROL_NS, &report);
+	cr_assert(strstr(report.text, "no answer in 60 s, and"), "%s", report.text);
+	rpc_reply(g->kept, -EIO, NULL, NULL, NULL, 0);
+	rpc_server_close(server, 0);
+	return 0;
+}
+
+static void with_rig(int (*run)(void *arg))
 {
 	struct rig g = { .depth = 0 };
 	snprintf(g.dir, sizeof g.dir, "/tmp/aqtest.XXXXXX");
 	cr_assert(mkdtemp(g.dir));
 	snprintf(g.control, sizeof g.control, "unix:%s/control.sock", g.dir);
 	cr_assert_eq(env_linux_create(0, &g.env), 0);
-	cr_assert_eq(env_linux_run_fiber(g.env, deep_run, &g), 0);
+	cr_assert_eq(env_linux_run_fiber(g.env, run, &g), 0);
 	env_linux_destroy(g.env);
 	cr_assert_eq(rmdir(g.dir), 0);
 }
+
+Test(client, an_answer_that_is_nested_deeper_than_a_stack) { with_rig(deep_run); }
+Test(client, an_answer_that_does_not_come) { with_rig(late_run); }
