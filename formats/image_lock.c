@@ -2,7 +2,7 @@
  *
  *     ROOT/run/aquifer/images/DEVICE-INODE-NONCE       two lines: the holder, for people; "pid N"
  *
- * The pid is that of a tapdisk, which --force may end; others, that are not to be ended, have 0. Each note is locked by its writer as long as it lives. So a note that can be locked is stale (its
+ * The pid is that of a tapdisk, which --force may end; others, that are not to be ended, have 0. Each note is locked by its writer as long as it lives, and has another name (NOTE.new) until it is locked and written. So a note that can be locked is stale (its
  * process was killed) and is removed by whoever finds it, as are all others by the next writer of
  * the image. Notes are a courtesy: where they can't be
  * written the lock works all the same, only the refusal names nobody. */
@@ -21,6 +21,9 @@
 #define NOTE_MAX (HOLDER_MAX + 32)
 #define LOCK_ATTEMPTS 40 /* after its holder has ended: the kernel may still be taking it apart */
 #define LOCK_PAUSE_NS (50 * NS_PER_MS)
+#define NOTE_ATTEMPTS 10 /* who has just taken the lock is about to write his note */
+#define NOTE_PAUSE_NS (20 * NS_PER_MS)
+#define NEW ".new"
 
 struct note {
 	char holder[HOLDER_MAX];
@@ -47,23 +50,30 @@ static void notes_dir_make(struct env *env, const char *root)
 
 struct holder_search {
 	char prefix[48];
+	bool unfinished; /* those that are being written, too */
 	char names[8][96]; /* candidates; more holders than this need not all be looked at */
 	unsigned count;
 };
 
+static bool is_unfinished(const char *name)
+{
+	size_t n = strlen(name);
+	return n >= strlen(NEW) && strcmp(name + n - strlen(NEW), NEW) == 0;
+}
+
 static int holder_collect(void *arg, const char *name)
 {
 	struct holder_search *s = arg;
-	if (strncmp(name, s->prefix, strlen(s->prefix)) == 0 && strlen(name) < sizeof s->names[0])
+	if (strncmp(name, s->prefix, strlen(s->prefix)) == 0 && strlen(name) < sizeof s->names[0] && (s->unfinished || !is_unfinished(name)))
 		snprintf(s->names[s->count++], sizeof s->names[0], "%s", name);
 	return s->count == ARRAY_COUNT(s->names);
 }
 
 /* FIBER. Names of notes about this image, as many as fit. */
-static void notes_list(struct env *env, const char *root, const struct file_info *info, struct holder_search *ret)
+static void notes_list(struct env *env, const char *root, const struct file_info *info, bool unfinished, struct holder_search *ret)
 {
 	char dir[256];
-	*ret = (struct holder_search){ .count = 0 };
+	*ret = (struct holder_search){ .unfinished = unfinished };
 	snprintf(ret->prefix, sizeof ret->prefix, "%" PRIx64 "-%" PRIu64 "-", info->device, info->inode);
 	notes_dir(root, dir, sizeof dir);
 	env_list_dir(env, dir, holder_collect, ret);
@@ -75,7 +85,7 @@ static void notes_remove(struct env *env, const char *root, const struct file_in
 	struct holder_search s;
 	char dir[256], path[512];
 	notes_dir(root, dir, sizeof dir);
-	notes_list(env, root, info, &s);
+	notes_list(env, root, info, /* unfinished= */ true, &s);
 	for (unsigned i = 0; i < s.count; i++) {
 		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
 		env_unlink(env, path);
@@ -105,17 +115,29 @@ static bool note_read(struct env *env, const char *path, struct note *ret)
 	return alive && ret->holder[0];
 }
 
-/* FIBER. One who holds the image, as far as can be told, and the path of his note; "another process" and "" otherwise. */
-static void holder_find(struct env *env, const char *root, const struct file_info *info, struct note *ret, char ret_path[512])
+/* FIBER. */
+static bool note_find(struct env *env, const char *root, const struct file_info *info, struct note *ret, char ret_path[512])
 {
 	struct holder_search s;
 	char dir[256];
-	notes_list(env, root, info, &s);
+	notes_list(env, root, info, /* unfinished= */ false, &s);
 	notes_dir(root, dir, sizeof dir);
 	for (unsigned i = 0; i < s.count; i++) {
 		snprintf(ret_path, 512, "%s/%s", dir, s.names[i]);
 		if (note_read(env, ret_path, ret))
+			return true;
+	}
+	return false;
+}
+
+/* FIBER. One who holds the image, as far as can be told, and the path of his note; "another process" and "" otherwise. */
+static void holder_find(struct env *env, const char *root, const struct file_info *info, struct note *ret, char ret_path[512])
+{
+	for (unsigned i = 0; i < NOTE_ATTEMPTS; i++) {
+		if (note_find(env, root, info, ret, ret_path))
 			return;
+		if (fiber_sleep(&env->loop, NOTE_PAUSE_NS) < 0)
+			break;
 	}
 	ret_path[0] = '\0';
 	*ret = (struct note){ .holder = "another process (lsof or fuser tells which)" };
@@ -125,20 +147,24 @@ static void holder_find(struct env *env, const char *root, const struct file_inf
 static void note_write(struct env *env, const char *root, const struct file_info *info, const struct image_lock_who *who,
 		       struct image_lock *lock)
 {
-	char dir[256], text[NOTE_MAX];
+	char dir[256], fresh[sizeof lock->path + sizeof NEW], text[NOTE_MAX];
 	notes_dir_make(env, root);
 	notes_dir(root, dir, sizeof dir);
 	snprintf(lock->path, sizeof lock->path, "%s/%" PRIx64 "-%" PRIu64 "-%016" PRIx64, dir, info->device,
 		 info->inode, env_random(env));
+	snprintf(fresh, sizeof fresh, "%s" NEW, lock->path);
 	int flags = FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW;
-	if (file_open(env, lock->path, flags, &lock->note) < 0) {
+	if (file_open(env, fresh, flags, &lock->note) < 0) {
 		lock->note = NULL;
 		return;
 	}
 	snprintf(text, sizeof text, "%.*s\npid %" PRIu64 "\n", HOLDER_MAX - 2, who->holder, who->pid);
-	if (file_lock(lock->note, /* exclusive= */ true) < 0 ||
-	    file_write_wait(lock->note, text, strlen(text), 0) < 0)
-		image_lock_release(env, lock);
+	if (file_lock(lock->note, /* exclusive= */ true) == 0 && file_write_wait(lock->note, text, strlen(text), 0) == 0 &&
+	    env_rename(env, fresh, lock->path) == 0)
+		return;
+	env_unlink(env, fresh);
+	file_close(env, lock->note);
+	lock->note = NULL;
 }
 
 /* FIBER. */

@@ -119,6 +119,69 @@ Test(formats_linux, locks)
 	place_remove(&p);
 }
 
+/* ---- two that want the same image ---- */
+
+struct rival {
+	struct place *place;
+	struct blk_node *node;
+	struct report report;
+	int status;
+};
+
+static int rival_run(void *arg)
+{
+	struct rival *r = arg;
+	r->report.text[0] = '\0';
+	r->status = blktest_open(r->place->env, &driver_raw, NULL, false, (const char *[]){ r->place->image, NULL }, &r->node, &r->report);
+	return 0;
+}
+
+static int count_entry(void *arg, const char *name)
+{
+	(void)name;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static unsigned notes(struct place *p)
+{
+	char path[128];
+	unsigned n = 0;
+	snprintf(path, sizeof path, "%s/run/aquifer/images", p->dir);
+	cr_assert_eq(env_list_dir(p->env, path, count_entry, &n), 0);
+	return n;
+}
+
+/* Who is refused doesn't take away the note of who got it, and knows who that is. */
+static int rivals_run(void *arg)
+{
+	struct place *p = arg;
+	for (unsigned i = 0; i < 40; i++) {
+		struct rival two[2] = { { .place = p }, { .place = p } };
+		struct job over;
+		job_init(&over, &p->env->loop);
+		for (unsigned k = 0; k < 2; k++) {
+			job_hold(&over);
+			cr_assert_eq(fiber_start(&p->env->loop, rival_run, &two[k], &over), 0);
+		}
+		fiber_wait(&over);
+		struct rival *has = &two[two[0].status != 0], *other = &two[two[0].status == 0];
+		cr_assert(has->status == 0 && other->status == -EBUSY, "%d %d", has->status, other->status);
+		cr_assert_eq(notes(p), 1, "round %u", i);
+		cr_assert(strstr(other->report.text, "in use by the unit test"), "round %u: %s", i, other->report.text);
+		cr_assert_eq(blk_close(has->node), 0);
+	}
+	return 0;
+}
+
+Test(formats_linux, two_that_want_the_same_image)
+{
+	struct place p = { .with_cow = false };
+	place_make(&p, "on");
+	cr_assert_eq(env_linux_run_fiber(p.env, rivals_run, &p), 0);
+	place_remove(&p);
+}
+
 /* ---- a map of what is being changed ---- */
 
 struct changer {
