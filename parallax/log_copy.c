@@ -111,17 +111,19 @@ int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer 
 	return r;
 }
 
-/* A copy there, fenced at our epoch like the others. One that exists may be this segment's too: its server was left out before the
- * segment was listed, or has lost power since. What is in it is the same then, as far as it goes (R2). */
+/* A copy there, fenced at our epoch like the others, before it is made: so its server knows that it doesn't count before it is sealed, for the next one may ask
+ * that server while there is only a part of it. One that exists may be this segment's too: its server was left out before the segment was listed, or has lost
+ * power since. What is in it is the same then, as far as it goes (R2). */
 static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
 {
-	struct segment_io io = { .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = peer_incarnation(to),
-				 .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
+	struct segment_io io = { .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
 	int r = peer_wait(to, &io);
-	if (r < 0 && r != -EEXIST)
-		return r;
-	io = (struct segment_io){ .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
-	r = peer_wait(to, &io);
+	if (r == -ENOENT || (r == 0 && io.state == COPY_ABSENT)) {
+		io = (struct segment_io){ .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = peer_incarnation(to),
+					  .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
+		r = peer_wait(to, &io);
+		return r < 0 ? r : log_copy_blocks(v, m, source, to, 1, length);
+	}
 	if (r < 0)
 		return r;
 	if (io.sealed)
@@ -134,7 +136,7 @@ static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t len
 	return peer_wait(to, &io);
 }
 
-/* What is there and is of no use (another attempt at that id, or broken) is in nobody's list, so it may go (R31). */
+/* What is there and is of no use (another attempt at that id, or broken) may go. */
 static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
 {
 	int r = copy_try(v, m, length, source, to);

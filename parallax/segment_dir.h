@@ -40,7 +40,7 @@ int dir_server_decode(const void *block, struct dir_server *ret);
 struct copy_slot {
 	struct segment_header header;
 	uint64_t generation;
-	uint64_t incarnation; /* of the server when it was made */
+	uint64_t incarnation; /* of the server when it was made; 0: made to be copied into, and not sealed yet */
 	uint64_t fenced_epoch;
 	bool sealed, broken;
 	uint32_t length;      /* sealed: the cut */

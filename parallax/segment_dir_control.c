@@ -80,7 +80,9 @@ static int create_write(struct copy *c, const struct segment_header *h, uint64_t
 	if (!blocks)
 		return -ENOMEM;
 	uint64_t end = COPY_BASE + (uint64_t)h->size_blocks * BLOCK_BYTES;
-	c->slot = (struct copy_slot){ .header = *h, .incarnation = c->dir->state.incarnation, .generation = 1,
+	/* it may be one of those that are asked what was appended, and wasn't there: store.md, R17.2 */
+	bool copies = c->fenced_epoch && c->fenced_epoch >= h->epoch && !PLANTED(segment_copy_counts_early);
+	c->slot = (struct copy_slot){ .header = *h, .incarnation = copies ? 0 : c->dir->state.incarnation, .generation = 1,
 				      .fenced_epoch = c->fenced_epoch };
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
 		copy_slot_encode(&c->slot, blocks + i * BLOCK_BYTES);

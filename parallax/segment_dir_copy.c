@@ -96,7 +96,7 @@ void copy_path(const struct copy *c, char ret_path[DIR_PATH_MAX])
 
 bool copy_lost_synced(const struct copy *c)
 {
-	return c->exists && !c->slot.sealed && (c->lost_synced || c->slot.incarnation < c->dir->state.stale_before);
+	return c->exists && !c->slot.sealed && (c->lost_synced || c->slot.incarnation == 0 || c->slot.incarnation < c->dir->state.stale_before);
 }
 
 enum copy_state copy_state(const struct copy *c)
@@ -346,6 +346,7 @@ static int slot_write(struct copy *c, const struct copy_slot *seal, bool *ret_sy
 	s.trimmed = c->trimmed;
 	if (seal) {
 		s.sealed = true;
+		s.incarnation = s.incarnation ? s.incarnation : c->dir->state.incarnation;
 		s.length = seal->length;
 		s.prev = seal->prev;
 		s.last_seq = seal->last_seq;

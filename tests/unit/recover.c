@@ -309,3 +309,64 @@ Test(recover, a_copy_that_stays_damaged_does_not_count)
 	}
 	cluster_free(c);
 }
+
+/* ---- a copy that is made anew ---- */
+
+static int sync_body(void *arg)
+{
+	struct one_server *s = arg;
+	return segment_wait(s->dir, &s->rig->io);
+}
+
+/* Server `i` can't sync what it has: its copy is of no use from then on. */
+static void break_copy(struct cluster_rig *c, unsigned i)
+{
+	const struct log_segment *g = container_of(c->g.volume->log.segments.next, struct log_segment, link);
+	c->io = (struct segment_io){ .op = SEGMENT_SYNC, .segment = g->meta.id, .epoch = c->g.volume->epoch, .incarnation = c->servers[i].dir->incarnation,
+				     .block = g->acked };
+	volume_rig_kill(&c->g);
+	sim_doses(c->g.sim)->sync_error = 1000000;
+	cr_assert_lt(sim_run_fiber(c->servers[i].env, sync_body, &c->servers[i]), 0);
+	sim_doses(c->g.sim)->sync_error = 0;
+}
+
+/* Who copies to the first server isn't heard of any more when that has begun. */
+static void unfinished(struct segment_server *s, struct segment_io *io)
+{
+	struct cluster_rig *c = leaving.rig;
+	if (io->op == SEGMENT_REPAIR && io->blocks && s == c->servers[0].dir && !leaving.gone) {
+		leaving.gone = true;
+		cut_off(c, 0, true);
+		cut_off(c, 1, true);
+		job_put(io->parent, io->status = -EIO);
+		return;
+	}
+	whole_ops->submit(s, io);
+}
+
+/* A copy that somebody began to make in the place of one that was listed, and didn't complete, has not got what was acknowledged, though its server
+ * has run without a break since it was made: the next one waits for who has. */
+Test(recover, a_copy_that_was_begun_anew_is_no_source)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
+	break_copy(c, 0);
+	leave(c, UINT32_MAX);
+	holed_ops.submit = unfinished;
+	cut_off(c, 2, true);
+	volume_rig_begin(&c->g);
+	c->g.places.ops.domain = c->servers[1].domain;
+	cr_assert_lt(volume_rig_open(&c->g), 0);
+	cr_assert(leaving.gone, "nothing was copied to it");
+	sim_power_loss(c->servers[2].host);
+	cluster_server_end(c, 2);
+	cluster_server_begin(c, 2);
+	cut_off(c, 0, false);
+	cut_off(c, 2, false);
+	int r = volume_rig_open(&c->g);
+	cr_assert(segment_away(r) && strstr(c->g.report.text, c->servers[1].address), "%d %s", r, c->g.report.text);
+	cut_off(c, 1, false);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
+	cluster_free(c);
+}
