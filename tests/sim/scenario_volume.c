@@ -28,6 +28,14 @@ static void note_failure(struct volume_world *w, int status)
 		w->io_failed = true;
 }
 
+/* It ended, as a catalog that takes nothing for long makes it (publish.c): who waits for something that it should do learns no more than that. */
+static void note_end(struct volume_world *w)
+{
+	struct volume_counters n;
+	volume_count(w->o.volume, &n);
+	note_failure(w, n.failed);
+}
+
 /* So many servers were full, or counted as lost, that there may have been too few for two copies; perhaps not any more: what is full
  * stays so until the next attempt, which may wait for the catalog. */
 static bool may_lack_room(const struct volume_world *w)
@@ -382,6 +390,7 @@ static void check_snapshot(struct volume_world *w, struct snapshot *s, uint8_t *
 		return;
 	}
 	if (r < 0) {
+		note_end(w);
 		if (!w->io_failed && !w->faults && !w->may_fail)
 			FAIL(w, "life %u: snapshot %s can't be read: %d", LIFE(w), s->name, r);
 		return;
