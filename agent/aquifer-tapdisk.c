@@ -18,6 +18,8 @@
 #include "core/version.h"
 #include "proto/identity.h"
 
+#define INCOMING_MS_MAX (24 * 3600 * 1000)
+
 struct arguments {
 	const char *root, *graph_file, *graph;
 	const char *exports[STATE_DEVICES_MAX];
@@ -51,6 +53,16 @@ static const struct argp_option options[] = {
 
 static const struct argp argp;
 
+static error_t parse_incoming(struct arguments *a, const char *text)
+{
+	char *end;
+	errno = 0;
+	a->options.incoming_ms = strtoull(text, &end, 10);
+	if (errno || *end || text[0] < '0' || text[0] > '9' || a->options.incoming_ms > INCOMING_MS_MAX)
+		return report_set(&a->report, EINVAL, "--incoming=%s is not a number of milliseconds, up to a day's", text);
+	return 0;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *a = state->input;
@@ -80,8 +92,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_INCOMING:
 		a->options.incoming = true;
-		a->options.incoming_ms = arg ? strtoull(arg, NULL, 10) : 0;
-		return 0;
+		return arg ? parse_incoming(a, arg) : 0;
 	case KEY_ROOT:
 		a->root = arg;
 		return 0;

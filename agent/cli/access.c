@@ -57,7 +57,7 @@ int cli_cluster_token(struct cli *c)
 	struct rpc_client *agent;
 	int r = roles_of(c, ROLE_ANY, &roles);
 	if (r == 0 && host)
-		r = cli_name(c, "--host", host);
+		r = cli_name(c, "host", host);
 	if (r == 0 && ttl)
 		r = parse_ttl(c, ttl, &ttl_s);
 	if (r == 0)

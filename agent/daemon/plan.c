@@ -66,7 +66,11 @@ static int parse_export(const char *text, struct plan_device *d, struct report *
 	}
 	if (!strncmp(address, "tcp:", 4))
 		return set_listen(d, address + 4, report);
-	return put_text(d->address, sizeof d->address, "unix:", strncmp(address, "unix:", 5) ? address : address + 5, report);
+	if (!strncmp(address, "unix:", 5))
+		address += 5;
+	if (address[0] != '/')
+		return report_set(report, -EINVAL, "'%s' is no address (give /PATH of a unix socket, or tcp:HOST:PORT)", address);
+	return put_text(d->address, sizeof d->address, "unix:", address, report);
 }
 
 const char *plan_volume(const struct graph *g)

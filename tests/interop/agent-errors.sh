@@ -208,6 +208,10 @@ other 2 aquifer-tapdisk
 other 2 aquifer-tapdisk 'ram(1M)' --name 'a b'
 other 2 aquifer-tapdisk 'ram(1M)' --name x --export floppy
 other 2 aquifer-tapdisk 'ram(1M)' --name x --export nbd:tcp:nonsense
+other 2 aquifer-tapdisk 'ram(1M)' --name x --export nbd:relative.sock
+for ms in -5 x 5s '' 99999999999999999999 86400001; do
+	other 2 aquifer-tapdisk 'ram(1M)' --name x --export nbd --incoming=$ms
+done
 other 1 aquifer-tapdisk 'ram('
 other 1 aquifer-tapdisk --graph "$dir/none.graph"
 other 1 aquifer-tapdisk --graph "$dir/cycle.graph"
