@@ -5,10 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/cli/cli.h"
+#include "agent/cli/ask.h"
 #include "agent/cli/store_cli.h"
 #include "agent/daemon/state.h"
-#include "agent/daemon/client.h"
 #include "core/fiber.h"
 
 #define STOP_NS (10 * NS_PER_S)
@@ -17,20 +16,8 @@
 /* FIBER. One call without arguments; *ret_json is the caller's. -ENOTCONN: no agent. */
 static int ask(struct cli *c, bool start, uint32_t method, json_t **ret_json)
 {
-	struct rpc_client *client;
 	struct client_call call = { .method = method };
-	char *text = NULL;
-	cli_waits(c, "the agent");
-	int r = client_agent(c->env, c->root, start, &client, &c->report);
-	if (r < 0)
-		return r;
-	r = client_call(client, &call, &text, &c->report);
-	rpc_close(client);
-	if (r < 0)
-		return r;
-	*ret_json = json_loads(text, 0, NULL);
-	free(text);
-	return *ret_json ? 0 : report_set(&c->report, -EPROTO, "the agent's answer makes no sense (is it another version?)");
+	return cli_ask_agent(c, start, &call, "the agent", ret_json);
 }
 
 static void print_status(json_t *j)

@@ -3,10 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "agent/cli/ask.h"
 #include "agent/cli/graph_cli.h"
-#include "agent/daemon/client.h"
 #include "agent/daemon/plan.h"
 
 /* What was asked for, as a plan and its canonical text. */
@@ -54,38 +53,28 @@ static int check_options(struct cli *c)
 	return 0;
 }
 
-static char *text_of(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
-
 int cli_attach(struct cli *c)
 {
-	struct rpc_client *client;
-	char *graph, *answer = NULL;
+	json_t *devices;
+	char *graph;
 	int r;
 	if ((r = check_options(c)) < 0 || (r = make_plan(c, &graph)) < 0)
 		return r;
 	Aquifer__AttachCall q = AQUIFER__ATTACH_CALL__INIT;
-	q.name = text_of(cli_option(c, CLI_NAME));
-	q.export = text_of(cli_option(c, CLI_AS));
-	q.listen = text_of(cli_option(c, CLI_LISTEN));
+	q.name = cli_text(cli_option(c, CLI_NAME));
+	q.export = cli_text(cli_option(c, CLI_AS));
+	q.listen = cli_text(cli_option(c, CLI_LISTEN));
 	q.read_only = cli_flag(c, CLI_READ_ONLY);
 	q.force = cli_flag(c, CLI_FORCE);
 	q.accept_flushed = cli_flag(c, CLI_ACCEPT_FLUSHED);
 	q.incoming = cli_flag(c, CLI_INCOMING);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_ATTACH, .request = &q.base, .text = graph };
-	cli_waits(c, "the agent");
-	r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
-	if (r == 0) {
-		cli_waits(c, "the device to be ready (its log is in run/aquifer/tapdisks)");
-		r = client_call(client, &call, &answer, &c->report);
-		rpc_close(client);
-	}
+	r = cli_ask_agent(c, /* start= */ true, &call, "the device to be ready (its log is in run/aquifer/tapdisks)", &devices);
 	free(graph);
 	if (r < 0)
 		return c->arg_count ? cli_graph_hint(c, c->arg[0], r) : r;
-	json_t *devices = json_loads(answer, 0, NULL);
-	free(answer);
 	if (cli_flag(c, CLI_JSON))
-		return cli_print_json(devices ? devices : json_array());
+		return cli_print_json(devices);
 	for (size_t i = 0; i < json_array_size(devices); i++)
 		printf("%s\n", json_string_value(json_object_get(json_array_get(devices, i), "device")));
 	json_decref(devices);
@@ -94,26 +83,20 @@ int cli_attach(struct cli *c)
 
 int cli_detach(struct cli *c)
 {
-	struct rpc_client *client;
-	char *answer = NULL;
+	json_t *names;
 	if ((c->arg_count == 1) == cli_flag(c, CLI_ALL))
 		return cli_usage(c, c->arg_count ? "both a device and --all" : "which device? NAME, DEVICE or --all");
 	if (cli_flag(c, CLI_ALL))
 		snprintf(c->what, sizeof c->what, "detach --all");
 	Aquifer__DetachCall q = AQUIFER__DETACH_CALL__INIT;
-	q.device = text_of(c->arg_count ? c->arg[0] : "");
+	q.device = cli_text(c->arg_count ? c->arg[0] : "");
 	q.all = cli_flag(c, CLI_ALL);
 	q.force = cli_flag(c, CLI_FORCE);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_DETACH, .request = &q.base };
-	cli_waits(c, "the agent");
-	int r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
-	if (r < 0)
-		return r;
-	cli_waits(c, "what was written to be durable");
-	r = client_call(client, &call, &answer, &c->report);
-	rpc_close(client);
+	int r = cli_ask_agent(c, /* start= */ true, &call, "what was written to be durable", &names);
 	if (r == 0 && cli_flag(c, CLI_JSON))
-		puts(answer);
-	free(answer);
+		return cli_print_json(names);
+	if (r == 0)
+		json_decref(names);
 	return r;
 }

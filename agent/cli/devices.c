@@ -8,8 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/cli/cli.h"
-#include "agent/daemon/client.h"
+#include "agent/cli/ask.h"
 #include "core/blk.h"
 #include "parallax/store.h"
 
@@ -26,24 +25,6 @@ static uint64_t number_at(const json_t *j, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(j, key));
 }
 
-/* FIBER. */
-static int ask(struct cli *c, const struct client_call *call, json_t **ret)
-{
-	struct rpc_client *client;
-	char *text = NULL;
-	cli_waits(c, "the agent");
-	int r = client_agent(c->env, c->root, /* start= */ true, &client, &c->report);
-	if (r < 0)
-		return r;
-	r = client_call(client, call, &text, &c->report);
-	rpc_close(client);
-	if (r < 0)
-		return r;
-	*ret = json_loads(text, 0, NULL);
-	free(text);
-	return *ret ? 0 : report_set(&c->report, -EPROTO, "the agent's answer makes no sense (is it another version?)");
-}
-
 /* ---- list ---- */
 
 int cli_list(struct cli *c)
@@ -51,7 +32,7 @@ int cli_list(struct cli *c)
 	static const char *const headings[] = { "NAME", "DEVICE", "EXPORT", "GRAPH", "STATE", ">PID", NULL };
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_LIST };
 	json_t *devices;
-	int r = ask(c, &call, &devices);
+	int r = cli_ask_agent(c, /* start= */ true, &call, "the agent", &devices);
 	if (r < 0)
 		return r;
 	if (cli_flag(c, CLI_JSON))
@@ -186,12 +167,12 @@ static int run_dot(struct cli *c, const char *dot)
 int cli_show(struct cli *c)
 {
 	Aquifer__DeviceCall q = AQUIFER__DEVICE_CALL__INIT;
-	q.device = (char *)(uintptr_t)c->arg[0];
+	q.device = cli_text(c->arg[0]);
 	struct client_call call = { .method = AQUIFER__AGENT_METHOD__AGENT_SHOW, .request = &q.base };
 	if (cli_flag(c, CLI_DOT) + cli_flag(c, CLI_SVG) + cli_flag(c, CLI_JSON) > 1)
 		return cli_usage(c, "one of --dot, --svg and --json at a time");
 	json_t *j;
-	int r = ask(c, &call, &j);
+	int r = cli_ask_agent(c, /* start= */ true, &call, "the agent", &j);
 	if (r < 0)
 		return r;
 	if (cli_flag(c, CLI_JSON)) {

@@ -1,12 +1,10 @@
 /* migrate. The agent of the host where the volume is attached does it; the command line finds it. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "agent/cli/ask.h"
 #include "agent/cli/store_cli.h"
 #include "agent/daemon/peer.h"
-
-static char *text_of(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
 
 /* FIBER. By the agent of the host that has it. */
 static int ask(struct cli *c, const struct store_holder *h, const Aquifer__MigrateCall *q, char **ret_answer)
@@ -54,18 +52,17 @@ int cli_migrate(struct cli *c)
 	if ((r = cli_name(c, "host", cli_option(c, CLI_TO))) < 0 || (r = cli_name(c, "volume", c->arg[0])) < 0 ||
 	    (cli_flag(c, CLI_NAME) && (r = cli_name(c, "device", cli_option(c, CLI_NAME))) < 0))
 		return r;
-	q.volume = text_of(c->arg[0]);
-	q.to = text_of(cli_option(c, CLI_TO));
-	q.name = text_of(cli_option(c, CLI_NAME));
+	q.volume = cli_text(c->arg[0]);
+	q.to = cli_text(cli_option(c, CLI_TO));
+	q.name = cli_text(cli_option(c, CLI_NAME));
 	r = find_holder(c, &h);
 	if (r == 0)
 		r = ask(c, &h, &q, &answer);
 	if (r < 0)
 		return r;
-	json_t *j = json_loads(answer, 0, NULL);
-	free(answer);
-	if (!j)
-		return report_set(&c->report, -EPROTO, "the agent's answer makes no sense (is it another version?)");
+	json_t *j;
+	if ((r = cli_answer(c, answer, &j)) < 0)
+		return r;
 	if (cli_flag(c, CLI_JSON))
 		return cli_print_json(j);
 	printf("%s is on host %s now: %s; requests waited %.1f ms\n", c->arg[0], q.to, json_string_value(json_object_get(j, "device")),
