@@ -154,21 +154,12 @@ static int start_failed(const struct arguments *a)
 	return a->usage ? 2 : 1;
 }
 
-static int check_graph(const char *text, size_t length, struct report *report)
-{
-	struct graph *g = NULL;
-	int r = graph_parse(text, length, &g, report);
-	if (r == 0)
-		r = graph_check(g, NULL, report);
-	graph_free(g);
-	return r;
-}
-
 /* The graph's text and its plan, before any work. What is wrong in the text is a failure, as it is for `aquifer attach`;
  * what doesn't go with it on the command line is wrong usage. */
 static int make_plan(struct arguments *a, struct plan *ret_plan)
 {
 	char *text = NULL, here[PATHS_MAX];
+	struct graph *g;
 	size_t length = a->graph ? strlen(a->graph) : 0;
 	int r = 0;
 	if (!a->graph == !a->graph_file)
@@ -178,8 +169,9 @@ static int make_plan(struct arguments *a, struct plan *ret_plan)
 		return report_path(&a->report, r, "open", a->graph_file);
 	a->how.exports = a->exports;
 	a->how.directory = getcwd(here, sizeof here);
-	r = check_graph(text ? text : a->graph, length, &a->report);
+	r = graph_read(text ? text : a->graph, length, &g, &a->report);
 	if (r == 0) {
+		graph_free(g);
 		a->usage = true;
 		r = plan_make(text ? text : a->graph, length, &a->how, ret_plan, &a->report);
 	}

@@ -86,19 +86,11 @@ static int load(struct cli *c, const char *word, char ret_directory[PATHS_MAX], 
 {
 	char *text;
 	size_t length;
-	struct graph *g;
 	int r = cli_graph_text(c, NULL, word, &text, &length, ret_directory);
 	if (r < 0)
 		return r;
-	r = graph_parse(text, length, &g, &c->report);
+	r = graph_read(text, length, ret_graph, &c->report);
 	free(text);
-	if (r < 0)
-		return r;
-	r = graph_check(g, NULL, &c->report);
-	if (r == 0)
-		*ret_graph = g;
-	else
-		graph_free(g);
 	return r;
 }
 

@@ -58,14 +58,8 @@ int transfer_open_text(struct cli *c, const char *text, bool read_only, struct g
 		       struct blk_node **ret_node)
 {
 	struct graph *g;
-	int r = graph_parse(text, strlen(text), &g, &c->report);
-	if (r < 0)
-		return r;
-	if ((r = graph_check(g, NULL, &c->report)) < 0) {
-		graph_free(g);
-		return r;
-	}
-	return open_graph(c, g, read_only, ret_graph, ret_node);
+	int r = graph_read(text, strlen(text), &g, &c->report);
+	return r < 0 ? r : open_graph(c, g, read_only, ret_graph, ret_node);
 }
 
 int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver)

@@ -46,6 +46,11 @@ static int set_listen(struct plan_device *d, const char *listen, struct report *
 	return r < 0 ? r : put_text(d->address, sizeof d->address, "tcp:", listen, report);
 }
 
+static int check_name(const char *name, struct report *report)
+{
+	return name_valid(name) ? 0 : report_set(report, -EINVAL, "'%s' can't be a device's name: a letter or digit, then letters, digits, . _ -, at most 63", name);
+}
+
 /* KIND[:ADDRESS], as on the tapdisk's command line. */
 static int parse_export(const char *text, struct plan_device *d, struct report *report)
 {
@@ -60,9 +65,8 @@ static int parse_export(const char *text, struct plan_device *d, struct report *
 		return r;
 	const char *address = text + n + 1;
 	if (strcmp(type, "nbd")) {
-		if (!name_valid(address))
-			return report_set(report, -EINVAL, "'%s' can't be a device's name: a letter or digit, then letters, digits, . _ -, at most 63", address);
-		return put_text(d->name, sizeof d->name, "", address, report);
+		r = check_name(address, report);
+		return r < 0 ? r : put_text(d->name, sizeof d->name, "", address, report);
 	}
 	if (!strncmp(address, "tcp:", 4))
 		return set_listen(d, address + 4, report);
@@ -98,10 +102,8 @@ static int from_how(struct plan *p, const struct plan_how *how, struct report *r
 	if (count > STATE_DEVICES_MAX)
 		return report_set(report, -E2BIG, "more than %d exports of one graph", STATE_DEVICES_MAX);
 	if (how->name && how->name[0]) {
-		if (!name_valid(how->name))
-			return report_set(report, -EINVAL,
-					  "'%s' can't be a device's name: a letter or digit, then letters, digits, . _ -, at most 63",
-					  how->name);
+		if ((r = check_name(how->name, report)) < 0)
+			return r;
 		snprintf(name, sizeof name, "%s", how->name);
 	} else if ((r = graph_default_name(p->graph, name, report)) < 0) {
 		return r;
@@ -162,11 +164,10 @@ static int check_names(const struct plan *p, struct report *report)
 int plan_make(const char *text, size_t length, const struct plan_how *how, struct plan *ret_plan, struct report *report)
 {
 	struct plan p = { 0 };
-	int r = graph_parse(text, length, &p.graph, report);
+	int r = graph_read(text, length, &p.graph, report);
 	if (r < 0)
 		return r;
-	r = graph_check(p.graph, NULL, report);
-	if (r == 0 && how->directory)
+	if (how->directory)
 		r = graph_set_directory(p.graph, how->directory);
 	if (r == 0)
 		r = p.graph->export_count ? from_graph(&p, how, report) : from_how(&p, how, report);

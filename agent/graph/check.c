@@ -551,3 +551,16 @@ int graph_check(struct graph *g, const struct graph_tables *tables, struct repor
 	g->checked = r == 0;
 	return r;
 }
+
+int graph_read(const char *text, size_t length, struct graph **ret_graph, struct report *report)
+{
+	struct graph *g = NULL;
+	int r = graph_parse(text, length, &g, report);
+	if (r == 0)
+		r = graph_check(g, NULL, report);
+	if (r == 0)
+		*ret_graph = g;
+	else
+		graph_free(g);
+	return r;
+}

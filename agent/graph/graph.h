@@ -100,6 +100,8 @@ int graph_parse(const char *text, size_t length, struct graph **ret_graph, struc
 /* Resolves words and enforces the rules. `tables` NULL: the built-in ones. On failure the graph is
  * only good for graph_free(). Checking a checked graph does nothing. */
 int graph_check(struct graph *g, const struct graph_tables *tables, struct report *report);
+/* Both, with the built-in tables: *ret_graph is checked, or not there. */
+int graph_read(const char *text, size_t length, struct graph **ret_graph, struct report *report);
 /* The canonical form, without a newline at the end; malloc'd, NULL without memory. */
 char *graph_print(const struct graph *g);
 /* Same names, drivers, arguments and exports, in the same order; places don't count. */
