@@ -189,6 +189,21 @@ static int unknown_command(struct cli *c, const char *word)
 	return report_set(&c->report, -EINVAL, "unknown command '%s' (did you mean %.*s?)", word, (int)strcspn(g.best, " "), g.best);
 }
 
+/* `aquifer help WORD [WORD]`. 1, or wrong usage. */
+static int help_words(struct cli *c, const char *word, const char *second)
+{
+	c->command = find_command(word, second);
+	if (c->command)
+		help_command(c->command);
+	else if (is_group(word) && second)
+		return group_failed(c, word, second);
+	else if (is_group(word))
+		help_list(word);
+	else
+		return cli_usage(c, "there is none named '%s'", word);
+	return 1;
+}
+
 /* ---- one command's arguments ---- */
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -286,20 +301,8 @@ int cli_parse(struct cli *c, int argc, char **argv)
 	}
 	if (!word)
 		return cli_usage(c, "none is given");
-	if (!strcmp(word, "help")) {
-		word = second;
-		second = first + 2 < argc ? argv[first + 2] : NULL;
-		c->command = find_command(word, second);
-		if (c->command)
-			help_command(c->command);
-		else if (is_group(word) && second)
-			return group_failed(c, word, second);
-		else if (is_group(word))
-			help_list(word);
-		else
-			return cli_usage(c, "there is none named '%s'", word);
-		return 1;
-	}
+	if (!strcmp(word, "help"))
+		return help_words(c, second, first + 2 < argc ? argv[first + 2] : NULL);
 	if (is_group(word)) {
 		if (second && !strcmp(second, "--help")) {
 			help_list(word);

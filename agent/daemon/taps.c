@@ -392,17 +392,26 @@ int taps_reserve(struct taps *t, const struct plan *plan, struct tap **ret_tap, 
 
 /* ---- after the agent was away ---- */
 
+/* One that was started by somebody before us, as its status says, whose graph is taken over. */
+static struct tap *tap_found(struct taps *t, const char *directory, enum tap_phase phase, struct tap_state *s)
+{
+	struct tap *tap = tap_new(t, directory);
+	if (!tap)
+		return NULL;
+	tap->users = 0;
+	tap->phase = phase;
+	tap->state = *s;
+	s->graph = NULL;
+	return tap;
+}
+
 /* The process of a held lock; its status names it, the lock and the start time prove it. */
 static int adopt(struct taps *t, const char *directory, struct tap_state *s, struct report *report)
 {
 	uint64_t start;
-	struct tap *tap = tap_new(t, directory);
+	struct tap *tap = tap_found(t, directory, TAP_RUNNING, s);
 	if (!tap)
 		return -ENOMEM;
-	tap->users = 0;
-	tap->phase = TAP_RUNNING;
-	tap->state = *s;
-	s->graph = NULL;
 	int r = tap_watch(tap, tap->state.pid);
 	if (r == 0 && (process_start_ticks(tap->state.pid, &start) < 0 || start != tap->state.start_ticks))
 		r = -ESRCH;
@@ -422,13 +431,9 @@ static int show_dead(struct taps *t, const char *directory, struct tap_state *s)
 {
 	char path[PATHS_MAX], *text = NULL;
 	size_t length;
-	struct tap *tap = tap_new(t, directory);
+	struct tap *tap = tap_found(t, directory, TAP_DIED, s);
 	if (!tap)
 		return -ENOMEM;
-	tap->users = 0;
-	tap->phase = TAP_DIED;
-	tap->state = *s;
-	s->graph = NULL;
 	if ((size_t)snprintf(path, sizeof path, "%s/died", directory) < sizeof path)
 		state_file_read(path, sizeof tap->died - 1, &text, &length);
 	snprintf(tap->died, sizeof tap->died, "%s", text ? text : "while no agent was watching");
