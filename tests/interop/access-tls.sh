@@ -79,15 +79,7 @@ address=${port[alpha]}
 
 # who is enrolled writes and reads, through a tapdisk
 on beta volume create v 64M --replicas 2 >/dev/null || fail "create"
-AQUIFER_ROOT=$dir/beta "$B/aquifer-tapdisk" --export "nbd:$dir/n.sock" 'volume(v)' >"$dir/uri" 2>"$dir/tapdisk.err" &
-tapdisk=$!
-tries=0
-until [ -s "$dir/uri" ]; do
-	kill -0 "$tapdisk" 2>/dev/null || fail "tapdisk: $(cat "$dir/tapdisk.err")"
-	tries=$((tries + 1))
-	[ $tries -lt 400 ] || fail "the tapdisk isn't ready"
-	sleep 0.05
-done
+AQUIFER_ROOT=$dir/beta tapdisk_up v
 load() {
 	fio --name=load --ioengine=nbd --uri="$(cat "$dir/uri")" --rw=randwrite --bs=4k --iodepth=16 --size=6M --verify_state_save=0 --verify=crc32c --verify_fatal=1 \
 		--do_verify=1 --fsync=64 "$@" >"$dir/fio" 2>&1 || fail "$(tail -n 5 "$dir/fio")"

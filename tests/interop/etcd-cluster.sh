@@ -6,22 +6,9 @@ cd "$(dirname "$0")/../.."
 B=$(cd "$B" && pwd)
 top=
 . tests/interop/lib/etcd
+. tests/interop/lib/store
 need jq nbdcopy
-store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
-server=
-end() {
-	[ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
-	cleanup
-	etcds_end
-	rm -rf "$store"
-}
-trap end EXIT
 conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
-serve() {
-	"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" >"$store/out" 2>&1 &
-	server=$!
-	until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
-}
 unserve() {
 	kill "$server" && wait "$server" || fail "the server's end: $(cat "$store/out")"
 	server=

@@ -6,18 +6,14 @@ cd "$(dirname "$0")/../.."
 B=$(cd "$B" && pwd)
 top=
 . tests/interop/lib/etcd
+. tests/interop/lib/store
 need jq nbdcopy qemu-io unshare
 unshare --uts true 2>/dev/null || { echo "skipped: no UTS namespaces (needs root)"; exit 77; }
-store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
-server=
 there() { AQUIFER_ROOT=$dir/there unshare --uts sh -c 'hostname elsewhere && exec "$@"' sh "$B/aquifer" "$@"; }
 end() {
 	there detach --all --force >/dev/null 2>&1
 	there agent stop >/dev/null 2>&1
-	[ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
-	cleanup
-	etcds_end
-	rm -rf "$store"
+	store_end
 }
 trap end EXIT
 etcd_start 1
@@ -28,9 +24,7 @@ for root in "$dir/there"; do
 	echo "catalog = $url" >"$root/etc/aquifer/aquifer.conf"
 done
 aquifer cluster init --catalog "$url" >/dev/null || fail "init"
-"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" >"$store/out" 2>&1 &
-server=$!
-until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
+serve
 head -c 4M /dev/urandom >"$dir/data"
 aquifer volume create v 64M || fail "create"
 uri=$(there attach v --as nbd) || fail "attach there"

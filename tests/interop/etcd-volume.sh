@@ -7,17 +7,8 @@ cd "$(dirname "$0")/../.."
 B=$(cd "$B" && pwd)
 top=
 . tests/interop/lib/etcd
+. tests/interop/lib/store
 need jq fio nbdcopy nbdinfo etcdctl
-[ -x "$B/aquifer-server" ] || { echo "skipped: $B/aquifer-server is not built"; exit 77; }
-store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
-server=
-end() {
-	[ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
-	cleanup
-	etcds_end
-	rm -rf "$store"
-}
-trap end EXIT
 url=$(etcd_url)
 quota="--quota-backend-bytes $((24 << 20))"
 mkdir -p "$AQUIFER_ROOT/etc/aquifer"
@@ -29,9 +20,7 @@ etcd_up
 refused 1 "there is no store.*cluster init" aquifer volume create v 64M
 says "^ok" make
 refused 1 "start an aquifer-server" aquifer volume create v 64M
-"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" --catalog "$url" >"$store/out" 2>&1 &
-server=$!
-until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
+serve --catalog "$url"
 
 aquifer volume create v 512M || fail "volume create"
 uri=$(aquifer attach v --as nbd) || fail "attach"

@@ -4,9 +4,8 @@
 # holder, and fences him with --force. Who doesn't know an agent's token gets nothing.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/hosts
+. tests/interop/lib/counter
 need jq od nbdcopy qemu-io
-counter=$B/tools/counter
-[ -x "$counter" ] || { echo "skipped: $counter is not built"; exit 77; }
 hosts_up a b c d
 
 [ "$(on b agent list --json | jq -r '[.[].host] | sort | join(" ")')" = "a b c d" ] || fail "agents: $(on b agent list)"
@@ -38,22 +37,8 @@ number() {
 	on "$1" volume export "$2" "$dir/out.raw" || fail "export $2 on $1"
 	od -An -tu8 -N8 "$dir/out.raw" | tr -d ' '
 }
-# consistent NAME: it shows no number without all before it
-consistent() {
-	local n i=0 most=0 due seen=()
-	for v in g0 g1 g2; do
-		n=$(number b "$v@$1")
-		seen+=("$n")
-		[ "$n" -le $most ] || most=$n
-	done
-	for n in "${seen[@]}"; do
-		due=$((most - (most + 3 - i) % 3)) # below 1: its first is still to come
-		[ "$n" -eq $((due > 0 ? due : 0)) ] || fail "$1 shows $most, but ${seen[*]}"
-		i=$((i + 1))
-	done
-	[ "$most" -ge "${last:-0}" ] || fail "$1 shows ${seen[*]}; $last had been flushed before"
-	last=$most
-}
+# consistent NAME: it shows no number without all before it, and no less than the one before
+consistent() { in_turn "$1" "${last:-0}" "$(number b "g0@$1")" "$(number b "g1@$1")" "$(number b "g2@$1")"; }
 n=0
 for h in a b c a b; do
 	on $h snapshot create g0@s$n g1@s$n g2@s$n || fail "group $n from $h"

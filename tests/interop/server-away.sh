@@ -3,29 +3,16 @@
 # for ever, and what was flushed is there afterwards.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/agent
+. tests/interop/lib/store
 need jq nbdcopy qemu-io
-[ -x "$B/aquifer-server" ] || { echo "skipped: $B/aquifer-server is not built"; exit 77; }
-store=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # not in /tmp, which may be a tmpfs, without direct I/O
-server=
-end() {
-	[ -z "$server" ] || { kill -CONT "$server"; kill -9 "$server" && wait "$server"; } 2>/dev/null || true
-	cleanup
-	rm -rf "$store"
-}
-trap end EXIT
 mkdir -p "$AQUIFER_ROOT/etc/aquifer"
 echo "catalog = sqlite:$store/catalog.db" >"$AQUIFER_ROOT/etc/aquifer/aquifer.conf"
 
-start() {
-	"$B/aquifer-server" --data "$store/data" --listen "unix:$store/s" --catalog "sqlite:$store/catalog.db" >"$store/out" 2>&1 &
-	server=$!
-	until_true 20 grep -q ready "$store/out" || fail "server: $(cat "$store/out")"
-}
 # It answered, and the agent didn't have to wait until it can be said that it doesn't.
 ended_itself() { ! grep "doesn't answer and is killed" "$run/agent.log" || fail "a tapdisk had to be killed"; }
 reason() { field "$1" reason | grep -q "$2"; }
 
-start
+serve --catalog "sqlite:$store/catalog.db"
 aquifer volume create v 64M || fail "volume create"
 head -c 4M /dev/urandom >"$dir/data"
 uri=$(aquifer attach v --as nbd) || fail "attach"

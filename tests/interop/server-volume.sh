@@ -15,20 +15,7 @@ end() {
 }
 trap end EXIT
 
-attach() {
-	rm -f "$dir/uri"
-	: >"$dir/uri"
-	"$B/aquifer-tapdisk" --export "nbd:$dir/n.sock" 'volume(v1)' >"$dir/uri" 2>"$dir/tapdisk.err" &
-	tapdisk=$!
-	tries=0
-	until [ -s "$dir/uri" ]; do
-		kill -0 "$tapdisk" 2>/dev/null || fail "tapdisk: $(cat "$dir/tapdisk.err")"
-		tries=$((tries + 1))
-		[ $tries -lt 400 ] || fail "the tapdisk isn't ready"
-		sleep 0.05
-	done
-	uri=$(cat "$dir/uri")
-}
+attach() { tapdisk_up v1; }
 
 # load NAME OPTION…: verified random writes at a part of the volume of their own, in the background
 load() {

@@ -3,9 +3,8 @@
 # them, each when the one before is flushed: a snapshot never shows a number without all before it. Also while a tapdisk is stopped or killed:
 # all or none, one line that says why, and the writes of the others go on.
 . tests/interop/lib/agent
+. tests/interop/lib/counter
 need jq od
-counter=$B/tools/counter
-[ -x "$counter" ] || { echo "skipped: $counter is not built"; exit 77; }
 as=nbd
 [ "$(id -u)" -ne 0 ] || [ ! -c /dev/loop-control ] || [ ! -c /dev/fuse ] || as=loop
 volumes='g0 g1 g2'
@@ -36,19 +35,9 @@ names() { for v in $volumes; do echo "$v@$1"; done; }
 there() { aquifer snapshot list --json | jq --arg n "$1" '[.[] | select(.name == $n)] | length'; }
 # consistent NAME LEAST: the group shows no number without all before it, and at least LEAST
 consistent() {
-	local most=0 i=0 n due seen=()
-	for v in $volumes; do
-		n=$(number "$v@$1")
-		seen+=("$n")
-		[ "$n" -le $most ] || most=$n
-	done
-	for n in "${seen[@]}"; do
-		due=$((most - (most + 3 - i) % 3)) # below 1: its first is still to come
-		[ "$n" -eq $((due > 0 ? due : 0)) ] || fail "$1 shows $most, but ${seen[*]}"
-		i=$((i + 1))
-	done
-	[ "$most" -ge "$2" ] || fail "$1 shows ${seen[*]}; $2 had been flushed before"
-	last=$most
+	local seen=()
+	for v in $volumes; do seen+=("$(number "$v@$1")"); done
+	in_turn "$1" "$2" "${seen[@]}"
 }
 # get_on: the writer does
 get_on() {
