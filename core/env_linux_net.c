@@ -26,6 +26,8 @@
  * switches to the peer and back. */
 #define UNIX_SEND_BYTES (1 << 20)
 #define RECV_IOV 64               /* entries of one receive after a partial one */
+/* Of TCP: a peer whose host has gone without a word is noticed after three minutes, also by who only waits for what it will say. */
+enum { ALIVE_IDLE_S = 60, ALIVE_AGAIN_S = 15, ALIVE_TRIES = 8 };
 
 struct stream_linux {
 	struct stream stream; /* first */
@@ -265,14 +267,20 @@ static void stream_ready(struct source *source, uint32_t events)
 /* What would keep a stream slow. Failure of these is no reason to do without it. */
 static void socket_tune(int fd)
 {
-	int family = 0, one = 1, room = UNIX_SEND_BYTES;
+	static const int one = 1, room = UNIX_SEND_BYTES, idle = ALIVE_IDLE_S, again = ALIVE_AGAIN_S, tries = ALIVE_TRIES;
+	int family = 0;
 	socklen_t n = sizeof family;
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) < 0)
 		return;
-	if (family == AF_UNIX)
+	if (family == AF_UNIX) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-	else
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &again, sizeof again);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
 }
 
 int env_linux_stream_make(struct env *env, int fd, struct stream **ret_stream)

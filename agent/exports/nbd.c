@@ -4,7 +4,7 @@
  *
  * Closing stops the first, hurries the others, and waits for all of them; a client that doesn't
  * take its last answers is cut off after CLOSE_NS. A client that dies takes its connection with
- * it, nothing more. What a client can make us hold: CONNECTIONS_MAX times the limits stated in
+ * it, nothing more (if its host does, the kernel finds out: env_linux_net.c). What a client can make us hold: CONNECTIONS_MAX times the limits stated in
  * nbd_transmission.h and nbd_handshake.h. */
 #include <errno.h>
 #include <stdlib.h>

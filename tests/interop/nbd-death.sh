@@ -1,6 +1,7 @@
 #!/bin/bash
 # Clients that are killed in the middle of everything leave nothing behind; a server that is killed leaves a
-# socket that the next one takes over; one that is in use says by whom.
+# socket that the next one takes over; one that is in use says by whom. One that waits on the network for what a client
+# will say next asks the client's host whether it is still there.
 . tests/interop/lib/nbd
 need fio qemu-io truncate
 fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
@@ -45,4 +46,21 @@ kill -9 $client
 [ -S "$dir/s.sock" ] || fail "the stale socket, gone"
 serve "raw($dir/a.img)"
 qemu-io -f raw -c 'read 0 4k' "$uri" >/dev/null || fail "after a stale socket"
+unserve
+
+command -v ss >/dev/null || { echo "without ss nothing is seen of the network"; exit 0; }
+address=tcp:127.0.0.1:0
+serve "raw($dir/a.img)"
+port=${uri#nbd://127.0.0.1:}
+: >"$dir/client"
+stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
+client=$!
+while ! grep -q '512/512' "$dir/client"; do
+	kill -0 $client || fail "qemu-io does not connect"
+	sleep 0.05
+done
+ss -Htno state established "( sport = :${port%%/*} )" >"$dir/sockets"
+grep -q 'timer:(keepalive,' "$dir/sockets" || fail "a client whose host is gone would stay for ever: $(cat "$dir/sockets")"
+kill -9 $client
+{ wait $client; } 2>/dev/null || true
 unserve
