@@ -11,6 +11,7 @@
 #include "agent/daemon/spawn.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
+#define END_NS (8 * NS_PER_S) /* less than `agent stop` waits */
 #define PEERS_MAX 64
 #define PEER_POOL_BYTES (16 << 20)
 #define LOCK_ATTEMPTS 40
@@ -59,6 +60,39 @@ static void stop(void *arg, int signal_number)
 	fiber_cond_wake(&a->end);
 }
 
+/* ---- ending ----
+ *
+ * Whoever asked for something is heard out for DRAIN_NS; but what he asked for may wait for a tapdisk that is starting, or for a catalog that
+ * doesn't answer, as long as that takes. Meanwhile nobody could start another agent, and nothing here is needed by anybody: it could
+ * have been killed as well. */
+
+static void late(struct job *j)
+{
+	struct agent *a = container_of(j, struct agent, late_job);
+	if (j->status == 0) {
+		log_line("ended without waiting any longer for what it had been asked to do; devices stay");
+		_exit(0);
+	}
+	a->may_be_late = false;
+	fiber_cond_wake(&a->end);
+}
+
+static void late_begin(struct agent *a)
+{
+	a->may_be_late = true;
+	timer_init(&a->late_timer);
+	job_init(&a->late_job, &a->env->loop);
+	timer_start(a->env, &a->late_timer, END_NS, &a->late_job);
+	job_then(&a->late_job, late);
+}
+
+static void late_end(struct agent *a)
+{
+	timer_cancel(a->env, &a->late_timer);
+	while (a->may_be_late)
+		fiber_cond_wait(&a->env->loop, &a->end);
+}
+
 static int serve(struct agent *a, struct report *report)
 {
 	struct process_signals signals;
@@ -78,10 +112,12 @@ static int serve(struct agent *a, struct report *report)
 	ready_good(a->options->ready_fd, "{}");
 	while (!a->ending)
 		fiber_cond_wait(&a->env->loop, &a->end);
+	late_begin(a);
 	rpc_server_close(a->server, DRAIN_NS);
 	a->server = NULL;
 	registry_end(&a->registry, DRAIN_NS);
 	authority_end(&a->authority);
+	late_end(a);
 	unlink(socket);
 	process_signals_stop(&signals);
 	return 0;

@@ -29,6 +29,9 @@ struct agent {
 	uint64_t start_ns;
 	bool ending;
 	struct fiber_cond end;
+	struct timer late_timer; /* until it ends whatever it is at */
+	struct job late_job;
+	bool may_be_late;
 };
 
 /* FIBER. Runs until it is told to stop, by SIGTERM or by `agent stop`. 0 or -errno with a report. */
