@@ -425,6 +425,8 @@ static int delete_file(struct copy *c)
 	c->exists = c->scanned = c->dirty = c->broken = c->rewritten = false;
 	c->settled = true;
 	c->fenced_epoch = 0;
+	free(c->crcs); /* what is remembered of what is gone isn't to take a thousand times as much */
+	c->crcs = NULL;
 	c->slot = (struct copy_slot){ 0 };
 	copy_charge(c);
 	return 0;

@@ -136,6 +136,28 @@ static int body_short(void *arg)
 
 Test(segment_late, when_space_is_short_holes_come_at_once) { copytest_run(body_short); }
 
+/* ---- what is remembered ---- */
+
+/* The checksums of all of a segment, which a copy that isn't sealed has in memory, are a hundred times what is known of one that is gone. */
+static int body_forgotten(void *arg)
+{
+	struct world *w = arg;
+	open_dir(w, 0);
+	for (unsigned sealed = 0; sealed < 2; sealed++) {
+		uint64_t id = 7 + sealed;
+		make_copy(w, w->a, id, sealed);
+		struct copy *c = copy_hold(dir_of(w->a), id);
+		cr_assert(c->exists && (sealed || c->crcs));
+		delete(w, id);
+		cr_assert(!c->exists && !c->crcs);
+		copy_release(c);
+	}
+	make_copy(w, w->a, 7, true); /* it may come again */
+	return segment_server_close(w->a);
+}
+
+Test(segment_late, a_copy_that_is_gone_takes_no_memory_for_its_checksums) { copytest_run(body_forgotten); }
+
 /* ---- which files are recycled ---- */
 
 static int count_name(void *arg, const char *name)
