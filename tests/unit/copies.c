@@ -5,17 +5,14 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/copies.h"
-#include "tests/sim/catalog_sim.h"
+#include "tests/unit/maptest.h"
 
 enum { SERVERS = 3 };
 
 /* Three servers in domains a, b and c, all of which have all segments, and how long their reads take. */
 struct near_rig {
-	struct sim *sim;
-	struct catalog_sim *catalogs;
-	struct env *env;
-	struct copies *c;
+	struct map_rig w;
+	struct copies *c; /* w's */
 	struct segment_server servers[SERVERS];
 	uint64_t latency_ns[SERVERS];
 	unsigned reads[SERVERS];
@@ -36,51 +33,25 @@ static unsigned index_of(const struct near_rig *g, const struct peer *p)
 }
 
 /* Group n has its servers in an order that begins with n % 3. */
-static void rig_map(struct near_rig *g)
-{
-	g->c->map.revision = 1;
-	g->c->map.server_count = SERVERS;
-	g->c->map.group_count = PLACEMENT_GROUPS_MIN;
-	for (unsigned i = 0; i < SERVERS; i++) {
-		g->c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
-		g->c->map.servers[i].domain[0] = (char)('a' + i);
-		copies_peer(g->c, &g->c->map.servers[i].id)->server = &g->servers[i];
-	}
-	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
-		g->c->map.groups[n].target_count = SERVERS;
-		for (unsigned i = 0; i < SERVERS; i++)
-			g->c->map.groups[n].target[i] = (uint16_t)((n + i) % SERVERS);
-	}
-}
-
 static struct near_rig *rig_make(void)
 {
 	struct near_rig *g = calloc(1, sizeof *g);
-	g->sim = sim_create(1, NULL);
-	g->catalogs = catalog_sim_create(g->sim);
-	g->env = sim_process_create(g->sim, sim_host_create(g->sim, "h", 1 << 20, 4096));
-	g->c = calloc(1, sizeof *g->c);
-	g->c->env = g->env;
-	g->c->catalog = catalog_sim_open(g->catalogs, g->env);
-	g->c->look_ns = UINT64_MAX;
-	fiber_cond_init(&g->c->changed);
+	map_rig_make(&g->w, 1, SERVERS);
+	g->c = g->w.copies;
 	for (unsigned i = 0; i < SERVERS; i++) {
 		g->servers[i].ops = &always_up;
 		g->latency_ns[i] = 300000;
+		g->c->map.servers[i].domain[0] = (char)('a' + i);
+		map_rig_serve(&g->w, i, &g->servers[i]);
 	}
-	rig_map(g);
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
+		map_rig_place(&g->w, n, SERVERS, (uint16_t[]){ (uint16_t)(n % 3), (uint16_t)((n + 1) % 3), (uint16_t)((n + 2) % 3) });
 	return g;
 }
 
 static void rig_free(struct near_rig *g)
 {
-	for (unsigned i = 0; i < g->c->count; i++)
-		free(g->c->peers[i]);
-	catalog_close(g->c->catalog);
-	sim_process_destroy(g->env);
-	catalog_sim_destroy(g->catalogs);
-	sim_destroy(g->sim);
-	free(g->c);
+	map_rig_free(&g->w);
 	free(g);
 }
 
@@ -95,17 +66,17 @@ static struct peer *first(struct near_rig *g, uint64_t segment)
 static int reader(void *arg)
 {
 	struct near_rig *g = arg;
-	for (uint64_t segment = 1; env_now_ns(g->env) < g->until_ns; segment++) {
+	for (uint64_t segment = 1; env_now_ns(g->w.env) < g->until_ns; segment++) {
 		struct peer *p = first(g, segment);
 		unsigned i = index_of(g, p);
-		uint64_t began = env_now_ns(g->env);
+		uint64_t began = env_now_ns(g->w.env);
 		g->reads[i]++;
 		peer_asked(p);
 		if (g->latency_ns[i] > NS_PER_MS && ++g->far_now > g->together)
 			g->together = g->far_now;
-		fiber_sleep(&g->env->loop, g->latency_ns[i]);
+		fiber_sleep(&g->w.env->loop, g->latency_ns[i]);
 		g->far_now -= g->latency_ns[i] > NS_PER_MS;
-		peer_answered(p, 1, env_now_ns(g->env) - began);
+		peer_answered(p, 1, env_now_ns(g->w.env) - began);
 	}
 	g->running--;
 	return 0;
@@ -117,16 +88,16 @@ static int readers(void *arg)
 	memset(g->reads, 0, sizeof g->reads);
 	g->together = 0;
 	for (g->running = 0; g->running < 8; g->running++)
-		fiber_start(&g->env->loop, reader, g, NULL);
+		fiber_start(&g->w.env->loop, reader, g, NULL);
 	while (g->running)
-		fiber_sleep(&g->env->loop, NS_PER_MS);
+		fiber_sleep(&g->w.env->loop, NS_PER_MS);
 	return 0;
 }
 
 static void read_for(struct near_rig *g, uint64_t ns)
 {
-	g->until_ns = env_now_ns(g->env) + ns;
-	sim_run_fiber(g->env, readers, g);
+	g->until_ns = env_now_ns(g->w.env) + ns;
+	sim_run_fiber(g->w.env, readers, g);
 }
 
 static unsigned percent(const struct near_rig *g, unsigned server)
@@ -258,9 +229,9 @@ static int seldom(void *arg)
 		unsigned i = index_of(g, p);
 		g->reads[i]++;
 		peer_asked(p);
-		fiber_sleep(&g->env->loop, g->latency_ns[i]);
+		fiber_sleep(&g->w.env->loop, g->latency_ns[i]);
 		peer_answered(p, 1, g->latency_ns[i]);
-		fiber_sleep(&g->env->loop, 5 * NS_PER_S);
+		fiber_sleep(&g->w.env->loop, 5 * NS_PER_S);
 	}
 	return 0;
 }
@@ -270,7 +241,7 @@ Test(copies, who_reads_seldom_measures_seldom)
 	struct near_rig *g = rig_make();
 	copies_set_domain(g->c, "a");
 	g->latency_ns[2] = 30 * NS_PER_MS;
-	sim_run_fiber(g->env, seldom, g);
+	sim_run_fiber(g->w.env, seldom, g);
 	cr_assert_eq(g->reads[0], 118, "of 120 reads it has %u", g->reads[0]);
 	rig_free(g);
 }

@@ -6,7 +6,7 @@
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "parallax/volume_private.h"
-#include "tests/sim/catalog_sim.h"
+#include "tests/unit/maptest.h"
 
 enum { SERVERS = 2, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };
 
@@ -18,7 +18,7 @@ struct scripted {
 };
 
 struct rig {
-	struct env *env;
+	struct map_rig w;
 	struct volume volume;
 	struct scripted servers[SERVERS];
 	struct peer *peers[SERVERS];
@@ -68,22 +68,15 @@ static void scripted_submit(struct segment_server *server, struct segment_io *io
 
 static const struct segment_server_ops scripted_ops = { .submit = scripted_submit };
 
-static void rig_map(struct rig *g, struct copies *c)
+static void rig_map(struct rig *g)
 {
-	c->map.revision = 1;
-	c->map.server_count = SERVERS;
-	c->map.group_count = PLACEMENT_GROUPS_MIN;
-	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
-		c->map.groups[n].target_count = SERVERS;
-		for (unsigned i = 0; i < SERVERS; i++)
-			c->map.groups[n].target[i] = (uint16_t)i;
-	}
 	for (unsigned i = 0; i < SERVERS; i++) {
-		c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
-		g->servers[i].server = (struct segment_server){ .ops = &scripted_ops, .env = g->env, .id = c->map.servers[i].id, .incarnation = 1 };
-		g->peers[i] = copies_peer(c, &c->map.servers[i].id);
-		g->peers[i]->server = &g->servers[i].server;
+		g->servers[i].server = (struct segment_server){ .ops = &scripted_ops, .env = g->w.env, .incarnation = 1 };
+		map_rig_serve(&g->w, i, &g->servers[i].server);
+		g->peers[i] = copies_peer(g->w.copies, &g->servers[i].server.id);
 	}
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
+		map_rig_place(&g->w, n, SERVERS, (uint16_t[]){ 0, 1 });
 }
 
 static int fresh(void *arg)
@@ -99,32 +92,19 @@ static int fresh(void *arg)
 static unsigned deletes(int reads, int repairs, bool damaged)
 {
 	struct rig *g = calloc(1, sizeof *g);
-	struct sim *sim = sim_create(1, NULL);
-	struct catalog_sim *catalogs = catalog_sim_create(sim);
-	g->env = sim_process_create(sim, sim_host_create(sim, "h", 1 << 20, 4096));
-	struct copies *c = calloc(1, sizeof *c);
-	c->env = g->env;
-	c->catalog = catalog_sim_open(catalogs, g->env);
-	c->look_ns = UINT64_MAX;
-	fiber_cond_init(&c->changed);
-	rig_map(g, c);
-	g->volume.env = g->env;
-	g->volume.copies = c;
+	map_rig_make(&g->w, 1, SERVERS);
+	rig_map(g);
+	g->volume.env = g->w.env;
+	g->volume.copies = g->w.copies;
 	g->volume.epoch = 2;
 	g->volume.meta.min_replicas = SERVERS;
 	g->servers[0].reads = reads;
 	g->servers[0].damaged = damaged;
 	g->servers[1].repairs = repairs;
-	cr_assert_eq(sim_run_fiber(g->env, fresh, g), 0);
+	cr_assert_eq(sim_run_fiber(g->w.env, fresh, g), 0);
 	unsigned n = g->servers[1].deletes;
 	cr_assert_eq(g->servers[0].deletes, 0);
-	for (unsigned i = 0; i < c->count; i++)
-		free(c->peers[i]);
-	catalog_close(c->catalog);
-	free(c);
-	sim_process_destroy(g->env);
-	catalog_sim_destroy(catalogs);
-	sim_destroy(sim);
+	map_rig_free(&g->w);
 	free(g);
 	return n;
 }

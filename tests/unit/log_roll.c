@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "parallax/volume_private.h"
-#include "tests/sim/catalog_sim.h"
+#include "tests/unit/maptest.h"
 
 enum { SERVERS = 4, WANTED = 3 };
 
@@ -16,11 +16,7 @@ struct taker {
 };
 
 struct roll_rig {
-	struct sim *sim;
-	struct env *env;
-	struct catalog_sim *catalogs;
-	struct catalog *catalog;
-	struct copies *copies;
+	struct map_rig w;
 	struct volume volume;
 	struct taker servers[SERVERS];
 	struct meta_log log;
@@ -38,27 +34,14 @@ static void taker_submit(struct segment_server *server, struct segment_io *io)
 static const struct segment_server_ops taker_ops = { .submit = taker_submit };
 
 /* Every other group has its servers, the rest are on two that are away. */
-static struct copies *rig_copies(struct roll_rig *g)
+static void rig_map(struct roll_rig *g)
 {
-	struct copies *c = calloc(1, sizeof *c);
-	c->env = g->env;
-	c->catalog = g->catalog;
-	c->look_ns = UINT64_MAX;
-	fiber_cond_init(&c->changed);
-	c->map.revision = 1;
-	c->map.server_count = SERVERS;
-	c->map.group_count = PLACEMENT_GROUPS_MIN;
-	for (unsigned i = 0; i < SERVERS; i++) {
-		c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
-		g->servers[i].server = (struct segment_server){ .ops = &taker_ops, .env = g->env, .id = c->map.servers[i].id, .incarnation = 1 };
-		copies_peer(c, &c->map.servers[i].id)->server = i < SERVERS / 2 ? &g->servers[i].server : NULL;
-	}
-	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
-		c->map.groups[n].target_count = 2;
-		for (unsigned i = 0; i < 2; i++)
-			c->map.groups[n].target[i] = (uint16_t)(n % 2 * 2 + i);
-	}
-	return c;
+	for (unsigned i = 0; i < SERVERS; i++)
+		g->servers[i].server = (struct segment_server){ .ops = &taker_ops, .env = g->w.env, .incarnation = 1 };
+	for (unsigned i = 0; i < SERVERS / 2; i++)
+		map_rig_serve(&g->w, i, &g->servers[i].server);
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
+		map_rig_place(&g->w, n, 2, n % 2 ? (uint16_t[]){ 2, 3 } : (uint16_t[]){ 0, 1 });
 }
 
 /* Also where all servers go away when it was made on them. */
@@ -79,15 +62,12 @@ static int make(void *arg)
 static struct roll_rig *rig_make(uint64_t seed)
 {
 	struct roll_rig *g = calloc(1, sizeof *g);
-	g->sim = sim_create(seed, NULL);
-	g->catalogs = catalog_sim_create(g->sim);
-	g->env = sim_process_create(g->sim, sim_host_create(g->sim, "h", 1 << 20, 4096));
-	g->catalog = catalog_sim_open(g->catalogs, g->env);
-	g->copies = rig_copies(g);
+	map_rig_make(&g->w, seed, SERVERS);
+	rig_map(g);
 	struct volume *v = &g->volume;
-	v->env = g->env;
-	v->catalog = g->catalog;
-	v->copies = g->copies;
+	v->env = g->w.env;
+	v->catalog = g->w.copies->catalog;
+	v->copies = g->w.copies;
 	v->epoch = 2;
 	v->meta.replicas = v->meta.min_replicas = 2;
 	v->limits.segment_blocks = 256;
@@ -97,13 +77,7 @@ static struct roll_rig *rig_make(uint64_t seed)
 
 static void rig_free(struct roll_rig *g)
 {
-	for (unsigned i = 0; i < g->copies->count; i++)
-		free(g->copies->peers[i]);
-	free(g->copies);
-	catalog_close(g->catalog);
-	sim_process_destroy(g->env);
-	catalog_sim_destroy(g->catalogs);
-	sim_destroy(g->sim);
+	map_rig_free(&g->w);
 	free(g);
 }
 
@@ -115,9 +89,9 @@ static unsigned made(uint64_t seed, unsigned leaves_after)
 		g->servers[i].server.ops = &leaver_ops;
 		g->servers[i].leaves_after = leaves_after;
 	}
-	uint64_t began = env_now_ns(g->env);
-	cr_assert_eq(sim_run_fiber(g->env, make, g), 0);
-	cr_assert_lt(env_now_ns(g->env) - began, leaves_after ? 3 * NS_PER_S : NS_PER_S);
+	uint64_t began = env_now_ns(g->w.env);
+	cr_assert_eq(sim_run_fiber(g->w.env, make, g), 0);
+	cr_assert_lt(env_now_ns(g->w.env) - began, leaves_after ? 3 * NS_PER_S : NS_PER_S);
 	unsigned n = g->log.segment_count;
 	cr_assert(n > 0 && g->log.last_id == g->log.segments[n - 1].id);
 	for (unsigned i = 0; i < SERVERS / 2; i++)
@@ -156,16 +130,13 @@ static int why(int first, int second, int third, bool embedded)
 	struct roll_rig *g = rig_make(1);
 	g->volume.meta.replicas = COPIES;
 	g->volume.meta.embedded = embedded;
-	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
-		g->copies->map.groups[n].target_count = COPIES;
-		for (unsigned i = 0; i < COPIES; i++)
-			g->copies->map.groups[n].target[i] = (uint16_t)i;
-	}
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
+		map_rig_place(&g->w, n, COPIES, (uint16_t[]){ 0, 1, 2 });
 	for (unsigned i = 0; i < COPIES; i++) {
 		g->servers[i].status = answers[i];
-		copies_peer(g->copies, &g->servers[i].server.id)->server = answers[i] == AWAY ? NULL : &g->servers[i].server;
+		map_rig_serve(&g->w, i, answers[i] == AWAY ? NULL : &g->servers[i].server);
 	}
-	int r = sim_run_fiber(g->env, make_one, g);
+	int r = sim_run_fiber(g->w.env, make_one, g);
 	rig_free(g);
 	return r;
 }
@@ -195,8 +166,8 @@ static int make_with_spare(void *arg)
 	struct volume *v = &g->volume;
 	do
 		v->log.spare_id = ++g->log.last_id + 1;
-	while (copies_better_elsewhere(g->copies, v->log.spare_id, v->meta.replicas, v->meta.min_replicas));
-	v->log.spare_ns = env_now_ns(g->env);
+	while (copies_better_elsewhere(g->w.copies, v->log.spare_id, v->meta.replicas, v->meta.min_replicas));
+	v->log.spare_ns = env_now_ns(g->w.env);
 	publish_note(v, -ENOTCONN);
 	return log_create_segments(v, &g->log, 1, /* reserve= */ false);
 }
@@ -205,7 +176,7 @@ static int make_with_spare(void *arg)
 Test(log_roll, what_does_not_ask_the_catalog_does_not_say_that_it_is_back)
 {
 	struct roll_rig *g = rig_make(1);
-	cr_assert_eq(sim_run_fiber(g->env, make_with_spare, g), 0);
+	cr_assert_eq(sim_run_fiber(g->w.env, make_with_spare, g), 0);
 	cr_assert(g->volume.catalog_away);
 	rig_free(g);
 }

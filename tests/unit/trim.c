@@ -6,7 +6,7 @@
 
 #include "core/fiber.h"
 #include "parallax/volume_private.h"
-#include "tests/sim/catalog_sim.h"
+#include "tests/unit/maptest.h"
 
 enum { SERVERS = 2, SEGMENT = 5, BLOCKS = 128, FREE_FROM = 10, FREE = 20 };
 
@@ -21,10 +21,7 @@ struct told { /* a server, and what it was told */
 };
 
 struct trim_rig {
-	struct sim *sim;
-	struct catalog_sim *catalogs;
-	struct env *env;
-	struct copies *copies;
+	struct map_rig w;
 	struct volume *volume;
 	struct told servers[SERVERS];
 };
@@ -49,37 +46,17 @@ static const struct segment_server_ops tells = { .submit = answer };
 /* All segments belong on this one. */
 static void belongs_on(struct trim_rig *g, unsigned server)
 {
-	g->copies->map.revision++;
-	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++) {
-		g->copies->map.groups[n].target_count = 1;
-		g->copies->map.groups[n].target[0] = (uint16_t)server;
-	}
-}
-
-static struct copies *make_copies(struct trim_rig *g)
-{
-	struct copies *c = calloc(1, sizeof *c);
-	c->env = g->env;
-	c->catalog = catalog_sim_open(g->catalogs, g->env);
-	fiber_cond_init(&c->changed);
-	c->map.server_count = SERVERS;
-	c->map.group_count = PLACEMENT_GROUPS_MIN;
-	for (unsigned i = 0; i < SERVERS; i++) {
-		g->servers[i].server.ops = &tells;
-		g->servers[i].rig = g;
-		c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
-		copies_peer(c, &c->map.servers[i].id)->server = &g->servers[i].server;
-	}
-	c->stale = false;
-	return c;
+	g->w.copies->map.revision++;
+	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
+		map_rig_place(&g->w, n, 1, (uint16_t[]){ (uint16_t)server });
 }
 
 /* As much of a volume as the trimmer looks at: one segment, some blocks of which are free since the last checkpoint. */
 static struct volume *make_volume(struct trim_rig *g)
 {
 	struct volume *v = calloc(1, sizeof *v);
-	v->env = g->env;
-	v->copies = g->copies;
+	v->env = g->w.env;
+	v->copies = g->w.copies;
 	v->meta.replicas = 1;
 	v->meta.from_position = position_make(SEGMENT + 1, 1);
 	v->limits = (struct volume_limits){ .segment_blocks = BLOCKS, .replay_bytes = BLOCKS * BLOCK_BYTES };
@@ -102,14 +79,14 @@ static int told_to_nobody(void *arg)
 	cr_assert_eq(unsent(g), (uint32_t)FREE);
 	v->trim_hurry = true;
 	cr_assert_eq(trim_start(v), 0);
-	fiber_sleep(&g->env->loop, NS_PER_S);
+	fiber_sleep(&g->w.env->loop, NS_PER_S);
 	cr_expect_eq(g->servers[0].asked, 1u, "not again until the next checkpoint");
 	cr_expect_eq(unsent(g), (uint32_t)FREE, "nobody has been told, and it is forgotten");
-	cr_expect(g->copies->stale, "the map isn't looked at");
+	cr_expect(g->w.copies->stale, "the map isn't looked at");
 	belongs_on(g, 1);
 	space_find(&v->space, SEGMENT)->stuck = false; /* as the next checkpoint does */
 	trim_kick(v);
-	fiber_sleep(&g->env->loop, NS_PER_S);
+	fiber_sleep(&g->w.env->loop, NS_PER_S);
 	cr_expect_eq(unsent(g), 0u);
 	unsigned wrong = 0;
 	for (unsigned b = 0; b < BLOCKS; b++)
@@ -118,27 +95,24 @@ static int told_to_nobody(void *arg)
 	v->closing = true;
 	trim_kick(v);
 	while (v->log.fibers)
-		fiber_sleep(&g->env->loop, NS_PER_MS);
+		fiber_sleep(&g->w.env->loop, NS_PER_MS);
 	return 0;
 }
 
 Test(trim, what_nobody_was_told_is_told_who_has_the_copy_later)
 {
-	struct trim_rig g = { .sim = sim_create(1, NULL) };
-	g.catalogs = catalog_sim_create(g.sim);
-	g.env = sim_process_create(g.sim, sim_host_create(g.sim, "h", 1 << 20, 4096));
-	g.copies = make_copies(&g);
+	struct trim_rig g = { 0 };
+	map_rig_make(&g.w, 1, SERVERS);
+	g.w.copies->look_ns = 0;
+	for (unsigned i = 0; i < SERVERS; i++) {
+		g.servers[i] = (struct told){ .server.ops = &tells, .rig = &g };
+		map_rig_serve(&g.w, i, &g.servers[i].server);
+	}
 	g.volume = make_volume(&g);
 	g.servers[1].has_copy = true;
 	belongs_on(&g, 0);
-	cr_assert_eq(sim_run_fiber(g.env, told_to_nobody, &g), 0);
+	cr_assert_eq(sim_run_fiber(g.w.env, told_to_nobody, &g), 0);
 	space_destroy(&g.volume->space);
-	for (unsigned i = 0; i < g.copies->count; i++)
-		free(g.copies->peers[i]);
-	catalog_close(g.copies->catalog);
 	free(g.volume);
-	free(g.copies);
-	sim_process_destroy(g.env);
-	catalog_sim_destroy(g.catalogs);
-	sim_destroy(g.sim);
+	map_rig_free(&g.w);
 }

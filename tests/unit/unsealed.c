@@ -6,6 +6,7 @@
 
 #include "core/fiber.h"
 #include "parallax/volume_private.h"
+#include "tests/unit/maptest.h"
 #include "tests/unit/volumetest.h"
 
 enum { SERVERS = 3, FIRST = 5, BLOCKS = 128, LENGTH = 40, CRC = 0x1234 };
@@ -17,10 +18,7 @@ struct sealer { /* a server */
 };
 
 struct rig {
-	struct sim *sim;
-	struct catalog_sim *catalogs;
-	struct env *env;
-	struct copies *copies;
+	struct map_rig w;
 	struct volume *volume;
 	struct sealer servers[SERVERS];
 };
@@ -43,40 +41,24 @@ static const struct segment_server_ops seals = { .submit = answer, .up = is_up }
 /* All segments belong on `a` and `b`. */
 static void belong_on(struct rig *g, uint16_t a, uint16_t b)
 {
-	g->copies->map.revision++;
+	g->w.copies->map.revision++;
 	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
-		g->copies->map.groups[n] = (struct placement_group){ .target = { a, b }, .target_count = 2 };
-}
-
-static void make_copies(struct rig *g)
-{
-	struct copies *c = g->copies = calloc(1, sizeof *c);
-	c->env = g->env;
-	c->catalog = catalog_sim_open(g->catalogs, g->env);
-	fiber_cond_init(&c->changed);
-	c->map.server_count = SERVERS;
-	c->map.group_count = PLACEMENT_GROUPS_MIN;
-	for (unsigned i = 0; i < SERVERS; i++) {
-		g->servers[i].server.ops = &seals;
-		c->map.servers[i].id.bytes[0] = (uint8_t)(i + 1);
-		copies_peer(c, &c->map.servers[i].id)->server = &g->servers[i].server;
-	}
-	belong_on(g, 0, 1);
+		map_rig_place(&g->w, n, 2, (uint16_t[]){ a, b });
 }
 
 /* As much of a volume as is looked at: a list of cut segments, which servers 0 and 1 hold, and the accounting of them. */
 static void make_volume(struct rig *g, unsigned count)
 {
 	struct volume *v = g->volume = calloc(1, sizeof *v);
-	v->env = g->env;
-	v->copies = g->copies;
+	v->env = g->w.env;
+	v->copies = g->w.copies;
 	v->meta.replicas = 2;
 	space_init(&v->space);
 	for (unsigned i = 0; i < count; i++) {
 		struct meta_segment *m = &v->meta.segments[v->meta.segment_count++];
 		*m = (struct meta_segment){ .id = FIRST + i, .epoch = 1, .size_blocks = BLOCKS, .ensemble_count = 2, .cut = true, .length = LENGTH, .prev = CRC };
 		for (unsigned k = 0; k < 2; k++)
-			m->ensemble[k].server = g->copies->map.servers[k].id;
+			m->ensemble[k].server = g->w.copies->map.servers[k].id;
 		cr_assert_eq(space_add_segment(&v->space, m->id, BLOCKS), 0);
 	}
 }
@@ -148,24 +130,22 @@ static int body_many(void *arg)
 
 static void run(unsigned segments, int (*body)(void *arg))
 {
-	struct rig g = { .sim = sim_create(1, NULL) };
-	g.catalogs = catalog_sim_create(g.sim);
-	g.env = sim_process_create(g.sim, sim_host_create(g.sim, "h", 1 << 20, 4096));
-	make_copies(&g);
+	struct rig g = { 0 };
+	map_rig_make(&g.w, 1, SERVERS);
+	g.w.copies->look_ns = 0;
+	for (unsigned i = 0; i < SERVERS; i++) {
+		g.servers[i].server.ops = &seals;
+		map_rig_serve(&g.w, i, &g.servers[i].server);
+	}
+	belong_on(&g, 0, 1);
 	make_volume(&g, segments);
-	cr_assert_eq(sim_run_fiber(g.env, body, &g), 0);
+	cr_assert_eq(sim_run_fiber(g.w.env, body, &g), 0);
 	space_destroy(&g.volume->space);
-	g.copies->closing = true;
-	sim_kill(g.env);
-	sim_drain_dead(g.env);
-	for (unsigned i = 0; i < g.copies->count; i++)
-		free(g.copies->peers[i]);
-	catalog_close(g.copies->catalog);
+	g.w.copies->closing = true;
+	sim_kill(g.w.env);
+	sim_drain_dead(g.w.env);
 	free(g.volume);
-	free(g.copies);
-	sim_process_destroy(g.env);
-	catalog_sim_destroy(g.catalogs);
-	sim_destroy(g.sim);
+	map_rig_free(&g.w);
 }
 
 Test(unsealed, a_cut_is_kept_until_its_holders_are_sealed) { run(2, body_kept); }
