@@ -184,28 +184,6 @@ static unsigned request_fua(const struct nbd_request *r)
 		       ? BLK_FUA : 0;
 }
 
-/* Gives the node up to PIECES parts of at most `piece_bytes`. `data` moves along with the range, unless `data_stays`. */
-static void pieces_submit(struct nbd_request *r, enum blk_op op, uint8_t *data, bool data_stays, uint64_t piece_bytes,
-			  job_step *ended)
-{
-	struct blk_node *node = r->t->service->node;
-	for (unsigned i = 0; i < PIECES && r->done < r->head.length; i++) {
-		uint64_t n = MIN(piece_bytes, r->head.length - r->done);
-		r->iov[i] = (struct iovec){ data_stays ? data : data + r->done, n };
-		r->io[i] = (struct blk_io){
-			.op = op,
-			.flags = request_fua(r),
-			.offset = r->head.offset + r->done,
-			.length = n,
-			.iov = &r->iov[i],
-			.iov_count = 1,
-		};
-		r->done += n;
-		blk_submit(node, &r->io[i], &r->job);
-	}
-	job_then(&r->job, ended);
-}
-
 /* The most the node takes at a time, a multiple of its block size. */
 static uint64_t piece_bytes_max(const struct nbd_request *r)
 {
@@ -214,36 +192,36 @@ static uint64_t piece_bytes_max(const struct nbd_request *r)
 	return MAX(round_down(max, info->block_size), info->block_size);
 }
 
-static void transfer_ended(struct job *job);
+static void pieces_ended(struct job *job);
 
-static void transfer_submit(struct nbd_request *r)
+/* Gives the node the next PIECES parts of the range, with what belongs there of the buffer; for WRITE_ZEROES the same zeroes again and again. */
+static void pieces_submit(struct nbd_request *r)
 {
-	pieces_submit(r, r->head.type == NBD_CMD_READ ? BLK_READ : BLK_WRITE, r->buffer, /* data_stays= */ false,
-		      piece_bytes_max(r), transfer_ended);
+	struct nbd_service *s = r->t->service;
+	bool zeroes = r->head.type == NBD_CMD_WRITE_ZEROES;
+	uint64_t piece_bytes = zeroes ? MIN(piece_bytes_max(r), NBD_ZEROES_BYTES) : piece_bytes_max(r);
+	for (unsigned i = 0; i < PIECES && r->done < r->head.length; i++) {
+		uint64_t n = MIN(piece_bytes, r->head.length - r->done);
+		r->iov[i] = (struct iovec){ zeroes ? s->zeroes : (uint8_t *)r->buffer + r->done, n };
+		r->io[i] = (struct blk_io){
+			.op = r->head.type == NBD_CMD_READ ? BLK_READ : BLK_WRITE,
+			.flags = request_fua(r),
+			.offset = r->head.offset + r->done,
+			.length = n,
+			.iov = &r->iov[i],
+			.iov_count = 1,
+		};
+		r->done += n;
+		blk_submit(s->node, &r->io[i], &r->job);
+	}
+	job_then(&r->job, pieces_ended);
 }
 
-static void transfer_ended(struct job *job)
+static void pieces_ended(struct job *job)
 {
 	struct nbd_request *r = container_of(job, struct nbd_request, job);
 	if (job->status == 0 && r->done < r->head.length)
-		transfer_submit(r);
-	else
-		request_reply(r, job->status);
-}
-
-static void zeroes_ended(struct job *job);
-
-static void zeroes_submit(struct nbd_request *r)
-{
-	pieces_submit(r, BLK_WRITE, r->t->service->zeroes, /* data_stays= */ true,
-		      MIN(piece_bytes_max(r), NBD_ZEROES_BYTES), zeroes_ended);
-}
-
-static void zeroes_ended(struct job *job)
-{
-	struct nbd_request *r = container_of(job, struct nbd_request, job);
-	if (job->status == 0 && r->done < r->head.length)
-		zeroes_submit(r);
+		pieces_submit(r);
 	else
 		request_reply(r, job->status);
 }
@@ -256,7 +234,7 @@ static void simple_ended(struct job *job)
 	if (r->head.type == NBD_CMD_WRITE_ZEROES && job->status == -ENOTSUP &&
 	    !(r->head.flags & NBD_CMD_FLAG_FAST_ZERO)) {
 		job->status = 0;
-		zeroes_submit(r);
+		pieces_submit(r);
 		return;
 	}
 	request_reply(r, job->status);
@@ -358,7 +336,7 @@ static void request_submit(struct nbd_request *r)
 	switch (r->head.type) {
 	case NBD_CMD_READ:
 	case NBD_CMD_WRITE:
-		transfer_submit(r);
+		pieces_submit(r);
 		break;
 	case NBD_CMD_FLUSH:
 		simple_submit(r, BLK_FLUSH);
