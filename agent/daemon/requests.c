@@ -24,12 +24,10 @@
 
 /* ---- attach ---- */
 
-static json_t *tap_json(const struct tap *tap)
+static void add_devices(json_t *to, const struct tap *tap)
 {
-	json_t *j = json_array();
 	for (unsigned i = 0; i < tap->state.device_count; i++)
-		json_array_append_new(j, tap_device_json(tap, i));
-	return j;
+		json_array_append_new(to, tap_device_json(tap, i));
 }
 
 static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct report *report)
@@ -40,7 +38,8 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 		return -EBADMSG;
 	int status = agent_attach(a, q, r->payload, r->payload_bytes, &tap, report);
 	if (status == 0) {
-		*ret = tap_json(tap);
+		*ret = json_array();
+		add_devices(*ret, tap);
 		tap_unuse(tap);
 	}
 	return status;
@@ -243,11 +242,8 @@ static int detach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 static json_t *list_json(struct agent *a)
 {
 	json_t *j = json_array();
-	link_for(l, &a->taps.list) {
-		struct tap *tap = container_of(l, struct tap, link);
-		for (unsigned i = 0; i < tap->state.device_count; i++)
-			json_array_append_new(j, tap_device_json(tap, i));
-	}
+	link_for(l, &a->taps.list)
+		add_devices(j, container_of(l, struct tap, link));
 	return j;
 }
 

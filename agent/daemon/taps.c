@@ -64,12 +64,18 @@ void tap_unuse(struct tap *tap)
 
 /* ---- the run directory ---- */
 
+/* False if that is too long to be there. */
+static bool path_in(const char *directory, const char *file, char ret_path[PATHS_MAX])
+{
+	return (size_t)snprintf(ret_path, PATHS_MAX, "%s/%s", directory, file) < PATHS_MAX;
+}
+
 static void remove_directory(const char *directory)
 {
 	static const char *const files[] = { "status", "status.new", "control.sock", "died", "died.new", "trouble", "trouble.new", "condition", "condition.new", "log", "lock" };
 	char path[PATHS_MAX];
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-		if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, files[i]) < sizeof path)
+		if (path_in(directory, files[i], path))
 			unlink(path);
 	if (rmdir(directory) < 0 && errno != ENOENT)
 		log_line("%s: could not be removed: %m", directory);
@@ -89,7 +95,7 @@ static int read_status(const char *directory, struct tap_state *ret, struct repo
 {
 	char path[PATHS_MAX], *text;
 	size_t length;
-	if ((size_t)snprintf(path, sizeof path, "%s/status", directory) >= sizeof path)
+	if (!path_in(directory, "status", path))
 		return -ENAMETOOLONG;
 	int r = state_file_read(path, STATE_FILE_MAX, &text, &length);
 	if (r < 0)
@@ -102,7 +108,7 @@ static int read_status(const char *directory, struct tap_state *ret, struct repo
 static bool has_status(const struct tap *tap)
 {
 	char path[PATHS_MAX];
-	return (size_t)snprintf(path, sizeof path, "%s/status", tap->directory) < sizeof path && access(path, F_OK) == 0;
+	return path_in(tap->directory, "status", path) && access(path, F_OK) == 0;
 }
 
 /* ---- leaving the list ---- */
@@ -140,7 +146,7 @@ static void ask_why(struct tap *tap)
 		if (info.si_code == CLD_EXITED && info.si_status == 0 && !has_status(tap)) {
 			return; /* as it should be */
 		} else if (info.si_code == CLD_EXITED) {
-			if ((size_t)snprintf(log, sizeof log, "%s/log", tap->directory) >= sizeof log)
+			if (!path_in(tap->directory, "log", log))
 				log[0] = 0;
 			spawn_last_line(log, last, sizeof last);
 			snprintf(tap->died, sizeof tap->died, "ended with status %d%s%s", info.si_status, last[0] ? ": " : "", last);
@@ -175,7 +181,7 @@ static void note_death(struct tap *tap)
 	char path[PATHS_MAX];
 	tap->phase = TAP_DIED;
 	log_line("tapdisk %s (pid %d) died: %s; its names are free", tap->state.name, (int)tap->state.pid, tap->died);
-	if ((size_t)snprintf(path, sizeof path, "%s/died", tap->directory) < sizeof path)
+	if (path_in(tap->directory, "died", path))
 		state_file_write(path, tap->died, strlen(tap->died));
 	forget_oldest(tap->taps);
 }
@@ -262,7 +268,7 @@ static void read_word(const struct tap *tap, const char *file, char *ret, size_t
 {
 	char path[PATHS_MAX], *text;
 	size_t length;
-	if ((size_t)snprintf(path, sizeof path, "%s/%s", tap->directory, file) >= sizeof path || state_file_read(path, bytes - 1, &text, &length) < 0)
+	if (!path_in(tap->directory, file, path) || state_file_read(path, bytes - 1, &text, &length) < 0)
 		return;
 	snprintf(ret, bytes, "%s", text);
 	free(text);
@@ -434,7 +440,7 @@ static int show_dead(struct taps *t, const char *directory, struct tap_state *s)
 	struct tap *tap = tap_found(t, directory, TAP_DIED, s);
 	if (!tap)
 		return -ENOMEM;
-	if ((size_t)snprintf(path, sizeof path, "%s/died", directory) < sizeof path)
+	if (path_in(directory, "died", path))
 		state_file_read(path, sizeof tap->died - 1, &text, &length);
 	snprintf(tap->died, sizeof tap->died, "%s", text ? text : "while no agent was watching");
 	free(text);
