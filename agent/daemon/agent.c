@@ -145,7 +145,7 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 		close(a->directory_fd);
 	if (a->lock_fd >= 0)
 		close(a->lock_fd);
-	if (!a->registry.running && !a->registry.users && !a->authority.running)
+	if (!a->registry.running && !a->authority.running)
 		free(a);
 	return r;
 }

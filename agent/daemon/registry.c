@@ -177,7 +177,7 @@ void registry_end(struct registry *g, uint64_t drain_ns)
 		fiber_sleep(&g->env->loop, 10 * NS_PER_MS);
 	rpc_server_close(g->server, drain_ns);
 	g->server = NULL;
-	if (g->running || g->users) /* a catalog that doesn't answer: the process ends anyhow */
+	if (g->running) /* a catalog that doesn't answer: the process ends anyhow */
 		return;
 	store_agent_leave(g->entry);
 	store_close(g->store);

@@ -18,7 +18,6 @@ struct registry {
 	struct store *store;               /* NULL: the catalog wasn't reached yet, or isn't shared */
 	struct store_registration *entry;  /* NULL: not registered yet */
 	char said[768];                    /* the trouble it has, as logged */
-	unsigned users;                    /* of the store, for others */
 	bool stop, running;
 	struct timer pause;
 	struct job pause_job;
@@ -26,7 +25,7 @@ struct registry {
 };
 
 void registry_start(struct registry *g, struct env *env, const char *root, const struct rpc_server_options *service);
-/* FIBER. The entry goes; calls under way are waited for, at most so long. */
+/* FIBER. The entry goes; other hosts' calls under way are waited for, those of this host's commands have ended: they use the store, too. */
 void registry_end(struct registry *g, uint64_t drain_ns);
 /* FIBER. The catalog, for who is asked to move a volume; NULL with a report: there is none. One that has just begun is waited for. */
 struct store *registry_store(struct registry *g, struct report *report);

@@ -291,12 +291,10 @@ static int store_call(struct agent *a, struct rpc_request *r, struct report *rep
 		return report_set(report, -EOPNOTSUPP, "this agent hasn't that catalog open");
 	const char *const *args = (const char *const *)q->args;
 	int status = report_set(report, -EOPNOTSUPP, "this agent doesn't know '%.20s' (is it older than the command?)", q->verb);
-	g->users++;
 	if (strcmp(q->verb, "snapshot") == 0 && q->n_args && q->n_args <= STORE_GROUP_MAX)
 		report->text[0] = 0, status = store_snapshot_create(g->store, args, (unsigned)q->n_args, report);
 	else if (strcmp(q->verb, "clone") == 0 && q->n_args == 2)
 		report->text[0] = 0, status = store_clone(g->store, args[0], args[1], report);
-	g->users--;
 	return status;
 }
 
