@@ -1,6 +1,7 @@
 /* Copies of a segment that is to be cut: bringing them to its length, and new ones where too few have it (R15 a). */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -155,6 +156,14 @@ static bool is_among(struct peer *const *peers, unsigned count, const struct pee
 	return false;
 }
 
+static bool is_listed(const struct meta_segment *m, const struct peer *p)
+{
+	for (uint32_t i = 0; i < m->ensemble_count; i++)
+		if (memcmp(&m->ensemble[i].server, &p->id, sizeof p->id) == 0)
+			return true;
+	return false;
+}
+
 unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *const *without, unsigned without_count,
 			struct peer **holders, unsigned count)
 {
@@ -162,8 +171,10 @@ unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t
 	if (count == 0 || count >= v->meta.min_replicas)
 		return count;
 	unsigned n = copies_place(v->copies, m->id, META_REPLICAS_MAX, v->meta.min_replicas, places);
-	for (unsigned i = 0; i < n && count < v->meta.min_replicas; i++)
-		if (!is_among(holders, count, places[i]) && !is_among(without, without_count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
-			holders[count++] = places[i];
+	for (int listed = 0; listed < 2; listed++) /* what a listed one has goes for a new copy only where nobody else can have that */
+		for (unsigned i = 0; i < n && count < v->meta.min_replicas; i++)
+			if ((is_listed(m, places[i]) == listed || PLANTED(copy_fresh_any)) && !is_among(holders, count, places[i]) &&
+			    !is_among(without, without_count, places[i]) && copy_fresh(v, m, length, holders[0], places[i]) == 0)
+				holders[count++] = places[i];
 	return count;
 }

@@ -99,6 +99,14 @@ static int judge_broken(struct recovery *c, const struct segment_io *io, struct 
 
 static bool is_absent(const struct segment_io *io) { return io->status == -ENOENT || (io->status == 0 && io->state == COPY_ABSENT); }
 
+/* Of broken ones, what was synced counts more than what is there. */
+static bool is_better(const struct segment_io *a, const struct segment_io *than)
+{
+	if (a->lost_synced != than->lost_synced && !PLANTED(recover_longest_broken))
+		return than->lost_synced;
+	return a->length > than->length;
+}
+
 /* The longest copy in that state. False: there is none. */
 static bool longest(const struct meta_segment *m, struct found *f, enum copy_state state)
 {
@@ -109,7 +117,7 @@ static bool longest(const struct meta_segment *m, struct found *f, enum copy_sta
 			f->source = i;
 			return true;
 		}
-		if (io->status || is_absent(io) || io->state != state || f->bad[i] || (any && io->length <= f->ios[f->source].length))
+		if (io->status || is_absent(io) || io->state != state || f->bad[i] || (any && !is_better(io, &f->ios[f->source])))
 			continue;
 		f->source = i;
 		any = true;

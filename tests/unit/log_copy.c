@@ -8,12 +8,13 @@
 #include "parallax/volume_private.h"
 #include "tests/unit/maptest.h"
 
-enum { SERVERS = 2, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };
+enum { SERVERS = 3, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };
 
 struct scripted {
 	struct segment_server server; /* first */
 	int reads, repairs;           /* how these end */
 	bool damaged;                 /* what it has there is no record */
+	bool good;                    /* its copy becomes as long as it should be */
 	unsigned deletes;
 };
 
@@ -41,7 +42,7 @@ static void fill(struct segment_io *io, bool damaged)
 	free(bytes);
 }
 
-/* Each has a copy that is shorter than it should be, and stays so. */
+/* Each has a copy that is shorter than it should be, and stays so but for `good` ones. */
 static void scripted_submit(struct segment_server *server, struct segment_io *io)
 {
 	struct scripted *s = (struct scripted *)server;
@@ -55,7 +56,7 @@ static void scripted_submit(struct segment_server *server, struct segment_io *io
 	case SEGMENT_FENCE:
 		io->status = 0;
 		io->state = COPY_DOUBTFUL;
-		io->length = SHORT;
+		io->length = s->good ? LENGTH : SHORT;
 		break;
 	case SEGMENT_DELETE:
 		s->deletes++;
@@ -76,20 +77,21 @@ static void rig_map(struct rig *g)
 		g->peers[i] = copies_peer(g->w.copies, &g->servers[i].server.id);
 	}
 	for (unsigned n = 0; n < PLACEMENT_GROUPS_MIN; n++)
-		map_rig_place(&g->w, n, SERVERS, (uint16_t[]){ 0, 1 });
+		map_rig_place(&g->w, n, SERVERS, (uint16_t[]){ 0, 1, 2 });
 }
 
 static int fresh(void *arg)
 {
 	struct rig *g = arg;
-	struct meta_segment m = { .id = ID, .epoch = 1, .salt = SALT, .size_blocks = 100 };
+	struct meta_segment m = { .id = ID, .epoch = 1, .salt = SALT, .size_blocks = 100, .ensemble_count = 2 };
 	struct peer *holders[META_REPLICAS_MAX] = { g->peers[0] };
-	cr_assert_eq(log_copy_fresh(&g->volume, &m, LENGTH, NULL, 0, holders, 1), 1);
-	return 0;
+	for (unsigned i = 0; i < m.ensemble_count; i++)
+		m.ensemble[i].server = g->peers[i]->id;
+	return (int)log_copy_fresh(&g->volume, &m, LENGTH, NULL, 0, holders, 1);
 }
 
-/* The second one is to be brought to the first one's length; how often is it deleted? */
-static unsigned deletes(int reads, int repairs, bool damaged)
+/* The second one is to be brought to the first one's length, or the third, which isn't listed; how often is the second one deleted? */
+static unsigned deletes(int reads, int repairs, bool damaged, bool third)
 {
 	struct rig *g = calloc(1, sizeof *g);
 	map_rig_make(&g->w, 1, SERVERS);
@@ -97,11 +99,12 @@ static unsigned deletes(int reads, int repairs, bool damaged)
 	g->volume.env = g->w.env;
 	g->volume.copies = g->w.copies;
 	g->volume.epoch = 2;
-	g->volume.meta.min_replicas = SERVERS;
+	g->volume.meta.min_replicas = 2;
 	g->servers[0].reads = reads;
 	g->servers[0].damaged = damaged;
 	g->servers[1].repairs = repairs;
-	cr_assert_eq(sim_run_fiber(g->w.env, fresh, g), 0);
+	g->servers[2].good = third;
+	cr_assert_eq(sim_run_fiber(g->w.env, fresh, g), third ? 2 : 1);
 	unsigned n = g->servers[1].deletes;
 	cr_assert_eq(g->servers[0].deletes, 0);
 	map_rig_free(&g->w);
@@ -109,11 +112,14 @@ static unsigned deletes(int reads, int repairs, bool damaged)
 	return n;
 }
 
-Test(log_copy, what_stays_bad_is_made_anew) { cr_assert_eq(deletes(0, 0, false), 1); }
+Test(log_copy, what_stays_bad_is_made_anew) { cr_assert_eq(deletes(0, 0, false, false), 1); }
 
-Test(log_copy, what_cant_be_written_is_made_anew) { cr_assert_eq(deletes(0, -EIO, false), 1); }
+Test(log_copy, what_cant_be_written_is_made_anew) { cr_assert_eq(deletes(0, -EIO, false, false), 1); }
 
 /* What it has may be all there is of the blocks that the first one can't read. */
-Test(log_copy, a_source_that_cant_be_read_costs_no_other_copy) { cr_assert_eq(deletes(-EIO, 0, false), 0); }
+Test(log_copy, a_source_that_cant_be_read_costs_no_other_copy) { cr_assert_eq(deletes(-EIO, 0, false, false), 0); }
 
-Test(log_copy, a_source_that_is_damaged_costs_no_other_copy) { cr_assert_eq(deletes(0, 0, true), 0); }
+Test(log_copy, a_source_that_is_damaged_costs_no_other_copy) { cr_assert_eq(deletes(0, 0, true, false), 0); }
+
+/* It is worth nothing where there is a better one; but if that is lost next, it is all there is. */
+Test(log_copy, a_server_that_is_not_listed_is_asked_before_a_listed_copy_goes) { cr_assert_eq(deletes(0, 0, false, true), 0); }

@@ -1,6 +1,7 @@
 /* Taking a volume over (parallax/recover.c) from servers that fail in the midst of it, on three of them. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/fiber.h"
@@ -366,6 +367,53 @@ Test(recover, a_copy_that_was_begun_anew_is_no_source)
 	int r = volume_rig_open(&c->g);
 	cr_assert(segment_away(r) && strstr(c->g.report.text, c->servers[1].address), "%d %s", r, c->g.report.text);
 	cut_off(c, 1, false);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
+	cluster_free(c);
+}
+
+static int own_io(struct cluster_rig *c, unsigned i, struct segment_io io)
+{
+	c->io = io;
+	return sim_run_fiber(c->servers[i].env, sync_body, &c->servers[i]);
+}
+
+/* Somebody made the copy on `to` anew, from that on `from`, and recorded no cut. */
+static void make_anew(struct cluster_rig *c, const struct meta_segment *m, uint32_t length, unsigned from, unsigned to)
+{
+	struct iovec iov = { env_alloc_aligned((size_t)length * BLOCK_BYTES), (size_t)(length - 1) * BLOCK_BYTES };
+	struct segment_header h = { .segment = m->id, .epoch = m->epoch, .salt = m->salt, .size_blocks = m->size_blocks };
+	memcpy(h.volume.bytes, c->g.volume->meta.volume.bytes, sizeof h.volume.bytes);
+	struct segment_io io = { .segment = m->id, .epoch = m->epoch, .block = 1, .blocks = length - 1, .iov = &iov, .iov_count = 1, .header = h };
+	const struct {
+		enum segment_op op;
+		unsigned at;
+	} steps[] = { { SEGMENT_READ, from }, { SEGMENT_DELETE, to }, { SEGMENT_FENCE, to }, { SEGMENT_CREATE, to }, { SEGMENT_REPAIR, to } };
+	for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+		io.op = steps[i].op;
+		cr_assert_eq(own_io(c, steps[i].at, io), 0);
+	}
+	free(iov.iov_base);
+}
+
+/* It has as much as the others, of which each failed a sync; but they have what was flushed for certain. */
+Test(recover, of_broken_copies_one_that_has_all_that_was_flushed_is_taken)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
+	const struct log_segment *g = container_of(c->g.volume->log.segments.next, struct log_segment, link);
+	struct meta_segment m = g->meta;
+	uint32_t acked = g->acked;
+	unsigned first = server_of(c, &m.ensemble[0].server);
+	make_anew(c, &m, acked, server_of(c, &m.ensemble[1].server), first);
+	volume_rig_kill(&c->g);
+	sim_doses(c->g.sim)->sync_error = 1000000;
+	for (unsigned i = 0; i < SERVERS; i++)
+		cr_assert(i == first || own_io(c, i, (struct segment_io){ .op = SEGMENT_SYNC, .segment = m.id, .epoch = m.epoch,
+									   .incarnation = c->servers[i].dir->incarnation, .block = acked }) < 0);
+	sim_doses(c->g.sim)->sync_error = 0;
+	volume_rig_begin(&c->g);
+	c->g.accept_flushed = true;
 	cluster_open(c);
 	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
 	cluster_free(c);
