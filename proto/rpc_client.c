@@ -48,7 +48,8 @@ struct rpc_client {
 	struct channel channel;
 	bool channel_used;          /* from channel_init until it is idle */
 	int lost_status;
-	char refused[128];          /* why the server won't have us, or we the server, "" if nobody said */
+	char refused[128];          /* why the server won't have us, or we the server, "" if nobody said at the last attempt */
+	bool refused_now;           /* that is of this attempt */
 	struct link queued, sent;   /* calls, oldest first */
 	struct slot *slots;
 	unsigned slots_used, slots_max; /* slots_max: what the server allows too */
@@ -302,6 +303,12 @@ static void client_frame(struct channel *channel)
 
 /* ---- the end of a connection ---- */
 
+static void client_note_refusal(struct rpc_client *c, const char *why)
+{
+	snprintf(c->refused, sizeof c->refused, "%s", why);
+	c->refused_now = true;
+}
+
 static void client_end_all(struct rpc_client *c, struct link *calls)
 {
 	link_for_safe(l, next, calls) {
@@ -318,7 +325,7 @@ static void client_down(struct channel *channel, int status)
 	c->state = CLIENT_DOWN;
 	c->lost_status = status;
 	if (channel->tls && tls_why(channel->tls))
-		snprintf(c->refused, sizeof c->refused, "%s", tls_why(channel->tls));
+		client_note_refusal(c, tls_why(channel->tls));
 	memset(c->slots, 0, c->slots_used * sizeof *c->slots);
 	c->slots_used = 0;
 	c->replied = NULL;
@@ -477,7 +484,7 @@ static int client_hello(struct rpc_client *c, struct report *report)
 		c->protocol = r == 0 ? h->protocol : 0;
 	}
 	if (r == -EPROTONOSUPPORT)
-		snprintf(c->refused, sizeof c->refused, "%s", call.text);
+		client_note_refusal(c, call.text);
 	rpc_call_clean(&call);
 	return r;
 }
@@ -489,8 +496,8 @@ static void client_wait_idle(struct rpc_client *c)
 		fiber_cond_wait(&c->env->loop, &c->changed);
 }
 
-/* FIBER. One attempt. */
-static int client_attempt(struct rpc_client *c, struct report *report)
+/* FIBER. */
+static int client_try(struct rpc_client *c, struct report *report)
 {
 	struct stream *stream = NULL;
 	struct tls *tls = NULL;
@@ -500,7 +507,7 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 		r = tls_connect(c->env, stream, c->options.roles, c->host[0] ? c->host : NULL, c->options.connect_timeout_ns, &tls, &why);
 		stream = NULL;
 		if (r == -EACCES || r == -EKEYREJECTED)
-			snprintf(c->refused, sizeof c->refused, "%s", why.text);
+			client_note_refusal(c, why.text);
 		if (r < 0)
 			report_set(report, r, "%s", report_text(&why, r));
 	}
@@ -527,17 +534,26 @@ static int client_attempt(struct rpc_client *c, struct report *report)
 			channel_down(&c->channel, r);
 		client_wait_idle(c);
 		if (r == -ENOTCONN && c->lost_status == -EPROTONOSUPPORT) {
-			snprintf(c->refused, sizeof c->refused, "it answers in frames of a newer version than this program knows (upgrade this program)");
+			client_note_refusal(c, "it answers in frames of a newer version than this program knows (upgrade this program)");
 			r = -EPROTONOSUPPORT;
 		}
-		return c->refused[0] ? report_set(report, r == -EPROTONOSUPPORT ? r : -EACCES, "%s", c->refused) : r;
+		return c->refused_now ? report_set(report, r == -EPROTONOSUPPORT ? r : -EACCES, "%s", c->refused) : r;
 	}
-	c->refused[0] = 0;
 	c->state = CLIENT_UP;
 	c->ping_ns = env_now_ns(c->env) + c->options.silence_ns / 2;
 	client_clock_hurry(c, c->ping_ns);
 	fiber_cond_wake(&c->changed);
 	return 0;
+}
+
+/* FIBER. One attempt. What was said at the one before isn't so any more if nobody says it now: the server may be gone. */
+static int client_attempt(struct rpc_client *c, struct report *report)
+{
+	c->refused_now = false;
+	int r = client_try(c, report);
+	if (!c->refused_now)
+		c->refused[0] = 0;
+	return r;
 }
 
 /* FIBER. */

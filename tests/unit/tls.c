@@ -249,6 +249,40 @@ Test(tls, a_server_that_is_revoked_is_let_go_of)
 	teardown(&w);
 }
 
+static struct rpc_client *lasting;
+
+static int be_refused(void *arg)
+{
+	struct world *w = arg;
+	struct rpc_client_options o = { .service = "test", .reconnect = true, .lazy = true };
+	cr_assert_eq(rpc_connect(w->client, w->address, &o, &lasting, &w->report), 0);
+	fiber_sleep(&w->client->loop, 20 * NS_PER_S);
+	cr_assert(!rpc_connected(lasting) && strstr(rpc_refused(lasting), "certificate revoked"), "%s", rpc_refused(lasting));
+	return 0;
+}
+
+static int be_alone(void *arg)
+{
+	struct world *w = arg;
+	fiber_sleep(&w->client->loop, 60 * NS_PER_S);
+	cr_assert_str_eq(rpc_refused(lasting), "");
+	rpc_close(lasting);
+	return 0;
+}
+
+Test(tls, who_has_gone_refuses_nobody_any_more)
+{
+	struct world w;
+	setup(&w, ROLE_AGENT);
+	struct identity_revoked gone = { "alpha", w.now_s };
+	cr_assert_eq(identity_revoke(w.server->identity, &gone, 1), 0);
+	sim_run_fiber(w.client, be_refused, &w);
+	sim_run_fiber(w.server, listen_down, &w);
+	w.rpc = NULL;
+	sim_run_fiber(w.client, be_alone, &w);
+	teardown(&w);
+}
+
 Test(tls, plain_text_and_tls_do_not_mix)
 {
 	struct world w;
