@@ -53,22 +53,14 @@ int cli_usage(struct cli *c, const char *format, ...)
 			  c->command ? c->command->words : "");
 }
 
-int cli_size(struct cli *c, const char *text, uint64_t *ret_bytes)
+int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes)
 {
+	char most[24];
 	int r = parse_size(text, ret_bytes);
 	if (r == -ERANGE)
 		return cli_usage(c, "the size %s is too large", text);
 	if (r < 0)
 		return cli_usage(c, "'%s' is not a size: digits and K, M, G or T", text);
-	return 0;
-}
-
-int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes)
-{
-	char most[24];
-	int r = cli_size(c, text, ret_bytes);
-	if (r < 0)
-		return r;
 	if (*ret_bytes == 0 || *ret_bytes % unit)
 		return cli_usage(c, "the size %s is not a positive multiple of %u", text, (unsigned)unit);
 	if (*ret_bytes > max)

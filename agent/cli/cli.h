@@ -93,11 +93,10 @@ static inline bool cli_flag(const struct cli *c, enum cli_option key) { return c
 int cli_parse(struct cli *c, int argc, char **argv);
 /* Wrong usage found by a command itself: sets c->usage and returns -EINVAL. */
 int cli_usage(struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Usage errors: a name that can't be one, a size that is none. */
+/* Usage errors: a name that can't be one. */
 int cli_name(struct cli *c, const char *what, const char *name);
 int cli_point_name(struct cli *c, const char *text); /* VOLUME or VOLUME@SNAP */
-int cli_size(struct cli *c, const char *text, uint64_t *ret_bytes);
-/* The same of a size that is a positive multiple of `unit` and at most `max`, both in bytes. */
+/* A usage error for what isn't a size, or not a positive multiple of `unit`, or more than `max`, both in bytes. */
 int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes);
 /* The whole program. */
 int cli_main(int argc, char **argv);

@@ -45,9 +45,6 @@ void agent_peer_handle(void *arg, struct rpc_request *r);
 int agent_attach(struct agent *a, const Aquifer__AttachCall *q, const char *graph, size_t length, struct tap **ret_tap, struct report *report);
 /* The device is gone afterwards, or the report says why not. FIBER. */
 int agent_detach(struct agent *a, const char *name, bool force, struct report *report);
-/* One call to a tapdisk. FIBER. */
-struct client_call;
-int agent_ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text, struct report *report);
 /* migrate.c: moves a volume that is attached here to another host. *ret: what was done. FIBER. */
 int agent_migrate(struct agent *a, const Aquifer__MigrateCall *q, json_t **ret, struct report *report);
 /* … and the other side of it, asked by the agent of the host where it is. FIBER. */

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int paths_check_root(const char *root, struct report *report)
+static int check_root(const char *root, struct report *report)
 {
 	if (strlen(root) > PATHS_ROOT_MAX)
 		return report_set(report, -ENAMETOOLONG, "the root directory's path is longer than %d bytes (choose a shorter one)",
@@ -21,7 +21,7 @@ int paths_resolve_root(const char *given, char ret_root[PATHS_MAX], struct repor
 	ret_root[0] = 0;
 	if (!given || !given[0] || !strcmp(given, "/"))
 		return 0;
-	int r = paths_check_root(given, report);
+	int r = check_root(given, report);
 	if (r == 0 && given[0] != '/') {
 		char *here = getcwd(NULL, 0);
 		if (!here)
@@ -35,7 +35,7 @@ int paths_resolve_root(const char *given, char ret_root[PATHS_MAX], struct repor
 		return r;
 	for (size_t n = strlen(ret_root); n && ret_root[n - 1] == '/';)
 		ret_root[--n] = 0;
-	return paths_check_root(ret_root, report);
+	return check_root(ret_root, report);
 }
 
 void paths_run(const char *root, char ret[PATHS_MAX]) { snprintf(ret, PATHS_MAX, "%s/run/aquifer", root); }

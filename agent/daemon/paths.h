@@ -7,13 +7,11 @@
 #include "core/report.h"
 
 /* Paths are built into buffers of this size; a root that leaves no room for what is below it is refused
- * by paths_check_root(), so nothing is ever cut off. */
+ * by paths_resolve_root(), so nothing is ever cut off. */
 #define PATHS_MAX 1024
 #define PATHS_ROOT_MAX 512
 
-/* 0 if `root` ("" or an absolute path, not too long) can be used. */
-int paths_check_root(const char *root, struct report *report);
-/* The absolute form of what the user gave, "" for none and for "/". */
+/* The absolute form of what the user gave, "" for none and for "/". -ENAMETOOLONG: longer than PATHS_ROOT_MAX. */
 int paths_resolve_root(const char *given, char ret_root[PATHS_MAX], struct report *report);
 
 /* ROOT/run/aquifer and what is in it. */

@@ -48,7 +48,7 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 /* ---- detach ---- */
 
 /* FIBER. One call to a tapdisk. */
-int agent_ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text, struct report *report)
+static int ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text, struct report *report)
 {
 	struct rpc_client *client;
 	int r = client_connect(a->env, tap->directory, "control.sock", "tapdisk", &client, report);
@@ -147,7 +147,7 @@ int agent_detach(struct agent *a, const char *name, bool force, struct report *r
 	bool last = tap->state.device_count == 1;
 	if (last)
 		tap->phase = TAP_STOPPING;
-	int r = agent_ask_tapdisk(a, tap, &call, &text, report);
+	int r = ask_tapdisk(a, tap, &call, &text, report);
 	if (r == 0) {
 		r = after_close(a, tap, device, text, force, report);
 	} else if (tap->pidfd < 0 || (r == -ENOTCONN && tap_wait_end(tap, NS_PER_S) == 0)) {
@@ -267,7 +267,7 @@ static int show(struct agent *a, struct rpc_request *r, char **ret_text, struct 
 		return report_set(report, -ESRCH, "its tapdisk died: %s (attach it again)", tap->died);
 	struct client_call call = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW, .deadline_ns = SHOW_NS };
 	tap_use(tap);
-	int status = agent_ask_tapdisk(a, tap, &call, ret_text, report);
+	int status = ask_tapdisk(a, tap, &call, ret_text, report);
 	tap_unuse(tap);
 	return status;
 }

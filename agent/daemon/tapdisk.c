@@ -136,7 +136,7 @@ static int start(struct tapdisk *t, struct report *report)
 
 /* ---- down ---- */
 
-unsigned tapdisk_open_count(const struct tapdisk *t)
+static unsigned open_count(const struct tapdisk *t)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < t->state.device_count; i++)
@@ -202,7 +202,7 @@ static int close_locked(struct tapdisk *t, unsigned index, bool force, struct re
 	if (r < 0)
 		return r;
 	t->export[index] = NULL;
-	if (tapdisk_open_count(t)) {
+	if (open_count(t)) {
 		rewrite_status(t);
 		return 0;
 	}
@@ -225,7 +225,7 @@ static int close_one(struct tapdisk *t, unsigned index, bool force, struct repor
 
 int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report)
 {
-	bool last = t->export[index] && tapdisk_open_count(t) == 1;
+	bool last = t->export[index] && open_count(t) == 1;
 	if (last && force)
 		tapdisk_end_begin(t, /* forced= */ true);
 	int r = close_one(t, index, force, report);

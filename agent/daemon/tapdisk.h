@@ -62,8 +62,6 @@ int tapdisk_run(struct env *env, const struct tapdisk_options *options, struct r
 
 /* FIBER. Takes device `index` away; with the last one closes the graph, and the tapdisk ends. -EBUSY: in use. */
 int tapdisk_close(struct tapdisk *t, unsigned index, bool force, struct report *report);
-/* Devices that are open. */
-unsigned tapdisk_open_count(const struct tapdisk *t);
 
 /* tapdisk_trouble.c: the sentence now; looking for it from time to time, and its end (FIBER). */
 void tapdisk_trouble(const struct tapdisk *t, char *ret_text, size_t bytes);
