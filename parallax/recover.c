@@ -601,6 +601,8 @@ static int list_own(struct recovery *c, struct report *report)
 			publish_abort(p);
 		} else {
 			r = publish_commit(p);
+			if (r == -EIO)
+				report_set(report, r, "its record in the catalog can't be written: %s", v->failed ? v->catalog_why : catalog_text(v->catalog, r));
 		}
 		for (uint32_t i = kept; r == 0 && i < p->log.segment_count; i++)
 			r = log_segment_listed(v, &p->log.segments[i]);

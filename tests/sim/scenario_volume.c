@@ -447,6 +447,14 @@ static uint64_t disk_syncs_failed(const struct volume_world *w)
 	return n;
 }
 
+/* Bits that are flipped on the way aren't the next time; and a catalog in a file that took nothing for ten seconds ended the attempt (publish.c). */
+static bool may_open_later(const struct volume_world *w, int status, const struct report *report)
+{
+	if (status == 0 || status == -ESHUTDOWN)
+		return false;
+	return status != -EIO || w->may_fail || (!w->remote && strstr(report->text, "its record in the catalog can't be written"));
+}
+
 static int life_begin(void *arg)
 {
 	struct volume_world *w = arg;
@@ -462,7 +470,7 @@ static int life_begin(void *arg)
 		if (w->life == 1)
 			r = store_volume_create(&w->o.store, "v", &o, &report);
 		r = owner_open(&w->o, "v", &w->limits, /* force= */ false, &report);
-		if (r == 0 || r == -ESHUTDOWN || (r == -EIO && !w->may_fail)) /* bits that are flipped on the way aren't the next time */
+		if (!may_open_later(w, r, &report))
 			break;
 		fiber_sleep(&w->o.env->loop, 100 * NS_PER_MS);
 	}

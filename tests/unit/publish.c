@@ -13,10 +13,14 @@ static struct {
 	const struct catalog_ops *real;
 	bool lose;    /* the next one is applied, and its answer is lost; then … */
 	bool damaged; /* … no record can be read */
+	bool silent;  /* none that writes the log's record is applied, or answered */
 } below;
 
 static int bad_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
+	for (unsigned i = 0; i < t->change_count && below.silent; i++)
+		if (strstr(t->change[i].key, "/log"))
+			return -ETIMEDOUT;
 	int r = below.real->txn(c, t, ret_revision);
 	if (!below.lose || t->compare_count < 2 || r < 0) /* it takes a number */
 		return r;
@@ -33,15 +37,20 @@ static int bad_get(struct catalog *c, const char *key, struct catalog_value *ret
 	return r;
 }
 
-static void lose_next(struct volume_rig *g)
+static void put_below(struct volume_rig *g)
 {
 	below.real = g->places.catalog->ops;
 	below.ops = *below.real;
 	below.ops.txn = bad_txn;
 	below.ops.get = bad_get;
-	below.lose = true;
-	below.damaged = false;
+	below.lose = below.damaged = below.silent = false;
 	g->places.catalog->ops = &below.ops;
+}
+
+static void lose_next(struct volume_rig *g)
+{
+	put_below(g);
+	below.lose = true;
 }
 
 /* Neither outcome may be assumed (R4). */
@@ -96,4 +105,18 @@ static int body_roll(void *arg)
 Test(publish, segments_that_may_be_listed_stay)
 {
 	volume_rig_free(rig_make(body_roll));
+}
+
+/* A file that takes nothing isn't away: who attaches isn't kept waiting, and learns why. */
+Test(publish, who_cant_list_his_segments_in_a_file_says_so)
+{
+	struct volume_rig *g = volume_rig_make(1, 4 << 20);
+	put_below(g);
+	below.silent = true;
+	cr_assert_eq(volume_rig_open(g), -EIO);
+	cr_assert(strstr(g->report.text, "catalog"), "%s", g->report.text);
+	below.silent = false;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	g->places.catalog->ops = below.real;
+	volume_rig_free(g);
 }
