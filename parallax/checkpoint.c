@@ -1,7 +1,7 @@
 /* Checkpoint (R19): publishes the map and the accounting as of one instant, so that replay can start there.
  *
  *   freeze at c ─ nodes of each mark, then of the head, leaves first ─ doomed snapshots' lists ─
- *   dead lists ─ space table ─ sync ─ one transaction ─ freed segments are deleted
+ *   dead lists ─ space table ─ summary ─ sync ─ one transaction ─ freed segments are deleted
  *
  * Only the freeze holds up anything, and only until no record is half applied. A checkpoint that fails
  * without the volume having failed (no space, the catalog refuses) leaves everything as good as before: what
@@ -13,9 +13,19 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
+#include "parallax/summary.h"
 #include "parallax/volume_private.h"
 
 enum { DELETES_MAX = 256 }; /* freed segments after one checkpoint */
+
+/* A snapshot that gets its root. */
+struct marked {
+	const struct pending_mark *mark;
+	uint64_t revision;
+	char key[META_KEY_BYTES];
+	uint8_t *bytes; /* its record, */
+	size_t length;  /* and how long that is */
+};
 
 struct checkpoint {
 	struct volume *v;
@@ -27,7 +37,9 @@ struct checkpoint {
 	uint64_t from_position, from_seq, bytes;
 	uint32_t from_prev;
 	struct checkpoint_drops drops;
-	struct meta_root root, space;
+	struct meta_root space, summary;
+	struct marked *marked;       /* by mark: the snapshots among `marks` */
+	unsigned marked_count;
 	uint64_t table_last;
 	struct volume_closing *closing;
 };
@@ -72,7 +84,7 @@ void checkpoint_dirty(struct volume *v)
 uint64_t checkpoint_reserve(const struct volume *v)
 {
 	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space), table = space_table_blocks_max(&v->space) + 2;
-	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + table + table / 16 + 16;
+	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + table + table / 16 + SUMMARY_BLOCKS_MAX + 4 + 16;
 }
 
 /* ---- freeze ---- */
@@ -213,100 +225,134 @@ static int write_table(struct checkpoint *c)
 	return r;
 }
 
-/* ---- publishing ---- */
+/* ---- the snapshots and the summary ---- */
 
-/* Of one snapshot marked up to c: its root. */
-struct snapshot_change {
-	char key[META_KEY_BYTES];
-	uint8_t *bytes;
-};
-
-/* What is the transaction's until it ends. */
-struct changes {
-	struct checkpoint_drop_keys drops;
-	struct snapshot_change roots[];
-};
-
-static int publish_root(struct checkpoint *c, struct publication *p, const struct pending_mark *m, struct snapshot_change *change)
+/* As the catalog has it, with its root. */
+static int read_snapshot(struct checkpoint *c, struct marked *m, struct meta_snapshot *ret)
 {
 	struct volume *v = c->v;
-	struct meta_snapshot s;
-	uint64_t revision;
-	size_t length = 0;
 	int r;
-	while (publish_note(v, r = meta_get_snapshot(v->catalog, v->id, m->seq, &s, &revision)) && !volume_gives_up(v))
+	while (publish_note(v, r = meta_get_snapshot(v->catalog, v->id, m->mark->seq, ret, &m->revision)) && !volume_gives_up(v))
 		fiber_sleep(&v->env->loop, 100 * NS_PER_MS); /* as in publish_commit() */
 	if (r < 0)
 		return r;
-	s.has_root = true;
-	s.root = (struct meta_root){ tree_version_root(&m->version), m->version.level, 0 };
-	s.node_end = m->node_end;
-	s.mapped_blocks = m->mapped;
-	change->bytes = meta_snapshot_encode(&s, &length);
-	if (!change->bytes)
+	size_t length = 0;
+	ret->has_root = true;
+	ret->root = (struct meta_root){ tree_version_root(&m->mark->version), m->mark->version.level, 0 };
+	ret->node_end = m->mark->node_end;
+	ret->mapped_blocks = m->mark->mapped;
+	free(m->bytes);
+	m->bytes = meta_snapshot_encode(ret, &length);
+	m->length = length;
+	return m->bytes ? 0 : -ENOMEM;
+}
+
+static int read_snapshots(struct checkpoint *c, struct meta_snapshot *ret)
+{
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < c->marked_count; i++)
+		r = read_snapshot(c, &c->marked[i], &ret[i]);
+	return r;
+}
+
+static int note_marked(struct checkpoint *c)
+{
+	c->marked = calloc(c->mark_count + 1, sizeof *c->marked);
+	if (!c->marked)
 		return -ENOMEM;
-	meta_key_snapshot(v->id, m->seq, change->key);
-	catalog_txn_compare(&p->txn, change->key, revision);
-	catalog_txn_put(&p->txn, change->key, change->bytes, length);
+	link_for(l, &c->marks) {
+		const struct pending_mark *m = container_of(l, struct pending_mark, link);
+		if (m->seq)
+			c->marked[c->marked_count++].mark = m;
+	}
 	return 0;
 }
 
-static int publish_once(struct checkpoint *c, struct publication *p, struct changes *changes)
+static void fill_log(const struct checkpoint *c, struct meta_log *log)
 {
 	struct volume *v = c->v;
-	unsigned n = 0;
-	int r = 0;
-	publish_begin(v, p);
-	p->log.root = (struct meta_root){ tree_version_root(&c->head), c->head.level, 0 };
-	p->log.space = c->space;
-	p->log.node_end = c->version_end;
-	p->log.generation++;
-	p->log.from_position = c->from_position;
-	p->log.from_seq = c->from_seq;
-	p->log.from_prev = c->from_prev;
-	p->log.mapped_blocks = v->space.mapped;
-	p->log.dead_blocks = v->space.dead;
-	p->log.live_blocks = 0;
+	log->root = (struct meta_root){ tree_version_root(&c->head), c->head.level, 0 };
+	log->space = c->space;
+	log->summary = c->summary;
+	log->node_end = c->version_end;
+	log->generation++;
+	log->from_position = c->from_position;
+	log->from_seq = c->from_seq;
+	log->from_prev = c->from_prev;
+	log->mapped_blocks = v->space.mapped;
+	log->dead_blocks = v->space.dead;
+	log->live_blocks = 0;
 	for (uint32_t i = 0; i < v->space.segment_count; i++)
-		p->log.live_blocks += v->space.segments[i].live;
-	unsealed_let_go(v, &p->log, position_segment(c->from_position));
-	link_for(l, &c->marks) {
-		const struct pending_mark *m = container_of(l, struct pending_mark, link);
-		if (r == 0 && m->seq)
-			r = publish_root(c, p, m, &changes->roots[n++]);
-	}
+		log->live_blocks += v->space.segments[i].live;
+}
+
+static int write_summary(struct checkpoint *c)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int r = log ? note_marked(c) : -ENOMEM;
+	struct meta_snapshot *snapshots = r == 0 ? calloc(c->marked_count + 1, sizeof *snapshots) : NULL;
 	if (r == 0)
-		checkpoint_drop_add(v, &c->drops, &changes->drops, p);
-	bool last = r == 0 && c->closing && volume_closing_fits(v, c->table_last);
+		r = snapshots ? read_snapshots(c, snapshots) : -ENOMEM;
+	if (r == 0) {
+		*log = c->v->meta;
+		fill_log(c, log);
+		r = checkpoint_summary(c->v, log, snapshots, c->marked_count, &c->summary);
+	}
+	free(snapshots);
+	free(log);
+	return r;
+}
+
+/* ---- publishing ---- */
+
+static int publish_once(struct checkpoint *c, struct publication *p, struct checkpoint_drop_keys *drops)
+{
+	struct volume *v = c->v;
+	publish_begin(v, p);
+	fill_log(c, &p->log);
+	unsealed_let_go(v, &p->log, position_segment(c->from_position));
+	for (unsigned i = 0; i < c->marked_count; i++) {
+		struct marked *m = &c->marked[i];
+		meta_key_snapshot(v->id, m->mark->seq, m->key);
+		catalog_txn_compare(&p->txn, m->key, m->revision);
+		catalog_txn_put(&p->txn, m->key, m->bytes, m->length);
+	}
+	checkpoint_drop_add(v, &c->drops, drops, p);
+	bool last = c->closing && volume_closing_fits(v, c->table_last);
 	if (last)
 		volume_closing_add(c->closing, p);
-	if (r == 0)
-		r = publish_commit(p);
-	else
-		publish_abort(p);
+	int r = publish_commit(p);
 	if (r == 0 && last)
 		c->closing->done = true;
-	for (unsigned i = 0; i < n; i++) {
-		free(changes->roots[i].bytes);
-		changes->roots[i].bytes = NULL;
-	}
 	return r;
+}
+
+/* Somebody may have doomed a snapshot between our look and our transaction. */
+static int look_again(struct checkpoint *c)
+{
+	struct meta_snapshot *snapshots = calloc(c->marked_count + 1, sizeof *snapshots);
+	int r = snapshots ? read_snapshots(c, snapshots) : -ENOMEM;
+	free(snapshots);
+	return r ? r : -EAGAIN;
 }
 
 static int publish(struct checkpoint *c)
 {
 	struct volume *v = c->v;
 	struct publication *p = malloc(sizeof *p);
-	struct changes *changes = calloc(1, sizeof *changes + c->mark_count * sizeof changes->roots[0]);
-	int r = p && changes ? -EAGAIN : -ENOMEM;
+	struct checkpoint_drop_keys *drops = malloc(sizeof *drops);
+	int r = p && drops ? -EAGAIN : -ENOMEM;
 	if (PLANTED(trim_before_publish)) {
 		space_published(&v->space);
 		trim_kick(v);
 	}
-	/* somebody may doom a snapshot between our look and our transaction: look again */
-	for (unsigned attempt = 0; r == -EAGAIN && attempt < 50; attempt++)
-		r = publish_once(c, p, changes);
-	free(changes);
+	for (unsigned attempt = 0; r == -EAGAIN && attempt < 50; attempt++) {
+		if (attempt)
+			r = look_again(c);
+		if (r == -EAGAIN)
+			r = publish_once(c, p, drops);
+	}
+	free(drops);
 	free(p);
 	if (r == 0)
 		space_published(&v->space);
@@ -333,6 +379,9 @@ void checkpoint_delete_freed(struct volume *v)
 static void release(struct checkpoint *c, int status)
 {
 	struct volume *v = c->v;
+	for (unsigned i = 0; i < c->marked_count; i++)
+		free(c->marked[i].bytes);
+	free(c->marked);
 	if (status < 0) { /* all that was frozen is still to be written and published, in order */
 		c->rest->version = c->head;
 		c->rest->newest_before = c->newest_mark;
@@ -366,6 +415,8 @@ static int checkpoint_steps(struct checkpoint *c)
 		r = write_tails(c);
 	if (r == 0)
 		r = write_table(c);
+	if (r == 0)
+		r = write_summary(c);
 	if (r == 0)
 		unsealed_seal(v, position_segment(c->from_position));
 	if (r == 0 && !PLANTED(checkpoint_no_sync))

@@ -99,7 +99,7 @@ static int segment_unpack(const Aquifer__Store__Segment *from, struct meta_segme
 uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 {
 	Aquifer__Store__Log to = AQUIFER__STORE__LOG__INIT;
-	Aquifer__Store__Root root, space;
+	Aquifer__Store__Root root, space, summary;
 	struct segment_pack segments[META_SEGMENTS_MAX], unsealed[META_UNSEALED_MAX];
 	Aquifer__Store__Segment *pointers[META_SEGMENTS_MAX], *unsealed_pointers[META_UNSEALED_MAX];
 	to.version = LOG_VERSION;
@@ -117,6 +117,8 @@ uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length)
 	root_pack(&m->space, &space);
 	to.root = &root;
 	to.space = &space;
+	root_pack(&m->summary, &summary);
+	to.summary = m->summary.pointer.position ? &summary : NULL;
 	to.generation = m->generation;
 	to.from_position = m->from_position;
 	to.from_seq = m->from_seq;
@@ -158,6 +160,8 @@ static int log_unpack(const Aquifer__Store__Log *from, struct meta_log *ret)
 	int r = root_unpack(from->root, &m->root);
 	if (r == 0)
 		r = root_unpack(from->space, &m->space);
+	if (r == 0)
+		r = root_unpack(from->summary, &m->summary);
 	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++)
 		r = segment_unpack(from->segments[i], &m->segments[i]);
 	for (uint32_t i = 0; r == 0 && i < m->segment_count; i++) /* in order, none listed late (R1) */

@@ -40,6 +40,7 @@ struct meta_log {
 	uint64_t origin;                     /* position: own blocks are above */
 	uint64_t last_id;
 	struct meta_root root, space;
+	struct meta_root summary; /* summary.h; a hole: it has none */
 	uint64_t node_end; /* greatest position of a node of root, or of an older version */
 	uint64_t generation;
 	uint64_t from_position, from_seq;

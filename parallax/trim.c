@@ -28,11 +28,11 @@ void trim_note_record(struct volume *v, const struct record *r)
 	space_unused(&v->space, position_make(r->segment, r->block), r->header_blocks + (table ? r->payload_blocks : 0));
 }
 
-/* What a checkpoint wrote is garbage if it wasn't published. The last one that was ends with its table, which
+/* What a checkpoint wrote is garbage if it wasn't published. The last one that was ends with its table and its summary, which
  * trim_note_table() deals with. */
 void trim_note_replayed(struct volume *v, const struct record *r)
 {
-	uint64_t position = position_make(r->segment, r->block), published = v->meta.space.pointer.position;
+	uint64_t position = position_make(r->segment, r->block), published = MAX(v->meta.space.pointer.position, v->meta.summary.pointer.position);
 	bool written = r->kind == RECORD_NODES || r->kind == RECORD_FREES || r->kind == RECORD_CHECKPOINT;
 	if (r->kind == RECORD_CHECKPOINT && position < published)
 		return;
@@ -47,7 +47,10 @@ static void note_table(void *arg, uint64_t position, uint32_t blocks)
 
 int trim_note_table(struct volume *v)
 {
-	return v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
+	int r = v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
+	if (r == 0 && v->meta.summary.pointer.position)
+		blob_records(&v->sources, &v->meta.summary, note_table, v); /* nobody needs it to open the volume */
+	return r;
 }
 
 /* ---- sending ---- */

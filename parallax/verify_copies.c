@@ -135,7 +135,7 @@ static int compare_segment(struct verify_work *w, const struct verify_segment *g
 	return r;
 }
 
-/* ---- the table's own records ---- */
+/* ---- the records of the table and the summary ---- */
 
 static void note_table(void *arg, uint64_t position, uint32_t blocks)
 {
@@ -155,6 +155,8 @@ int verify_servers(struct verify_work *w)
 	int r = a && (a->bits = malloc((size_t)ASKED_MAX * SEGMENT_BITMAP_BYTES)) ? 0 : -ENOMEM;
 	if (r == 0 && y->log->space.pointer.position)
 		r = blob_records(y->sources, &y->log->space, note_table, w);
+	if (r == 0 && y->log->summary.pointer.position)
+		r = blob_records(y->sources, &y->log->summary, note_table, w);
 	if (w->failed == 0 && r < 0 && r != -ENOMEM) {
 		w->partial = true;
 		r = verify_fault(w, r, "where its table of segments lies can't be read: %s", errno_text(r));

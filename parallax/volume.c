@@ -94,6 +94,7 @@ static void volume_free(struct volume *v)
 	segment_server_close(v->server);
 	file_close(v->env, v->lock);
 	free(v->freed);
+	free(v->newest);
 	doomed_free(&v->doomed);
 	free(v);
 }
@@ -449,6 +450,8 @@ int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct repo
 		publish_begin(v, p);
 		p->log.size_bytes = size_bytes;
 		r = publish_commit(p);
+		v->checkpoint_wanted = true; /* its summary is to have the new size */
+		checkpoint_consider(v);
 	}
 	free(p);
 	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;

@@ -4,7 +4,7 @@
  *                    │  roller: lists segments ahead, cuts finished ones
  *                    │  mender: a server failed: cut, go on in a fresh segment (R16)
  *                    └─ flush: sync rounds
- *   checkpoint: freeze ─ nodes ─ dead lists ─ space table ─ sync ─ one transaction (R19)
+ *   checkpoint: freeze ─ nodes ─ dead lists ─ space table ─ summary ─ sync ─ one transaction (R19)
  *   publish: the owner's catalog transactions, one at a time (R3, R4)
  */
 #ifndef AQ_VOLUME_PRIVATE_H
@@ -225,6 +225,10 @@ struct volume {
 	uint64_t table_last;            /* the last checkpoint's table has the segments up to this one */
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
+	/* checkpoint_summary.c: the newest snapshots that have their roots, once the last summary was read for them */
+	struct meta_snapshot *newest;
+	uint32_t newest_count;
+	bool newest_known;
 	struct volume_group group;
 	bool away;                      /* the mender found that its servers can't be reached now */
 	bool catalog_away;              /* a transaction waits for the catalog; because: */
@@ -342,6 +346,8 @@ int checkpoint_drop(struct volume *v, struct checkpoint_drops *d); /* FIBER. Of 
 void checkpoint_drop_failed(struct volume *v);      /* the transaction wasn't published */
 struct publication;
 void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p);
+/* checkpoint_summary.c: FIBER. Appends what a checkpoint will publish: `log`, and snapshots which have got their roots, by mark. */
+int checkpoint_summary(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, struct meta_root *ret);
 /* checkpoint_nodes.c: FIBER. Appends the unwritten nodes of a version, and accounts for them. `*end`: the greatest position of one (or as it was). */
 enum { CHECKPOINT_RECORD_NODES = 64 };
 int checkpoint_write_nodes(struct volume *v, const struct tree_version *version, uint64_t newest_mark, uint64_t *end);
@@ -356,7 +362,7 @@ void trim_kick(struct volume *v);       /* a checkpoint was published */
 void trim_finish(struct volume *v, uint64_t until_ns); /* FIBER. The volume is closing: all of it, until then */
 void trim_note_record(struct volume *v, const struct record *r);   /* it is applied */
 void trim_note_replayed(struct volume *v, const struct record *r); /* it is replayed */
-int trim_note_table(struct volume *v);  /* FIBER. Where the table that was loaded lies */
+int trim_note_table(struct volume *v);  /* FIBER. Where the last checkpoint's table and summary lie */
 /* unsealed.c: cuts that the log needs no more, and some copy may. */
 /* FIBER. Has sealed what ends before segment `before`, and what was let go of earlier; notes what needs it no more. */
 void unsealed_seal(struct volume *v, uint64_t before);

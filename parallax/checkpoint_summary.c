@@ -1,0 +1,80 @@
+/* A checkpoint's last record, its summary: see summary.h. The newest snapshots are in it, too: what they are called and where their roots are is said
+ * nowhere else but in the catalog. They are taken along from one summary to the next. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/blob.h"
+#include "parallax/summary.h"
+#include "parallax/volume_private.h"
+
+/* What the summary before, of whoever had the volume then, knew. One that can't be read is done without. */
+static void load(struct volume *v)
+{
+	uint8_t *bytes = NULL;
+	struct summary s;
+	v->newest_known = true;
+	if (!v->meta.summary.pointer.position || v->meta.summary.length > (uint64_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES || blob_read(&v->sources, &v->meta.summary, &bytes) < 0)
+		return;
+	if (summary_decode(bytes, round_up(v->meta.summary.length, BLOCK_BYTES), &s) == 0) {
+		v->newest = s.snapshots;
+		v->newest_count = s.snapshot_count;
+	}
+	free(bytes);
+}
+
+/* Those that were deleted are gone from the table, or are about to go. */
+static uint32_t drop_deleted(const struct volume *v, struct meta_snapshot *s, uint32_t count)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (space_list_find((struct space *)&v->space, s[i].mark_seq))
+			s[kept++] = s[i];
+	return kept;
+}
+
+/* Marks only grow, so that what is fresh comes last. */
+static int take(struct volume *v, const struct meta_snapshot *fresh, uint32_t count, struct meta_snapshot **ret, uint32_t *ret_count)
+{
+	struct meta_snapshot *all = malloc((v->newest_count + count + 1) * sizeof *all);
+	if (!all)
+		return -ENOMEM;
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < v->newest_count; i++) /* an attempt that failed had it already */
+		if (count == 0 || v->newest[i].mark_seq < fresh[0].mark_seq)
+			all[n++] = v->newest[i];
+	memcpy(all + n, fresh, count * sizeof *all);
+	n = drop_deleted(v, all, n + count);
+	uint32_t excess = n > SUMMARY_SNAPSHOTS_MAX ? n - SUMMARY_SNAPSHOTS_MAX : 0;
+	memmove(all, all + excess, (n - excess) * sizeof *all);
+	*ret = all;
+	*ret_count = n - excess;
+	return 0;
+}
+
+int checkpoint_summary(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, struct meta_root *ret)
+{
+	struct summary *s = calloc(1, sizeof *s);
+	size_t length = 0;
+	if (!s)
+		return -ENOMEM;
+	if (!v->newest_known)
+		load(v);
+	s->volume = v->id;
+	s->written_ns = env_wall_ns(v->env);
+	s->log = *log;
+	s->log.segment_count = s->log.unsealed_count = 0;
+	s->log.summary = (struct meta_root){ 0 };
+	int r = take(v, fresh, count, &s->snapshots, &s->snapshot_count);
+	if (r == 0) {
+		free(v->newest);
+		v->newest = s->snapshots;
+		v->newest_count = s->snapshot_count;
+	}
+	uint8_t *bytes = r == 0 ? summary_encode(s, &length) : NULL;
+	r = r ? r : bytes ? blob_write(v, bytes, length, ret) : -ENOMEM;
+	free(bytes);
+	free(s);
+	return r;
+}
