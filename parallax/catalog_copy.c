@@ -237,3 +237,50 @@ int catalog_marks_allow(struct catalog *c, const char *url, struct report *repor
 	catalog_wants_free(marks, CATALOG_MARKS);
 	return r;
 }
+
+/* ---- restored ---- */
+
+static uint64_t volumes_before(const struct catalog_image *i)
+{
+	for (size_t n = 0; n < i->count; n++)
+		if (strcmp(i->keys[n].key, META_COUNTER_VOLUME) == 0 && i->keys[n].length == 8)
+			return get_le64(i->keys[n].bytes) - RAISE;
+	return 0;
+}
+
+static int mark_recover(struct catalog *c, const char *what, uint64_t volumes, struct report *report)
+{
+	char text[40];
+	snprintf(text, sizeof text, "%s %llu", what, (unsigned long long)volumes);
+	return catalog_mark(c, STORE_RECOVER, text, report);
+}
+
+int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, const char *when, struct report *report)
+{
+	int r = mark_recover(c, "wanted", volumes_before(i), report);
+	return r ? r : catalog_mark(c, STORE_RESTORED, when, report);
+}
+
+int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes)
+{
+	struct catalog_value v;
+	int r = catalog_get(c, STORE_RECOVER, &v);
+	if (r < 0)
+		return r;
+	const char *text = (const char *)v.bytes;
+	char copy[40];
+	snprintf(copy, sizeof copy, "%.*s", (int)MIN(v.length, sizeof copy - 1), text);
+	const char *number = strchr(copy, ' ');
+	if (ret_volumes)
+		*ret_volumes = number ? strtoull(number, NULL, 10) : 0;
+	catalog_value_free(&v);
+	return strncmp(copy, "done", 4) != 0;
+}
+
+int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report) { return mark_recover(c, "done", volumes, report); }
+
+int catalog_mark_confirmed(struct catalog *c, struct report *report)
+{
+	int r = catalog_mark(c, STORE_RECOVER, NULL, report);
+	return r ? r : catalog_mark(c, STORE_RESTORED, NULL, report);
+}

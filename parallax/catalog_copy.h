@@ -4,6 +4,8 @@
  *   store/moved      "moving URL" or "moved URL": nobody opens this catalog any more
  *   store/incoming   the URL it is being filled from: nobody opens it yet
  *   store/restored   when it was restored from a backup: nothing is condemned (R31) until an operator says so
+ *   store/recover    "wanted N" or "done N": what was written since the backup is still to be looked for, and nobody opens a volume; or that was done
+ *                    (store_recover.h). N: the greatest number that a volume had at the time of the backup
  *
  * All functions are FIBER; 0 or -errno with a report. */
 #ifndef AQ_CATALOG_COPY_H
@@ -13,6 +15,7 @@
 #define STORE_MOVED "store/moved"
 #define STORE_INCOMING "store/incoming"
 #define STORE_RESTORED "store/restored"
+#define STORE_RECOVER "store/recover"
 
 /* All of a catalog but the marks and what is there with a lease, in order of keys. */
 struct catalog_image {
@@ -40,6 +43,15 @@ int catalog_image_decode(const char *text, size_t length, struct catalog_image *
 /* R5: after a backup was restored, everything that was given away since then must be below what is given from now on. Counters
  * and epochs go up by more than can have been used; owners are free. */
 int catalog_image_raise(struct catalog_image *i, struct report *report);
+
+/* A backup was restored, and raised, `when`. */
+int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, const char *when, struct report *report);
+/* Is what was written since the backup still to be looked for? 1, 0 or -errno; `ret_volumes` (may be NULL): N. -ENOENT: nothing was restored. */
+int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes);
+/* It was done. */
+int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report);
+/* Nothing more will be looked for, and what the catalog doesn't know may be deleted. */
+int catalog_mark_confirmed(struct catalog *c, struct report *report);
 
 /* A mark: bytes NULL deletes it. Repeated until the outcome is known. */
 int catalog_mark(struct catalog *c, const char *key, const char *text, struct report *report);

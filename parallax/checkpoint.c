@@ -296,6 +296,7 @@ static int write_summary(struct checkpoint *c)
 	if (r == 0) {
 		*log = c->v->meta;
 		fill_log(c, log);
+		unsealed_let_go(c->v, log, position_segment(c->from_position));
 		r = checkpoint_summary(c->v, log, snapshots, c->marked_count, &c->summary);
 	}
 	free(snapshots);
@@ -416,9 +417,9 @@ static int checkpoint_steps(struct checkpoint *c)
 	if (r == 0)
 		r = write_table(c);
 	if (r == 0)
-		r = write_summary(c);
-	if (r == 0)
 		unsealed_seal(v, position_segment(c->from_position));
+	if (r == 0)
+		r = write_summary(c);
 	if (r == 0 && !PLANTED(checkpoint_no_sync))
 		r = log_flush_wait(v);
 	return r ? r : publish(c);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/blob.h"
 #include "parallax/summary.h"
 #include "parallax/volume_private.h"
@@ -42,7 +43,7 @@ static int take(struct volume *v, const struct meta_snapshot *fresh, uint32_t co
 		return -ENOMEM;
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < v->newest_count; i++) /* an attempt that failed had it already */
-		if (count == 0 || v->newest[i].mark_seq < fresh[0].mark_seq)
+		if ((count == 0 || v->newest[i].mark_seq < fresh[0].mark_seq) && !PLANTED(summary_forgets))
 			all[n++] = v->newest[i];
 	memcpy(all + n, fresh, count * sizeof *all);
 	n = drop_deleted(v, all, n + count);
@@ -64,7 +65,7 @@ int checkpoint_summary(struct volume *v, const struct meta_log *log, const struc
 	s->volume = v->id;
 	s->written_ns = env_wall_ns(v->env);
 	s->log = *log;
-	s->log.segment_count = s->log.unsealed_count = 0;
+	s->log.segment_count = 0;
 	s->log.summary = (struct meta_root){ 0 };
 	int r = take(v, fresh, count, &s->snapshots, &s->snapshot_count);
 	if (r == 0) {

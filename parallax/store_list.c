@@ -34,7 +34,7 @@ static int names_entry(void *arg, const char *key, const struct catalog_value *v
 	return r < 0 ? r : names_add(arg, key + strlen("name/"), &named);
 }
 
-static int names_read(struct store *s, struct store_names *ret, struct report *report)
+int store_names_read(struct store *s, struct store_names *ret, struct report *report)
 {
 	*ret = (struct store_names){ 0 };
 	int r = catalog_list(s->catalog, "name/", names_entry, ret);
@@ -260,7 +260,7 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	struct store_names names = { 0 };
 	bool asked = r == 0 && store_holder_fresh(s, name, named.named.volume, &status) == 0; /* so that the numbers are of now */
 	if (r == 0)
-		r = names_read(s, &names, report);
+		r = store_names_read(s, &names, report);
 	if (r == 0 && (r = fill_volume(s, &names, &named, ret_volume)) < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (r == 0 && asked && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
@@ -300,7 +300,7 @@ static int list_some(struct listing *l, size_t first, int (*entry)(void *arg, co
 int store_volume_list(struct store *s, int (*entry)(void *arg, const struct store_volume *v), void *arg, struct report *report)
 {
 	struct store_names names;
-	int r = names_read(s, &names, report);
+	int r = store_names_read(s, &names, report);
 	struct listing *l = r == 0 ? calloc(1, sizeof *l) : NULL;
 	if (r == 0 && !l)
 		r = -ENOMEM;

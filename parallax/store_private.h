@@ -41,6 +41,7 @@ struct store_names {
 };
 
 /* All FIBER; 0 or -errno with a report. -ENOENT: no such volume or snapshot. */
+int store_names_read(struct store *s, struct store_names *ret, struct report *report);
 int store_find_name(struct catalog *c, const char *name, struct meta_name *ret, uint64_t *ret_revision, struct report *report);
 int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, struct report *report);
 int store_find_snapshot(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark,

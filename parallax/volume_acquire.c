@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/plant.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
 #define ALIVE_S 10 /* a holder that died is seen as such by other hosts after so long */
@@ -24,6 +25,21 @@ static bool lock_is_passing(const struct volume_places *p, const struct meta_own
 {
 	return owner->state == OWNER_FREE || strcmp(owner->holder, VOLUME_MAINTENANCE) == 0 ||
 	       (p->holder_alive && !p->holder_alive(p->arg, owner));
+}
+
+/* What was written since the backup of the catalog is in no record of the volume yet: who opened it would go on from what it was then, and lose that for good. */
+static int refuse_unrecovered(struct volume *v, struct report *report)
+{
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = PLANTED(open_unrecovered) ? 0 : catalog_recover_wanted(v->catalog, NULL);
+	}
+	if (r == 1)
+		return report_set(report, -EPERM, "the catalog was restored from a backup, and what was written since hasn't been looked for (start all servers, then: aquifer cluster recover)");
+	return r < 0 && r != -ENOENT ? report_set(report, r, "the catalog can't be read: %s", catalog_text(v->catalog, r)) : 0;
 }
 
 /* One that was open before has its directory; a new one in its place would be an empty volume. */
@@ -48,7 +64,9 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 {
 	const struct volume_places *p = how->places;
 	bool fresh = false;
-	int r = how->offer ? 0 : was_never_open(v, &fresh, report); /* what is offered was open */
+	int r = how->offer ? 0 : refuse_unrecovered(v, report); /* what is offered is open */
+	if (r == 0 && !how->offer)
+		r = was_never_open(v, &fresh, report);
 	if (r < 0)
 		return r;
 	if (how->warm && how->warm->lock && !v->meta.embedded) {

@@ -190,6 +190,7 @@ int cli_cluster_scrub(struct cli *c);
 int cli_cluster_move_catalog(struct cli *c);
 int cli_cluster_backup(struct cli *c);
 int cli_cluster_restore(struct cli *c);
+int cli_cluster_recover(struct cli *c);
 int cli_cluster_token(struct cli *c);
 int cli_cluster_join(struct cli *c);
 int cli_cluster_renew(struct cli *c);

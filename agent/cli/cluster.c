@@ -427,7 +427,7 @@ static int fill(struct cli *c, const char *url, const char *file, const struct c
 		r = report_set(report, -EIO, "what was written reads back differently");
 	catalog_image_free(&there);
 	if (r == 0)
-		r = catalog_mark(catalog, STORE_RESTORED, cli_time(env_wall_ns(c->env), when), report);
+		r = catalog_mark_restored(catalog, i, cli_time(env_wall_ns(c->env), when), report);
 	if (r == 0)
 		r = catalog_mark(catalog, STORE_INCOMING, NULL, report);
 	catalog_close(catalog);
@@ -442,8 +442,10 @@ static int confirm(struct cli *c, const char *url)
 	if (r < 0)
 		return r;
 	r = catalog_marks_allow(catalog, url, &c->report);
+	if (r == 0 && !cli_flag(c, CLI_FORCE) && catalog_recover_wanted(catalog, NULL) == 1)
+		r = report_set(&c->report, -EPERM, "what was written since the backup hasn't been looked for, and would be deleted (aquifer cluster recover; or give it up: --confirm --force)");
 	if (r == 0)
-		r = catalog_mark(catalog, STORE_RESTORED, NULL, &c->report);
+		r = catalog_mark_confirmed(catalog, &c->report);
 	catalog_close(catalog);
 	return r < 0 ? r : say(c, url, 0, "what the catalog doesn't know may be deleted from now on");
 }
@@ -455,6 +457,8 @@ int cli_cluster_restore(struct cli *c)
 	struct user_search users = { .c = c, .past = true };
 	if (cli_flag(c, CLI_CONFIRM) == (c->arg_count == 1))
 		return cli_usage(c, "give FILE, or --confirm");
+	if (cli_flag(c, CLI_FORCE) && !cli_flag(c, CLI_CONFIRM))
+		return cli_usage(c, "--force goes with --confirm (only an empty catalog is filled)");
 	int r = config_catalog_url(c->env, c->root, NULL, url, &c->report);
 	if (r == 0 && cli_flag(c, CLI_CONFIRM))
 		return confirm(c, url);
@@ -468,6 +472,6 @@ int cli_cluster_restore(struct cli *c)
 		r = fill(c, url, c->arg[0], &i);
 	size_t keys = i.count;
 	catalog_image_free(&i);
-	snprintf(line, sizeof line, "%s has the %zu keys of the backup; volumes are as they were then (look at them; then: aquifer cluster restore --confirm)", url, keys);
+	snprintf(line, sizeof line, "%s has the %zu keys of the backup (start the servers; what was written since is found by: aquifer cluster recover)", url, keys);
 	return r < 0 ? r : say(c, url, keys, line);
 }

@@ -75,6 +75,12 @@ static const struct argp_option cluster_backup_options[] = {
 };
 static const struct argp_option cluster_restore_options[] = {
 	{ "confirm", CLI_CONFIRM, NULL, 0, "Without FILE: what the restored catalog doesn't know may be deleted from now on", 0 },
+	{ "force", CLI_FORCE, NULL, 0, "With --confirm: also what was written since the backup, if `aquifer cluster recover` wasn't run", 0 },
+	{ 0 },
+};
+
+static const struct argp_option cluster_recover_options[] = {
+	{ "force", CLI_FORCE, NULL, 0, "Also without servers that don't answer: what only they have is not found", 0 },
 	{ 0 },
 };
 
@@ -198,9 +204,13 @@ const struct cli_command cli_commands[] = {
 	{ "cluster backup", "FILE", "Write the catalog, as it is at this moment, into FILE", "While everything goes on. It holds no data of volumes.\n",
 	  cluster_backup_options, 1, 1, true, cli_cluster_backup },
 	{ "cluster restore", "[FILE]", "Fill an empty catalog from a backup",
-	  "All servers must be stopped and all volumes detached. Volumes are as of the backup, with what their data has lost since. Nothing is deleted for "
-	  "being unknown to the catalog until `aquifer cluster restore --confirm`.\n",
+	  "All servers must be stopped and all volumes detached. Then start the servers, and `aquifer cluster recover` finds what was written since the backup; until "
+	  "that no volume can be attached. Nothing is deleted for being unknown to the catalog until `aquifer cluster restore --confirm`.\n",
 	  cluster_restore_options, 0, 1, true, cli_cluster_restore },
+	{ "cluster recover", "", "After `cluster restore`: find on the servers what was written since the backup",
+	  "Volumes go on from the newest checkpoint and the log behind it that their segments have, however old the backup is; those made since are there again, "
+	  "those deleted since are forgotten. One line for each that isn't as in the backup. Can be repeated until `aquifer cluster restore --confirm`.\n",
+	  cluster_recover_options, 0, 0, true, cli_cluster_recover },
 	{ "cluster token", "", "Print a token that lets a host take part",
 	  "On the host of the cluster's authority, where `cluster init` was done; its agent answers who comes with the token, and is started if it isn't "
 	  "running.\n", cluster_token_options, 0, 0, true, cli_cluster_token },

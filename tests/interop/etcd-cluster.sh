@@ -13,12 +13,13 @@ unserve() {
 	kill "$server" && wait "$server" || fail "the server's end: $(cat "$store/out")"
 	server=
 }
-content() { # VOLUME: as it should be
-	uri=$(aquifer attach "$1" --as nbd) || fail "attach $1"
-	nbdcopy "$uri" - | cmp -n 4194304 - "$dir/data" || fail "content of $1"
-	aquifer detach "$1" || fail "detach $1"
+content() { # VOLUME [FILE]: as it should be
+	uri=$(aquifer attach "$1" --as nbd --name c) || fail "attach $1"
+	nbdcopy "$uri" - | cmp -n 4194304 - "$dir/${2:-data}" || fail "content of $1"
+	aquifer detach c || fail "detach $1"
 }
 head -c 4M /dev/urandom >"$dir/data"
+head -c 4M /dev/urandom >"$dir/new"
 
 # init, in a file
 refused 2 "absolute" aquifer cluster init --catalog sqlite:here.db
@@ -73,6 +74,10 @@ aquifer cluster backup "$dir/backup" --force >/dev/null || fail "backup --force"
 refused 1 "isn't an ordinary file" aquifer cluster backup "$dir" --force
 before=$(aquifer volume show v --json | jq .epoch)
 aquifer volume create later 32M && uri=$(aquifer attach later --as nbd) && nbdcopy --flush "$dir/data" "$uri" && aquifer detach later || fail "what the backup doesn't know"
+# written, and marked, since
+uri=$(aquifer attach v --as nbd) && nbdcopy --flush "$dir/new" "$uri" && aquifer snapshot create v@since && aquifer detach v || fail "written since"
+uri=$(aquifer attach e --as nbd) && nbdcopy --flush "$dir/new" "$uri" && aquifer detach e || fail "embedded, written since"
+aquifer volume create brief 32M && aquifer volume delete brief || fail "made and deleted since"
 unserve
 
 # the catalog is lost, restored, and everything that is given from then on is new
@@ -89,11 +94,21 @@ refused 1 "damaged" aquifer cluster restore "$dir/changed"
 refused 1 "there is no store" aquifer volume list
 aquifer cluster restore "$dir/backup" >/dev/null || fail "restore"
 refused 1 "there is a store already" aquifer cluster restore "$dir/backup"
+refused 1 "don't answer that may have what was written since.*--force" aquifer cluster recover
 serve
-for n in e v w; do content $n; done
-[ "$(aquifer volume show v --json | jq .epoch)" -gt $((before + 4000000000)) ] || fail "the epoch: $(aquifer volume show v)"
+refused 1 "aquifer cluster recover" aquifer attach v --as nbd
 aquifer volume list --json | jq -r '.[].name' | grep -q later && fail "a volume from the future"
+aquifer cluster recover >"$dir/recovered" || fail "recover: $(cat "$dir/recovered")"
+grep -q "^v: has what was written since.*, with 1 snapshot made since$" "$dir/recovered" && grep -q "^later: was made since the backup, and is back" "$dir/recovered" || fail "$(cat "$dir/recovered")"
+for n in later w; do content $n; done
+content e new
+aquifer cluster recover --json | jq -e '.complete and all(.volumes[]; .is == "same")' >/dev/null || fail "again"
+content v new
+content v@since new
+[ "$(aquifer volume show v --json | jq .epoch)" -gt $((before + 4000000000)) ] || fail "the epoch: $(aquifer volume show v)"
 aquifer cluster restore --confirm >/dev/null || fail "confirm"
+refused 1 "nothing to recover" aquifer cluster recover
+aquifer cluster check >/dev/null || fail "check: $(aquifer cluster check)"
 aquifer volume create fresh 64M && uri=$(aquifer attach fresh --as nbd) && nbdcopy --flush "$dir/data" "$uri" && aquifer detach fresh || fail "a new volume"
 content fresh
 unserve
@@ -102,7 +117,8 @@ unserve
 back=sqlite:$AQUIFER_ROOT/var/lib/aquifer/back.db
 aquifer cluster move-catalog "$back" --json | jq -e '.keys > 10' >/dev/null || fail "move back"
 serve
-for n in e v w fresh; do content $n; done
+for n in w fresh; do content $n; done
+for n in e v; do content $n new; done
 aquifer volume delete w && aquifer volume delete v --with-snapshots && aquifer volume delete e || fail "delete"
 says "EREMCHG" get x
 echo "made, moved, moved back, backed up and restored; the old ones are marked, the content is as it was"

@@ -2,6 +2,7 @@
 #ifndef AQ_SIM_OPERATOR_H
 #define AQ_SIM_OPERATOR_H
 #include "core/bytes.h"
+#include "parallax/catalog_copy.h"
 #include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
 
@@ -40,7 +41,7 @@ struct seat { /* an attached volume, in a process of its own */
 	struct owner o;
 	char control[16];
 	struct scenario_task task;
-	bool open, still, idle, stop; /* still: asked not to write; idle: it doesn't */
+	bool open, still, idle, stop, over; /* still: asked not to write; idle: it doesn't */
 };
 
 struct operator_world {
@@ -61,6 +62,7 @@ struct operator_world {
 	struct owner agent;
 	struct scenario_task agent_task;
 	bool agent_there, agent_stop;
+	struct catalog_image kept; /* a backup of the catalog */
 	bool calm, drained;
 	unsigned removed;          /* which server, + 1, is out of the map until it is started again */
 };
@@ -97,6 +99,7 @@ void snapshot_text(const struct known_snapshot *s, char ret[STORE_SNAPSHOT_NAME_
 /* FIBERs. All of a node, or of a snapshot, compared with what it must be; one that nobody has, changed at the desk and read. */
 int read_node(struct operator_world *w, const char *what, struct blk_node *n, const struct contents *c);
 int read_snapshot(struct operator_world *w, const struct known_snapshot *s);
+int read_mark(struct operator_world *w, const struct known_snapshot *s, uint64_t volume, uint64_t mark_seq);
 int use_volume(struct operator_world *w, struct known_volume *v, const char *name);
 
 /* operator_program.c: FIBERs but for the first two. */
@@ -111,6 +114,12 @@ void command_ask_seats(struct operator_world *w, struct report *report);
 /* operator_catalog.c: FIBERs. At the end, when all is calm: what is wrong with the catalog is found; it moves to another place. */
 void damage_catalog(struct operator_world *w);
 void move_catalog(struct operator_world *w);
+
+/* operator_lost.c. A backup is kept (FIBER); the catalog is lost, when nothing is written any more. */
+void keep_backup(struct operator_world *w);
+void lose_catalog(struct operator_world *w);
+/* All seats, each closed or killed. */
+void seats_end(struct operator_world *w);
 
 /* operator_cluster.c: FIBERs. */
 void command_check(struct operator_world *w, struct report *report);

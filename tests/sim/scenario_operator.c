@@ -6,7 +6,7 @@
  * killed and cut off, and transactions have unknown outcomes; then they may fail, but what there is is what it was. Contents are one
  * byte for each block, so every snapshot, clone and difference is compared with what it must be. In half of them desk and attached volumes are
  * programs' own: opened by the configuration and the catalog's URL, by the driver, with leases (operator_program.c). At the end the catalog is
- * damaged, which check must find, and moved (operator_catalog.c). */
+ * damaged, which check must find, and moved (operator_catalog.c), or lost (operator_lost.c). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,14 +242,12 @@ static int lookup(struct operator_world *w, struct volume_reader *d, unsigned bl
 	return r;
 }
 
-int read_snapshot(struct operator_world *w, const struct known_snapshot *s)
+int read_mark(struct operator_world *w, const struct known_snapshot *s, uint64_t volume, uint64_t mark_seq)
 {
-	struct volume_reader_open how = { .catalog = w->desk.catalog, .places = &w->desk.store.places->ops, .cache_bytes = 1 << 20 };
+	struct volume_reader_open how = { .catalog = w->desk.catalog, .places = &w->desk.store.places->ops, .cache_bytes = 1 << 20, .volume = volume, .mark_seq = mark_seq };
 	struct volume_reader *d;
 	uint8_t *b = env_alloc_aligned(BLOCK_BYTES);
-	int r = store_find_snapshot(w->desk.store.places, s->of->name, s->name, &how.volume, &how.mark_seq, NULL);
-	if (r == 0)
-		r = store_want_root(w->desk.store.places, how.volume, how.mark_seq, &w->desk.store, NULL);
+	int r = store_want_root(w->desk.store.places, how.volume, how.mark_seq, &w->desk.store, NULL);
 	if (r == 0 && (r = volume_reader_open(w->desk.env, &how, &d, NULL)) == 0) {
 		for (unsigned block = 0; r == 0 && block < s->was.blocks && !w->run->failed; block++) {
 			struct pointer p = { 0 };
@@ -264,6 +262,13 @@ int read_snapshot(struct operator_world *w, const struct known_snapshot *s)
 	}
 	free(b);
 	return r;
+}
+
+int read_snapshot(struct operator_world *w, const struct known_snapshot *s)
+{
+	uint64_t volume, mark_seq;
+	int r = store_find_snapshot(w->desk.store.places, s->of->name, s->name, &volume, &mark_seq, NULL);
+	return r ? r : read_mark(w, s, volume, mark_seq);
 }
 
 /* Opens one that nobody has, at the desk, changes something, and reads all. */
@@ -653,6 +658,7 @@ static int begin_run(void *arg)
 		if (r < 0)
 			FAIL(w, "creating %s: %s", v->name, report_text(&report, r));
 	}
+	keep_backup(w);
 	return 0;
 }
 
@@ -724,22 +730,34 @@ static void work(struct operator_world *w)
 	trouble_ends(w, &t);
 }
 
+static void seat_end(struct operator_world *w, struct seat *s, bool killed)
+{
+	if (s->over)
+		return;
+	s->over = s->stop = true;
+	if (!s->task.ended && !w->run->failed)
+		scenario_step_until(w->run, w->sim, &s->task.ended, STEPS_MAX);
+	if (!s->task.ended || killed)
+		sim_kill(s->o.env);
+	while (!s->task.ended)
+		sim_drain_dead(s->o.env);
+	sim_run_fiber(s->o.env, seat_close, s);
+	owner_end(&s->o);
+	s->open = false;
+}
+
+void seats_end(struct operator_world *w)
+{
+	hold_still(w, false);
+	for (unsigned i = 0; i < ATTACHED; i++)
+		seat_end(w, &w->seats[i], draw(w, 2));
+}
+
 static void end_all(struct operator_world *w)
 {
 	hold_still(w, false);
-	for (unsigned i = 0; i < ATTACHED; i++) {
-		struct seat *s = &w->seats[i];
-		s->stop = true;
-		if (!s->task.ended && !w->run->failed)
-			scenario_step_until(w->run, w->sim, &s->task.ended, STEPS_MAX);
-		if (!s->task.ended) {
-			sim_kill(s->o.env);
-			while (!s->task.ended)
-				sim_drain_dead(s->o.env);
-		}
-		sim_run_fiber(s->o.env, seat_close, s);
-		owner_end(&s->o);
-	}
+	for (unsigned i = 0; i < ATTACHED; i++)
+		seat_end(w, &w->seats[i], /* killed= */ false);
 	if (w->task.ended == false && w->run->failed) {
 		sim_kill(w->desk.env);
 		while (!w->task.ended)
@@ -792,8 +810,11 @@ static void operator_run(struct scenario_run *run)
 		for (unsigned i = 0; i < ATTACHED; i++)
 			w->seats[i].still = true;
 		sim_run_fiber(w->desk.env, end_run, w);
+		if (!run->failed && !w->programs)
+			lose_catalog(w);
 	}
 	end_all(w);
+	catalog_image_free(&w->kept);
 	catalog_sim_destroy(w->catalogs);
 	scenario_end(run, w->sim);
 	free(w);

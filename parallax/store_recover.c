@@ -1,0 +1,420 @@
+/* Lists all copies that servers and embedded volumes' directories have, and goes through the volumes: first those that the catalog knows, so that snapshots are
+ * there before what was cloned from them since. Each volume is done by itself, and can be done again. */
+#include "parallax/store_recover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/array.h"
+#include "core/bytes.h"
+#include "parallax/catalog_copy.h"
+#include "parallax/store_recover_private.h"
+
+struct listed_volume {
+	uint64_t id;
+	uuid volume;
+	bool embedded;
+};
+
+struct recovery {
+	struct store *store;
+	struct store_recover *how;
+	struct report *report;
+	struct copies *cluster;
+	bool complete;                 /* all servers answered */
+	struct salvage_copy *copies;   /* on servers: by volume, then epoch and id */
+	size_t count;
+	struct listed_volume *volumes; /* in the catalog, by number */
+	size_t volume_count;
+	struct store_names names;
+	uint64_t before;               /* the greatest number that a volume had at the time of the backup */
+	uint64_t done;
+};
+
+/* ---- copies ---- */
+
+static int by_volume(const void *a, const void *b)
+{
+	const struct share_entry *x = &((const struct salvage_copy *)a)->entry, *y = &((const struct salvage_copy *)b)->entry;
+	int r = memcmp(&x->header.volume, &y->header.volume, sizeof(uuid));
+	if (r == 0)
+		r = x->header.epoch < y->header.epoch ? -1 : x->header.epoch > y->header.epoch;
+	return r ? r : x->header.segment < y->header.segment ? -1 : x->header.segment > y->header.segment;
+}
+
+/* One server's, page by page; ids grow, or it would go on for ever. */
+static int list_peer(struct peer *peer, uint8_t *page, struct salvage_copy **copies, size_t *count)
+{
+	uint64_t after = 0, last = 0;
+	int r;
+	do {
+		struct iovec v = { page, SHARE_LIST_BYTES };
+		struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .iov = &v, .iov_count = 1 };
+		r = peer_wait(peer, &io);
+		for (uint32_t at = 0; r == 0 && at + SHARE_ENTRY_BYTES <= io.filled; at += SHARE_ENTRY_BYTES) {
+			struct salvage_copy c = { .peer = peer };
+			r = share_entry_decode(page + at, &c.entry);
+			if (r == 0 && c.entry.header.segment <= last)
+				r = -EBADMSG;
+			last = c.entry.header.segment;
+			if (r == 0)
+				r = array_more(copies, *count);
+			if (r == 0)
+				(*copies)[(*count)++] = c;
+		}
+		if (r == 0 && io.next && io.next <= after)
+			r = -EBADMSG;
+		after = io.next;
+	} while (r == 0 && after);
+	return r;
+}
+
+static int list_all(struct peer *const *peers, unsigned count, struct salvage_copy **copies, size_t *ret_count, struct report *report)
+{
+	uint8_t *page = env_alloc_aligned(SHARE_LIST_BYTES);
+	int r = page ? 0 : -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < count; i++)
+		if (peer_usable(peers[i]) && (r = list_peer(peers[i], page, copies, ret_count)) < 0)
+			report_set(report, r, "what %s has can't be listed: %s", peers[i]->address[0] ? peers[i]->address : "its directory", errno_text(r));
+	free(page);
+	if (r == 0 && *ret_count)
+		qsort(*copies, *ret_count, sizeof **copies, by_volume);
+	return r;
+}
+
+/* All that the catalog knows by now: those of the time of the backup, and those that came to it since. */
+struct servers {
+	struct copies *copies;
+	struct peer **peers;
+	size_t count;
+};
+
+static int note_server(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct servers *s = arg;
+	struct meta_server m;
+	uuid id;
+	int r = meta_server_decode(value->bytes, value->length, &m);
+	if (r < 0 || !meta_server_id(key, &id) || m.removed || !m.address[0])
+		return r;
+	struct peer *p = copies_peer(s->copies, &id);
+	if (!p || array_more(&s->peers, s->count) < 0)
+		return -ENOMEM;
+	s->peers[s->count++] = p;
+	return 0;
+}
+
+static int list_cluster(struct recovery *y)
+{
+	struct servers s = { .copies = y->cluster };
+	char who[META_TEXT_MAX];
+	int r = catalog_list(y->store->catalog, "server/", note_server, &s);
+	if (r < 0)
+		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
+	y->complete = r == 0 && (s.count == 0 || peers_await(s.peers, (unsigned)s.count, (unsigned)s.count));
+	if (r == 0 && !y->complete && !y->how->force) {
+		peers_missing(s.peers, (unsigned)s.count, who, sizeof who);
+		r = report_set(y->report, -ENOTCONN, "servers don't answer that may have what was written since: %s (start them; or, if they are lost, give --force)", who);
+	}
+	if (r == 0)
+		r = list_all(s.peers, (unsigned)s.count, &y->copies, &y->count, y->report);
+	free(s.peers);
+	return r;
+}
+
+/* ---- volumes ---- */
+
+static int note_volume(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct recovery *y = arg;
+	const char *end = strrchr(key, '/');
+	if (!end || strcmp(end, "/log") != 0)
+		return 0;
+	struct meta_log *log = malloc(sizeof *log);
+	int r = !log || array_more(&y->volumes, y->volume_count) < 0 ? -ENOMEM : meta_log_decode(value->bytes, value->length, log);
+	if (r == 0)
+		y->volumes[y->volume_count++] = (struct listed_volume){ strtoull(key + strlen("volume/"), NULL, 16), log->volume, log->embedded };
+	free(log);
+	return r;
+}
+
+static int by_named(const void *a, const void *b)
+{
+	uint64_t x = ((const struct store_named *)a)->named.volume, y = ((const struct store_named *)b)->named.volume;
+	return x < y ? -1 : x > y;
+}
+
+static const char *name_of(const struct recovery *y, uint64_t id)
+{
+	struct store_named key = { .named.volume = id };
+	const struct store_named *n = y->names.count ? bsearch(&key, y->names.entries, y->names.count, sizeof key, by_named) : NULL;
+	return n ? n->name : "";
+}
+
+/* Those of one volume. */
+static const struct salvage_copy *copies_of(const struct recovery *y, const uuid *volume, size_t *ret_count)
+{
+	size_t low = 0, high = y->count, end;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (memcmp(&y->copies[middle].entry.header.volume, volume, sizeof *volume) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (end = low; end < y->count && memcmp(&y->copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
+		end++;
+	*ret_count = end - low;
+	return y->copies + low;
+}
+
+static void say(struct recovery *y, struct recovering *r, int status, const struct report *why)
+{
+	struct store_recovered *v = r->ret;
+	if (status < 0)
+		v->how = STORE_RECOVERED_NOT;
+	if (v->how >= STORE_RECOVERED_LEFT)
+		v->why = report_text(why, status);
+	y->how->counts[v->how]++;
+	if (y->how->volume)
+		y->how->volume(y->how->arg, v);
+	y->done++;
+	if (y->how->progress)
+		y->how->progress(y->how->arg, y->done, MAX(y->done, (uint64_t)y->volume_count));
+}
+
+static struct recovering *recovering_new(struct recovery *y, uint64_t id, struct store_recovered *ret)
+{
+	struct recovering *r = calloc(1, sizeof *r);
+	if (!r)
+		return NULL;
+	*ret = (struct store_recovered){ .id = id };
+	snprintf(ret->name, sizeof ret->name, "%s", name_of(y, id));
+	r->store = y->store;
+	r->copies = y->cluster;
+	r->id = id;
+	r->ret = ret;
+	r->names = &y->names;
+	space_init(&r->table);
+	return r;
+}
+
+static void recovering_free(struct recovering *r)
+{
+	summary_free(&r->s.summary);
+	space_destroy(&r->table);
+	free(r);
+}
+
+/* ---- one that the catalog knows ---- */
+
+/* Its record may be gone by now: it was a clone of one that was deleted. */
+static int read_known(struct recovering *r, struct report *report)
+{
+	struct catalog *c = r->store->catalog;
+	int status = meta_get_log(c, r->id, &r->known, &r->log_revision);
+	if (status == 0)
+		status = meta_get_owner(c, r->id, &r->owner, &r->owner_revision);
+	if (status < 0)
+		return report_set(report, status, "its record can't be read: %s", catalog_text(c, status));
+	if (r->owner.state != OWNER_FREE)
+		return report_set(report, -EBUSY, "it is attached as %s", r->owner.holder);
+	return 0;
+}
+
+static int recover_on_servers(struct recovery *y, struct recovering *r, struct report *report)
+{
+	r->found = copies_of(y, &r->known.volume, &r->found_count);
+	if (!y->complete && r->found_count == 0)
+		return report_set(report, -ENOTCONN, "nothing of it is on the servers that answer");
+	return recover_known(r, report);
+}
+
+/* Its directory is opened as its owner would. */
+static int with_directory(struct recovery *y, struct recovering *r, int (*recover)(struct recovering *r, struct report *report), struct report *report)
+{
+	struct places *p = y->store->places;
+	struct segment_server *server = NULL;
+	struct copies *copies = NULL;
+	struct salvage_copy *found = NULL;
+	size_t count = 0;
+	int status = p->ops.open_embedded(p->ops.arg, r->id, /* create= */ false, &server, report);
+	if (status == 0 && !(copies = copies_embedded(y->store->env, server)))
+		status = -ENOMEM;
+	if (status == 0) {
+		status = list_all(copies->peers, copies->count, &found, &count, report);
+		r->copies = copies;
+		r->found = found;
+		r->found_count = count;
+	}
+	if (status == 0)
+		status = recover(r, report);
+	free(found);
+	copies_close(copies);
+	segment_server_close(server);
+	return status;
+}
+
+static int recover_embedded(struct recovery *y, struct recovering *r, struct report *report)
+{
+	if (r->owner.epoch == 0) /* it was never open */
+		return 0;
+	if (places_embedded_here(y->store->places, r->id))
+		return with_directory(y, r, recover_known, report);
+	if (y->store->cluster)
+		return report_set(report, -ENOENT, "its directory isn't on this host (recover on the one that has it; if none has, it was deleted)");
+	r->ret->how = STORE_RECOVERED_GONE;
+	return recover_forget(y->store, r->id, report);
+}
+
+static int recover_one(struct recovery *y, const struct listed_volume *v)
+{
+	struct report report = { "" };
+	struct store_recovered ret;
+	struct recovering *r = recovering_new(y, v->id, &ret);
+	if (!r)
+		return -ENOMEM;
+	int status = read_known(r, &report);
+	bool gone = status == -ENOENT;
+	if (status == 0)
+		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
+	if (!gone)
+		say(y, r, status, &report);
+	recovering_free(r);
+	return status == -ENOMEM || status == -ESHUTDOWN ? status : 0;
+}
+
+/* ---- those that it doesn't ---- */
+
+/* A volume's id ends with its number. */
+static uint64_t number_of(const uuid *volume) { return get_le64(volume->bytes + 8); }
+
+struct unknown {
+	uint64_t id;
+	size_t begin, count; /* in copies; none: it has a directory here */
+};
+
+struct unknowns {
+	const struct recovery *y;
+	struct unknown *entries;
+	size_t count;
+};
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = ((const struct unknown *)a)->id, y = ((const struct unknown *)b)->id;
+	return x < y ? -1 : x > y;
+}
+
+/* Made since the backup; of older ones, which were deleted before it, a server that was away may still have something. */
+static bool is_new(const struct recovery *y, uint64_t id)
+{
+	size_t at = array_place(y->volumes, y->volume_count, id, id);
+	return id > y->before && !(at < y->volume_count && y->volumes[at].id == id);
+}
+
+static int add_unknown(struct unknowns *u, uint64_t id, size_t begin, size_t count)
+{
+	if (!is_new(u->y, id))
+		return 0;
+	if (array_more(&u->entries, u->count) < 0)
+		return -ENOMEM;
+	u->entries[u->count++] = (struct unknown){ id, begin, count };
+	return 0;
+}
+
+static int note_directory(void *arg, const char *name)
+{
+	char *end;
+	uint64_t id = strtoull(name, &end, 16);
+	return *end ? 0 : add_unknown(arg, id, 0, 0);
+}
+
+/* On servers, and in this host's directories. */
+static int find_unknown(struct unknowns *u)
+{
+	const struct recovery *y = u->y;
+	char path[1024];
+	int r = 0;
+	for (size_t begin = 0, end; r == 0 && begin < y->count; begin = end) {
+		const uuid *volume = &y->copies[begin].entry.header.volume;
+		for (end = begin; end < y->count && memcmp(&y->copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
+			end++;
+		r = add_unknown(u, number_of(volume), begin, end - begin);
+	}
+	snprintf(path, sizeof path, "%s/volumes", y->store->places->dir);
+	if (r == 0)
+		r = env_list_dir(y->store->env, path, note_directory, u);
+	if (u->count)
+		qsort(u->entries, u->count, sizeof *u->entries, by_number);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int recover_new(struct recovery *y, const struct unknown *u)
+{
+	struct report report = { "" };
+	struct store_recovered ret;
+	struct recovering *r = recovering_new(y, u->id, &ret);
+	if (!r)
+		return -ENOMEM;
+	r->found = y->copies + u->begin;
+	r->found_count = u->count;
+	int status = u->count ? recover_unknown(r, &report) : with_directory(y, r, recover_unknown, &report);
+	say(y, r, status, &report);
+	recovering_free(r);
+	return status == -ENOMEM || status == -ESHUTDOWN ? status : 0;
+}
+
+/* By number, so that what a clone was made from comes before it. */
+static int recover_all_new(struct recovery *y)
+{
+	struct unknowns u = { .y = y };
+	int r = find_unknown(&u);
+	if (r < 0)
+		report_set(y->report, r, "what there is can't be listed: %s", errno_text(r));
+	for (size_t i = 0; r == 0 && i < u.count; i++)
+		r = recover_new(y, &u.entries[i]);
+	free(u.entries);
+	return r;
+}
+
+/* ---- all of it ---- */
+
+static int recover_all(struct recovery *y)
+{
+	int r = list_cluster(y);
+	if (r == 0 && (r = catalog_list(y->store->catalog, "volume/", note_volume, y)) < 0)
+		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
+	if (r == 0)
+		r = store_names_read(y->store, &y->names, y->report);
+	if (y->names.count)
+		qsort(y->names.entries, y->names.count, sizeof *y->names.entries, by_named);
+	for (size_t i = 0; r == 0 && i < y->volume_count; i++)
+		r = recover_one(y, &y->volumes[i]);
+	if (r == 0)
+		r = recover_all_new(y);
+	return r;
+}
+
+int store_recover(struct store *s, struct store_recover *how, struct report *report)
+{
+	struct recovery y = { .store = s, .how = how, .report = report };
+	memset(how->counts, 0, sizeof how->counts);
+	int r = catalog_recover_wanted(s->catalog, &y.before);
+	if (r < 0)
+		return report_set(report, r == -ENOENT ? -EPERM : r, r == -ENOENT ? "the catalog wasn't restored from a backup, or that was confirmed: there is nothing to recover" : "the catalog: %s",
+				  catalog_text(s->catalog, r));
+	r = copies_open(s->env, s->catalog, &y.cluster, report);
+	if (r == 0)
+		r = recover_all(&y);
+	if (r == 0)
+		r = catalog_mark_recovered(s->catalog, y.before, report);
+	copies_close(y.cluster);
+	free(y.copies);
+	free(y.volumes);
+	free(y.names.entries);
+	if (r == 0)
+		store_reap(s); /* snapshots and volumes that were deleted since */
+	return r;
+}

@@ -1,0 +1,34 @@
+/* After the catalog was lost and restored from a backup (R5): volumes go on from what their segments say was published last, however old the backup is. */
+#ifndef AQ_STORE_RECOVER_H
+#define AQ_STORE_RECOVER_H
+#include "parallax/store.h"
+
+enum store_recovered_how {
+	STORE_RECOVERED_SAME,    /* nothing was written since the backup */
+	STORE_RECOVERED_NEWER,   /* it was, and that is back */
+	STORE_RECOVERED_BACK,    /* made since the backup, and back */
+	STORE_RECOVERED_GONE,    /* deleted since the backup: forgotten */
+	STORE_RECOVERED_LEFT,    /* segments of one that was made since the backup, and lead to no checkpoint: deleted as well, or seconds old; `why` */
+	STORE_RECOVERED_NOT,     /* `why`; it is left as it was */
+};
+
+struct store_recovered {
+	char name[STORE_NAME_BYTES];  /* "" if it has none, as it is kept for its clones */
+	uint64_t id;
+	enum store_recovered_how how;
+	uint64_t checkpoint_ns;       /* NEWER, BACK: of the checkpoint that was found, since 1970; 0: none, but a longer log */
+	uint32_t snapshots_back, snapshots_gone; /* made since the backup, and deleted */
+	const char *why;
+};
+
+struct store_recover {
+	bool force;                   /* also without servers that don't answer: what only they have stays as it was */
+	void (*volume)(void *arg, const struct store_recovered *v); /* in order of their numbers, those made since last */
+	void (*progress)(void *arg, uint64_t done, uint64_t total); /* volumes; may be NULL */
+	void *arg;
+	uint64_t counts[STORE_RECOVERED_NOT + 1]; /* result */
+};
+
+/* FIBER. -EPERM: the catalog wasn't restored; -ENOTCONN: servers don't answer. */
+int store_recover(struct store *s, struct store_recover *how, struct report *report);
+#endif

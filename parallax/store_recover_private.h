@@ -1,0 +1,34 @@
+/* What store_recover*.c share. */
+#ifndef AQ_STORE_RECOVER_PRIVATE_H
+#define AQ_STORE_RECOVER_PRIVATE_H
+#include "parallax/salvage.h"
+#include "parallax/space.h"
+#include "parallax/store_private.h"
+#include "parallax/store_recover.h"
+
+/* A volume that is being recovered. */
+struct recovering {
+	struct store *store;
+	struct copies *copies;          /* where its segments are */
+	uint64_t id;
+	const struct salvage_copy *found; /* all copies of its segments, by (epoch, id) */
+	size_t found_count;
+	struct meta_log known;          /* as the catalog has it; */
+	uint64_t log_revision, owner_revision; /* … 0: it hasn't */
+	struct meta_owner owner;
+	struct salvage s;
+	struct space table;             /* of the newest checkpoint */
+	const struct store_names *names; /* as they were before anything was recovered */
+	struct store_recovered *ret;
+};
+
+/* All FIBER; 0 or -errno, with a report where one is taken. */
+/* store_recover_volume.c: one that the catalog knows; one that it doesn't. r->ret is filled but for what is known already. */
+int recover_known(struct recovering *r, struct report *report);
+int recover_unknown(struct recovering *r, struct report *report);
+/* store_recover_snapshots.c: those in the catalog as the newest table has them: what was deleted goes, what was made is there again, as far as
+ * the summary knows it (`newest`); what nobody knows any more is to be freed. `from_seq`: later marks are in the log. */
+int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report);
+/* store_recover_forget.c: a volume that was deleted since the backup, with its snapshots and all that were cloned from it. */
+int recover_forget(struct store *s, uint64_t id, struct report *report);
+#endif

@@ -1,0 +1,251 @@
+/* One volume's part in store_recover(). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "parallax/blob.h"
+#include "parallax/store_recover_private.h"
+
+#define EPOCHS_APART (UINT64_C(1) << 32) /* as in a restored backup: no owner there ever was has a greater one */
+
+/* ---- what its segments say ---- */
+
+static int by_id(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* How many that something lives in are nowhere. */
+static int count_missing(const struct recovering *r, unsigned *ret)
+{
+	uint64_t *ids = malloc((r->found_count + 1) * sizeof *ids);
+	if (!ids)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->found_count; i++)
+		ids[i] = r->found[i].entry.header.segment;
+	qsort(ids, r->found_count, sizeof *ids, by_id);
+	*ret = 0;
+	for (uint32_t i = 0; i < r->table.segment_count; i++) {
+		const struct space_segment *g = &r->table.segments[i];
+		*ret += g->live && !bsearch(&g->id, ids, r->found_count, sizeof *ids, by_id);
+	}
+	free(ids);
+	return 0;
+}
+
+/* The table of the record that it will go on with, and whether all that lives by that is there. */
+static int load_table(struct recovering *r, const struct meta_log *log, struct report *report)
+{
+	struct source source = { .copies = r->copies };
+	struct sources sources = { .env = r->store->env, .source = &source, .count = 1 };
+	uint8_t *bytes = NULL;
+	unsigned missing = 0;
+	if (!log->space.pointer.position)
+		return 0;
+	int status = blob_read(&sources, &log->space, &bytes);
+	if (status == 0)
+		status = space_decode(&r->table, bytes, log->space.length);
+	free(bytes);
+	if (status < 0)
+		return report_set(report, status, "its table of segments can't be read: %s", errno_text(status));
+	status = count_missing(r, &missing);
+	if (status < 0)
+		return status;
+	return missing ? report_set(report, -ENODATA, "%u of its %u segments are nowhere", missing, r->table.segment_count) : 0;
+}
+
+/* ---- what the catalog is told ---- */
+
+struct writing {
+	struct catalog_txn txn;
+	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], reap_key[META_KEY_BYTES], name_key[META_KEY_BYTES], hold_keys[2][META_KEY_BYTES];
+	uint8_t *log, *owner, *name;
+	size_t log_length, owner_length, name_length;
+};
+
+/* Its log and its owner record, as they were when it was looked at. */
+static int write_begin(struct recovering *r, struct writing *w, struct meta_log *log)
+{
+	log->stamp = env_random(r->store->env);
+	r->owner = (struct meta_owner){ .epoch = MAX(r->owner.epoch, r->s.last_epoch + EPOCHS_APART), .state = OWNER_FREE };
+	w->log = meta_log_encode(log, &w->log_length);
+	w->owner = meta_owner_encode(&r->owner, &w->owner_length);
+	if (!w->log || !w->owner)
+		return -ENOMEM;
+	meta_key_log(r->id, w->log_key);
+	meta_key_owner(r->id, w->owner_key);
+	meta_key_reap(r->id, w->reap_key);
+	catalog_txn_init(&w->txn);
+	catalog_txn_compare(&w->txn, w->log_key, r->log_revision);
+	catalog_txn_compare(&w->txn, w->owner_key, r->owner_revision);
+	catalog_txn_put(&w->txn, w->log_key, w->log, w->log_length);
+	catalog_txn_put(&w->txn, w->owner_key, w->owner, w->owner_length);
+	if (log->doomed)
+		catalog_txn_put(&w->txn, w->reap_key, "", 0);
+	return 0;
+}
+
+static int write_end(struct recovering *r, struct writing *w, int status, struct report *report)
+{
+	if (status == 0)
+		status = store_txn(r->store->catalog, &w->txn);
+	free(w->log);
+	free(w->owner);
+	free(w->name);
+	free(w);
+	return status < 0 ? report_set(report, status, "it can't be recorded: %s", status == -EAGAIN ? "somebody else has changed it" : catalog_text(r->store->catalog, status)) : 0;
+}
+
+/* One that was deleted or rolled back since has no name any more. */
+static int write_known(struct recovering *r, struct report *report)
+{
+	struct writing *w = calloc(1, sizeof *w);
+	int status = w ? write_begin(r, w, &r->s.log) : -ENOMEM;
+	if (status == 0 && r->s.log.doomed && r->ret->name[0]) {
+		meta_key_name(r->ret->name, w->name_key);
+		catalog_txn_delete(&w->txn, w->name_key);
+		r->ret->name[0] = '\0';
+	}
+	return w ? write_end(r, w, status, report) : status;
+}
+
+/* ---- one that the catalog knows ---- */
+
+/* Nothing of it is anywhere. If it had a table that was deleted; else it was attached then, and detached unwritten. */
+static int recover_absent(struct recovering *r, struct report *report)
+{
+	if (r->known.space.pointer.position) {
+		r->ret->how = STORE_RECOVERED_GONE;
+		return recover_forget(r->store, r->id, report);
+	}
+	if (r->known.segment_count == 0)
+		return 0;
+	r->s.log = r->known;
+	r->s.log.segment_count = 0;
+	return write_known(r, report);
+}
+
+/* Is there more than the end of what the backup lists, which may have grown? */
+static bool lists_more(const struct recovering *r)
+{
+	for (uint32_t i = 0; i < r->s.log.segment_count; i++) {
+		bool listed = r->s.log.segments[i].id <= position_segment(r->known.from_position);
+		for (uint32_t k = 0; !listed && k < r->known.segment_count; k++)
+			listed = r->known.segments[k].id == r->s.log.segments[i].id;
+		if (!listed)
+			return true;
+	}
+	return false;
+}
+
+int recover_known(struct recovering *r, struct report *report)
+{
+	r->ret->how = STORE_RECOVERED_SAME;
+	if (r->found_count == 0)
+		return recover_absent(r, report);
+	int status = salvage(r->store->env, r->found, r->found_count, &r->known, &r->s, report);
+	if (status < 0 || r->s.what == SALVAGE_NOTHING)
+		return status;
+	bool newer = r->s.what == SALVAGE_NEWER;
+	struct meta_log *log = &r->s.log;
+	snprintf(log->name, sizeof log->name, "%s", r->known.name);
+	status = load_table(r, log, report);
+	if (status == 0)
+		status = write_known(r, report);
+	if (status == 0)
+		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, newer ? r->s.summary.snapshot_count : 0, report);
+	r->ret->how = newer || lists_more(r) ? STORE_RECOVERED_NEWER : STORE_RECOVERED_SAME;
+	r->ret->checkpoint_ns = newer ? r->s.summary.written_ns : 0;
+	return status;
+}
+
+/* ---- one that it doesn't ---- */
+
+/* It was rolled back to a snapshot of the one that had the name before: that one's snapshots are listed under it. */
+static void take_history(const struct recovering *r, const char *name, struct meta_name *mine)
+{
+	for (size_t i = 0; i < r->names->count; i++) {
+		const struct meta_name *was = &r->names->entries[i].named;
+		if (strcmp(r->names->entries[i].name, name) != 0 || was->volume != r->s.log.parent_volume)
+			continue;
+		mine->history[mine->history_count++] = was->volume;
+		for (uint32_t k = 0; k < was->history_count && mine->history_count < META_HISTORY_MAX; k++)
+			mine->history[mine->history_count++] = was->history[k];
+	}
+}
+
+/* Its name, or if that is taken one like it. */
+static int choose_name(struct recovering *r, struct writing *w, struct report *report)
+{
+	static const char *const forms[] = { "%.50s", "%.50s-recovered", "%.40s-recovered-%llu" };
+	struct meta_name mine = { .volume = r->id }, other;
+	for (unsigned i = 0; i < ARRAY_COUNT(forms); i++) {
+		char name[STORE_NAME_BYTES];
+		snprintf(name, sizeof name, forms[i], r->s.log.name, (unsigned long long)r->id);
+		int status = store_get_name(r->store->catalog, name, &other);
+		if (status == 0)
+			continue;
+		if (status != -ENOENT)
+			return report_set(report, status, "its name can't be looked up: %s", catalog_text(r->store->catalog, status));
+		snprintf(r->ret->name, sizeof r->ret->name, "%s", name);
+		meta_key_name(name, w->name_key);
+		take_history(r, name, &mine);
+		w->name = meta_name_encode(&mine, &w->name_length);
+		if (!w->name)
+			return -ENOMEM;
+		catalog_txn_compare(&w->txn, w->name_key, 0);
+		catalog_txn_put(&w->txn, w->name_key, w->name, w->name_length);
+		return 0;
+	}
+	return report_set(report, -EEXIST, "its name and those like it are taken");
+}
+
+static int hold_parent(struct recovering *r, struct writing *w, struct report *report)
+{
+	const struct meta_log *log = &r->s.log;
+	struct meta_snapshot m;
+	uint64_t revision;
+	int status = meta_get_snapshot(r->store->catalog, log->parent_volume, log->parent_mark, &m, &revision);
+	if (status < 0)
+		return report_set(report, status, status == -ENOENT ? "the snapshot that it is a clone of isn't known" : "the snapshot that it is a clone of: %s",
+				  catalog_text(r->store->catalog, status));
+	store_hold_snapshot(r->id, log, revision, &w->txn, w->hold_keys);
+	return 0;
+}
+
+static int write_unknown(struct recovering *r, struct report *report)
+{
+	struct writing *w = calloc(1, sizeof *w);
+	struct meta_log *log = &r->s.log;
+	int status = w ? write_begin(r, w, log) : -ENOMEM;
+	if (status == 0 && !log->doomed)
+		status = choose_name(r, w, report);
+	if (status == 0 && log->parent_volume)
+		status = hold_parent(r, w, report);
+	return w ? write_end(r, w, status, report) : status;
+}
+
+int recover_unknown(struct recovering *r, struct report *report)
+{
+	int status = salvage(r->store->env, r->found, r->found_count, NULL, &r->s, report);
+	r->ret->how = status == -ENODATA ? STORE_RECOVERED_LEFT : STORE_RECOVERED_BACK;
+	if (status < 0)
+		return status == -ENODATA ? 0 : status;
+	struct meta_log *log = &r->s.log;
+	snprintf(r->ret->name, sizeof r->ret->name, "%s", log->name);
+	if (r->s.summary.volume != r->id)
+		return report_set(report, -EUCLEAN, "its checkpoint says that it is another volume's");
+	status = load_table(r, log, report);
+	if (status == -ENODATA || status == -EIO) { /* whoever deletes a volume begins with what the last checkpoint doesn't need */
+		r->ret->how = STORE_RECOVERED_LEFT;
+		return 0;
+	}
+	if (status == 0)
+		status = write_unknown(r, report);
+	if (status == 0)
+		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, r->s.summary.snapshot_count, report);
+	r->ret->checkpoint_ns = r->s.summary.written_ns;
+	return status;
+}

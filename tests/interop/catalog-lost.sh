@@ -1,0 +1,62 @@
+#!/bin/bash
+# The catalog of an embedded store is lost, with all that was done since its backup: volumes written, marked, made, rolled back and deleted since are what they
+# were when the last process that had them was killed.
+cd "$(dirname "$0")/../.."
+. tests/interop/lib/agent
+need jq nbdcopy
+catalog=$AQUIFER_ROOT/var/lib/aquifer/catalog.db
+for f in old new third; do head -c 3M /dev/urandom >"$dir/$f"; done
+write() { # VOLUME FILE
+	uri=$(aquifer attach "$1" --as nbd --name w) && nbdcopy --flush "$dir/$2" "$uri" && aquifer detach w || fail "writing $1"
+}
+content() { # VOLUME FILE
+	uri=$(aquifer attach "$1" --as nbd --name c) || fail "attach $1"
+	nbdcopy "$uri" - | cmp -n 3145728 - "$dir/$2" || fail "content of $1"
+	aquifer detach c || fail "detach $1"
+}
+for v in web db gone back; do aquifer volume create $v 32M && write $v old || fail "create $v"; done
+aquifer snapshot create web@old && aquifer snapshot create web@deleted && aquifer snapshot create back@before || fail "snapshots"
+aquifer clone web@deleted clone-gone || fail "clone"
+uri=$(aquifer attach db --as nbd) || fail "attach db"
+aquifer cluster backup "$dir/backup" >/dev/null || fail "backup"
+
+# since then
+aquifer detach db && write db new || fail "db"
+write web new
+aquifer volume delete clone-gone && aquifer snapshot delete web@deleted && aquifer snapshot create web@since || fail "web"
+write web third
+aquifer volume delete gone || fail "delete"
+write back new && aquifer snapshot rollback back@before && write back third || fail "roll back"
+aquifer volume create made 32M && write made new || fail "made"
+aquifer clone web@since made-clone && write made-clone third || fail "made-clone"
+# the last one is killed amid its work, with nothing but what was flushed
+uri=$(aquifer attach db --as nbd) && nbdcopy --flush "$dir/third" "$uri" || fail "db again"
+pid=$(aquifer show db --json | jq .pid) && kill -9 "$pid" || fail "kill"
+aquifer agent stop >/dev/null 2>&1
+
+# lost
+rm -f "$catalog" "$catalog"-*
+aquifer cluster restore "$dir/backup" >/dev/null || fail "restore"
+refused 1 "would be deleted.*aquifer cluster recover" aquifer cluster restore --confirm
+refused 2 "goes with --confirm" aquifer cluster restore "$dir/backup" --force
+refused 1 "hasn't been looked for.*aquifer cluster recover" aquifer attach web --as nbd
+aquifer cluster recover >"$dir/out" || fail "recover: $(cat "$dir/out")"
+for line in '^web: has what .*with 1 snapshot made since, without 1 deleted since' '^db: has what was written since' '^made: was made since' '^made-clone: was made since' \
+	'^back: was made since' '^gone: was deleted since' '0 not recovered'; do
+	grep -q "$line" "$dir/out" || fail "no line '$line': $(cat "$dir/out")"
+done
+content web third
+content web@old old
+content web@since new
+content db third
+content made new
+content made-clone third
+content back third
+content back@before old
+aquifer volume list --json | jq -r '.[].name' | grep -q gone && fail "a deleted volume is there again"
+aquifer cluster check >"$dir/out" || fail "check: $(cat "$dir/out")"
+aquifer cluster restore --confirm >/dev/null || fail "confirm"
+for v in web db made made-clone back; do write $v old && content $v old; done
+aquifer volume delete made-clone && aquifer volume delete web --with-snapshots && aquifer volume delete back --with-snapshots || fail "delete"
+aquifer cluster check >"$dir/out" || fail "check at the end: $(cat "$dir/out")"
+echo "written, marked, cloned, rolled back, deleted and killed since the backup: all is as it was"

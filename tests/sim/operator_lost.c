@@ -1,0 +1,168 @@
+/* Scenario `operator`: at the very end the catalog is lost, with all that was done since some backup of it. It is restored, and what was written since is looked for:
+ * every volume that had anything of its own is what it was, every snapshot is there, and check finds nothing wrong. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fiber.h"
+#include "parallax/catalog_copy.h"
+#include "parallax/store_recover.h"
+#include "tests/sim/operator.h"
+
+/* FIBER. The last one that was kept is the one there will be. */
+void keep_backup(struct operator_world *w)
+{
+	struct report report = { "" };
+	struct catalog_image i;
+	if (catalog_image_read(w->desk.catalog, &i, &report) < 0)
+		return;
+	catalog_image_free(&w->kept);
+	w->kept = i;
+	sim_note(w->sim, "a backup is kept");
+}
+
+/* ---- what must be there ---- */
+
+struct expected {
+	struct {
+		uint64_t id;
+		bool has_own; /* segments */
+	} volumes[VOLUMES_MAX];
+	struct store_mark snapshots[SNAPSHOTS_MAX];
+	unsigned attached; /* volumes that were, when the backup was made */
+};
+
+static int note_expected(struct operator_world *w, struct expected *x)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < VOLUMES_MAX; i++) {
+		if (!w->volumes[i].used)
+			continue;
+		r = store_find_volume(w->desk.store.places, w->volumes[i].name, &x->volumes[i].id, NULL);
+		if (r == 0)
+			r = meta_get_log(w->desk.catalog, x->volumes[i].id, log, NULL);
+		x->volumes[i].has_own = log->space.pointer.position != 0;
+	}
+	for (unsigned i = 0; r == 0 && i < SNAPSHOTS_MAX; i++)
+		if (w->snapshots[i].used)
+			r = store_find_snapshot(w->desk.store.places, w->snapshots[i].of->name, w->snapshots[i].name, &x->snapshots[i].volume, &x->snapshots[i].mark, NULL);
+	free(log);
+	if (r < 0)
+		FAIL(w, "what there is can't be read: %d", r);
+	return r;
+}
+
+/* ---- lost and restored ---- */
+
+static int restore(struct operator_world *w, struct report *report)
+{
+	struct catalog *c = w->desk.catalog;
+	int r = catalog_image_erase(c, report);
+	if (r == 0)
+		r = catalog_image_raise(&w->kept, report);
+	if (r == 0)
+		r = catalog_image_write(c, &w->kept, report);
+	if (r == 0)
+		r = catalog_mark_restored(c, &w->kept, "today", report);
+	return expect(w, r, "restoring", "the catalog", report) ? 0 : r;
+}
+
+struct lost {
+	struct operator_world *w;
+	struct expected x;
+};
+
+static int lose_run(void *arg)
+{
+	struct lost *l = arg;
+	struct report report = { "" };
+	int r = note_expected(l->w, &l->x);
+	return r ? r : restore(l->w, &report);
+}
+
+/* ---- and recovered ---- */
+
+static void note_recovered(void *arg, const struct store_recovered *v)
+{
+	static const char *const how[] = { "is as it was", "is newer", "is back", "is gone", "is left over", "can't be recovered" };
+	struct operator_world *w = arg;
+	sim_note(w->sim, "volume %llu, %s: %s, %u and %u snapshots, %s", (unsigned long long)v->id, v->name, how[v->how], v->snapshots_back, v->snapshots_gone, v->why ? v->why : "");
+	if (v->how == STORE_RECOVERED_NOT)
+		FAIL(w, "volume %llu (%s) can't be recovered: %s", (unsigned long long)v->id, v->name, v->why);
+}
+
+static void compare_volume(struct operator_world *w, struct known_volume *v, uint64_t id, bool has_own)
+{
+	struct store_names names = { 0 };
+	bool found = false;
+	if (store_names_read(&w->desk.store, &names, NULL) < 0)
+		FAIL(w, "names can't be read");
+	for (size_t i = 0; i < names.count && !w->run->failed; i++)
+		if (names.entries[i].named.volume == id) {
+			found = true;
+			strcpy(v->name, names.entries[i].name); /* renamed since, it is called what it was then */
+			use_volume(w, v, v->name);
+		}
+	if (!found && has_own)
+		FAIL(w, "%s, volume %llu, isn't there any more", v->name, (unsigned long long)id);
+	v->used = found;
+	free(names.entries);
+}
+
+static int compare_all(struct operator_world *w, const struct expected *x)
+{
+	for (unsigned i = 0; i < SNAPSHOTS_MAX && !w->run->failed; i++)
+		if (w->snapshots[i].used)
+			expect(w, read_mark(w, &w->snapshots[i], x->snapshots[i].volume, x->snapshots[i].mark), "after the catalog was lost, reading", w->snapshots[i].name, NULL);
+	for (unsigned i = 0; i < VOLUMES_MAX && !w->run->failed; i++)
+		if (w->volumes[i].used)
+			compare_volume(w, &w->volumes[i], x->volumes[i].id, x->volumes[i].has_own);
+	return 0;
+}
+
+static int recover_run(void *arg)
+{
+	struct lost *l = arg;
+	struct operator_world *w = l->w;
+	struct report report = { "" };
+	struct store_recover how = { .volume = note_recovered, .arg = w };
+	struct store_gc gc;
+	int r = owner_open(&w->desk, w->volumes[0].used ? w->volumes[0].name : "v0", &w->limits, /* force= */ false, &report);
+	if (r != -EPERM && r != -ENOENT)
+		FAIL(w, "a volume could be opened before it was recovered: %d", r);
+	owner_close(&w->desk);
+	report.text[0] = '\0';
+	if (!expect(w, store_recover(&w->desk.store, &how, &report), "recovering", "all", &report))
+		return 0;
+	compare_all(w, &l->x);
+	if (!w->run->failed && draw(w, 2)) { /* again: nothing is left to be done */
+		struct store_recover again = { .volume = note_recovered, .arg = w };
+		expect(w, store_recover(&w->desk.store, &again, &report), "recovering again", "all", &report);
+		if (again.counts[STORE_RECOVERED_NEWER] || again.counts[STORE_RECOVERED_BACK] || again.counts[STORE_RECOVERED_GONE])
+			FAIL(w, "recovered again, %llu volumes are newer, %llu back", (unsigned long long)again.counts[STORE_RECOVERED_NEWER],
+			     (unsigned long long)again.counts[STORE_RECOVERED_BACK]);
+	}
+	expect(w, catalog_mark_confirmed(w->desk.catalog, &report), "confirming", "it", &report);
+	if (!w->run->failed)
+		expect(w, store_gc(&w->desk.store, &gc, &report), "gc of", "all", &report);
+	fiber_sleep(&w->desk.env->loop, 60 * NS_PER_S);
+	if (!w->run->failed)
+		command_check(w, &report);
+	return 0;
+}
+
+void lose_catalog(struct operator_world *w)
+{
+	struct lost *l = calloc(1, sizeof *l);
+	l->w = w;
+	seats_end(w);
+	for (unsigned i = 0; i < w->server_count; i++)
+		block_server_end(&w->servers[i], false);
+	sim_run_fiber(w->desk.env, lose_run, l);
+	for (unsigned i = 0; i < w->server_count; i++)
+		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
+	if (!w->run->failed)
+		sim_run_fiber(w->desk.env, recover_run, l);
+	free(l);
+}
