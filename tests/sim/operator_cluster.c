@@ -182,6 +182,4 @@ void command_backup(struct operator_world *w, struct report *report)
 	free(text);
 	catalog_image_free(&again);
 	catalog_image_free(&i);
-	if (draw(w, 2))
-		keep_backup(w);
 }

@@ -593,6 +593,8 @@ static int desk_run(void *arg)
 		unsigned which = (unsigned)draw(w, ARRAY_COUNT(commands));
 		commands[which].run(w, &report);
 		sim_note(w->sim, "%s: %s", commands[which].name, report.text);
+		if (!w->programs && draw(w, 12) == 0)
+			keep_backup(w);
 		if (draw(w, 4) == 0)
 			fiber_sleep(&w->desk.env->loop, draw(w, 3 * NS_PER_S));
 	}

@@ -183,7 +183,7 @@ int cluster_read(void *arg)
 		int r = blk_read_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES);
 		if (r < 0)
 			return r;
-		cr_assert_eq(c->g.buffer[99], b + 1, "block %u is %u", b, c->g.buffer[99]);
+		cr_assert_eq(c->g.buffer[99], (uint8_t)(b + c->shift), "block %u is %u", b, c->g.buffer[99]);
 	}
 	fiber_sleep(&c->g.env->loop, 100 * NS_PER_MS);
 	return 0;

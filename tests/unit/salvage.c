@@ -1,0 +1,144 @@
+/* What segments say of a volume when the catalog is that of an earlier time (parallax/store_recover.c), on three servers: who had it last is believed, not who has the
+ * longest log; and what only a server has that doesn't answer isn't given up without a word. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fiber.h"
+#include "parallax/catalog_copy.h"
+#include "parallax/store_recover.h"
+#include "tests/unit/clustertest.h"
+
+static struct catalog_image backup;
+static unsigned counts[STORE_RECOVERED_NOT + 1];
+
+static int body_backup(void *arg)
+{
+	struct cluster_rig *c = arg;
+	return catalog_image_read(c->g.places.catalog, &backup, &c->g.report);
+}
+
+static int body_restore(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct catalog *catalog = c->g.places.catalog;
+	cr_assert_eq(catalog_image_raise(&backup, &c->g.report), 0);
+	cr_assert_eq(catalog_image_erase(catalog, &c->g.report), 0);
+	cr_assert_eq(catalog_image_write(catalog, &backup, &c->g.report), 0);
+	cr_assert_eq(catalog_mark_restored(catalog, &backup, "today", &c->g.report), 0);
+	catalog_image_free(&backup);
+	return 0;
+}
+
+static void note(void *arg, const struct store_recovered *v)
+{
+	(void)arg;
+	counts[v->how]++;
+	cr_expect_neq(v->how, STORE_RECOVERED_NOT, "%s: %s", v->name, v->why);
+}
+
+static int look(struct cluster_rig *c, bool force)
+{
+	struct store_recover how = { .force = force, .volume = note };
+	memset(counts, 0, sizeof counts);
+	c->g.report.text[0] = '\0';
+	return store_recover(&c->g.store, &how, &c->g.report);
+}
+
+static int body_recover(void *arg) { return look(arg, false); }
+static int body_force(void *arg) { return look(arg, true); }
+
+/* All blocks anew: what cluster_read() compares with is the rig's. */
+static int body_write(void *arg)
+{
+	struct cluster_rig *c = arg;
+	c->shift += 7;
+	for (unsigned b = 0; b < BLOCKS; b++) {
+		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
+		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, BLK_FUA), 0);
+	}
+	return 0;
+}
+
+static int body_checkpoint(void *arg) { return volume_checkpoint(((struct cluster_rig *)arg)->g.volume); }
+
+/* Killed, and attached again. */
+static void next_owner(struct cluster_rig *c)
+{
+	volume_rig_kill(&c->g);
+	volume_rig_begin(&c->g);
+}
+
+static void lose_catalog(struct cluster_rig *c)
+{
+	next_owner(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+}
+
+static void must_have_all(struct cluster_rig *c)
+{
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+}
+
+/* A server that was away has the first owner's log, unsealed, with writes that the second one overwrote. */
+static void fork_log(bool checkpoint)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	volume_rig_kill(&c->g);
+	cluster_server_end(c, 0);
+	volume_rig_begin(&c->g);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	if (checkpoint)
+		cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	volume_rig_kill(&c->g);
+	cluster_server_begin(c, 0);
+	volume_rig_begin(&c->g);
+	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
+	must_have_all(c);
+	cluster_free(c);
+}
+
+Test(salvage, who_had_it_last_is_believed) { fork_log(true); }
+Test(salvage, without_any_checkpoint_since) { fork_log(false); }
+
+Test(salvage, a_silent_server_is_waited_for)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	lose_catalog(c);
+	cluster_server_end(c, 2);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), -ENOTCONN);
+	cr_assert(strstr(c->g.report.text, "tcp:s2:7000"), "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_open(&c->g), -EPERM, "it isn't recovered yet");
+	cr_assert_eq(volume_rig_run(&c->g, body_force), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
+	must_have_all(c);
+	cluster_free(c);
+}
+
+/* Nothing was written since: nothing changes, and what was written up to then is there. */
+Test(salvage, a_fresh_backup)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_SAME], 1);
+	must_have_all(c);
+	cluster_free(c);
+}
