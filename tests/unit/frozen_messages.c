@@ -32,7 +32,7 @@ static const ProtobufCMessageDescriptor *const all[] = {
 	&aquifer__store__agent__descriptor, &aquifer__store__group__descriptor, &aquifer__store__log__descriptor,
 	&aquifer__store__name__descriptor, &aquifer__store__owner__descriptor, &aquifer__store__pg_map__descriptor,
 	&aquifer__store__placed_server__descriptor, &aquifer__store__replica__descriptor, &aquifer__store__root__descriptor,
-	&aquifer__store__segment__descriptor, &aquifer__store__server__descriptor, &aquifer__store__snapshot__descriptor,
+	&aquifer__store__segment__descriptor, &aquifer__store__server__descriptor, &aquifer__store__snapshot__descriptor, &aquifer__store__summary__descriptor,
 	&aquifer__store_call__descriptor,
 };
 

@@ -246,6 +246,7 @@ static int tell_body(void *arg)
 	fiber_sleep(&a->g.env->loop, 5 * NS_PER_S);
 	cr_assert_eq(a->ended, 4, "a new limit doesn't hold for what waits already");
 	sim_resume(a->server_env);
+	fiber_sleep(&a->g.env->loop, 5 * NS_PER_S); /* until it was reached again, which may take longer than the limit */
 	return put(a, 5, 0, BLOCK_BYTES, 6);
 }
 
