@@ -12,6 +12,7 @@
 #include "core/fiber.h"
 #include "parallax/catalog_access.h"
 #include "parallax/meta.h"
+#include "tests/unit/tempdir.h"
 #include "tests/unit/tlstest.h"
 
 #define NOW UINT64_C(1800000000)
@@ -288,7 +289,6 @@ static int world_body(void *arg)
 static void world_run(int (*body)(struct world *w))
 {
 	struct world w = { .dir = "/tmp/aqaccess.XXXXXX", .body = body };
-	char command[100];
 	cr_assert(mkdtemp(w.dir));
 	snprintf(w.alpha, sizeof w.alpha, "%s/alpha", w.dir);
 	snprintf(w.beta, sizeof w.beta, "%s/beta", w.dir);
@@ -300,8 +300,7 @@ static void world_run(int (*body)(struct world *w))
 	cr_assert_eq(env_linux_run_fiber(w.env, world_body, &w), 0);
 	identity_put(w.env->identity);
 	env_linux_destroy(w.env);
-	snprintf(command, sizeof command, "rm -rf %s", w.dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(w.dir);
 }
 
 #define ACCESS_TEST(name)                                \

@@ -19,6 +19,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "tests/tools/lib/catalog_conformance.h"
+#include "tests/unit/tempdir.h"
 
 struct rig {
 	struct env *env;
@@ -40,10 +41,8 @@ static struct rig rig_make(void)
 
 static void rig_free(struct rig *r)
 {
-	char command[128];
 	env_linux_destroy(r->env);
-	snprintf(command, sizeof command, "rm -rf %s", r->dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r->dir);
 }
 
 static int rig_run(void *arg)

@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/meta.h"
+#include "tests/unit/tempdir.h"
 
 static struct catalog_image some(void)
 {
@@ -199,14 +200,12 @@ static int body_config(void *arg)
 static void run(int (*body)(void *arg))
 {
 	struct rig r = { .dir = "/tmp/aqimage.XXXXXX" };
-	char command[128];
 	cr_assert(mkdtemp(r.dir));
 	snprintf(r.url, sizeof r.url, "sqlite:%s/catalog.db", r.dir);
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	cr_assert_eq(env_linux_run_fiber(r.env, body, &r), 0);
 	env_linux_destroy(r.env);
-	snprintf(command, sizeof command, "rm -rf %s", r.dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r.dir);
 }
 
 Test(catalog_image, marks) { run(body_marks); }

@@ -15,6 +15,7 @@
 #include "parallax/store_private.h"
 #include "parallax/volume_private.h"
 #include "tests/unit/blktest.h"
+#include "tests/unit/tempdir.h"
 
 enum { BYTES = 100 * BLOCK_BYTES };
 
@@ -99,14 +100,12 @@ static int run(void *arg)
 static void rig_test(int (*body)(struct rig *r))
 {
 	struct rig r = { .dir = "/tmp/aqdoomed.XXXXXX", .body = body };
-	char command[128];
 	cr_assert(mkdtemp(r.dir));
 	blktest_root = r.dir;
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	cr_assert_eq(env_linux_run_fiber(r.env, run, &r), 0);
 	env_linux_destroy(r.env);
-	snprintf(command, sizeof command, "rm -rf %s", r.dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r.dir);
 }
 
 #define OK(r, call)                                                                    \

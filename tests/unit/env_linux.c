@@ -16,6 +16,7 @@
 #include "core/bytes.h"
 #include "core/env.h"
 #include "core/fiber.h"
+#include "tests/unit/tempdir.h"
 
 static struct env *env;
 static char dir[64];
@@ -30,10 +31,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[128];
 	env_linux_destroy(env);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(dir);
 }
 
 static const char *in_dir(const char *name)

@@ -12,6 +12,7 @@
 
 #include "core/env.h"
 #include "core/fiber.h"
+#include "tests/unit/tempdir.h"
 
 static struct env *env;
 static char dir[64], unix_text[128];
@@ -26,10 +27,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[128];
 	env_linux_destroy(env);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(dir);
 }
 
 static void run(int (*test)(void *arg), const char *address)

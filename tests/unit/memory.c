@@ -1,5 +1,6 @@
 /* Memory that is left, from files like the kernel's. */
 #include "agent/daemon/memory.h"
+#include "tests/unit/tempdir.h"
 
 #include <criterion/criterion.h>
 #include <stdarg.h>
@@ -44,9 +45,7 @@ static void expect(const struct place *p, uint64_t want)
 
 static void drop(struct place *p)
 {
-	char command[128];
-	snprintf(command, sizeof command, "rm -rf %s", p->dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(p->dir);
 }
 
 Test(memory, room_is_the_least_of_host_and_groups)

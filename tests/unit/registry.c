@@ -10,6 +10,7 @@
 
 #include "core/env_linux.h"
 #include "parallax/meta.h"
+#include "tests/unit/tempdir.h"
 
 struct rig {
 	struct env *env;
@@ -101,10 +102,8 @@ static void configure(const struct rig *r, const char *text)
 
 static void end(struct rig *r)
 {
-	char command[128];
 	env_linux_destroy(r->env);
-	snprintf(command, sizeof command, "rm -rf %s", r->dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r->dir);
 }
 
 Test(registry, one_entry_per_host_and_its_token)

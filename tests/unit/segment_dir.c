@@ -15,6 +15,7 @@
 #include "parallax/segment.h"
 #include "parallax/segment_reader.h"
 #include "tests/sim/catalog_sim.h"
+#include "tests/unit/tempdir.h"
 
 #define SIZE_BLOCKS 256u
 #define EPOCH 5u
@@ -775,15 +776,14 @@ static int body_real(void *arg)
 
 Test(segment_dir, on_a_real_file_system)
 {
-	char dir[] = "/tmp/aq-segment-dir-XXXXXX", command[64];
+	char dir[] = "/tmp/aq-segment-dir-XXXXXX";
 	cr_assert(mkdtemp(dir));
 	struct rig r = { .path = dir, .options.create = true, .scratch = env_alloc_aligned(RECORD_BYTES_MAX) };
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	cr_assert_eq(env_linux_run_fiber(r.env, body_real, &r), 0);
 	env_linux_destroy(r.env);
 	free(r.scratch);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(dir);
 }
 
 /* ---- trims and packing ---- */

@@ -17,6 +17,7 @@
 #include "parallax/store_private.h"
 #include "parallax/verify.h"
 #include "tests/unit/blktest.h"
+#include "tests/unit/tempdir.h"
 
 enum { BLOCKS = 600, BYTES = BLOCKS * 4096, THINGS = 12, SHOTS = 24 };
 
@@ -51,10 +52,8 @@ static struct rig rig_make(void)
 
 static void rig_free(struct rig *r)
 {
-	char command[128];
 	env_linux_destroy(r->env);
-	snprintf(command, sizeof command, "rm -rf %s", r->dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r->dir);
 }
 
 static void rig_test(int (*body)(struct rig *r))

@@ -8,6 +8,7 @@
 
 #include "core/fiber.h"
 #include "parallax/store_private.h"
+#include "tests/unit/tempdir.h"
 
 /* The engine below, and what becomes of calls. */
 static struct {
@@ -118,11 +119,9 @@ static int body(void *arg)
 Test(store_unknown, says_what_is_known)
 {
 	struct rig r = { .dir = "/tmp/aqunknown.XXXXXX" };
-	char command[128];
 	cr_assert(mkdtemp(r.dir));
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	cr_assert_eq(env_linux_run_fiber(r.env, body, &r), 0);
 	env_linux_destroy(r.env);
-	snprintf(command, sizeof command, "rm -rf %s", r.dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r.dir);
 }

@@ -13,6 +13,7 @@
 #include "core/fiber.h"
 #include "parallax/store.h"
 #include "tests/unit/blktest.h"
+#include "tests/unit/tempdir.h"
 
 enum { VOLUME_BYTES = 9 << 20 };
 
@@ -41,15 +42,13 @@ static int rig_run(void *arg)
 
 static void rig_test(int (*body)(struct rig *r))
 {
-	char command[128];
 	struct rig r = { .dir = "/tmp/aqnode.XXXXXX", .body = body };
 	cr_assert(mkdtemp(r.dir));
 	blktest_root = r.dir;
 	cr_assert_eq(env_linux_create(0, &r.env), 0);
 	cr_assert_eq(env_linux_run_fiber(r.env, rig_run, &r), 0);
 	env_linux_destroy(r.env);
-	snprintf(command, sizeof command, "rm -rf %s", r.dir);
-	cr_assert_eq(system(command), 0);
+	tempdir_remove(r.dir);
 }
 
 /* ---- a random user ---- */
