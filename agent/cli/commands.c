@@ -169,9 +169,9 @@ const struct cli_command cli_commands[] = {
 	{ "diff", "VOLUME@A VOLUME[@B]", "Extents that differ between two points of a volume",
 	  "One extent per line: offset and length in bytes, and `data` or `zero`.\n", NULL, 2, 2, true, cli_diff },
 
-	{ "server list", "", "Servers of the cluster: which answer, how full they are, what part of the data belongs there",
-	  "Waits up to two seconds for those that don't answer.\n", NULL, 0, 0, true, cli_server_list },
-	{ "server drain", "ID", "Have everything that is on a server moved to others, while it is in use",
+	{ "server list", "", "The servers of the cluster: which answer, and how full they are",
+	  "SHARE is the part of all copies that belongs there. Waits up to two seconds for those that don't answer.\n", NULL, 0, 0, true, cli_server_list },
+	{ "server drain", "ID", "Have what is on a server moved to others, while it is in use",
 	  "ID is a server's id, or its beginning, or its address. Its copies are made where they belong instead, then deleted there; `server list` says how far "
 	  "that is. Refused while that would leave volumes fewer failure domains than they have copies.\n",
 	  server_drain_options, 1, 1, false, cli_server_drain },
@@ -185,16 +185,16 @@ const struct cli_command cli_commands[] = {
 	{ "cluster status", "", "Whether all is well, and if not, what isn't",
 	  "Exit status 0 if all is well, else 1. Servers and holders that don't answer are waited for up to two seconds. It looks, it doesn't verify: `aquifer cluster "
 	  "check` and `aquifer cluster scrub` do, and when they did last is said.\n", NULL, 0, 0, true, cli_cluster_status },
-	{ "cluster gc", "", "Have the servers delete copies that nobody needs, which they also do by themselves, every hour",
-	  "Such copies are what dead writers left, and what a server that was away didn't hear of. One is deleted only if its volume is gone, or doesn't list it and "
+	{ "cluster gc", "", "Have the servers delete copies that nobody needs",
+	  "They do it by themselves, too, every hour. Such copies are what dead writers left, and what a server that was away didn't hear of. One is deleted only if its volume is gone, or doesn't list it and "
 	  "can't any more.\n",
 	  NULL, 0, 0, true, cli_cluster_gc },
-	{ "cluster check", "[VOLUME]", "Recompute what is in use, and compare it with what volumes, catalog and servers say",
-	  "One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
+	{ "cluster check", "[VOLUME]", "Recompute what is in use, and compare it with what is recorded",
+	  "With what volumes, catalog and servers say. One line for each fault; no fault: exit status 0. What volumes that are attached have written since their last checkpoint is not looked at; a volume whose "
 	  "holder died is recovered first, as attaching it would. Data is read by `aquifer cluster scrub`, not here.\n",
 	  NULL, 0, 1, true, cli_cluster_check },
-	{ "cluster scrub", "[VOLUME]", "Read all data again, on every server, and repair what is damaged from other copies",
-	  "Waits until the servers are done; ending this command doesn't stop them. They do the same by themselves, slowly, once in two weeks. What isn't sealed, "
+	{ "cluster scrub", "[VOLUME]", "Read all data again, and repair what is damaged",
+	  "On every server, and from other copies. Waits until the servers are done; ending this command doesn't stop them. They do the same by themselves, slowly, once in two weeks. What isn't sealed, "
 	  "the newest part of each attached volume, isn't read. Embedded volumes have one copy: damage is only reported.\n",
 	  NULL, 0, 1, true, cli_cluster_scrub },
 	{ "cluster move-catalog", "URL", "Move the catalog from a file to etcd, or back; no data moves",
@@ -207,8 +207,8 @@ const struct cli_command cli_commands[] = {
 	  "All servers must be stopped and all volumes detached. Then start the servers, and `aquifer cluster recover` finds what was written since the backup; until "
 	  "that no volume can be attached. Nothing is deleted for being unknown to the catalog until `aquifer cluster restore --confirm`.\n",
 	  cluster_restore_options, 0, 1, true, cli_cluster_restore },
-	{ "cluster recover", "", "After `cluster restore`: find on the servers what was written since the backup",
-	  "Volumes go on from the newest checkpoint and the log behind it that their segments have, however old the backup is; those made since are there again, "
+	{ "cluster recover", "", "Find on the servers what was written since the backup",
+	  "For use after `cluster restore`. Volumes go on from the newest checkpoint and the log behind it that their segments have, however old the backup is; those made since are there again, "
 	  "those deleted since are forgotten. One line for each that isn't as in the backup. Can be repeated until `aquifer cluster restore --confirm`.\n",
 	  cluster_recover_options, 0, 0, true, cli_cluster_recover },
 	{ "cluster token", "", "Print a token that lets a host take part",

@@ -152,6 +152,7 @@ Test(cli, table_is_consistent)
 		cr_assert(k->run && k->summary && k->args, "%s", k->words);
 		cr_assert_leq(k->args_min, k->args_max);
 		cr_assert_neq(k->summary[strlen(k->summary) - 1], '.', "%s", k->words);
+		cr_assert_leq(strlen(k->summary), 64, "%s: more than a line of aquifer --help", k->words);
 		for (const struct cli_command *other = cli_commands; other != k; other++)
 			cr_assert_str_neq(k->words, other->words);
 		for (const struct argp_option *o = k->options; o && o->name; o++)
