@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/bytes.h"
 #include "core/config.h"
 #include "core/fiber.h"
 #include "parallax/access.h"
@@ -116,29 +117,63 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 
 /* ---- other processes ---- */
 
-/* "PID (aquifer-tapdisk) S …"; 1: it is one. */
-static int look_at_stat(void *arg)
+struct process {
+	uint64_t pid;
+	char directory[META_TEXT_MAX]; /* one of its arguments; "": not known */
+};
+
+/* "PID (aquifer-tapdisk) S …" */
+static bool is_ours(uint64_t pid)
 {
 	char path[64], stat[128] = "";
-	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", *(const uint64_t *)arg);
+	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
+		return false;
 	ssize_t n = read(fd, stat, sizeof stat - 1);
 	close(fd);
 	const char *name = n > 0 ? strchr(stat, '(') : NULL, *end = n > 0 ? strrchr(stat, ')') : NULL;
 	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
 }
 
-/* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. */
-static bool is_tapdisk(struct env *env, uint64_t pid)
+/* The agent names it before the graph, so it isn't far. */
+static bool has_argument(uint64_t pid, const char *argument)
 {
-	return pid != 0 && env_brief_wait(env, look_at_stat, &pid) == 1;
+	char path[64], line[4096];
+	bool found = false;
+	snprintf(path, sizeof path, "/proc/%" PRIu64 "/cmdline", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t n = read(fd, line, sizeof line - 1);
+	close(fd);
+	line[MAX(n, 0)] = '\0';
+	for (const char *at = line; n > 0 && at < line + n; at += strlen(at) + 1)
+		found |= strcmp(at, argument) == 0;
+	return found;
+}
+
+static int look_at_process(void *arg)
+{
+	const struct process *p = arg;
+	return is_ours(p->pid) && (!p->directory[0] || has_argument(p->pid, p->directory));
+}
+
+/* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. After the machine has started anew, another
+ * tapdisk may well have that pid: one that an agent started is known by its directory. */
+static bool is_tapdisk(struct env *env, const struct meta_owner *owner)
+{
+	static const char before[] = "unix:", behind[] = "/control.sock";
+	struct process p = { .pid = owner->pid };
+	size_t n = strlen(owner->control), around = strlen(before) + strlen(behind);
+	if (n > around && strncmp(owner->control, before, strlen(before)) == 0 && strcmp(owner->control + n - strlen(behind), behind) == 0)
+		snprintf(p.directory, sizeof p.directory, "%.*s", (int)(n - around), owner->control + strlen(before));
+	return owner->pid != 0 && env_brief_wait(env, look_at_process, &p) == 1;
 }
 
 bool places_owner_alive(struct env *env, const struct meta_owner *owner)
 {
-	return owner->state != OWNER_FREE && is_tapdisk(env, owner->pid);
+	return owner->state != OWNER_FREE && is_tapdisk(env, owner);
 }
 
 /* Where there are no leases, there is one host, whatever it was called. */
@@ -186,7 +221,7 @@ static int evict(void *arg, const struct meta_owner *owner, struct report *repor
 	if (owner->pid == (uint64_t)getpid())
 		return report_set(report, -EBUSY, "this tapdisk has it already (use one node for both: name it in a graph file)");
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner->pid, 0);
-	if (pidfd < 0 || !is_tapdisk(p->env, owner->pid)) {
+	if (pidfd < 0 || !is_tapdisk(p->env, owner)) {
 		if (pidfd >= 0)
 			close(pidfd);
 		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know (see: fuser %s/volumes)", p->dir);

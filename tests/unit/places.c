@@ -1,0 +1,87 @@
+/* Who has a volume on this host: a process is known by more than its number. */
+#include "parallax/places.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct rig {
+	struct env *env;
+	char dir[64], program[96];
+	pid_t pid;
+};
+
+/* Something that is called as a tapdisk is, with arguments such as an agent gives one. */
+static void rig_start(struct rig *g)
+{
+	char line[256];
+	snprintf(g->dir, sizeof g->dir, "/tmp/aqtest.XXXXXX");
+	cr_assert(mkdtemp(g->dir));
+	snprintf(g->program, sizeof g->program, "%s/aquifer-tapdisk", g->dir);
+	snprintf(line, sizeof line, "cp /bin/sh %s", g->program);
+	cr_assert_eq(system(line), 0);
+	int ready[2];
+	char byte;
+	cr_assert_eq(pipe(ready), 0);
+	g->pid = fork();
+	cr_assert(g->pid >= 0);
+	if (g->pid == 0) {
+		dup2(ready[1], 1);
+		close(ready[0]);
+		close(ready[1]);
+		execl(g->program, g->program, "-c", "echo; read never", "tapdisk", "--run-dir", g->dir, "--", "ram(1M)", NULL);
+		_exit(1);
+	}
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	cr_assert_eq(env_linux_create(0, &g->env), 0);
+}
+
+static void rig_end(struct rig *g)
+{
+	unlink(g->program);
+	rmdir(g->dir);
+	env_linux_destroy(g->env);
+}
+
+static bool alive(struct rig *g, const char *control)
+{
+	struct meta_owner o = { .state = OWNER_HELD, .pid = (uint64_t)g->pid };
+	snprintf(o.control, sizeof o.control, "%s", control);
+	return places_owner_alive(g->env, &o);
+}
+
+static int look(void *arg)
+{
+	struct rig *g = arg;
+	char own[128];
+	snprintf(own, sizeof own, "unix:%s/control.sock", g->dir);
+	cr_assert(alive(g, own));
+	cr_assert(alive(g, ""), "started by hand: there is only its name");
+	cr_assert(!alive(g, "unix:/run/aquifer/tapdisks/other/control.sock"), "another one's number");
+	struct meta_owner o = { .state = OWNER_HELD, .pid = (uint64_t)getpid() };
+	cr_assert(!places_owner_alive(g->env, &o), "no program of ours");
+	kill(g->pid, SIGKILL);
+	siginfo_t info;
+	cr_assert_eq(waitid(P_PID, (id_t)g->pid, &info, WEXITED | WNOWAIT), 0);
+	cr_assert(!alive(g, own), "dead, and not waited for");
+	waitpid(g->pid, NULL, 0);
+	cr_assert(!alive(g, own));
+	return 0;
+}
+
+Test(places, a_holder_is_known_by_more_than_its_number)
+{
+	struct rig g;
+	int in[2];
+	cr_assert_eq(pipe(in), 0); /* so that what it reads doesn't end */
+	dup2(in[0], 0);
+	rig_start(&g);
+	cr_assert_eq(env_linux_run_fiber(g.env, look, &g), 0);
+	rig_end(&g);
+}
