@@ -24,7 +24,7 @@ static int make_plan(struct cli *c, char **ret_text)
 	r = plan_make(text, length, &how, &plan, &c->report);
 	free(text);
 	if (r < 0)
-		return r;
+		return c->arg_count ? cli_graph_hint(c, c->arg[0], r) : r;
 	*ret_text = graph_print(plan.graph);
 	plan_free(&plan);
 	return *ret_text ? 0 : -ENOMEM;

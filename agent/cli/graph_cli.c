@@ -78,6 +78,11 @@ int cli_graph_hint(struct cli *c, const char *word, int status)
 		c->report.text[0] = 0;
 		report_set(&c->report, status, "there is no volume '%s' (if the file is meant: ./%s)", word, word);
 	}
+	if (status == -EINVAL && strchr("./", word[0]) && !strpbrk(word, "()|=") && access(word, F_OK) < 0 && errno == ENOENT) {
+		struct report why = c->report;
+		c->report.text[0] = 0;
+		report_set(&c->report, status, "there is no file of that name, and as a graph: %s", why.text);
+	}
 	return status;
 }
 
@@ -91,7 +96,7 @@ static int load(struct cli *c, const char *word, char ret_directory[PATHS_MAX], 
 		return r;
 	r = graph_read(text, length, ret_graph, &c->report);
 	free(text);
-	return r;
+	return cli_graph_hint(c, word, r);
 }
 
 int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph)

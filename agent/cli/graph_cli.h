@@ -11,7 +11,7 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 		   char ret_directory[PATHS_MAX]);
 /* The same, parsed and checked, its paths absolute. */
 int cli_graph_load(struct cli *c, const char *word, struct graph **ret_graph);
-/* After it couldn't be opened: if the bare word was taken for a volume that isn't there, and a file of that name is, says how to name that.
- * Returns `status`. */
+/* After it couldn't be read or opened, adds what was meant, perhaps: the bare word was taken for a volume that isn't there, and a file of that
+ * name is; or the word looks like a file's name, and isn't. Returns `status`. */
 int cli_graph_hint(struct cli *c, const char *word, int status);
 #endif

@@ -146,6 +146,10 @@ refused 1 '' aquifer attach 'ram(1M)' --name x --as nbd --listen 192.0.2.1:10809
 printf 'a = ram(1M)\nexport a as nbd\n' >"$dir/one.graph"
 refused 1 'own exports' aquifer attach --graph "$dir/one.graph" --name y
 refused 1 'exports of its own' aquifer attach "$dir/one.graph" --as nbd
+# What looks like the name of a file, and isn't
+refused 1 '^aquifer: attach ./no such.img failed: there is no file of that name, and as a graph: line 1' aquifer attach './no such.img'
+refused 1 'there is no file of that name' aquifer volume import "$dir/*.nothing" w
+refused 1 'failed: line 1, column' aquifer graph check './x | ro('
 # A file's name may have characters of the language.
 for odd in 'we ird,(x)"q.img' 'a:b.img'; do
 	truncate -s 1M "$dir/$odd"
