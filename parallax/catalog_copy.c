@@ -277,10 +277,47 @@ int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes)
 	return strncmp(copy, "done", 4) != 0;
 }
 
+/* "store/recover/V" */
+static void left_key(uint64_t volume, char ret_key[META_KEY_BYTES])
+{
+	snprintf(ret_key, META_KEY_BYTES, STORE_RECOVER "/%016llx", (unsigned long long)volume);
+}
+
+int catalog_recover_wanted_of(struct catalog *c, uint64_t volume)
+{
+	struct catalog_value v;
+	char key[META_KEY_BYTES];
+	int r = catalog_recover_wanted(c, NULL);
+	if (r != 0)
+		return r;
+	left_key(volume, key);
+	r = catalog_get(c, key, &v);
+	catalog_value_free(&v);
+	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+}
+
+int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struct report *report)
+{
+	char key[META_KEY_BYTES];
+	left_key(volume, key);
+	return catalog_mark(c, key, why, report);
+}
+
 int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report) { return mark_recover(c, "done", volumes, report); }
 
+static int note_left(void *arg, const char *key, const struct catalog_value *value) { return catalog_image_add(arg, key, value->bytes, value->length); }
+
+/* Those of single volumes first: nobody would look for them afterwards. */
 int catalog_mark_confirmed(struct catalog *c, struct report *report)
 {
-	int r = catalog_mark(c, STORE_RECOVER, NULL, report);
+	struct catalog_image left = { 0 };
+	int r = catalog_list(c, STORE_RECOVER "/", note_left, &left);
+	if (r < 0)
+		report_set(report, r, "the marks can't be read: %s", catalog_text(c, r));
+	if (r == 0)
+		r = write_all(c, &left, /* erase= */ true, report);
+	catalog_image_free(&left);
+	if (r == 0)
+		r = catalog_mark(c, STORE_RECOVER, NULL, report);
 	return r ? r : catalog_mark(c, STORE_RESTORED, NULL, report);
 }

@@ -6,6 +6,7 @@
  *   store/restored   when it was restored from a backup: nothing is condemned (R31) until an operator says so
  *   store/recover    "wanted N" or "done N": what was written since the backup is still to be looked for, and nobody opens a volume; or that was done
  *                    (store_recover.h). N: the greatest number that a volume had at the time of the backup
+ *   store/recover/V  why volume V could not be recovered: nobody opens it until it was, or until that is confirmed
  *
  * All functions are FIBER; 0 or -errno with a report. */
 #ifndef AQ_CATALOG_COPY_H
@@ -48,6 +49,10 @@ int catalog_image_raise(struct catalog_image *i, struct report *report);
 int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, const char *when, struct report *report);
 /* Is what was written since the backup still to be looked for? 1, 0 or -errno; `ret_volumes` (may be NULL): N. -ENOENT: nothing was restored. */
 int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes);
+/* The same of one volume (by number), which may have been left when it was done. */
+int catalog_recover_wanted_of(struct catalog *c, uint64_t volume);
+/* It could not be recovered, `why`; NULL: it was. */
+int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struct report *report);
 /* It was done. */
 int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report);
 /* Nothing more will be looked for, and what the catalog doesn't know may be deleted. */

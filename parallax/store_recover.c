@@ -29,6 +29,9 @@ struct recovery {
 	size_t volume_count;
 	struct store_names names;
 	uint64_t before;               /* the greatest number that a volume had at the time of the backup */
+	bool again;                    /* it was done before, */
+	uint64_t *left;                /* but of these volumes */
+	size_t left_count;
 	uint64_t done;
 };
 
@@ -258,14 +261,24 @@ static int with_directory(struct recovery *y, struct recovering *r, int (*recove
 
 static int recover_embedded(struct recovery *y, struct recovering *r, struct report *report)
 {
-	if (r->owner.epoch == 0) /* it was never open */
-		return 0;
 	if (places_embedded_here(y->store->places, r->id))
 		return with_directory(y, r, recover_known, report);
+	if (r->owner.epoch == 0) /* it had never been open, nor has it since, here */
+		return 0;
 	if (y->store->cluster)
 		return report_set(report, -ENOENT, "its directory isn't on this host (recover on the one that has it; if none has, it was deleted)");
 	r->ret->how = STORE_RECOVERED_GONE;
 	return recover_forget(y->store, r->id, report);
+}
+
+/* What isn't recovered isn't opened: it would go on from what it was, and what was written since would be nobody's. One that was when this was done before, or
+ * has been made since, is used by now. */
+static int mark(struct recovery *y, const struct recovering *r)
+{
+	bool failed = r->ret->how == STORE_RECOVERED_NOT, was = false;
+	for (size_t i = 0; !was && i < y->left_count; i++)
+		was = y->left[i] == r->id;
+	return was || (failed && !y->again) ? catalog_mark_left(y->store->catalog, r->id, failed ? r->ret->why : NULL, y->report) : 0;
 }
 
 static int recover_one(struct recovery *y, const struct listed_volume *v)
@@ -281,8 +294,10 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
 	if (!gone)
 		say(y, r, status, &report);
+	if (status != -ENOMEM && status != -ESHUTDOWN)
+		status = gone ? 0 : mark(y, r);
 	recovering_free(r);
-	return status == -ENOMEM || status == -ESHUTDOWN ? status : 0;
+	return status;
 }
 
 /* ---- those that it doesn't ---- */
@@ -381,9 +396,21 @@ static int recover_all_new(struct recovery *y)
 
 /* ---- all of it ---- */
 
+static int note_left(void *arg, const char *key, const struct catalog_value *value)
+{
+	struct recovery *y = arg;
+	(void)value;
+	if (array_more(&y->left, y->left_count) < 0)
+		return -ENOMEM;
+	y->left[y->left_count++] = strtoull(strrchr(key, '/') + 1, NULL, 16);
+	return 0;
+}
+
 static int recover_all(struct recovery *y)
 {
 	int r = list_cluster(y);
+	if (r == 0 && (r = catalog_list(y->store->catalog, STORE_RECOVER "/", note_left, y)) < 0)
+		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
 	if (r == 0 && (r = catalog_list(y->store->catalog, "volume/", note_volume, y)) < 0)
 		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
 	if (r == 0)
@@ -405,6 +432,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	if (r < 0)
 		return report_set(report, r == -ENOENT ? -EPERM : r, r == -ENOENT ? "the catalog wasn't restored from a backup, or that was confirmed: there is nothing to recover" : "the catalog: %s",
 				  catalog_text(s->catalog, r));
+	y.again = r == 0;
 	r = copies_open(s->env, s->catalog, &y.cluster, report);
 	if (r == 0)
 		r = recover_all(&y);
@@ -413,6 +441,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	copies_close(y.cluster);
 	free(y.copies);
 	free(y.volumes);
+	free(y.left);
 	free(y.names.entries);
 	if (r == 0)
 		store_reap(s); /* snapshots and volumes that were deleted since */

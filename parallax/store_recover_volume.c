@@ -152,10 +152,10 @@ int recover_known(struct recovering *r, struct report *report)
 	struct meta_log *log = &r->s.log;
 	snprintf(log->name, sizeof log->name, "%s", r->known.name);
 	status = load_table(r, log, report);
+	if (status == 0) /* before the log, which says that it was done: who comes after an interruption finds the summary newer once more */
+		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, newer ? r->s.summary.snapshot_count : 0, report);
 	if (status == 0)
 		status = write_known(r, report);
-	if (status == 0)
-		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, newer ? r->s.summary.snapshot_count : 0, report);
 	r->ret->how = newer || lists_more(r) ? STORE_RECOVERED_NEWER : STORE_RECOVERED_SAME;
 	r->ret->checkpoint_ns = newer ? r->s.summary.written_ns : 0;
 	return status;
@@ -224,6 +224,8 @@ static int write_unknown(struct recovering *r, struct report *report)
 		status = choose_name(r, w, report);
 	if (status == 0 && log->parent_volume)
 		status = hold_parent(r, w, report);
+	if (status == 0) /* before the log, as of one that is known */
+		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, r->s.summary.snapshot_count, report);
 	return w ? write_end(r, w, status, report) : status;
 }
 
@@ -244,8 +246,6 @@ int recover_unknown(struct recovering *r, struct report *report)
 	}
 	if (status == 0)
 		status = write_unknown(r, report);
-	if (status == 0)
-		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, r->s.summary.snapshot_count, report);
 	r->ret->checkpoint_ns = r->s.summary.written_ns;
 	return status;
 }

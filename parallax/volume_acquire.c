@@ -35,10 +35,11 @@ static int refuse_unrecovered(struct volume *v, struct report *report)
 	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
 		if (attempt)
 			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
-		r = PLANTED(open_unrecovered) ? 0 : catalog_recover_wanted(v->catalog, NULL);
+		r = PLANTED(open_unrecovered) ? 0 : catalog_recover_wanted_of(v->catalog, v->id);
 	}
 	if (r == 1)
-		return report_set(report, -EPERM, "the catalog was restored from a backup, and what was written since hasn't been looked for (start all servers, then: aquifer cluster recover)");
+		return report_set(report, -EPERM, "the catalog was restored from a backup, and what was written since hasn't been %s (start all servers, then: aquifer cluster recover)",
+				  catalog_recover_wanted(v->catalog, NULL) == 0 ? "found" : "looked for");
 	return r < 0 && r != -ENOENT ? report_set(report, r, "the catalog can't be read: %s", catalog_text(v->catalog, r)) : 0;
 }
 

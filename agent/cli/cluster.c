@@ -444,6 +444,8 @@ static int confirm(struct cli *c, const char *url)
 	r = catalog_marks_allow(catalog, url, &c->report);
 	if (r == 0 && !cli_flag(c, CLI_FORCE) && catalog_recover_wanted(catalog, NULL) == 1)
 		r = report_set(&c->report, -EPERM, "what was written since the backup hasn't been looked for, and would be deleted (aquifer cluster recover; or give it up: --confirm --force)");
+	if (r == 0 && !cli_flag(c, CLI_FORCE) && catalog_any(catalog, STORE_RECOVER "/") == 1)
+		r = report_set(&c->report, -EPERM, "there are volumes that could not be recovered, whose segments would be deleted (aquifer cluster recover; or give them up: --confirm --force)");
 	if (r == 0)
 		r = catalog_mark_confirmed(catalog, &c->report);
 	catalog_close(catalog);

@@ -95,6 +95,6 @@ int cli_cluster_recover(struct cli *c)
 		printf("%" PRIu64 " as they were in the backup, %" PRIu64 " newer, %" PRIu64 " made since, %" PRIu64 " deleted since, %" PRIu64 " not recovered "
 		       "(look at them; then: aquifer cluster restore --confirm)\n", how.counts[STORE_RECOVERED_SAME], how.counts[STORE_RECOVERED_NEWER],
 		       how.counts[STORE_RECOVERED_BACK], how.counts[STORE_RECOVERED_GONE], failed);
-	return failed ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " volume%s could not be recovered, and %s as in the backup (mend what is said above, and recover again)", failed,
-				   failed == 1 ? "" : "s", failed == 1 ? "is" : "are") : 0;
+	return failed ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " volume%s could not be recovered, and can't be opened (mend what is said above, and recover again)", failed,
+				   failed == 1 ? "" : "s") : 0;
 }
