@@ -26,6 +26,7 @@ struct recovery {
 	struct replay walk;
 	struct found found[META_SEGMENTS_MAX];
 	bool accept_flushed;
+	bool without;                         /* the operator accepts that a segment is missing */
 	uint8_t *kept;                        /* what the first walk saw, for the replay: see keep_record() */
 	size_t kept_bytes, kept_room;
 	bool kept_all;
@@ -125,6 +126,17 @@ static bool longest(const struct meta_segment *m, struct found *f, enum copy_sta
 	return any;
 }
 
+/* A whole copy has all that was acknowledged, if its disk kept it. What another one has beyond that was checked by its server likewise and continues it (R2), and
+ * that it was acknowledged isn't known; but if the end of the whole one is damaged it was. */
+static void take_longer(const struct meta_segment *m, struct found *f)
+{
+	for (unsigned i = 0; i < m->ensemble_count && !PLANTED(recover_whole_alone); i++) {
+		const struct segment_io *io = &f->ios[i];
+		if (io->status == 0 && io->state == COPY_DOUBTFUL && !f->bad[i] && io->length > f->ios[f->source].length)
+			f->source = i;
+	}
+}
+
 /* A segment that isn't cut is only found sealed when the catalog was restored from a backup of the time before: the cut was recorded then (R9), and whoever
  * has the seal has exactly what was acknowledged. */
 static bool any_sealed(const struct meta_segment *m, struct found *f)
@@ -159,6 +171,7 @@ static int nowhere(struct recovery *c, uint32_t index, struct report *report)
 	if (restored && c->accept_flushed) {
 		f->source = 0;
 		f->ios[0].length = 0;
+		c->without = true;
 		return 0;
 	}
 	return report_set(report, -EUCLEAN, restored ? "segment %llu is missing: since the backup of the catalog it was given up, or used and freed (attach with --accept-flushed goes on "
@@ -167,7 +180,7 @@ static int nowhere(struct recovery *c, uint32_t index, struct report *report)
 			  (unsigned long long)m->id);
 }
 
-/* R17.2. A whole copy has all that was acknowledged; without one, when all were asked, the longest doubtful one has all
+/* R17.2. One that is whole, or longer, has all that was acknowledged; without a whole one, when all were asked, the longest doubtful one has all
  * that was flushed. */
 static int choose_source(struct recovery *c, uint32_t index, struct report *report)
 {
@@ -183,8 +196,12 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 	}
 	if (other == -EPERM || other == -ESHUTDOWN)
 		return fence_failed(v, m->id, other, report);
-	if (any_sealed(m, f) || longest(m, f, COPY_WHOLE))
+	if (any_sealed(m, f))
 		return 0;
+	if (longest(m, f, COPY_WHOLE)) {
+		take_longer(m, f);
+		return 0;
+	}
 	if (away && !(c->accept_flushed && away + absent < m->ensemble_count))
 		return missing(m, f, report);
 	if (longest(m, f, COPY_DOUBTFUL))
@@ -286,7 +303,8 @@ static int walk_log(struct recovery *c, struct report *report)
 	int r = 0;
 	for (bool again = true; again; again = r < 0 && choose_another(c, report))
 		r = replay_walk(&c->walk, report);
-	if (r == 0 && c->walk.synced > c->walk.seq)
+	uint64_t missing = c->without || PLANTED(recover_next_unasked) ? 0 : c->walk.missing;
+	if (r == 0 && MAX(c->walk.synced, missing) > c->walk.seq)
 		r = report_set(report, -EIO, "writes that were flushed are missing from the log (the disk was replaced by an older copy?)");
 	return r;
 }

@@ -140,6 +140,7 @@ static int walk_segment(struct replay *p, uint32_t index, struct report *report)
 			if (r == 0 && first && p->chosen[index]) {
 				p->length[index] = 1;
 				p->broken = true;
+				p->missing = MAX(p->missing, rec.synced);
 				return 0;
 			}
 			p->stuck = index + 1;
@@ -176,6 +177,7 @@ int replay_walk(struct replay *p, struct report *report)
 	p->seq = log->from_seq - 1;
 	p->crc = log->from_prev;
 	p->window_segment = p->stuck = 0;
+	p->missing = 0;
 	p->unread = p->gone = false;
 	for (uint32_t i = 0; r == 0 && i < log->segment_count; i++) {
 		if (log->segments[i].id < position_segment(log->from_position))

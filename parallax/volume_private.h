@@ -382,6 +382,7 @@ struct replay {
 	struct peer *source[META_SEGMENTS_MAX]; /* whom to read it from; NULL: any of its holders */
 	int (*record)(struct replay *p, struct record *r); /* NULL: only walk */
 	uint64_t seq, acked, synced, bytes;     /* the last record's; greatest seen */
+	uint64_t missing;                       /* greatest synced of one that doesn't continue the log: there was that much before it */
 	uint32_t crc;
 	bool broken;
 	uint32_t stuck;                         /* it failed in this segment, by index + 1; 0: it didn't, or elsewhere */

@@ -1,6 +1,7 @@
 /* Taking a volume over (parallax/recover.c) from servers that fail in the midst of it, on three of them. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -416,5 +417,80 @@ Test(recover, of_broken_copies_one_that_has_all_that_was_flushed_is_taken)
 	c->g.accept_flushed = true;
 	cluster_open(c);
 	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
+	cluster_free(c);
+}
+
+/* ---- a whole copy whose end is damaged ---- */
+
+/* Its server is started anew, and finds less there than it had answered; power was not lost, so it calls it whole. The others lost power, and have all that was
+ * flushed. */
+Test(recover, a_whole_copy_that_lost_its_end_is_not_all_there_is)
+{
+	struct cluster_rig *c = cluster_make();
+	struct place last = cluster_find(c, 0, BLOCKS - 1);
+	volume_rig_kill(&c->g);
+	for (unsigned i = 0; i < SERVERS; i++) {
+		if (i)
+			sim_power_loss(c->servers[i].host);
+		else
+			cluster_flip(c, i, &last);
+		cluster_server_end(c, i);
+		cluster_server_begin(c, i);
+	}
+	volume_rig_begin(&c->g);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
+/* So many that another segment begins, while the catalog can't be told that the first one is full. */
+static int fill_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	const struct log_segment *first = container_of(c->g.volume->log.segments.next, struct log_segment, link);
+	memset(c->g.buffer, 100, BLOCK_BYTES);
+	for (unsigned n = 0; c->g.volume->log.current == first || n % 4; n++)
+		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, n % BLOCKS * BLOCK_BYTES, BLK_FUA), 0);
+	return 0;
+}
+
+static int filled_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	for (unsigned b = 0; b < BLOCKS; b++) {
+		cr_assert_eq(blk_read_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES), 0);
+		cr_assert_eq(c->g.buffer[99], 100, "block %u, which was flushed, is lost", b);
+	}
+	return 0;
+}
+
+/* A copy lost its end, and another one all; in the next segment is said that what is missing was flushed. Who has it doesn't answer. */
+Test(recover, what_was_flushed_before_the_next_segment_is_not_given_up)
+{
+	struct cluster_rig *c = cluster_make();
+	const struct log_segment *g = container_of(c->g.volume->log.segments.next, struct log_segment, link);
+	struct place last = { .segment = g->meta.id };
+	snprintf(last.path, sizeof last.path, "/data/segments/%02x/%012llx.seg", (unsigned)(last.segment & 0xff), (unsigned long long)last.segment);
+	catalog_sim_outage(c->g.catalogs, true);
+	cr_assert_eq(volume_rig_run(&c->g, fill_body), 0);
+	cr_assert(g->finished && !g->cut);
+	last.offset = (uint64_t)(2 + g->acked - 1) * BLOCK_BYTES;
+	volume_rig_kill(&c->g);
+	catalog_sim_outage(c->g.catalogs, false);
+	cluster_flip(c, 0, &last);
+	for (last.offset = 0; last.offset < 2 * BLOCK_BYTES; last.offset += BLOCK_BYTES) /* both slots */
+		cluster_flip(c, 1, &last);
+	for (unsigned i = 0; i < SERVERS; i++) {
+		cluster_server_end(c, i);
+		cluster_server_begin(c, i);
+	}
+	cut_off(c, 2, true);
+	volume_rig_begin(&c->g);
+	c->g.places.ops.domain = c->servers[1].domain;
+	int r = volume_rig_open(&c->g);
+	cr_assert(r == -EIO && strstr(c->g.report.text, "flushed"), "%d %s", r, c->g.report.text);
+	cut_off(c, 2, false);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, filled_body), 0);
 	cluster_free(c);
 }
