@@ -10,19 +10,59 @@
 #include "parallax/summary.h"
 #include "parallax/volume_private.h"
 
-/* What the summary before, of whoever had the volume then, knew. One that can't be read is done without. */
-static void load(struct volume *v)
+static int note_newest(void *arg, const char *key, const struct catalog_value *value)
 {
+	struct volume *v = arg;
+	struct meta_snapshot m;
+	(void)key;
+	if (meta_snapshot_decode(value->bytes, value->length, &m) < 0 || m.doomed || !m.has_root)
+		return 0;
+	if (v->newest_count == SUMMARY_SNAPSHOTS_MAX)
+		memmove(v->newest, v->newest + 1, --v->newest_count * sizeof *v->newest);
+	v->newest[v->newest_count++] = m;
+	return 0;
+}
+
+/* There is no summary, as a program that writes none had the volume, or it was recovered. */
+static int load_from_catalog(struct volume *v)
+{
+	char prefix[META_KEY_BYTES];
+	meta_key_snapshots(v->id, prefix);
+	v->newest = calloc(SUMMARY_SNAPSHOTS_MAX, sizeof *v->newest);
+	int r = v->newest ? catalog_list(v->catalog, prefix, note_newest, v) : -ENOMEM;
+	if (r < 0) {
+		free(v->newest);
+		v->newest = NULL;
+		v->newest_count = 0;
+	}
+	return r;
+}
+
+static int load_summary(struct volume *v)
+{
+	const struct meta_root *at = &v->meta.summary;
 	uint8_t *bytes = NULL;
 	struct summary s;
-	v->newest_known = true;
-	if (!v->meta.summary.pointer.position || v->meta.summary.length > (uint64_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES || blob_read(&v->sources, &v->meta.summary, &bytes) < 0)
-		return;
-	if (summary_decode(bytes, round_up(v->meta.summary.length, BLOCK_BYTES), &s) == 0) {
+	int r = at->length > (uint64_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES ? -EUCLEAN : blob_read(&v->sources, at, &bytes);
+	if (r == 0)
+		r = summary_decode(bytes, round_up(at->length, BLOCK_BYTES), &s);
+	free(bytes);
+	if (r == 0) {
 		v->newest = s.snapshots;
 		v->newest_count = s.snapshot_count;
 	}
-	free(bytes);
+	return r;
+}
+
+/* What the summary before, of whoever had the volume then, knew. What can't be read now the next one will have. */
+static void load(struct volume *v)
+{
+	free(v->newest);
+	v->newest = NULL;
+	v->newest_count = 0;
+	v->newest_known = v->meta.summary.pointer.position && load_summary(v) == 0;
+	if (!v->newest_known)
+		v->newest_known = load_from_catalog(v) == 0;
 }
 
 /* Those that were deleted are gone from the table, or are about to go. */

@@ -18,6 +18,7 @@ struct store_recovered {
 	enum store_recovered_how how;
 	uint64_t checkpoint_ns;       /* NEWER, BACK: of the checkpoint that was found, since 1970; 0: none, but a longer log */
 	uint32_t snapshots_back, snapshots_gone; /* made since the backup, and deleted */
+	char replaced[STORE_NAME_BYTES]; /* BACK: what the volume is called now that has its name by the backup; "": none had */
 	const char *why;
 };
 

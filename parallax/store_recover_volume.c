@@ -61,8 +61,9 @@ static int load_table(struct recovering *r, const struct meta_log *log, struct r
 struct writing {
 	struct catalog_txn txn;
 	char log_key[META_KEY_BYTES], owner_key[META_KEY_BYTES], reap_key[META_KEY_BYTES], name_key[META_KEY_BYTES], hold_keys[2][META_KEY_BYTES];
-	uint8_t *log, *owner, *name;
-	size_t log_length, owner_length, name_length;
+	char other_key[META_KEY_BYTES];
+	uint8_t *log, *owner, *name, *other;
+	size_t log_length, owner_length, name_length, other_length;
 };
 
 /* Its log and its owner record, as they were when it was looked at. */
@@ -94,6 +95,7 @@ static int write_end(struct recovering *r, struct writing *w, int status, struct
 	free(w->log);
 	free(w->owner);
 	free(w->name);
+	free(w->other);
 	free(w);
 	return status < 0 ? report_set(report, status, "it can't be recorded: %s", status == -EAGAIN ? "somebody else has changed it" : catalog_text(r->store->catalog, status)) : 0;
 }
@@ -164,42 +166,65 @@ int recover_known(struct recovering *r, struct report *report)
 /* ---- one that it doesn't ---- */
 
 /* It was rolled back to a snapshot of the one that had the name before: that one's snapshots are listed under it. */
-static void take_history(const struct recovering *r, const char *name, struct meta_name *mine)
+static void take_history(const struct recovering *r, const struct meta_name *was, struct meta_name *mine)
 {
-	for (size_t i = 0; i < r->names->count; i++) {
-		const struct meta_name *was = &r->names->entries[i].named;
-		if (strcmp(r->names->entries[i].name, name) != 0 || was->volume != r->s.log.parent_volume)
-			continue;
-		mine->history[mine->history_count++] = was->volume;
-		for (uint32_t k = 0; k < was->history_count && mine->history_count < META_HISTORY_MAX; k++)
-			mine->history[mine->history_count++] = was->history[k];
-	}
+	if (was->volume != r->s.log.parent_volume)
+		return;
+	mine->history[mine->history_count++] = was->volume;
+	for (uint32_t k = 0; k < was->history_count && mine->history_count < META_HISTORY_MAX; k++)
+		mine->history[mine->history_count++] = was->history[k];
 }
 
-/* Its name, or if that is taken one like it. */
-static int choose_name(struct recovering *r, struct writing *w, struct report *report)
+/* Whoever has the name by the backup had it no more when this one got it: it was rolled back, renamed or deleted since. Which, nobody knows: it keeps all it has, under another
+ * name. */
+static int replace_name(struct recovering *r, struct writing *w, const struct meta_name *other, uint64_t revision, struct report *report)
 {
-	static const char *const forms[] = { "%.50s", "%.50s-recovered", "%.40s-recovered-%llu" };
-	struct meta_name mine = { .volume = r->id }, other;
+	static const char *const forms[] = { "%.50s-replaced", "%.40s-replaced-%llu" };
 	for (unsigned i = 0; i < ARRAY_COUNT(forms); i++) {
-		char name[STORE_NAME_BYTES];
-		snprintf(name, sizeof name, forms[i], r->s.log.name, (unsigned long long)r->id);
-		int status = store_get_name(r->store->catalog, name, &other);
+		char *name = r->ret->replaced;
+		struct meta_name there;
+		snprintf(name, STORE_NAME_BYTES, forms[i], r->s.log.name, (unsigned long long)other->volume);
+		int status = store_get_name(r->store->catalog, name, &there);
 		if (status == 0)
 			continue;
 		if (status != -ENOENT)
-			return report_set(report, status, "its name can't be looked up: %s", catalog_text(r->store->catalog, status));
-		snprintf(r->ret->name, sizeof r->ret->name, "%s", name);
-		meta_key_name(name, w->name_key);
-		take_history(r, name, &mine);
-		w->name = meta_name_encode(&mine, &w->name_length);
-		if (!w->name)
+			return report_set(report, status, "a name can't be looked up: %s", catalog_text(r->store->catalog, status));
+		meta_key_name(name, w->other_key);
+		w->other = meta_name_encode(other, &w->other_length);
+		if (!w->other)
 			return -ENOMEM;
-		catalog_txn_compare(&w->txn, w->name_key, 0);
-		catalog_txn_put(&w->txn, w->name_key, w->name, w->name_length);
+		catalog_txn_compare(&w->txn, w->name_key, revision);
+		catalog_txn_compare(&w->txn, w->other_key, 0);
+		catalog_txn_put(&w->txn, w->other_key, w->other, w->other_length);
 		return 0;
 	}
 	return report_set(report, -EEXIST, "its name and those like it are taken");
+}
+
+static int choose_name(struct recovering *r, struct writing *w, struct report *report)
+{
+	struct catalog *c = r->store->catalog;
+	struct meta_name mine = { .volume = r->id }, other;
+	uint64_t revision = 0;
+	meta_key_name(r->s.log.name, w->name_key);
+	int status = meta_get_name(c, r->s.log.name, &other, &revision);
+	if (status == 0) {
+		take_history(r, &other, &mine);
+		status = replace_name(r, w, &other, revision, report);
+	} else if (status == -ENOENT) {
+		for (size_t i = 0; i < r->names->count; i++) /* it was found to be deleted by now */
+			if (strcmp(r->names->entries[i].name, r->s.log.name) == 0)
+				take_history(r, &r->names->entries[i].named, &mine);
+		catalog_txn_compare(&w->txn, w->name_key, 0);
+		status = 0;
+	} else {
+		report_set(report, status, "its name can't be looked up: %s", catalog_text(c, status));
+	}
+	w->name = status == 0 ? meta_name_encode(&mine, &w->name_length) : NULL;
+	if (!w->name)
+		return status ? status : -ENOMEM;
+	catalog_txn_put(&w->txn, w->name_key, w->name, w->name_length);
+	return 0;
 }
 
 static int hold_parent(struct recovering *r, struct writing *w, struct report *report)

@@ -199,8 +199,9 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		r = recover(v, how->accept_flushed || v->meta.doomed, report);
 	if (r == 0)
 		r = log_roll_start(v);
-	/* snapshots that were replayed get their roots now: somebody may be waiting to read them */
-	v->checkpoint_wanted |= v->mark_count > 0;
+	/* snapshots that were replayed get their roots now: somebody may be waiting to read them; and from its first summary on a volume can be found again, should the
+	 * catalog be lost */
+	v->checkpoint_wanted |= v->mark_count > 0 || !v->meta.summary.pointer.position;
 	if (r == 0)
 		r = checkpoint_start(v);
 	if (r == 0)

@@ -19,9 +19,9 @@ static const char *const hows[] = { [STORE_RECOVERED_SAME] = "same", [STORE_RECO
 
 static void say_json(struct recover_output *o, const struct store_recovered *v)
 {
-	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:o, s:I, s:I, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how],
+	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:o, s:I, s:I, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how],
 						    "checkpoint_ns", v->checkpoint_ns ? json_integer((json_int_t)v->checkpoint_ns) : json_null(),
-						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "why", v->why ? v->why : ""));
+						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "replaced", v->replaced, "why", v->why ? v->why : ""));
 }
 
 static const char *say_snapshots(const struct store_recovered *v, char text[96])
@@ -54,7 +54,11 @@ static void say_volume(void *arg, const struct store_recovered *v)
 	case STORE_RECOVERED_NEWER:
 		cli_say(o->c, &o->progress, "%s: has what was written since the backup%s%s%s", name, when[0] ? ", last checkpoint " : "", when, snapshots);
 		break;
-	case STORE_RECOVERED_BACK: cli_say(o->c, &o->progress, "%s: was made since the backup, and is back, last checkpoint %s%s", name, when, snapshots); break;
+	case STORE_RECOVERED_BACK:
+		cli_say(o->c, &o->progress, "%s: was made since the backup, and is back, last checkpoint %s%s", name, when, snapshots);
+		if (v->replaced[0])
+			cli_say(o->c, &o->progress, "%s: is what was called %s at the time of the backup, and was rolled back, renamed or deleted since", v->replaced, name);
+		break;
 	case STORE_RECOVERED_GONE: cli_say(o->c, &o->progress, "%s: was deleted since the backup, and is forgotten", name); break;
 	case STORE_RECOVERED_LEFT: cli_say(o->c, &o->progress, "%s: left over from a volume made since the backup, which was deleted or just made: %s", name, v->why); break;
 	case STORE_RECOVERED_NOT: cli_say(o->c, &o->progress, "%s: not recovered: %s", name, v->why); break;

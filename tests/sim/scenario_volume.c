@@ -639,6 +639,7 @@ static void life_work(struct volume_world *w, enum life_end how)
 	struct due end = how == LIFE_CLEAN ? (struct due){ .from = STEPS_MAX } : due_draw(w->sim, w->favourite, draw(w, draw(w, 2) ? 2000 : 40000));
 	struct due collects = due_draw(w->sim, MOMENT_PUBLISH, draw(w, 1000));
 	struct coming coming[2] = { 0 };
+	uint64_t backup = draw(w, 3) == 0 ? draw(w, 8000) : UINT64_MAX;
 	unsigned at_once = w->two ? 2 : 1;
 	for (unsigned i = 0; i < at_once; i++)
 		coming_next(w, coming, i, 0);
@@ -654,6 +655,8 @@ static void life_work(struct volume_world *w, enum life_end how)
 		for (unsigned i = 0; i < at_once; i++)
 			coming_step(w, coming, i, n);
 		collect(w, &collects, n);
+		if (n == backup)
+			volume_backup(w);
 	}
 	if (how == LIFE_KILL && !coming[0].on && !coming[1].on && may_go(w) && !w->blackouts && draw(w, 3) == 0) { /* at the same instant */
 		sim_kill(w->o.env);
@@ -831,6 +834,8 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		life(w);
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
 			commands(w);
+		if (w->kept.count && !w->faults && !w->may_fail && !is_hurt(w) && !w->drained && draw(w, 3) == 0 && !run->failed && volume_can_be_found(w))
+			volume_loses_catalog(w);
 	}
 	if (w->drained && !run->failed)
 		undo_drains(w);
@@ -846,6 +851,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	for (unsigned i = 0; i < CLONES_MAX; i++)
 		free(w->clones[i].bytes);
 	troubles_end(&w->troubles);
+	catalog_image_free(&w->kept);
 	catalog_sim_destroy(w->catalogs);
 	oracle_destroy(w->oracle);
 	scenario_end(run, w->sim);

@@ -57,6 +57,7 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 		c->bytes = malloc(disk_bytes(w));
 		memcpy(c->bytes, bytes, disk_bytes(w));
 	}
+	bool written = false;
 	for (unsigned n = (unsigned)draw(w, 20); r == 0 && n > 0; n--) { /* a write of its own; the parent must not see it */
 		uint64_t at = draw(w, disk_bytes(w) / BLOCK_BYTES) * BLOCK_BYTES;
 		memset(bytes, (int)draw(w, 256), BLOCK_BYTES);
@@ -66,6 +67,7 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 		if (r == 0 && !w->o.env->dead) {
 			memcpy(kept + at, bytes, BLOCK_BYTES);
 			c->bytes = kept;
+			written = true;
 		} else {
 			free(kept);
 		}
@@ -73,6 +75,7 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 	free(bytes);
 	blk_close(node);
 	int closed = volume_close(v);
+	c->written |= written && closed == 0;
 	return r ? r : closed;
 }
 

@@ -2,6 +2,7 @@
 #ifndef AQ_SIM_VOLUME_WORLD_H
 #define AQ_SIM_VOLUME_WORLD_H
 #include "core/bytes.h"
+#include "parallax/catalog_copy.h"
 #include "tests/sim/moments.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
@@ -26,7 +27,7 @@ struct snapshot {
 };
 
 struct clone {
-	bool used, acked;
+	bool used, acked, written; /* written: and closed, so that a checkpoint is in its segments */
 	char name[32];
 	uint8_t *bytes;            /* what it shows; NULL: not known (a write to it was interrupted) */
 };
@@ -63,6 +64,7 @@ struct volume_world {
 	bool focused;
 	enum trouble_kind focus;     /* most troubles are this one */
 	struct keeper_options keeps; /* scenario rebuild: what servers do by themselves */
+	struct catalog_image kept;   /* a backup of the catalog; no keys: none was made */
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
 	struct owner o;
@@ -85,6 +87,11 @@ static inline uint64_t disk_bytes(const struct volume_world *w) { return (uint64
 
 /* One that can be compared and isn't deleted; NULL: none was hit upon. */
 struct snapshot *known_snapshot(struct volume_world *w);
+
+/* volume_lost.c: a backup of the catalog, now; and it is lost, and restored from that. */
+void volume_backup(struct volume_world *w);
+void volume_loses_catalog(struct volume_world *w);
+bool volume_can_be_found(struct volume_world *w); /* … then */
 
 /* volume_commands.c: the store's operations, by a process of their own, which may be killed in the middle. */
 void commands(struct volume_world *w);
