@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/blob.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/store_check_private.h"
 #include "parallax/verify.h"
 #include "parallax/volume_status.h"
@@ -212,6 +213,8 @@ static int orphan_entry(void *arg, uint64_t segment)
 static int check_orphans(struct check *c)
 {
 	uint64_t before = c->faults.all;
+	if (catalog_recover_wanted(c->store->catalog, NULL) >= 0) /* until a restoration is confirmed they are kept on purpose (orphans.c) */
+		return 0;
 	int r = places_embedded_ids(c->store->places, c->now.id, orphan_entry, c);
 	c->left = before == 0 && c->faults.all && !c->recovered;
 	return c->left && r != -ENOMEM ? -EAGAIN : r;
