@@ -36,9 +36,11 @@ struct walk {
 	struct {
 		uint32_t block, blocks; /* of the payload */
 		size_t at;              /* in `met` */
+		bool damaged;           /* it can't be told whether it is one */
 		uint32_t crcs[SUMMARY_BLOCKS_MAX];
 	} *summaries;
 	size_t summary_count;
+	bool damaged;            /* one of those */
 };
 
 struct search {
@@ -108,12 +110,19 @@ static int note_summary(struct walk *w, const struct record *r, uint32_t block)
 		crcs[i] = record_crc_at(r, i);
 	int status = window_load(w, block, 1);
 	const uint8_t *page = w->window + (size_t)(block - w->window_block) * BLOCK_BYTES;
-	if (status < 0 || crc32c(0, page, BLOCK_BYTES) != crc || !summary_begins(page, &length) || div_up(length, BLOCK_BYTES) != blocks)
+	if (status < 0)
 		return status == -ENODATA ? 0 : status;
+	bool damaged = crc32c(0, page, BLOCK_BYTES) != crc;
+	if (damaged && !w->copy->entry.sealed)
+		return 0; /* written when the power failed, so it wasn't published */
+	w->damaged |= damaged;
+	if (!damaged && (!summary_begins(page, &length) || div_up(length, BLOCK_BYTES) != blocks))
+		return 0;
 	if (array_more(&w->summaries, w->summary_count) < 0)
 		return -ENOMEM;
 	w->summaries[w->summary_count].block = block;
 	w->summaries[w->summary_count].blocks = blocks;
+	w->summaries[w->summary_count].damaged = damaged;
 	memcpy(w->summaries[w->summary_count].crcs, crcs, sizeof crcs);
 	w->summaries[w->summary_count++].at = w->count;
 	return 0;
@@ -210,10 +219,11 @@ static bool links(const struct search *s, const struct walk *w, size_t *ret_coun
 	return false;
 }
 
-/* Copies are walked until one belongs to the chain; what is sealed says where the segment ends, whatever others have. 1: with so many of its records; 0: none does;
+/* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have. 1: with so many of its records; 0: none does;
  * -errno: so it is as far as they can be read. */
 static int walk_segment(struct search *s, const struct salvage_copy *copies, size_t count, size_t *ret_count)
 {
+	const struct salvage_copy *damaged = NULL;
 	int failed = 0;
 	bool ended = false;
 	for (unsigned sealed = 2; sealed-- > 0 && !ended;)
@@ -225,10 +235,16 @@ static int walk_segment(struct search *s, const struct salvage_copy *copies, siz
 				return r;
 			failed = r < 0 ? r : failed;
 			ended |= r == 0 && sealed == 1;
-			if (r == 0 && links(s, &s->walk, ret_count))
+			if (r < 0 || !links(s, &s->walk, ret_count))
+				continue;
+			if (!s->walk.damaged)
 				return 1;
+			damaged = damaged ? damaged : &copies[i];
 		}
-	return failed;
+	if (!damaged)
+		return failed;
+	int r = walk_copy(s->env, damaged, &s->walk);
+	return r ? r : links(s, &s->walk, ret_count);
 }
 
 static void add_holders(struct meta_segment *m, const struct salvage_copy *copies, size_t count, bool sealed)
@@ -294,7 +310,8 @@ static int read_summary(struct walk *w, size_t i, struct summary *ret)
 	return r ? r : summary_decode(bytes, (size_t)blocks * BLOCK_BYTES, ret);
 }
 
-/* The newest that belongs to the chain and is newer than what is known. One that is damaged, or of a newer version, is as good as none. */
+/* The newest that belongs to the chain and is newer than what is known. One that is damaged, or of a newer version, may be of a checkpoint that was published: then
+ * what the one before needs may be gone, and that isn't gone back to. */
 static int find_summary(struct search *s, size_t linked)
 {
 	struct walk *w = &s->walk;
@@ -302,11 +319,11 @@ static int find_summary(struct search *s, size_t linked)
 		struct summary found;
 		if (w->summaries[i].at >= linked)
 			continue;
-		int r = read_summary(w, i, &found);
-		if (r == -ENOMEM || r == -ESHUTDOWN)
-			return r;
+		int r = w->summaries[i].damaged ? -EBADMSG : read_summary(w, i, &found);
+		if (r == -ENODATA)
+			continue; /* a part of it is free by now */
 		if (r < 0)
-			continue;
+			return r;
 		if (memcmp(&found.log.volume, &w->copy->entry.header.volume, sizeof(uuid)) != 0 || (s->known && found.log.generation <= s->known->generation)) {
 			summary_free(&found);
 			continue;
@@ -330,6 +347,7 @@ static void begin_chain(struct search *s)
 	s->need_seq = 0;
 	s->segment_count = 0;
 	s->from_seq = 0;
+	s->ret->seq = 0;
 }
 
 /* Does the record with which it ends precede what is known? Then nothing was written since. */
@@ -402,6 +420,8 @@ static int follow(struct search *s, size_t end)
 			return failed; /* nothing is in it: it is no end */
 		if (r > 0 && (r = follow_segment(s, s->copies + begin, end - begin, linked)) != 0)
 			return r;
+		if (s->need_seq == 0)
+			return failed; /* nothing in it is needed any more: something came after it */
 		end = begin;
 	}
 	/* whose first record is the very one may have nothing before it that is still there */
@@ -448,6 +468,7 @@ static int search(struct search *s)
 	for (unsigned tails = 0; r == 0 && end > 0 && tails < TAILS_MAX; tails++) {
 		s->end = end;
 		r = follow(s, end);
+		s->ret->behind |= r == 0 && s->ret->seq != 0;
 		if (r < 0 && r != -ENOMEM && r != -ESHUTDOWN) {
 			failed = r;
 			r = 0;

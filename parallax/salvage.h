@@ -25,6 +25,8 @@ struct salvage {
 	struct meta_log log;     /* else: the record to go on with */
 	uint64_t last_id, last_epoch; /* the greatest there are */
 	uint64_t seq;            /* of the newest record; 0: none is known */
+	bool behind;             /* there are records that are newer than those `log` leads to, but something before them is nowhere: they were acknowledged, and
+				    are lost if that is what the volume goes on from */
 };
 
 /* FIBER. `copies`: all of one volume, by (epoch, id). `known`: what a backup of the catalog has of it, NULL: nothing. -ENODATA: they don't lead to any

@@ -199,6 +199,7 @@ static struct recovering *recovering_new(struct recovery *y, uint64_t id, struct
 	r->id = id;
 	r->ret = ret;
 	r->names = &y->names;
+	r->force = y->how->force;
 	space_init(&r->table);
 	return r;
 }

@@ -17,13 +17,14 @@ struct store_recovered {
 	uint64_t id;
 	enum store_recovered_how how;
 	uint64_t checkpoint_ns;       /* NEWER, BACK: of the checkpoint that was found, since 1970; 0: none, but a longer log */
+	bool behind;                  /* what was written last is lost: something before it is nowhere. Only with force */
 	uint32_t snapshots_back, snapshots_gone; /* made since the backup, and deleted */
 	char replaced[STORE_NAME_BYTES]; /* BACK: what the volume is called now that has its name by the backup; "": none had */
 	const char *why;
 };
 
 struct store_recover {
-	bool force;                   /* also without servers that don't answer: what only they have stays as it was */
+	bool force;                   /* also without servers that don't answer, and to what isn't the last that was written where that is nowhere */
 	void (*volume)(void *arg, const struct store_recovered *v); /* in order of their numbers, those made since last */
 	void (*progress)(void *arg, uint64_t done, uint64_t total); /* volumes; may be NULL */
 	void *arg;

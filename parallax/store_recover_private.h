@@ -17,6 +17,7 @@ struct recovering {
 	uint64_t log_revision, owner_revision; /* … 0: it hasn't */
 	struct meta_owner owner;
 	struct salvage s;
+	bool force;                     /* also to what isn't the last that was written */
 	struct space table;             /* of the newest checkpoint */
 	const struct store_names *names; /* as they were before anything was recovered */
 	struct store_recovered *ret;

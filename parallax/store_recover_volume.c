@@ -142,12 +142,22 @@ static bool lists_more(const struct recovering *r)
 	return false;
 }
 
+/* Newer segments that don't lead there are of no use, but tell that it isn't the end. */
+static int judge_behind(struct recovering *r, struct report *report)
+{
+	r->ret->behind = r->s.behind && r->force;
+	return r->s.behind && !r->force ? report_set(report, -ENODATA, "what was written last leads nowhere, as a segment before it is missing (is the server there that has it? --force goes on from what "
+								       "was written before)") : 0;
+}
+
 int recover_known(struct recovering *r, struct report *report)
 {
 	r->ret->how = STORE_RECOVERED_SAME;
 	if (r->found_count == 0)
 		return recover_absent(r, report);
 	int status = salvage(r->store->env, r->found, r->found_count, &r->known, &r->s, report);
+	if (status == 0)
+		status = judge_behind(r, report);
 	if (status < 0 || r->s.what == SALVAGE_NOTHING)
 		return status;
 	bool newer = r->s.what == SALVAGE_NEWER;
@@ -257,6 +267,8 @@ static int write_unknown(struct recovering *r, struct report *report)
 int recover_unknown(struct recovering *r, struct report *report)
 {
 	int status = salvage(r->store->env, r->found, r->found_count, NULL, &r->s, report);
+	if (status == 0)
+		status = judge_behind(r, report);
 	r->ret->how = status == -ENODATA ? STORE_RECOVERED_LEFT : STORE_RECOVERED_BACK;
 	if (status < 0)
 		return status == -ENODATA ? 0 : status;

@@ -19,7 +19,7 @@ static const char *const hows[] = { [STORE_RECOVERED_SAME] = "same", [STORE_RECO
 
 static void say_json(struct recover_output *o, const struct store_recovered *v)
 {
-	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:o, s:I, s:I, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how],
+	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how], "behind", v->behind,
 						    "checkpoint_ns", v->checkpoint_ns ? json_integer((json_int_t)v->checkpoint_ns) : json_null(),
 						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "replaced", v->replaced, "why", v->why ? v->why : ""));
 }
@@ -63,6 +63,8 @@ static void say_volume(void *arg, const struct store_recovered *v)
 	case STORE_RECOVERED_LEFT: cli_say(o->c, &o->progress, "%s: left over from a volume made since the backup, which was deleted or just made: %s", name, v->why); break;
 	case STORE_RECOVERED_NOT: cli_say(o->c, &o->progress, "%s: not recovered: %s", name, v->why); break;
 	}
+	if (v->behind && v->how != STORE_RECOVERED_NOT)
+		cli_say(o->c, &o->progress, "%s: WITHOUT what was written last, as a segment before that is missing", name);
 }
 
 static void say_progress(void *arg, uint64_t done, uint64_t total)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/store_recover.h"
@@ -13,6 +14,7 @@
 static struct catalog_image backup;
 static unsigned counts[STORE_RECOVERED_NOT + 1];
 static bool may_fail; /* volumes may be left */
+static bool behind;
 
 /* A cluster's rig begins with that of its volume, which is what bodies take that are for embedded ones, too. */
 static int body_backup(void *arg)
@@ -37,6 +39,7 @@ static void note(void *arg, const struct store_recovered *v)
 {
 	(void)arg;
 	counts[v->how]++;
+	behind |= v->behind;
 	cr_expect(may_fail || v->how != STORE_RECOVERED_NOT, "%s: %s", v->name, v->why);
 }
 
@@ -45,6 +48,7 @@ static int look(struct volume_rig *g, bool force)
 	struct store_recover how = { .force = force, .volume = note };
 	memset(counts, 0, sizeof counts);
 	g->report.text[0] = '\0';
+	behind = false;
 	return store_recover(&g->store, &how, &g->report);
 }
 
@@ -267,3 +271,87 @@ Test(salvage, interrupted)
 		cluster_free(c);
 	}
 }
+
+/* ---- something is nowhere ---- */
+
+static uint64_t ids[64];
+static unsigned id_count;
+
+static int note_id(void *arg, uint64_t segment)
+{
+	(void)arg;
+	cr_assert_lt(id_count, ARRAY_COUNT(ids));
+	ids[id_count++] = segment;
+	return 0;
+}
+
+static int body_ids(void *arg)
+{
+	const struct one_server *s = arg;
+	id_count = 0;
+	return segment_dir_ids(s->dir, note_id, NULL);
+}
+
+static int by_id(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static char path[64];
+static int unlink_body(void *arg) { return env_unlink(arg, path); }
+
+static void set_path(uint64_t id) { snprintf(path, sizeof path, "/data/segments/%02x/%012llx.seg", (unsigned)(id & 0xff), (unsigned long long)id); }
+
+static void lose_segment(struct cluster_rig *c, uint64_t id)
+{
+	set_path(id);
+	for (unsigned i = 0; i < SERVERS; i++) {
+		cluster_server_end(c, i);
+		struct env *env = sim_process_create(c->g.sim, c->servers[i].host);
+		sim_run_fiber(env, unlink_body, env);
+		sim_process_destroy(env);
+		cluster_server_begin(c, i);
+	}
+}
+
+/* Whichever segment is lost, but for the newest, which nobody can miss: what is opened afterwards is what was written last, or nothing is. `closed`: at the
+ * time of the backup; `checkpoint`: there was one since. */
+static void lose_each(bool closed, bool checkpoint)
+{
+	unsigned count = 1;
+	may_fail = true;
+	for (unsigned which = 0; which < count; which++) {
+		struct cluster_rig *c = cluster_make();
+		if (closed)
+			cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+		cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+		if (closed)
+			cluster_open(c);
+		for (unsigned i = 0; i < 9; i++) {
+			cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+			if (i == 4 && checkpoint)
+				cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+		}
+		next_owner(c);
+		cr_assert_eq(sim_run_fiber(c->servers[0].env, body_ids, &c->servers[0]), 0);
+		qsort(ids, id_count, sizeof *ids, by_id);
+		uint64_t newest = cluster_find(c, 0, BLOCKS - 1).segment;
+		for (count = 0; ids[count] < newest;)
+			count++;
+		lose_segment(c, ids[which]);
+		cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+		if (volume_rig_open(&c->g) == 0) {
+			int r = volume_rig_run(&c->g, cluster_read);
+			cr_assert(r == 0 || r == -EIO, "segment %u: %d", which, r);
+		} else if (volume_rig_run(&c->g, body_force) == 0 && counts[STORE_RECOVERED_NOT] == 0) {
+			cr_assert(behind, "segment %u is missing without a word", which);
+		}
+		cluster_free(c);
+	}
+}
+
+Test(salvage, a_gap_since_an_open_backup) { lose_each(false, true); }
+Test(salvage, a_gap_since_a_closed_backup) { lose_each(true, true); }
+Test(salvage, a_gap_without_any_checkpoint) { lose_each(false, false); }
