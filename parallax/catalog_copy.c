@@ -11,9 +11,6 @@
 #include "core/fiber.h"
 #include "parallax/meta.h"
 
-/* Far more than can be used up between a backup and its restoration, and few enough of them in the numbers there are (segment
- * ids have 48 bits). */
-#define RAISE (UINT64_C(1) << 32)
 #define BATCH_BYTES ((size_t)512 << 10)
 #define PATIENCE_NS (60 * NS_PER_S)
 
@@ -134,9 +131,9 @@ int catalog_image_erase(struct catalog *c, struct report *report)
 
 static int raise_counter(struct catalog_image_key *k, struct report *report)
 {
-	if (k->length != 8 || get_le64(k->bytes) > UINT64_MAX - RAISE)
+	if (k->length != 8 || get_le64(k->bytes) > UINT64_MAX - CATALOG_RAISE)
 		return report_set(report, -EUCLEAN, "its %s is damaged", k->key);
-	put_le64(k->bytes, get_le64(k->bytes) + RAISE);
+	put_le64(k->bytes, get_le64(k->bytes) + CATALOG_RAISE);
 	return 0;
 }
 
@@ -145,10 +142,10 @@ static int raise_owner(struct catalog_image_key *k, struct report *report)
 	struct meta_owner m;
 	size_t length = 0;
 	int r = meta_owner_decode(k->bytes, k->length, &m);
-	if (r < 0 || m.epoch > UINT64_MAX - RAISE)
+	if (r < 0 || m.epoch > UINT64_MAX - CATALOG_RAISE)
 		return report_set(report, r < 0 ? r : -EUCLEAN, "its %s can't be read: %s", k->key, errno_text(r < 0 ? r : -EUCLEAN));
 	/* a volume that was never open has no directory, which its first opener sees by the epoch */
-	struct meta_owner next = { .epoch = m.epoch ? m.epoch + RAISE : 0, .state = OWNER_FREE };
+	struct meta_owner next = { .epoch = m.epoch ? m.epoch + CATALOG_RAISE : 0, .state = OWNER_FREE };
 	uint8_t *bytes = meta_owner_encode(&next, &length);
 	if (!bytes)
 		return -ENOMEM;
@@ -244,7 +241,7 @@ static uint64_t volumes_before(const struct catalog_image *i)
 {
 	for (size_t n = 0; n < i->count; n++)
 		if (strcmp(i->keys[n].key, META_COUNTER_VOLUME) == 0 && i->keys[n].length == 8)
-			return get_le64(i->keys[n].bytes) - RAISE;
+			return get_le64(i->keys[n].bytes) - CATALOG_RAISE;
 	return 0;
 }
 

@@ -41,6 +41,8 @@ int catalog_image_erase(struct catalog *c, struct report *report);
 char *catalog_image_encode(const struct catalog_image *i, uint64_t now_ns, size_t *ret_length);
 int catalog_image_decode(const char *text, size_t length, struct catalog_image *ret, struct report *report);
 
+/* By how much: far more than can be used up between a backup and its restoration, and few enough of them in the numbers there are (segment ids have 48 bits). */
+#define CATALOG_RAISE (UINT64_C(1) << 32)
 /* R5: after a backup was restored, everything that was given away since then must be below what is given from now on. Counters
  * and epochs go up by more than can have been used; owners are free. */
 int catalog_image_raise(struct catalog_image *i, struct report *report);

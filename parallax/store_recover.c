@@ -323,11 +323,12 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Made since the backup; of older ones, which were deleted before it, a server that was away may still have something. */
+/* Made since the backup; of older ones, which were deleted before it, a server that was away may still have something. Nor are those meant that have been made
+ * since the restoration: what the catalog doesn't know of them was deleted. */
 static bool is_new(const struct recovery *y, uint64_t id)
 {
 	size_t at = array_place(y->volumes, y->volume_count, id, id);
-	return id > y->before && !(at < y->volume_count && y->volumes[at].id == id);
+	return id > y->before && id - y->before <= CATALOG_RAISE && !(at < y->volume_count && y->volumes[at].id == id);
 }
 
 static int add_unknown(struct unknowns *u, uint64_t id, size_t begin, size_t count)

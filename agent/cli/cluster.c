@@ -266,6 +266,12 @@ static int move(struct move *m)
 	snprintf(moving, sizeof moving, "moving %s", m->to_url);
 	bool interrupted = to && strcmp(to + 1, m->to_url) == 0;
 	m->settled = strncmp(mark, "moved ", 6) == 0;
+	if (r == 0 && !m->settled) { /* marks aren't copied: there, all would be opened as it was in the backup, and what the catalog doesn't know be deleted */
+		char restored[64];
+		r = catalog_mark_read(m->from, STORE_RESTORED, restored, sizeof restored, report);
+		if (r == 0 && restored[0])
+			return report_set(report, -EPERM, "it was restored from a backup, and that isn't confirmed (aquifer cluster recover, then cluster restore --confirm)");
+	}
 	if (r == 0 && mark[0] && !interrupted)
 		return report_set(report, -EREMCHG, strncmp(mark, "moved ", 6) == 0 ? "it moved already: %s" : "it is being moved somewhere else: %s (finish that)", mark);
 	if (r == 0)

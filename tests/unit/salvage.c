@@ -224,6 +224,46 @@ static int body_list(void *arg)
 	return store_each_snapshot(c->g.places.catalog, id, note_snapshot, NULL);
 }
 
+/* As a program leaves it that doesn't know of summaries: the field is gone with its next change. */
+static int body_strip(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct meta_log *log = malloc(sizeof *log);
+	char key[META_KEY_BYTES];
+	uint64_t id, revision;
+	size_t length;
+	cr_assert_eq(store_find_volume(&c->g.places, "v", &id, NULL), 0);
+	cr_assert_eq(meta_get_log(c->g.places.catalog, id, log, &revision), 0);
+	cr_assert(log->summary.pointer.position);
+	log->summary = (struct meta_root){ 0 };
+	uint8_t *bytes = meta_log_encode(log, &length);
+	meta_key_log(id, key);
+	cr_assert_eq(catalog_put_at(c->g.places.catalog, key, revision, bytes, length), 0);
+	free(bytes);
+	free(log);
+	return 0;
+}
+
+/* The same is so after a recovery. */
+Test(salvage, snapshots_are_in_the_summary_after_one_without)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_strip), 0);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
+	cr_assert_eq(live, 1);
+	must_have_all(c);
+	cluster_free(c);
+}
+
 static const struct catalog_ops *real;
 static unsigned txns_left;
 
