@@ -2,6 +2,7 @@
  * are is in the catalog, or in the summary. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/array.h"
 #include "core/bytes.h"
@@ -119,6 +120,15 @@ static int doom(struct recovering *r, const struct space_list *l, uint64_t revis
 
 /* ---- which ---- */
 
+/* Has a newer one its name? Then it was deleted before that was made, and is there because clones hold it. */
+static bool outlived(struct recovering *r, const struct meta_snapshot *m, const struct meta_snapshot *newest, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (newest[i].mark_seq > m->mark_seq && !newest[i].doomed && strcmp(newest[i].name, m->name) == 0 && space_list_find(&r->table, newest[i].mark_seq))
+			return true;
+	return false;
+}
+
 /* One that the catalog has. */
 static int settle(struct recovering *r, const struct listed *l, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report)
 {
@@ -132,15 +142,19 @@ static int settle(struct recovering *r, const struct listed *l, uint64_t from_se
 		r->ret->snapshots_gone += !l->snapshot.doomed;
 		return take_away(r, l, report);
 	}
+	bool doomed = l->snapshot.doomed || outlived(r, &l->snapshot, newest, count);
+	r->ret->snapshots_gone += doomed && !l->snapshot.doomed;
+	struct meta_snapshot m = l->snapshot;
+	m.doomed = doomed;
 	if (l->snapshot.has_root)
-		return 0;
+		return doomed == l->snapshot.doomed ? 0 : put(r, &m, l->revision);
 	const struct meta_snapshot *known = find(newest, count, mark);
 	if (!known) {
-		r->ret->snapshots_gone += !l->snapshot.doomed;
+		r->ret->snapshots_gone += !doomed;
 		return doom(r, list, l->revision);
 	}
-	struct meta_snapshot m = *known;
-	m.doomed = l->snapshot.doomed;
+	m = *known;
+	m.doomed = doomed;
 	return put(r, &m, l->revision);
 }
 
@@ -150,8 +164,10 @@ static int add(struct recovering *r, const struct space_list *list, const struct
 	const struct meta_snapshot *known = find(newest, count, list->mark_seq);
 	if (!known)
 		return doom(r, list, 0);
-	r->ret->snapshots_back += !known->doomed;
-	return put(r, known, 0);
+	struct meta_snapshot m = *known;
+	m.doomed |= outlived(r, &m, newest, count);
+	r->ret->snapshots_back += !m.doomed;
+	return put(r, &m, 0);
 }
 
 int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report)

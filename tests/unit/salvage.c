@@ -395,3 +395,37 @@ static void lose_each(bool closed, bool checkpoint)
 Test(salvage, a_gap_since_an_open_backup) { lose_each(false, true); }
 Test(salvage, a_gap_since_a_closed_backup) { lose_each(true, true); }
 Test(salvage, a_gap_without_any_checkpoint) { lose_each(false, false); }
+
+/* ---- names ---- */
+
+static int body_clone(void *arg)
+{
+	struct cluster_rig *c = arg;
+	return store_clone(&c->g.store, "v@since", "w", &c->g.report);
+}
+
+static int body_delete(void *arg)
+{
+	struct cluster_rig *c = arg;
+	return store_snapshot_delete(&c->g.store, "v@since", &c->g.report);
+}
+
+/* A clone holds a snapshot that was deleted; by the backup it is still called what another is called now. */
+Test(salvage, the_older_of_two_snapshots_of_one_name_was_deleted)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_clone), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_delete), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
+	cr_assert_eq(live, 1);
+	must_have_all(c);
+	cluster_free(c);
+}
