@@ -10,50 +10,88 @@
 enum { BLOB_RECORD_BLOCKS = 64 };
 #define BLOB_BYTES_MAX (UINT64_C(256) << 20)
 
+static void append_init(struct log_append *a, struct iovec *iov, uint32_t *crcs, const uint8_t *blocks, uint32_t count)
+{
+	*iov = (struct iovec){ (void *)(uintptr_t)blocks, (size_t)count * BLOCK_BYTES };
+	iov_block_crcs(iov, 1, 0, count, crcs);
+	*a = (struct log_append){ .kind = RECORD_CHECKPOINT, .iov = iov, .iov_count = 1, .crcs = crcs, .payload_blocks = count };
+}
+
 /* Appends `count` blocks and fills their pointers. */
 static int append_blocks(struct volume *v, const uint8_t *blocks, uint32_t count, struct pointer *ret_at)
 {
 	uint32_t crcs[BLOB_RECORD_BLOCKS];
 	int r = 0;
 	for (uint32_t done = 0; r == 0 && done < count; done += BLOB_RECORD_BLOCKS) {
-		uint32_t n = MIN(count - done, (uint32_t)BLOB_RECORD_BLOCKS);
-		const uint8_t *part = blocks + (size_t)done * BLOCK_BYTES;
-		struct iovec iov = { (void *)(uintptr_t)part, (size_t)n * BLOCK_BYTES };
-		iov_block_crcs(&iov, 1, 0, n, crcs);
-		struct log_append a = { .kind = RECORD_CHECKPOINT, .iov = &iov, .iov_count = 1, .crcs = crcs, .payload_blocks = n };
+		struct log_append a;
+		struct iovec iov;
+		append_init(&a, &iov, crcs, blocks + (size_t)done * BLOCK_BYTES, MIN(count - done, (uint32_t)BLOB_RECORD_BLOCKS));
 		r = log_append_wait(v, &a);
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < a.payload_blocks; i++)
 			ret_at[done + i] = (struct pointer){ a.payload_position + i, crcs[i], 0 };
 	}
 	return r;
 }
 
-int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_root *ret_root)
+/* The last block, which the blob's root points to, and what follows. */
+struct blob_end {
+	struct log_append append;
+	struct iovec iov;
+	uint32_t crc;
+	struct meta_root *root;
+};
+
+static void note_end(struct log_append *a, uint64_t payload_position)
 {
-	uint32_t count = (uint32_t)div_up(length, BLOCK_BYTES), level = 0;
-	struct pointer *at = env_alloc_aligned(round_up((size_t)count * sizeof *at, BLOCK_BYTES));
-	if (!at)
-		return -ENOMEM;
-	int r = append_blocks(v, bytes, count, at);
-	for (; r == 0 && count > 1; level++) {
-		uint32_t blocks = (uint32_t)div_up(count, NODE_FANOUT);
-		struct pointer *up = env_alloc_aligned((size_t)blocks * BLOCK_BYTES);
-		uint8_t *page = env_alloc_aligned((size_t)blocks * BLOCK_BYTES);
-		if (up && page) {
-			memset(page, 0, (size_t)blocks * BLOCK_BYTES);
-			for (uint32_t i = 0; i < count; i++)
-				pointer_encode(&at[i], page + (size_t)i * sizeof *at);
-			r = append_blocks(v, page, blocks, up);
-		} else {
+	struct blob_end *e = container_of(a, struct blob_end, append);
+	e->root->pointer.position = payload_position;
+}
+
+static int append_end(struct volume *v, const uint8_t *block, struct log_append *then, struct meta_root *ret_root)
+{
+	struct blob_end e = { .root = ret_root };
+	struct job j;
+	append_init(&e.append, &e.iov, &e.crc, block, 1);
+	e.append.placed = note_end;
+	ret_root->pointer = (struct pointer){ 0, e.crc, 0 };
+	job_init(&j, &v->env->loop);
+	log_append(v, &e.append, &j);
+	if (then)
+		log_append(v, then, &j);
+	return fiber_wait(&j);
+}
+
+/* A page of pointers for every NODE_FANOUT of `count`. NULL: no memory. */
+static uint8_t *make_pages(const struct pointer *at, uint32_t count, uint32_t *ret_blocks)
+{
+	*ret_blocks = (uint32_t)div_up(count, NODE_FANOUT);
+	uint8_t *pages = env_alloc_aligned((size_t)*ret_blocks * BLOCK_BYTES);
+	if (!pages)
+		return NULL;
+	memset(pages, 0, (size_t)*ret_blocks * BLOCK_BYTES);
+	for (uint32_t i = 0; i < count; i++)
+		pointer_encode(&at[i], pages + (size_t)i * sizeof *at);
+	return pages;
+}
+
+int blob_write(struct volume *v, const void *bytes, size_t length, struct log_append *then, struct meta_root *ret_root)
+{
+	uint32_t count = (uint32_t)div_up(length, BLOCK_BYTES);
+	struct pointer *at = malloc((size_t)count * sizeof *at);
+	const uint8_t *blocks = bytes;
+	uint8_t *pages = NULL;
+	int r = at ? 0 : -ENOMEM;
+	*ret_root = (struct meta_root){ .length = length };
+	for (; r == 0 && count > 1; ret_root->level++) {
+		r = append_blocks(v, blocks, count, at);
+		free(pages);
+		blocks = pages = r == 0 ? make_pages(at, count, &count) : NULL;
+		if (r == 0 && !pages)
 			r = -ENOMEM;
-		}
-		free(page);
-		free(at);
-		at = up;
-		count = blocks;
 	}
 	if (r == 0)
-		*ret_root = (struct meta_root){ at[0], level, length };
+		r = append_end(v, blocks, then, ret_root);
+	free(pages);
 	free(at);
 	return r;
 }

@@ -6,8 +6,10 @@
 #include "parallax/sources.h"
 
 struct volume;
-/* FIBER. `bytes` is padded to whole blocks and page aligned. */
-int blob_write(struct volume *v, const void *bytes, size_t length, struct meta_root *ret_root);
+struct log_append;
+/* FIBER. `bytes` is padded to whole blocks and page aligned. `then` (may be NULL) is appended right behind it, without waiting in between: when it is placed
+ * `*ret_root` is what it will be. */
+int blob_write(struct volume *v, const void *bytes, size_t length, struct log_append *then, struct meta_root *ret_root);
 /* FIBER. malloc'd, page aligned; -EUCLEAN if `root` makes no sense. */
 int blob_read(struct sources *s, const struct meta_root *root, uint8_t **ret_bytes);
 /* FIBER. The records it was written in: where each begins, and how long it is, with its header. */

@@ -202,27 +202,26 @@ static uint64_t free_before(const struct checkpoint *c)
 	return before;
 }
 
-static int write_table(struct checkpoint *c)
+/* NULL: no memory. */
+static uint8_t *make_table(struct checkpoint *c, size_t *ret_bytes)
 {
 	struct volume *v = c->v;
 	uint64_t before = free_before(c);
 	unsigned room = v->freed_count + v->space.segment_count;
 	uint64_t *freed = realloc(v->freed, (room + 1) * sizeof *freed);
 	if (!freed)
-		return -ENOMEM;
+		return NULL;
 	v->freed = freed;
 	v->freed_room = room;
 	space_take_free(&v->space, before, note_freed, v);
-	size_t bytes = space_encoded_bytes(&v->space);
-	uint8_t *table = env_alloc_aligned(bytes);
+	*ret_bytes = space_encoded_bytes(&v->space);
+	uint8_t *table = env_alloc_aligned(*ret_bytes);
 	if (!table)
-		return -ENOMEM;
-	memset(table, 0, round_up(bytes, BLOCK_BYTES));
+		return NULL;
+	memset(table, 0, round_up(*ret_bytes, BLOCK_BYTES));
 	space_encode(&v->space, table);
 	c->table_last = space_last_segment(&v->space);
-	int r = blob_write(v, table, bytes, &c->space);
-	free(table);
-	return r;
+	return table;
 }
 
 /* ---- the snapshots and the summary ---- */
@@ -286,7 +285,7 @@ static void fill_log(const struct checkpoint *c, struct meta_log *log)
 		log->live_blocks += v->space.segments[i].live;
 }
 
-static int write_summary(struct checkpoint *c)
+static int make_summary(struct checkpoint *c, struct checkpoint_summary **ret)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	int r = log ? note_marked(c) : -ENOMEM;
@@ -297,10 +296,30 @@ static int write_summary(struct checkpoint *c)
 		*log = c->v->meta;
 		fill_log(c, log);
 		unsealed_let_go(c->v, log, position_segment(c->from_position));
-		r = checkpoint_summary(c->v, log, snapshots, c->marked_count, &c->summary);
+		r = checkpoint_summary_make(c->v, log, snapshots, c->marked_count, &c->space, ret);
 	}
 	free(snapshots);
 	free(log);
+	return r;
+}
+
+/* The table and the summary, at once. */
+static int write_end(struct checkpoint *c)
+{
+	struct checkpoint_summary *summary;
+	size_t bytes;
+	uint8_t *table = make_table(c, &bytes);
+	int r = table ? 0 : -ENOMEM;
+	if (r == 0) {
+		unsealed_seal(c->v, position_segment(c->from_position));
+		r = make_summary(c, &summary);
+	}
+	if (r == 0) {
+		r = blob_write(c->v, table, bytes, checkpoint_summary_append(summary), &c->space);
+		int ended = checkpoint_summary_end(summary, &c->summary);
+		r = r ? r : ended;
+	}
+	free(table);
 	return r;
 }
 
@@ -415,11 +434,7 @@ static int checkpoint_steps(struct checkpoint *c)
 	if (r == 0)
 		r = write_tails(c);
 	if (r == 0)
-		r = write_table(c);
-	if (r == 0)
-		unsealed_seal(v, position_segment(c->from_position));
-	if (r == 0)
-		r = write_summary(c);
+		r = write_end(c);
 	if (r == 0 && !PLANTED(checkpoint_no_sync))
 		r = log_flush_wait(v);
 	return r ? r : publish(c);

@@ -6,7 +6,6 @@
 
 #include "core/bytes.h"
 #include "core/plant.h"
-#include "parallax/blob.h"
 #include "parallax/summary.h"
 #include "parallax/volume_private.h"
 
@@ -38,12 +37,23 @@ static int load_from_catalog(struct volume *v)
 	return r;
 }
 
+/* One record, whose first block has the others' checksums. */
+static int read_blocks(struct volume *v, const struct meta_root *at, uint8_t *bytes)
+{
+	int r = sources_read_wait(&v->sources, &at->pointer, bytes);
+	for (uint32_t i = 1; r == 0 && i < div_up(at->length, BLOCK_BYTES); i++) {
+		struct pointer p = { at->pointer.position + i, summary_crc(bytes, i), 0 };
+		r = sources_read_wait(&v->sources, &p, bytes + (size_t)i * BLOCK_BYTES);
+	}
+	return r;
+}
+
 static int load_summary(struct volume *v)
 {
 	const struct meta_root *at = &v->meta.summary;
-	uint8_t *bytes = NULL;
+	uint8_t *bytes = env_alloc_aligned((size_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES);
 	struct summary s;
-	int r = at->length > (uint64_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES ? -EUCLEAN : blob_read(&v->sources, at, &bytes);
+	int r = !bytes ? -ENOMEM : at->length > (uint64_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES ? -EUCLEAN : read_blocks(v, at, bytes);
 	if (r == 0)
 		r = summary_decode(bytes, round_up(at->length, BLOCK_BYTES), &s);
 	free(bytes);
@@ -94,28 +104,84 @@ static int take(struct volume *v, const struct meta_snapshot *fresh, uint32_t co
 	return 0;
 }
 
-int checkpoint_summary(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, struct meta_root *ret)
+struct checkpoint_summary {
+	struct summary s;
+	const struct meta_root *space; /* of the table before it, once that is placed */
+	struct log_append append;
+	struct iovec iov;
+	uint8_t *blocks;
+	size_t length;
+	uint32_t crcs[SUMMARY_BLOCKS_MAX];
+	bool failed;
+};
+
+/* It says where the table is, which flies before it. */
+static void fill(struct log_append *a, uint64_t payload_position)
 {
-	struct summary *s = calloc(1, sizeof *s);
-	size_t length = 0;
-	if (!s)
+	struct checkpoint_summary *c = container_of(a, struct checkpoint_summary, append);
+	size_t length = 0, room = (size_t)a->payload_blocks * BLOCK_BYTES;
+	(void)payload_position;
+	c->s.log.space = *c->space;
+	uint8_t *bytes = summary_encode(&c->s, &length);
+	c->failed = !bytes || length > room;
+	if (!c->failed) {
+		memset(c->blocks, 0, room);
+		memcpy(c->blocks, bytes, length);
+		c->length = length;
+	}
+	free(bytes);
+	iov_block_crcs(&c->iov, 1, 0, a->payload_blocks, c->crcs);
+}
+
+/* As long as it will be: what isn't known yet are numbers of fixed length, which are left out only where they are 0. */
+static int measure(struct checkpoint_summary *c)
+{
+	const struct meta_root any = { { UINT64_MAX, UINT32_MAX, 0 }, 3, UINT32_MAX };
+	c->s.log.space = any;
+	c->blocks = summary_encode(&c->s, &c->length);
+	if (!c->blocks)
+		return -ENOMEM;
+	uint32_t count = (uint32_t)div_up(c->length, BLOCK_BYTES);
+	c->iov = (struct iovec){ c->blocks, (size_t)count * BLOCK_BYTES };
+	c->append = (struct log_append){ .kind = RECORD_CHECKPOINT, .iov = &c->iov, .iov_count = 1, .crcs = c->crcs, .payload_blocks = count, .placed = fill };
+	return 0;
+}
+
+int checkpoint_summary_make(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, const struct meta_root *space,
+			    struct checkpoint_summary **ret)
+{
+	struct checkpoint_summary *c = calloc(1, sizeof *c);
+	if (!c)
 		return -ENOMEM;
 	if (!v->newest_known)
 		load(v);
-	s->volume = v->id;
-	s->written_ns = env_wall_ns(v->env);
-	s->log = *log;
-	s->log.segment_count = 0;
-	s->log.summary = (struct meta_root){ 0 };
-	int r = take(v, fresh, count, &s->snapshots, &s->snapshot_count);
+	c->space = space;
+	c->s.volume = v->id;
+	c->s.written_ns = env_wall_ns(v->env);
+	c->s.log = *log;
+	c->s.log.segment_count = 0;
+	c->s.log.summary = (struct meta_root){ 0 };
+	int r = take(v, fresh, count, &c->s.snapshots, &c->s.snapshot_count);
 	if (r == 0) {
 		free(v->newest);
-		v->newest = s->snapshots;
-		v->newest_count = s->snapshot_count;
+		v->newest = c->s.snapshots;
+		v->newest_count = c->s.snapshot_count;
+		r = measure(c);
 	}
-	uint8_t *bytes = r == 0 ? summary_encode(s, &length) : NULL;
-	r = r ? r : bytes ? blob_write(v, bytes, length, ret) : -ENOMEM;
-	free(bytes);
-	free(s);
+	if (r == 0)
+		*ret = c;
+	else
+		free(c);
+	return r;
+}
+
+struct log_append *checkpoint_summary_append(struct checkpoint_summary *c) { return &c->append; }
+
+int checkpoint_summary_end(struct checkpoint_summary *c, struct meta_root *ret)
+{
+	int r = c->failed ? -ENOMEM : 0;
+	*ret = (struct meta_root){ { c->append.payload_position, c->crcs[0], 0 }, 0, c->length };
+	free(c->blocks);
+	free(c);
 	return r;
 }

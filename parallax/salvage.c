@@ -116,7 +116,7 @@ static int note_summary(struct walk *w, const struct record *r, uint32_t block)
 	if (damaged && !w->copy->entry.sealed)
 		return 0; /* written when the power failed, so it wasn't published */
 	w->damaged |= damaged;
-	if (!damaged && (!summary_begins(page, &length) || div_up(length, BLOCK_BYTES) != blocks))
+	if (!damaged && (!summary_begins(page, &length) || div_up(length, BLOCK_BYTES) > blocks))
 		return 0;
 	if (array_more(&w->summaries, w->summary_count) < 0)
 		return -ENOMEM;

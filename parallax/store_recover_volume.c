@@ -175,10 +175,13 @@ int recover_known(struct recovering *r, struct report *report)
 
 /* ---- one that it doesn't ---- */
 
-/* It was rolled back to a snapshot of the one that had the name before: that one's snapshots are listed under it. */
+/* It was rolled back to a snapshot that was listed under that name: all of these are listed under it. */
 static void take_history(const struct recovering *r, const struct meta_name *was, struct meta_name *mine)
 {
-	if (was->volume != r->s.log.parent_volume)
+	bool rolled_back = was->volume == r->s.log.parent_volume;
+	for (uint32_t k = 0; k < was->history_count; k++)
+		rolled_back |= was->history[k] == r->s.log.parent_volume;
+	if (!rolled_back || mine->history_count)
 		return;
 	mine->history[mine->history_count++] = was->volume;
 	for (uint32_t k = 0; k < was->history_count && mine->history_count < META_HISTORY_MAX; k++)

@@ -8,9 +8,9 @@
 #include "core/env.h"
 #include "proto/store.pb-c.h"
 
-/* Before the message: 0 magic, 8 bytes of message u32, 12 zero. Pointers and checksums of the block are the record's. */
+/* Before the message: 0 magic, 8 bytes of message u32, 12 zero, 16 CRC32C of its second block and each that follows. */
 #define MAGIC UINT64_C(0x31594d4d55535141) /* "AQSUMMY1" */
-enum { HEADER_BYTES = 16, SUMMARY_VERSION = 1 };
+enum { CRCS_AT = 16, HEADER_BYTES = CRCS_AT + 4 * SUMMARY_BLOCKS_MAX, SUMMARY_VERSION = 1 };
 
 static uint8_t *pack(const Aquifer__Store__Summary *m, size_t *ret_length)
 {
@@ -22,6 +22,8 @@ static uint8_t *pack(const Aquifer__Store__Summary *m, size_t *ret_length)
 	put_le64(b, MAGIC);
 	put_le32(b + 8, (uint32_t)length);
 	aquifer__store__summary__pack(m, b + HEADER_BYTES);
+	for (size_t i = 1; i < div_up(HEADER_BYTES + length, BLOCK_BYTES); i++)
+		put_le32(b + CRCS_AT + 4 * (i - 1), crc32c(0, b + i * BLOCK_BYTES, BLOCK_BYTES));
 	*ret_length = HEADER_BYTES + length;
 	return b;
 }
@@ -56,6 +58,8 @@ bool summary_begins(const void *block, size_t *ret_length)
 	*ret_length = HEADER_BYTES + (size_t)get_le32(b + 8);
 	return get_le64(b) == MAGIC && *ret_length <= (size_t)SUMMARY_BLOCKS_MAX * BLOCK_BYTES;
 }
+
+uint32_t summary_crc(const void *block, uint32_t i) { return get_le32((const uint8_t *)block + CRCS_AT + 4 * (size_t)(i - 1)); }
 
 static int unpack(const Aquifer__Store__Summary *m, struct summary *ret)
 {

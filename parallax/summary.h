@@ -19,6 +19,8 @@ struct summary {
 uint8_t *summary_encode(const struct summary *s, size_t *ret_length);
 /* Does this block begin one? Then `*ret_length` is how many bytes it has; false also for one of more than SUMMARY_BLOCKS_MAX. */
 bool summary_begins(const void *block, size_t *ret_length);
+/* The checksum of its block `i`, from 1 on, as its first block, which begins it, says. */
+uint32_t summary_crc(const void *block, uint32_t i);
 /* 0, -EUCLEAN (damaged), -EPROTONOSUPPORT (newer), -ENOMEM. Allocates ret->snapshots. */
 int summary_decode(const void *bytes, size_t length, struct summary *ret);
 void summary_free(struct summary *s);

@@ -48,8 +48,8 @@ static void note_table(void *arg, uint64_t position, uint32_t blocks)
 int trim_note_table(struct volume *v)
 {
 	int r = v->meta.space.pointer.position ? blob_records(&v->sources, &v->meta.space, note_table, v) : 0;
-	if (r == 0 && v->meta.summary.pointer.position)
-		blob_records(&v->sources, &v->meta.summary, note_table, v); /* nobody needs it to open the volume */
+	if (v->meta.summary.pointer.position)
+		note_table(v, v->meta.summary.pointer.position - 1, 1 + (uint32_t)div_up(v->meta.summary.length, BLOCK_BYTES));
 	return r;
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/verify_private.h"
 #include "parallax/volume_private.h"
 
@@ -354,7 +355,7 @@ static int check_directory(struct volume *v, struct report *report)
 {
 	struct directory d = { .v = v };
 	uint64_t generation = v->meta.generation;
-	if (!v->meta.embedded)
+	if (!v->meta.embedded || catalog_recover_wanted(v->catalog, NULL) >= 0) /* until a restoration is confirmed nothing goes (orphans.c) */
 		return 0;
 	int r = segment_dir_ids(v->server, find_orphan, &d);
 	if (r == 0 && v->meta.generation != generation)

@@ -155,8 +155,8 @@ int verify_servers(struct verify_work *w)
 	int r = a && (a->bits = malloc((size_t)ASKED_MAX * SEGMENT_BITMAP_BYTES)) ? 0 : -ENOMEM;
 	if (r == 0 && y->log->space.pointer.position)
 		r = blob_records(y->sources, &y->log->space, note_table, w);
-	if (r == 0 && y->log->summary.pointer.position)
-		r = blob_records(y->sources, &y->log->summary, note_table, w);
+	if (y->log->summary.pointer.position)
+		note_table(w, y->log->summary.pointer.position - 1, 1 + (uint32_t)div_up(y->log->summary.length, BLOCK_BYTES));
 	if (w->failed == 0 && r < 0 && r != -ENOMEM) {
 		w->partial = true;
 		r = verify_fault(w, r, "where its table of segments lies can't be read: %s", errno_text(r));

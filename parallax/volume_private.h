@@ -346,8 +346,14 @@ int checkpoint_drop(struct volume *v, struct checkpoint_drops *d); /* FIBER. Of 
 void checkpoint_drop_failed(struct volume *v);      /* the transaction wasn't published */
 struct publication;
 void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p);
-/* checkpoint_summary.c: FIBER. Appends what a checkpoint will publish: `log`, and snapshots which have got their roots, by mark. */
-int checkpoint_summary(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, struct meta_root *ret);
+/* checkpoint_summary.c: what a checkpoint will publish, `log`, and snapshots which have got their roots, by mark. It is to be appended right behind the table, whose root
+ * will be in `space` when that is placed. */
+struct checkpoint_summary;
+int checkpoint_summary_make(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, const struct meta_root *space,
+			    struct checkpoint_summary **ret); /* FIBER */
+struct log_append *checkpoint_summary_append(struct checkpoint_summary *c);
+/* Whether it was appended or not. -ENOMEM: it isn't whole. `ret`: what leads to it. */
+int checkpoint_summary_end(struct checkpoint_summary *c, struct meta_root *ret);
 /* checkpoint_nodes.c: FIBER. Appends the unwritten nodes of a version, and accounts for them. `*end`: the greatest position of one (or as it was). */
 enum { CHECKPOINT_RECORD_NODES = 64 };
 int checkpoint_write_nodes(struct volume *v, const struct tree_version *version, uint64_t newest_mark, uint64_t *end);

@@ -21,7 +21,7 @@ static struct meta_root write_one(struct volume *v, size_t length)
 {
 	struct meta_root root = { 0 };
 	uint8_t *b = pattern(length);
-	cr_assert_eq(blob_write(v, b, length, &root), 0, "%zu bytes", length);
+	cr_assert_eq(blob_write(v, b, length, NULL, &root), 0, "%zu bytes", length);
 	free(b);
 	return root;
 }
