@@ -19,7 +19,7 @@ struct recovering {
 	struct salvage s;
 	bool force;                     /* also to what isn't the last that was written */
 	struct space table;             /* of the newest checkpoint */
-	const struct store_names *names; /* as they were before anything was recovered */
+	struct store_names *names;      /* as they were before anything was recovered, by volume; and those that had one since, and have none any more */
 	struct store_recovered *ret;
 };
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/blob.h"
 #include "parallax/store_recover_private.h"
@@ -214,6 +215,28 @@ static int replace_name(struct recovering *r, struct writing *w, const struct me
 	return report_set(report, -EEXIST, "its name and those like it are taken");
 }
 
+/* Of those that had the name and have lost it by now, the last. */
+static void take_past(const struct recovering *r, struct meta_name *mine)
+{
+	for (size_t i = r->names->count; i-- > 0;)
+		if (strcmp(r->names->entries[i].name, r->s.log.name) == 0)
+			take_history(r, &r->names->entries[i].named, mine);
+}
+
+/* It was rolled back or deleted itself, since. */
+static int note_past(struct recovering *r)
+{
+	struct meta_name mine = { .volume = r->id };
+	take_past(r, &mine);
+	if (array_more(&r->names->entries, r->names->count) < 0)
+		return -ENOMEM;
+	struct store_named *n = &r->names->entries[r->names->count++];
+	n->named = mine;
+	snprintf(n->name, sizeof n->name, "%s", r->s.log.name);
+	r->ret->name[0] = '\0';
+	return 0;
+}
+
 static int choose_name(struct recovering *r, struct writing *w, struct report *report)
 {
 	struct catalog *c = r->store->catalog;
@@ -225,9 +248,7 @@ static int choose_name(struct recovering *r, struct writing *w, struct report *r
 		take_history(r, &other, &mine);
 		status = replace_name(r, w, &other, revision, report);
 	} else if (status == -ENOENT) {
-		for (size_t i = 0; i < r->names->count; i++) /* it was found to be deleted by now */
-			if (strcmp(r->names->entries[i].name, r->s.log.name) == 0)
-				take_history(r, &r->names->entries[i].named, &mine);
+		take_past(r, &mine);
 		catalog_txn_compare(&w->txn, w->name_key, 0);
 		status = 0;
 	} else {
@@ -258,8 +279,8 @@ static int write_unknown(struct recovering *r, struct report *report)
 	struct writing *w = calloc(1, sizeof *w);
 	struct meta_log *log = &r->s.log;
 	int status = w ? write_begin(r, w, log) : -ENOMEM;
-	if (status == 0 && !log->doomed)
-		status = choose_name(r, w, report);
+	if (status == 0)
+		status = log->doomed ? note_past(r) : choose_name(r, w, report);
 	if (status == 0 && log->parent_volume)
 		status = hold_parent(r, w, report);
 	if (status == 0) /* before the log, as of one that is known */
