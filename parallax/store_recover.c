@@ -301,6 +301,24 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 	return status;
 }
 
+/* ---- numbers ---- */
+
+/* The same backup may have been restored before, so that what it raises is in use already: no number that is found is given again. */
+static int raise_counter(struct recovery *y, const char *key, uint64_t found)
+{
+	uint64_t first;
+	int r = found ? catalog_counter_take(y->store->catalog, key, found, 1, &first) : 0;
+	return r < 0 ? report_set(y->report, r, "the catalog's %s: %s", key, catalog_text(y->store->catalog, r)) : 0;
+}
+
+static int raise_segments(struct recovery *y)
+{
+	uint64_t found = 0;
+	for (size_t i = 0; i < y->count; i++)
+		found = MAX(found, y->copies[i].entry.header.segment);
+	return raise_counter(y, META_COUNTER_SEGMENT, found);
+}
+
 /* ---- those that it doesn't ---- */
 
 /* A volume's id ends with its number. */
@@ -390,6 +408,8 @@ static int recover_all_new(struct recovery *y)
 	int r = find_unknown(&u);
 	if (r < 0)
 		report_set(y->report, r, "what there is can't be listed: %s", errno_text(r));
+	if (r == 0 && u.count)
+		r = raise_counter(y, META_COUNTER_VOLUME, u.entries[u.count - 1].id);
 	for (size_t i = 0; r == 0 && i < u.count; i++)
 		r = recover_new(y, &u.entries[i]);
 	free(u.entries);
@@ -411,6 +431,8 @@ static int note_left(void *arg, const char *key, const struct catalog_value *val
 static int recover_all(struct recovery *y)
 {
 	int r = list_cluster(y);
+	if (r == 0)
+		r = raise_segments(y);
 	if (r == 0 && (r = catalog_list(y->store->catalog, STORE_RECOVER "/", note_left, y)) < 0)
 		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
 	if (r == 0 && (r = catalog_list(y->store->catalog, "volume/", note_volume, y)) < 0)

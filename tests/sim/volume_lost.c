@@ -21,18 +21,23 @@ void volume_backup(struct volume_world *w)
 	sim_note(w->sim, "a backup of the catalog: %zu keys", w->kept.count);
 }
 
+/* Of the same one perhaps for the second time. */
 static int restore_run(void *arg)
 {
 	struct volume_world *w = arg;
 	struct report report = { "" };
 	struct catalog *c = w->o.catalog;
+	struct catalog_image raised = { 0 };
 	int r = catalog_image_erase(c, &report);
+	for (size_t i = 0; r == 0 && i < w->kept.count; i++)
+		r = catalog_image_add(&raised, w->kept.keys[i].key, w->kept.keys[i].bytes, w->kept.keys[i].length);
 	if (r == 0)
-		r = catalog_image_raise(&w->kept, &report);
+		r = catalog_image_raise(&raised, &report);
 	if (r == 0)
-		r = catalog_image_write(c, &w->kept, &report);
+		r = catalog_image_write(c, &raised, &report);
 	if (r == 0)
-		r = catalog_mark_restored(c, &w->kept, "today", &report);
+		r = catalog_mark_restored(c, &raised, "today", &report);
+	catalog_image_free(&raised);
 	if (r < 0)
 		FAIL(w, "life %u: restoring: %s", LIFE(w), report_text(&report, r));
 	return r;
