@@ -219,22 +219,24 @@ static bool links(const struct search *s, const struct walk *w, size_t *ret_coun
 	return false;
 }
 
-/* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have. 1: with so many of its records; 0: none does;
+/* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have, and of others
+ * a whole one is what a taker goes by: where a doubtful one is longer, that will be cut off, with what it says of a checkpoint. 1: with so many of its records; 0: none does;
  * -errno: so it is as far as they can be read. */
 static int walk_segment(struct search *s, const struct salvage_copy *copies, size_t count, size_t *ret_count)
 {
 	const struct salvage_copy *damaged = NULL;
 	int failed = 0;
 	bool ended = false;
-	for (unsigned sealed = 2; sealed-- > 0 && !ended;)
+	for (unsigned rank = 3; rank-- > 0 && !ended;)
 		for (size_t i = 0; i < count; i++) {
-			if (copies[i].entry.sealed != (sealed == 1))
+			bool sealed = rank == 2;
+			if (rank != (copies[i].entry.sealed ? 2u : copies[i].entry.whole))
 				continue;
 			int r = walk_copy(s->env, &copies[i], &s->walk);
 			if (r == -ENOMEM || r == -ESHUTDOWN)
 				return r;
 			failed = r < 0 ? r : failed;
-			ended |= r == 0 && sealed == 1;
+			ended |= r == 0 && sealed;
 			if (r < 0 || !links(s, &s->walk, ret_count))
 				continue;
 			if (!s->walk.damaged)

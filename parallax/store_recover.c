@@ -32,6 +32,8 @@ struct recovery {
 	bool again;                    /* it was done before, */
 	uint64_t *left;                /* but of these volumes */
 	size_t left_count;
+	uint64_t *doomed;              /* those that had a name by the backup, and were deleted or rolled back */
+	size_t doomed_count;
 	uint64_t done;
 };
 
@@ -293,6 +295,13 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 	bool gone = status == -ENOENT;
 	if (status == 0)
 		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
+	bool doomed = status == 0 && ret.name[0] && ret.how != STORE_RECOVERED_GONE && (r->s.what == SALVAGE_NOTHING ? r->known : r->s.log).doomed;
+	if (doomed && array_more(&y->doomed, y->doomed_count) < 0)
+		status = -ENOMEM;
+	else if (doomed)
+		y->doomed[y->doomed_count++] = v->id;
+	if (doomed)
+		ret.name[0] = '\0';
 	if (!gone)
 		say(y, r, status, &report);
 	if (status != -ENOMEM && status != -ESHUTDOWN)
@@ -418,6 +427,24 @@ static int recover_all_new(struct recovery *y)
 
 /* ---- all of it ---- */
 
+/* Last, when those are there that may have got the names. */
+static int recover_names(struct recovery *y)
+{
+	int status = 0;
+	for (size_t i = 0; status == 0 && i < y->doomed_count; i++) {
+		struct report report = { "" };
+		struct store_recovered ret = { .id = y->doomed[i] };
+		int r = recover_name(y->store, name_of(y, ret.id), ret.id, &ret, &report);
+		if (r < 0 || ret.rolled_back[0]) {
+			struct recovering said = { .id = ret.id, .ret = &ret };
+			snprintf(ret.name, sizeof ret.name, "%s", name_of(y, ret.id));
+			say(y, &said, r, &report);
+			status = r < 0 ? catalog_mark_left(y->store->catalog, ret.id, ret.why, y->report) : 0;
+		}
+	}
+	return status;
+}
+
 static int note_left(void *arg, const char *key, const struct catalog_value *value)
 {
 	struct recovery *y = arg;
@@ -445,6 +472,8 @@ static int recover_all(struct recovery *y)
 		r = recover_one(y, &y->volumes[i]);
 	if (r == 0)
 		r = recover_all_new(y);
+	if (r == 0)
+		r = recover_names(y);
 	return r;
 }
 
@@ -466,6 +495,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	free(y.copies);
 	free(y.volumes);
 	free(y.left);
+	free(y.doomed);
 	free(y.names.entries);
 	if (r == 0)
 		store_reap(s); /* snapshots and volumes that were deleted since */

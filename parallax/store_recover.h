@@ -20,6 +20,7 @@ struct store_recovered {
 	bool behind;                  /* what was written last is lost: something before it is nowhere. Only with force */
 	uint32_t snapshots_back, snapshots_gone; /* made since the backup, and deleted */
 	char replaced[STORE_NAME_BYTES]; /* BACK: what the volume is called now that has its name by the backup; "": none had */
+	char rolled_back[STORE_NAME_BYTES]; /* NEWER: it was deleted or rolled back since, nobody knows which, and not written; it is as in this snapshot, its newest */
 	const char *why;
 };
 

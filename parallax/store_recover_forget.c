@@ -85,6 +85,9 @@ static int forget(struct store *s, uint64_t id, unsigned depth, struct report *r
 	snprintf(prefix, sizeof prefix, "snapname/%016llx/", (unsigned long long)id);
 	if (r == 0)
 		r = catalog_list(s->catalog, prefix, note, &keys);
+	snprintf(prefix, sizeof prefix, "import/%016llx", (unsigned long long)id); /* one that was under way */
+	if (r == 0)
+		r = catalog_list(s->catalog, prefix, note, &keys);
 	for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(prefixes); i++) {
 		prefixes[i](id, prefix);
 		r = catalog_list(s->catalog, prefix, note, &keys);

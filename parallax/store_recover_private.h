@@ -30,6 +30,9 @@ int recover_unknown(struct recovering *r, struct report *report);
 /* store_recover_snapshots.c: those in the catalog as the newest table has them: what was deleted goes, what was made is there again, as far as
  * the summary knows it (`newest`); what nobody knows any more is to be freed. `from_seq`: later marks are in the log. */
 int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report);
+/* store_recover_name.c: of one that was deleted or rolled back since: if nobody has got its name, and it has snapshots, a clone of the newest gets that, as by a
+ * rollback. `ret` is filled; as it was, if there was nothing to do. */
+int recover_name(struct store *s, const char *name, uint64_t id, struct store_recovered *ret, struct report *report);
 /* store_recover_forget.c: a volume that was deleted since the backup, with its snapshots and all that were cloned from it. */
 int recover_forget(struct store *s, uint64_t id, struct report *report);
 #endif

@@ -101,16 +101,10 @@ static int write_end(struct recovering *r, struct writing *w, int status, struct
 	return status < 0 ? report_set(report, status, "it can't be recorded: %s", status == -EAGAIN ? "somebody else has changed it" : catalog_text(r->store->catalog, status)) : 0;
 }
 
-/* One that was deleted or rolled back since has no name any more. */
 static int write_known(struct recovering *r, struct report *report)
 {
 	struct writing *w = calloc(1, sizeof *w);
 	int status = w ? write_begin(r, w, &r->s.log) : -ENOMEM;
-	if (status == 0 && r->s.log.doomed && r->ret->name[0]) {
-		meta_key_name(r->ret->name, w->name_key);
-		catalog_txn_delete(&w->txn, w->name_key);
-		r->ret->name[0] = '\0';
-	}
 	return w ? write_end(r, w, status, report) : status;
 }
 
@@ -237,6 +231,16 @@ static int note_past(struct recovering *r)
 	return 0;
 }
 
+/* Is it known to have been deleted or rolled back? 1, 0, -errno. */
+static int is_doomed(struct recovering *r, uint64_t id, struct report *report)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	int status = log ? meta_get_log(r->store->catalog, id, log, NULL) : -ENOMEM;
+	status = status == 0 ? log->doomed : status == -ENOENT ? 0 : report_set(report, status, "who has its name can't be read: %s", catalog_text(r->store->catalog, status));
+	free(log);
+	return status;
+}
+
 static int choose_name(struct recovering *r, struct writing *w, struct report *report)
 {
 	struct catalog *c = r->store->catalog;
@@ -244,7 +248,11 @@ static int choose_name(struct recovering *r, struct writing *w, struct report *r
 	uint64_t revision = 0;
 	meta_key_name(r->s.log.name, w->name_key);
 	int status = meta_get_name(c, r->s.log.name, &other, &revision);
-	if (status == 0) {
+	if (status == 0 && (status = is_doomed(r, other.volume, report)) == 1) {
+		take_past(r, &mine);
+		catalog_txn_compare(&w->txn, w->name_key, revision);
+		status = 0;
+	} else if (status == 0) {
 		take_history(r, &other, &mine);
 		status = replace_name(r, w, &other, revision, report);
 	} else if (status == -ENOENT) {

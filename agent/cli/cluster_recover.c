@@ -19,9 +19,9 @@ static const char *const hows[] = { [STORE_RECOVERED_SAME] = "same", [STORE_RECO
 
 static void say_json(struct recover_output *o, const struct store_recovered *v)
 {
-	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how], "behind", v->behind,
+	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how], "behind", v->behind,
 						    "checkpoint_ns", v->checkpoint_ns ? json_integer((json_int_t)v->checkpoint_ns) : json_null(),
-						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "replaced", v->replaced, "why", v->why ? v->why : ""));
+						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "replaced", v->replaced, "rolled_back", v->rolled_back, "why", v->why ? v->why : ""));
 }
 
 static const char *say_snapshots(const struct store_recovered *v, char text[96])
@@ -52,6 +52,10 @@ static void say_volume(void *arg, const struct store_recovered *v)
 	switch (v->how) {
 	case STORE_RECOVERED_SAME: break;
 	case STORE_RECOVERED_NEWER:
+		if (v->rolled_back[0]) {
+			cli_say(o->c, &o->progress, "%s: was rolled back or deleted since the backup, and is as in its newest snapshot, %s@%s", name, name, v->rolled_back);
+			break;
+		}
 		cli_say(o->c, &o->progress, "%s: has what was written since the backup%s%s%s", name, when[0] ? ", last checkpoint " : "", when, snapshots);
 		break;
 	case STORE_RECOVERED_BACK:

@@ -429,3 +429,93 @@ Test(salvage, the_older_of_two_snapshots_of_one_name_was_deleted)
 	must_have_all(c);
 	cluster_free(c);
 }
+
+/* And the old volume was opened to free what it had. */
+static int body_rollback(void *arg)
+{
+	struct cluster_rig *c = arg;
+	uint64_t id;
+	cr_assert_eq(store_find_volume(&c->g.places, "v", &id, &c->g.report), 0);
+	int r = store_snapshot_rollback(&c->g.store, "v@since", &c->g.report);
+	struct volume_open how = { .catalog = c->g.places.catalog, .places = &c->g.places.ops, .volume = id, .holder = VOLUME_MAINTENANCE };
+	struct volume *v;
+	cr_assert_eq(volume_open(c->g.env, &how, &v, &c->g.report), 0, "%s", c->g.report.text);
+	fiber_sleep(&c->g.env->loop, 60 * NS_PER_S);
+	cr_assert_eq(volume_close(v), 0);
+	return r;
+}
+
+static int body_find(void *arg)
+{
+	struct cluster_rig *c = arg;
+	uint64_t id;
+	return store_find_volume(&c->g.places, "v", &id, &c->g.report);
+}
+
+/* The old head is gone, and of the new one there is nothing. */
+static void roll_back(bool interrupted)
+{
+	may_fail = interrupted;
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	c->shift -= 7; /* as in the snapshot */
+	cr_assert_geq(volume_rig_run(&c->g, body_rollback), 0, "%s", c->g.report.text);
+	lose_catalog(c);
+	if (interrupted)
+		recover_with(c, 1);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_find), 0, "%s", c->g.report.text);
+	must_have_all(c);
+	cluster_free(c);
+}
+
+Test(salvage, rolled_back_and_not_opened_since) { roll_back(false); }
+Test(salvage, rolled_back_and_interrupted) { roll_back(true); }
+
+static int body_roll(void *arg)
+{
+	struct cluster_rig *c = arg;
+	return store_snapshot_rollback(&c->g.store, "v@since", &c->g.report);
+}
+
+static int body_find_snapshot(void *arg)
+{
+	struct cluster_rig *c = arg;
+	uint64_t volume, mark;
+	return store_find_snapshot(&c->g.places, "v", "since", &volume, &mark, &c->g.report);
+}
+
+/* Rolled back, the volume is a new one, which is opened and written. */
+static void roll_on(struct cluster_rig *c)
+{
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_roll), 0, "%s", c->g.report.text);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+}
+
+/* Its snapshots are those of all that had the name before, whichever it was rolled back to. */
+static void roll_twice(unsigned before)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		if (i == before)
+			cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+		roll_on(c);
+	}
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_find_snapshot), 0, "%s", c->g.report.text);
+	must_have_all(c);
+	cluster_free(c);
+}
+
+Test(salvage, rolled_back_twice_since) { roll_twice(0); }
+Test(salvage, rolled_back_to_what_it_was_before_the_backup) { roll_twice(1); }
