@@ -245,33 +245,33 @@ static uint64_t volumes_before(const struct catalog_image *i)
 	return 0;
 }
 
-static int mark_recover(struct catalog *c, const char *what, uint64_t volumes, struct report *report)
-{
-	char text[40];
-	snprintf(text, sizeof text, "%s %llu", what, (unsigned long long)volumes);
-	return catalog_mark(c, STORE_RECOVER, text, report);
-}
-
 int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, const char *when, struct report *report)
 {
-	int r = mark_recover(c, "wanted", volumes_before(i), report);
+	char text[40];
+	snprintf(text, sizeof text, "wanted %llu", (unsigned long long)volumes_before(i));
+	int r = catalog_mark(c, STORE_RECOVER, text, report);
 	return r ? r : catalog_mark(c, STORE_RESTORED, when, report);
 }
 
-int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes)
+int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret)
 {
 	struct catalog_value v;
+	struct catalog_since since = { 0, UINT64_MAX };
 	int r = catalog_get(c, STORE_RECOVER, &v);
 	if (r < 0)
 		return r;
-	const char *text = (const char *)v.bytes;
-	char copy[40];
-	snprintf(copy, sizeof copy, "%.*s", (int)MIN(v.length, sizeof copy - 1), text);
-	const char *number = strchr(copy, ' ');
-	if (ret_volumes)
-		*ret_volumes = number ? strtoull(number, NULL, 10) : 0;
+	char text[64], *end;
+	snprintf(text, sizeof text, "%.*s", (int)MIN(v.length, sizeof text - 1), (const char *)v.bytes);
 	catalog_value_free(&v);
-	return strncmp(copy, "done", 4) != 0;
+	bool done = strncmp(text, "done", 4) == 0;
+	const char *number = strchr(text, ' ');
+	if (number)
+		since.after = strtoull(number, &end, 10);
+	if (number && done)
+		since.upto = strtoull(end, NULL, 10);
+	if (ret)
+		*ret = since;
+	return !done;
 }
 
 /* "store/recover/V" */
@@ -300,7 +300,12 @@ int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struc
 	return catalog_mark(c, key, why, report);
 }
 
-int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report) { return mark_recover(c, "done", volumes, report); }
+int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, struct report *report)
+{
+	char text[64];
+	snprintf(text, sizeof text, "done %llu %llu", (unsigned long long)since->after, (unsigned long long)since->upto);
+	return catalog_mark(c, STORE_RECOVER, text, report);
+}
 
 static int note_left(void *arg, const char *key, const struct catalog_value *value) { return catalog_image_add(arg, key, value->bytes, value->length); }
 

@@ -4,8 +4,8 @@
  *   store/moved      "moving URL" or "moved URL": nobody opens this catalog any more
  *   store/incoming   the URL it is being filled from: nobody opens it yet
  *   store/restored   when it was restored from a backup: nothing is condemned (R31) until an operator says so
- *   store/recover    "wanted N" or "done N": what was written since the backup is still to be looked for, and nobody opens a volume; or that was done
- *                    (store_recover.h). N: the greatest number that a volume had at the time of the backup
+ *   store/recover    "wanted N" or "done N M": what was written since the backup is still to be looked for, and nobody opens a volume; or that was done
+ *                    (store_recover.h). N: the greatest number that a volume had at the time of the backup; M: when it was done for the first time
  *   store/recover/V  why volume V could not be recovered: nobody opens it until it was, or until that is confirmed
  *
  * All functions are FIBER; 0 or -errno with a report. */
@@ -47,16 +47,21 @@ int catalog_image_decode(const char *text, size_t length, struct catalog_image *
  * and epochs go up by more than can have been used; owners are free. */
 int catalog_image_raise(struct catalog_image *i, struct report *report);
 
+/* The numbers of volumes that have been made since the backup, until they were looked for for the first time: greater than `after`, and none greater than `upto`. */
+struct catalog_since {
+	uint64_t after, upto;
+};
+
 /* A backup was restored, and raised, `when`. */
 int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, const char *when, struct report *report);
-/* Is what was written since the backup still to be looked for? 1, 0 or -errno; `ret_volumes` (may be NULL): N. -ENOENT: nothing was restored. */
-int catalog_recover_wanted(struct catalog *c, uint64_t *ret_volumes);
+/* Is what was written since the backup still to be looked for? 1, 0 or -errno; `ret` may be NULL. -ENOENT: nothing was restored. */
+int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret);
 /* The same of one volume (by number), which may have been left when it was done. */
 int catalog_recover_wanted_of(struct catalog *c, uint64_t volume);
 /* It could not be recovered, `why`; NULL: it was. */
 int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struct report *report);
 /* It was done. */
-int catalog_mark_recovered(struct catalog *c, uint64_t volumes, struct report *report);
+int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, struct report *report);
 /* Nothing more will be looked for, and what the catalog doesn't know may be deleted. */
 int catalog_mark_confirmed(struct catalog *c, struct report *report);
 

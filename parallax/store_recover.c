@@ -28,7 +28,7 @@ struct recovery {
 	struct listed_volume *volumes; /* in the catalog, by number */
 	size_t volume_count;
 	struct store_names names;
-	uint64_t before;               /* the greatest number that a volume had at the time of the backup */
+	struct catalog_since since;    /* numbers of volumes that have been made since the backup */
 	bool again;                    /* it was done before, */
 	uint64_t *left;                /* but of these volumes */
 	size_t left_count;
@@ -355,7 +355,7 @@ static int by_number(const void *a, const void *b)
 static bool is_new(const struct recovery *y, uint64_t id)
 {
 	size_t at = array_place(y->volumes, y->volume_count, id, id);
-	return id > y->before && id - y->before <= CATALOG_RAISE && !(at < y->volume_count && y->volumes[at].id == id);
+	return id > y->since.after && id <= y->since.upto && !(at < y->volume_count && y->volumes[at].id == id);
 }
 
 static int add_unknown(struct unknowns *u, uint64_t id, size_t begin, size_t count)
@@ -455,9 +455,24 @@ static int note_left(void *arg, const char *key, const struct catalog_value *val
 	return 0;
 }
 
+static int note_import(void *arg, const char *key, const struct catalog_value *value) { return catalog_image_add(arg, key, value->bytes, value->length); }
+
+/* An import may have been completed since, under another name: nobody is to take it for one that was killed. */
+static int forget_imports(struct recovery *y)
+{
+	struct catalog_image imports = { 0 };
+	int r = catalog_list(y->store->catalog, "import/", note_import, &imports);
+	for (size_t i = 0; r == 0 && i < imports.count; i++)
+		r = catalog_mark(y->store->catalog, imports.keys[i].key, NULL, y->report);
+	catalog_image_free(&imports);
+	return r < 0 ? report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r)) : 0;
+}
+
 static int recover_all(struct recovery *y)
 {
 	int r = list_cluster(y);
+	if (r == 0 && !y->again)
+		r = forget_imports(y);
 	if (r == 0)
 		r = raise_segments(y);
 	if (r == 0 && (r = catalog_list(y->store->catalog, STORE_RECOVER "/", note_left, y)) < 0)
@@ -481,7 +496,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 {
 	struct recovery y = { .store = s, .how = how, .report = report };
 	memset(how->counts, 0, sizeof how->counts);
-	int r = catalog_recover_wanted(s->catalog, &y.before);
+	int r = catalog_recover_wanted(s->catalog, &y.since);
 	if (r < 0)
 		return report_set(report, r == -ENOENT ? -EPERM : r, r == -ENOENT ? "the catalog wasn't restored from a backup, or that was confirmed: there is nothing to recover" : "the catalog: %s",
 				  catalog_text(s->catalog, r));
@@ -489,8 +504,10 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	r = copies_open(s->env, s->catalog, &y.cluster, report);
 	if (r == 0)
 		r = recover_all(&y);
+	if (r == 0 && !y.again && (r = catalog_counter_take(s->catalog, META_COUNTER_VOLUME, 0, 1, &y.since.upto)) < 0)
+		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (r == 0)
-		r = catalog_mark_recovered(s->catalog, y.before, report);
+		r = catalog_mark_recovered(s->catalog, &y.since, report);
 	copies_close(y.cluster);
 	free(y.copies);
 	free(y.volumes);
