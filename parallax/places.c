@@ -17,6 +17,7 @@
 #include "parallax/access.h"
 #include "parallax/catalog_access.h"
 #include "parallax/segment_reader.h"
+#include "parallax/volume.h"
 
 #define EVICT_WAIT_MS 10000
 enum { PATH_BYTES = 640, READER_S = 30 };
@@ -192,6 +193,11 @@ bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
 	int r = catalog_get(p->catalog, key, &v);
 	catalog_value_free(&v);
 	return r != -ENOENT;
+}
+
+bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner)
+{
+	return owner->state == OWNER_HELD && is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0;
 }
 
 static bool held_elsewhere(void *arg, const struct meta_owner *owner) { return places_held_elsewhere(self(arg), owner); }

@@ -271,10 +271,12 @@ static int free_some(struct store *s, uint64_t volume, const struct meta_log *lo
 	return r == 0 && (log->doomed || whole) && (dropped || !beheaded);
 }
 
+/* Nor is one taken from another host that let its lease run out: it may serve its guest all the same, and space can wait until somebody attaches it. */
 static bool is_held(struct store *s, const struct catalog_value *value)
 {
 	struct meta_owner owner;
-	return value->revision && meta_owner_decode(value->bytes, value->length, &owner) == 0 && places_holder_alive(s->places, &owner);
+	return value->revision && meta_owner_decode(value->bytes, value->length, &owner) == 0 &&
+	       (places_attached_elsewhere(s->places, &owner) || places_holder_alive(s->places, &owner));
 }
 
 /* 1: the volume is gone, or its head changed; 0: nothing more can be done now. Of one that somebody has it is his. */

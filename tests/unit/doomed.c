@@ -258,6 +258,59 @@ static int body_older(struct rig *r)
 
 Test(doomed, what_an_older_program_noted) { rig_test(body_older); }
 
+/* ---- who may have lost only the catalog ---- */
+
+static int no_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
+{
+	(void)c, (void)ttl_s, (void)key, (void)ret_lease;
+	return -ENOTSUP;
+}
+
+static void put_owner(struct rig *r, uint64_t id, const struct meta_owner *o)
+{
+	char key[META_KEY_BYTES];
+	size_t length;
+	uint8_t *bytes = meta_owner_encode(o, &length);
+	struct catalog_txn t;
+	meta_key_owner(id, key);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	OK(r, catalog_txn(r->store->catalog, &t, NULL));
+	free(bytes);
+}
+
+/* A holder on another host whose lease has run out keeps the volume, whatever is deleted; a command there that was killed doesn't. */
+static int body_lapsed(struct rig *r)
+{
+	struct meta_owner o, now;
+	uint64_t id;
+	struct catalog_ops leases = *r->store->catalog->ops;
+	create(r, "v");
+	take(r, 0, 3);
+	OK(r, store_find_volume(r->store->places, "v", &id, REPORT(r)));
+	OK(r, meta_get_owner(r->store->catalog, id, &o, NULL));
+	o.epoch++;
+	o.state = OWNER_HELD;
+	o.stamp = 77;
+	snprintf(o.host, sizeof o.host, "another");
+	snprintf(o.holder, sizeof o.holder, "device v");
+	put_owner(r, id, &o);
+	leases.lease = no_lease;
+	r->store->catalog->ops = &leases;
+	OK(r, store_snapshot_delete(r->store, "v@s1", REPORT(r)));
+	OK(r, meta_get_owner(r->store->catalog, id, &now, NULL));
+	cr_assert(now.epoch == o.epoch && now.stamp == o.stamp, "it was taken from who may serve a guest");
+	cr_assert(keys_of(r, "snapshot/") == 3 && keys_of(r, "reap/") == 1, "it stays noted");
+	snprintf(o.holder, sizeof o.holder, VOLUME_MAINTENANCE);
+	put_owner(r, id, &o);
+	store_reap(r->store);
+	cr_assert(keys_of(r, "snapshot/") == 2 && keys_of(r, "reap/") == 0);
+	check(r);
+	return 0;
+}
+
+Test(doomed, a_lapsed_lease_is_no_reason_to_take_a_volume) { rig_test(body_lapsed); }
+
 /* The head that was rolled back is cut back to what is its newest snapshot then. */
 static int body_rolled_back(struct rig *r)
 {
