@@ -132,6 +132,9 @@ void peer_answered(struct peer *p, uint32_t blocks, uint64_t took_ns);
 void peer_late(struct peer *p, uint32_t blocks, uint64_t took_ns);
 void peer_cancel(struct peer *p, struct segment_io *io); /* submitted, and not needed any more: see segment_server_ops */
 int peer_wait(struct peer *p, struct segment_io *io); /* FIBER */
+struct share_entry;
+/* FIBER. Calls `entry` for each copy that it has, by id; a non-zero result ends and is returned. -EBADMSG: what it answers makes no sense. */
+int peer_list(struct peer *p, int (*entry)(void *arg, struct peer *p, const struct share_entry *e), void *arg);
 int peer_status(struct peer *p, bool gc, struct segment_status *ret); /* FIBER. segment_remote_status(); -ENOTCONN: it doesn't answer */
 /* FIBER. One operation on several copies at once; each io->status tells. Returns how many succeeded. */
 unsigned peers_wait(struct peer *const *peers, struct segment_io *ios, unsigned count);

@@ -7,6 +7,7 @@
 #include "core/bytes.h"
 #include "core/report.h"
 #include "parallax/copies_private.h"
+#include "parallax/segment_share.h"
 
 #define PROBE_NS (300 * NS_PER_MS)
 enum { SWEEPS = 4 };      /* in the time after which a connection is idle */
@@ -381,4 +382,40 @@ int copies_await(struct copies *c, struct report *report)
 	peers_missing(c->peers, c->count, who, sizeof who);
 	return report_set(report, -ENOTCONN, c->count == 1 ? "the server that holds it doesn't answer: %s (start it, then try again)"
 							   : "none of the servers that hold it answers: %s (start them, then try again)", who);
+}
+
+/* ---- what they have ---- */
+
+/* A page; `after` goes on, to 0 when all was told. */
+static int list_page(struct peer *p, uint8_t *page, uint64_t *after, int (*entry)(void *arg, struct peer *p, const struct share_entry *e), void *arg)
+{
+	struct iovec v = { page, SHARE_LIST_BYTES };
+	struct segment_io io = { .op = SEGMENT_LIST, .segment = *after, .iov = &v, .iov_count = 1 };
+	uint64_t last = *after;
+	int r = peer_wait(p, &io);
+	for (uint32_t at = 0; r == 0 && at + SHARE_ENTRY_BYTES <= io.filled; at += SHARE_ENTRY_BYTES) {
+		struct share_entry e;
+		r = share_entry_decode(page + at, &e);
+		if (r == 0 && e.header.segment <= last)
+			r = -EBADMSG; /* ids grow, or it would go on for ever */
+		last = e.header.segment;
+		if (r == 0)
+			r = entry(arg, p, &e);
+	}
+	if (r == 0 && io.next && (io.next < last || io.next <= *after))
+		r = -EBADMSG;
+	*after = io.next;
+	return r;
+}
+
+int peer_list(struct peer *p, int (*entry)(void *arg, struct peer *p, const struct share_entry *e), void *arg)
+{
+	uint8_t *page = env_alloc_aligned(SHARE_LIST_BYTES);
+	uint64_t after = 0;
+	int r = page ? 0 : -ENOMEM;
+	do
+		r = r ? r : list_page(p, page, &after, entry, arg);
+	while (r == 0 && after);
+	free(page);
+	return r;
 }

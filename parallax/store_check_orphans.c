@@ -15,37 +15,14 @@ struct orphans {
 	size_t count;
 };
 
-static int add(struct orphans *o, const struct share_entry *e)
+static int add(void *arg, struct peer *peer, const struct share_entry *e)
 {
+	struct orphans *o = arg;
+	(void)peer;
 	if (array_more(&o->entries, o->count) < 0)
 		return -ENOMEM;
 	o->entries[o->count++] = *e;
 	return 0;
-}
-
-/* One server's, page by page; ids grow, or it would go on for ever. */
-static int list(struct orphans *o, struct peer *peer, uint8_t *page)
-{
-	uint64_t after = 0, last = 0;
-	int r = 0;
-	do {
-		struct iovec v = { page, SHARE_LIST_BYTES };
-		struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .iov = &v, .iov_count = 1 };
-		r = peer_wait(peer, &io);
-		for (uint32_t at = 0; r == 0 && at + SHARE_ENTRY_BYTES <= io.filled; at += SHARE_ENTRY_BYTES) {
-			struct share_entry e;
-			r = share_entry_decode(page + at, &e);
-			if (r == 0 && e.header.segment <= last)
-				r = -EBADMSG;
-			last = r == 0 ? e.header.segment : last;
-			if (r == 0)
-				r = add(o, &e);
-		}
-		if (r == 0 && io.next && io.next <= after)
-			r = -EBADMSG;
-		after = r == 0 ? io.next : 0;
-	} while (r == 0 && after);
-	return r;
 }
 
 static int judge(struct catalog *catalog, struct copies *c, const struct orphans *o, uint64_t *ret_copies, uint64_t *ret_bytes)
@@ -66,23 +43,19 @@ int store_check_orphans(struct store *s, uint64_t *ret_copies, uint64_t *ret_byt
 {
 	struct copies *c;
 	struct orphans o = { 0 };
-	uint8_t *page = malloc(SHARE_LIST_BYTES);
 	*ret_copies = *ret_bytes = 0;
-	int r = page ? copies_open(s->env, s->catalog, &c, NULL) : -ENOMEM;
-	if (r < 0) {
-		free(page);
+	int r = copies_open(s->env, s->catalog, &c, NULL);
+	if (r < 0)
 		return r;
-	}
 	if (c->count)
 		peers_await(c->peers, c->count, c->count);
 	for (uint32_t i = 0; r != -ENOMEM && i < c->map.server_count; i++) {
 		struct peer *p = copies_peer(c, &c->map.servers[i].id);
 		if (p && peer_usable(p)) /* what one that doesn't answer has, nobody knows */
-			r = list(&o, p, page);
+			r = peer_list(p, add, &o);
 	}
 	r = r == -ENOMEM ? r : judge(s->catalog, c, &o, ret_copies, ret_bytes);
 	copies_close(c);
 	free(o.entries);
-	free(page);
 	return r;
 }

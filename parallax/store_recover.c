@@ -17,14 +17,18 @@ struct listed_volume {
 	bool embedded;
 };
 
+struct listing {
+	struct salvage_copy *copies;
+	size_t count;
+};
+
 struct recovery {
 	struct store *store;
 	struct store_recover *how;
 	struct report *report;
 	struct copies *cluster;
 	bool complete;                 /* all servers answered */
-	struct salvage_copy *copies;   /* on servers: by volume, then epoch and id */
-	size_t count;
+	struct listing on_servers;     /* by volume, then epoch and id */
 	struct listed_volume *volumes; /* in the catalog, by number */
 	size_t volume_count;
 	struct store_names names;
@@ -48,43 +52,24 @@ static int by_volume(const void *a, const void *b)
 	return r ? r : x->header.segment < y->header.segment ? -1 : x->header.segment > y->header.segment;
 }
 
-/* One server's, page by page; ids grow, or it would go on for ever. */
-static int list_peer(struct peer *peer, uint8_t *page, struct salvage_copy **copies, size_t *count)
+static int note_copy(void *arg, struct peer *peer, const struct share_entry *e)
 {
-	uint64_t after = 0, last = 0;
-	int r;
-	do {
-		struct iovec v = { page, SHARE_LIST_BYTES };
-		struct segment_io io = { .op = SEGMENT_LIST, .segment = after, .iov = &v, .iov_count = 1 };
-		r = peer_wait(peer, &io);
-		for (uint32_t at = 0; r == 0 && at + SHARE_ENTRY_BYTES <= io.filled; at += SHARE_ENTRY_BYTES) {
-			struct salvage_copy c = { .peer = peer };
-			r = share_entry_decode(page + at, &c.entry);
-			if (r == 0 && c.entry.header.segment <= last)
-				r = -EBADMSG;
-			last = c.entry.header.segment;
-			if (r == 0)
-				r = array_more(copies, *count);
-			if (r == 0)
-				(*copies)[(*count)++] = c;
-		}
-		if (r == 0 && io.next && io.next <= after)
-			r = -EBADMSG;
-		after = io.next;
-	} while (r == 0 && after);
-	return r;
+	struct listing *l = arg;
+	if (array_more(&l->copies, l->count) < 0)
+		return -ENOMEM;
+	l->copies[l->count++] = (struct salvage_copy){ *e, peer };
+	return 0;
 }
 
-static int list_all(struct peer *const *peers, unsigned count, struct salvage_copy **copies, size_t *ret_count, struct report *report)
+/* Those of the peers that answer, by volume. */
+static int list_all(struct peer *const *peers, unsigned count, struct listing *l, struct report *report)
 {
-	uint8_t *page = env_alloc_aligned(SHARE_LIST_BYTES);
-	int r = page ? 0 : -ENOMEM;
+	int r = 0;
 	for (unsigned i = 0; r == 0 && i < count; i++)
-		if (peer_usable(peers[i]) && (r = list_peer(peers[i], page, copies, ret_count)) < 0)
+		if (peer_usable(peers[i]) && (r = peer_list(peers[i], note_copy, l)) < 0)
 			report_set(report, r, "what %s has can't be listed: %s", peers[i]->address[0] ? peers[i]->address : "its directory", errno_text(r));
-	free(page);
-	if (r == 0 && *ret_count)
-		qsort(*copies, *ret_count, sizeof **copies, by_volume);
+	if (r == 0 && l->count)
+		qsort(l->copies, l->count, sizeof *l->copies, by_volume);
 	return r;
 }
 
@@ -123,7 +108,7 @@ static int list_cluster(struct recovery *y)
 		r = report_set(y->report, -ENOTCONN, "servers don't answer that may have what was written since: %s (start them; or, if they are lost, give --force)", who);
 	}
 	if (r == 0)
-		r = list_all(s.peers, (unsigned)s.count, &y->copies, &y->count, y->report);
+		r = list_all(s.peers, (unsigned)s.count, &y->on_servers, y->report);
 	free(s.peers);
 	return r;
 }
@@ -160,18 +145,18 @@ static const char *name_of(const struct recovery *y, uint64_t id)
 /* Those of one volume. */
 static const struct salvage_copy *copies_of(const struct recovery *y, const uuid *volume, size_t *ret_count)
 {
-	size_t low = 0, high = y->count, end;
+	size_t low = 0, high = y->on_servers.count, end;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		if (memcmp(&y->copies[middle].entry.header.volume, volume, sizeof *volume) < 0)
+		if (memcmp(&y->on_servers.copies[middle].entry.header.volume, volume, sizeof *volume) < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	for (end = low; end < y->count && memcmp(&y->copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
+	for (end = low; end < y->on_servers.count && memcmp(&y->on_servers.copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
 		end++;
 	*ret_count = end - low;
-	return y->copies + low;
+	return y->on_servers.copies + low;
 }
 
 static void say(struct recovery *y, struct recovering *r, int status, const struct report *why)
@@ -243,20 +228,19 @@ static int with_directory(struct recovery *y, struct recovering *r, int (*recove
 	struct places *p = y->store->places;
 	struct segment_server *server = NULL;
 	struct copies *copies = NULL;
-	struct salvage_copy *found = NULL;
-	size_t count = 0;
+	struct listing l = { 0 };
 	int status = p->ops.open_embedded(p->ops.arg, r->id, /* create= */ false, &server, report);
 	if (status == 0 && !(copies = copies_embedded(y->store->env, server)))
 		status = -ENOMEM;
 	if (status == 0) {
-		status = list_all(copies->peers, copies->count, &found, &count, report);
+		status = list_all(copies->peers, copies->count, &l, report);
 		r->copies = copies;
-		r->found = found;
-		r->found_count = count;
+		r->found = l.copies;
+		r->found_count = l.count;
 	}
 	if (status == 0)
 		status = recover(r, report);
-	free(found);
+	free(l.copies);
 	copies_close(copies);
 	segment_server_close(server);
 	return status;
@@ -323,8 +307,8 @@ static int raise_counter(struct recovery *y, const char *key, uint64_t found)
 static int raise_segments(struct recovery *y)
 {
 	uint64_t found = 0;
-	for (size_t i = 0; i < y->count; i++)
-		found = MAX(found, y->copies[i].entry.header.segment);
+	for (size_t i = 0; i < y->on_servers.count; i++)
+		found = MAX(found, y->on_servers.copies[i].entry.header.segment);
 	return raise_counter(y, META_COUNTER_SEGMENT, found);
 }
 
@@ -381,9 +365,9 @@ static int find_unknown(struct unknowns *u)
 	const struct recovery *y = u->y;
 	char path[1024];
 	int r = 0;
-	for (size_t begin = 0, end; r == 0 && begin < y->count; begin = end) {
-		const uuid *volume = &y->copies[begin].entry.header.volume;
-		for (end = begin; end < y->count && memcmp(&y->copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
+	for (size_t begin = 0, end; r == 0 && begin < y->on_servers.count; begin = end) {
+		const uuid *volume = &y->on_servers.copies[begin].entry.header.volume;
+		for (end = begin; end < y->on_servers.count && memcmp(&y->on_servers.copies[end].entry.header.volume, volume, sizeof *volume) == 0;)
 			end++;
 		r = add_unknown(u, number_of(volume), begin, end - begin);
 	}
@@ -402,7 +386,7 @@ static int recover_new(struct recovery *y, const struct unknown *u)
 	struct recovering *r = recovering_new(y, u->id, &ret);
 	if (!r)
 		return -ENOMEM;
-	r->found = y->copies + u->begin;
+	r->found = y->on_servers.copies + u->begin;
 	r->found_count = u->count;
 	int status = u->count ? recover_unknown(r, &report) : with_directory(y, r, recover_unknown, &report);
 	say(y, r, status, &report);
@@ -509,7 +493,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	if (r == 0)
 		r = catalog_mark_recovered(s->catalog, &y.since, report);
 	copies_close(y.cluster);
-	free(y.copies);
+	free(y.on_servers.copies);
 	free(y.volumes);
 	free(y.left);
 	free(y.doomed);
