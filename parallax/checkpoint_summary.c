@@ -112,7 +112,7 @@ struct checkpoint_summary {
 	uint8_t *blocks;
 	size_t length;
 	uint32_t crcs[SUMMARY_BLOCKS_MAX];
-	bool failed;
+	bool failed, whole; /* whole: with all snapshots that it is to have */
 };
 
 /* It says where the table is, which flies before it. */
@@ -155,6 +155,7 @@ int checkpoint_summary_make(struct volume *v, const struct meta_log *log, const 
 		return -ENOMEM;
 	if (!v->newest_known)
 		load(v);
+	c->whole = v->newest_known;
 	c->space = space;
 	c->s.volume = v->id;
 	c->s.written_ns = env_wall_ns(v->env);
@@ -181,6 +182,8 @@ int checkpoint_summary_end(struct checkpoint_summary *c, struct meta_root *ret)
 {
 	int r = c->failed ? -ENOMEM : 0;
 	*ret = (struct meta_root){ { c->append.payload_position, c->crcs[0], 0 }, 0, c->length };
+	if (!c->whole) /* else the next one would take what it has for all there are */
+		*ret = (struct meta_root){ 0 };
 	free(c->blocks);
 	free(c);
 	return r;
