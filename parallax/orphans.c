@@ -1,4 +1,4 @@
-/* Copies that nobody will ever ask for: an owner that died had made them and not listed them yet, or had dropped them
+/* Copies that nobody will ever ask for: an owner that died, perhaps some time ago, had made them and not listed them yet, or had dropped them
  * from its table, or as it closed from its list, and not deleted them yet. The evidence (R31): the id is not above last_id,
  * so it can't be listed any more (R1), and neither the table nor the log has it. Only for embedded volumes: there the directory is
  * this volume's alone. */
@@ -41,14 +41,14 @@ static bool may_condemn(struct volume *v)
 
 void orphans_delete(struct volume *v)
 {
-	if (!may_condemn(v))
-		return;
 	struct orphans *o = malloc(sizeof *o);
 	if (!o)
 		return;
 	o->v = v;
 	o->count = 0;
 	segment_dir_ids(v->server, note, o); /* a part of them will do */
+	if (o->count && !may_condemn(v))
+		o->count = 0;
 	for (unsigned i = 0; i < o->count && !v->env->dead; i++) {
 		struct segment_io io = { .op = SEGMENT_DELETE, .segment = o->ids[i], .epoch = v->epoch };
 		v->counters.segments_freed += segment_wait(v->server, &io) == 0; /* what can't be deleted now may be found again */

@@ -279,6 +279,9 @@ static bool choose_another(struct recovery *c, struct report *report)
 		say_cure(report);
 		return false;
 	}
+	/* who says that it is to go on without servers didn't mean one that was there a moment ago */
+	if (c->walk.gone && !other_whole(&c->v->meta.segments[index], f))
+		return false;
 	if (c->walk.gone)
 		f->ios[f->source].status = -ENOTCONN;
 	else
@@ -664,7 +667,7 @@ int recover(struct volume *v, bool accept_flushed, struct report *report)
 		l->current = container_of(l->segments.next, struct log_segment, link);
 	free(c->kept);
 	free(c);
-	if (r == 0 && v->meta.embedded && (v->taken_over || v->server->unclean) && !PLANTED(orphans_keep))
+	if (r == 0 && v->meta.embedded && !PLANTED(orphans_keep))
 		orphans_delete(v);
 	return r;
 }

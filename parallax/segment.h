@@ -114,7 +114,6 @@ struct segment_server {
 	uint64_t incarnation;         /* known once open; raised at each start */
 	uint64_t free_bytes, total_bytes; /* last known */
 	uint32_t protocol;            /* an aquifer-server: the newest version that it speaks; otherwise 0 */
-	bool unclean;                 /* a directory: whoever had it open before didn't close it in order */
 };
 
 static inline void segment_submit(struct segment_server *s, struct segment_io *io, struct job *parent)

@@ -241,7 +241,6 @@ int dir_server_start(struct segment_dir *d, const struct segment_dir_options *op
 		return r;
 	char boot_id[37];
 	env_boot_id(d->env, boot_id);
-	d->server.unclean = !d->state.clean;
 	uint64_t next = MAX(MAX(d->state.incarnation, d->state.intent), in_catalog) + 1;
 	server_judge(&d->state, next, in_catalog, boot_id);
 	d->state.intent = next;

@@ -201,7 +201,6 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 				if (offer < 0)
 					return offer;
 				mine.epoch = now.epoch + 1;
-				v->taken_over = r == 0 && now.state == OWNER_HELD;
 			}
 			if (r == 0 && now.epoch >= mine.epoch)
 				return held(&now, report); /* somebody was faster */

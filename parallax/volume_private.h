@@ -188,7 +188,6 @@ struct volume {
 	bool closing;
 	bool space_loaded;
 	bool handed;                    /* it was offered to us: somebody waits */
-	bool taken_over;                /* whoever had it before hadn't closed it */
 	struct meta_segment next;       /* made for the owner after this one, not listed; id 0: none */
 	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
 	/* applying */

@@ -99,12 +99,15 @@ int cli_cluster_recover(struct cli *c)
 		return r;
 	}
 	uint64_t failed = how.counts[STORE_RECOVERED_NOT];
-	if (o.volumes)
+	if (o.volumes) {
 		cli_print_json(json_pack("{s:o, s:b}", "volumes", o.volumes, "complete", failed == 0));
-	else
+	} else {
+		if (how.counts[STORE_RECOVERED_LEFT])
+			printf("%" PRIu64 " left over, of which only segments are there: they are deleted once that is confirmed\n", how.counts[STORE_RECOVERED_LEFT]);
 		printf("%" PRIu64 " as they were in the backup, %" PRIu64 " newer, %" PRIu64 " made since, %" PRIu64 " deleted since, %" PRIu64 " not recovered "
 		       "(look at them; then: aquifer cluster restore --confirm)\n", how.counts[STORE_RECOVERED_SAME], how.counts[STORE_RECOVERED_NEWER],
 		       how.counts[STORE_RECOVERED_BACK], how.counts[STORE_RECOVERED_GONE], failed);
+	}
 	return failed ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " volume%s could not be recovered, and can't be opened (mend what is said above, and recover again)", failed,
 				   failed == 1 ? "" : "s") : 0;
 }

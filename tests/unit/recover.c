@@ -204,9 +204,10 @@ Test(recover, a_source_that_goes_away_while_it_is_copied_costs_nothing)
 }
 
 /* The others lost power, so that they may have less. */
-Test(recover, the_only_whole_source_is_waited_for)
+static void leave_only_source(bool accept_flushed)
 {
 	struct cluster_rig *c = cluster_make();
+	c->g.accept_flushed = accept_flushed;
 	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
 	volume_rig_kill(&c->g);
 	for (unsigned i = 1; i < SERVERS; i++) {
@@ -223,6 +224,9 @@ Test(recover, the_only_whole_source_is_waited_for)
 	cr_assert_eq(volume_rig_run(&c->g, read_later_body), 0);
 	cluster_free(c);
 }
+
+Test(recover, the_only_whole_source_is_waited_for) { leave_only_source(false); }
+Test(recover, the_only_whole_source_is_waited_for_whatever_is_accepted) { leave_only_source(true); }
 
 /* ---- a source that is damaged, though its server doesn't know it ---- */
 
