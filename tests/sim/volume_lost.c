@@ -18,6 +18,7 @@ void volume_backup(struct volume_world *w)
 {
 	catalog_image_free(&w->kept);
 	catalog_sim_each(w->catalogs, "", note_key, &w->kept);
+	w->kept_drained = w->drained;
 	sim_note(w->sim, "a backup of the catalog: %zu keys", w->kept.count);
 }
 
@@ -129,6 +130,7 @@ void volume_loses_catalog(struct volume_world *w)
 		block_server_end(&w->servers[i], false);
 	owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
 	sim_run_fiber(w->o.env, restore_run, w);
+	w->drained = w->kept_drained;
 	for (unsigned i = 0; i < w->server_count; i++)
 		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	if (!w->run->failed)
