@@ -312,6 +312,16 @@ static int read_summary(struct walk *w, size_t i, struct summary *ret)
 	return r ? r : summary_decode(bytes, (size_t)blocks * BLOCK_BYTES, ret);
 }
 
+/* What leads to it. */
+static struct meta_root place_of(const struct walk *w, size_t i)
+{
+	struct meta_root at = { { position_make(w->copy->entry.header.segment, w->summaries[i].block), w->summaries[i].crcs[0], 0 }, 0, 0 };
+	size_t length = 0;
+	summary_begins(w->window + (size_t)(w->summaries[i].block - w->window_block) * BLOCK_BYTES, &length); /* it was just read */
+	at.length = length;
+	return at;
+}
+
 /* The newest that belongs to the chain and is newer than what is known. One that is damaged, or of a newer version, may be of a checkpoint that was published: then
  * what the one before needs may be gone, and that isn't gone back to. */
 static int find_summary(struct search *s, size_t linked)
@@ -332,6 +342,7 @@ static int find_summary(struct search *s, size_t linked)
 		}
 		s->ret->what = SALVAGE_NEWER;
 		s->ret->summary = found;
+		s->ret->summary.log.summary = place_of(w, i);
 		s->from_position = found.log.from_position;
 		s->from_seq = found.log.from_seq;
 		return 0;
