@@ -378,7 +378,8 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	c->walk.gone = gone && !PLANTED(recover_source_stays);
 	c->walk.stuck = c->walk.gone || (!segment_away(why) && (damaged || unread)) ? index + 1 : 0;
 	c->walk.unread = !c->walk.gone && !damaged;
-	if (segment_away(why))
+	/* what is wrong with another copy is no reason not to wait for the source */
+	if (segment_away(why) || c->walk.gone)
 		return missing(m, f, report);
 	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
 }

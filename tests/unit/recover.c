@@ -350,6 +350,36 @@ static void unfinished(struct segment_server *s, struct segment_io *io)
 	whole_ops->submit(s, io);
 }
 
+/* One copy is broken for good, and the only whole one goes away when it is copied from: that is missing, which is to be said. */
+Test(recover, a_source_that_goes_away_is_missing_whatever_is_broken)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
+	const struct log_segment *g = container_of(c->g.volume->log.segments.next, struct log_segment, link);
+	c->io = (struct segment_io){ .op = SEGMENT_SYNC, .segment = g->meta.id, .epoch = c->g.volume->epoch, .incarnation = c->servers[2].dir->incarnation,
+				     .block = g->acked };
+	cut_off(c, 1, true);
+	cut_off(c, 2, true);
+	cr_assert_eq(volume_rig_run(&c->g, unanswered_body), 0);
+	volume_rig_kill(&c->g);
+	sim_doses(c->g.sim)->sync_error = 1000000;
+	cr_assert_lt(sim_run_fiber(c->servers[2].env, sync_body, &c->servers[2]), 0);
+	sim_doses(c->g.sim)->sync_error = 0;
+	sim_power_loss(c->servers[1].host);
+	for (unsigned i = 1; i < SERVERS; i++) {
+		cluster_server_end(c, i);
+		cut_off(c, i, false);
+		cluster_server_begin(c, i);
+	}
+	leave(c, 2);
+	volume_rig_begin(&c->g);
+	int r = volume_rig_open(&c->g);
+	cr_assert(leaving.gone && segment_away(r) && strstr(c->g.report.text, c->servers[0].address), "%d %s", r, c->g.report.text);
+	come_back(c);
+	cluster_open(c);
+	cluster_free(c);
+}
+
 /* A copy that somebody began to make in the place of one that was listed, and didn't complete, has not got what was acknowledged, though its server
  * has run without a break since it was made: the next one waits for who has. */
 Test(recover, a_copy_that_was_begun_anew_is_no_source)
