@@ -187,6 +187,7 @@ static struct recovering *recovering_new(struct recovery *y, uint64_t id, struct
 	r->ret = ret;
 	r->names = &y->names;
 	r->force = y->how->force;
+	r->complete = y->complete;
 	space_init(&r->table);
 	return r;
 }
@@ -237,6 +238,7 @@ static int with_directory(struct recovery *y, struct recovering *r, int (*recove
 		r->copies = copies;
 		r->found = l.copies;
 		r->found_count = l.count;
+		r->complete = true;
 	}
 	if (status == 0)
 		status = recover(r, report);

@@ -18,6 +18,7 @@ struct recovering {
 	struct meta_owner owner;
 	struct salvage s;
 	bool force;                     /* also to what isn't the last that was written */
+	bool complete;                  /* all that may have something of it answered */
 	struct space table;             /* of the newest checkpoint */
 	struct store_names *names;      /* as they were before anything was recovered, by volume; and those that had one since, and have none any more */
 	struct store_recovered *ret;

@@ -296,20 +296,33 @@ static int write_unknown(struct recovering *r, struct report *report)
 	return w ? write_end(r, w, status, report) : status;
 }
 
+/* Whoever deletes a volume begins with what the last checkpoint doesn't need. What only can't be read, or may be on a server that is silent, wasn't deleted. */
+static bool is_left_over(const struct recovering *r, int status)
+{
+	const struct meta_log *log = &r->s.log;
+	bool nowhere = status == -ENODATA;
+	if (status == -EIO && log->space.pointer.position) {
+		nowhere = true;
+		for (size_t i = 0; i < r->found_count; i++)
+			nowhere &= r->found[i].entry.header.segment != position_segment(log->space.pointer.position);
+	}
+	return nowhere && r->complete;
+}
+
 int recover_unknown(struct recovering *r, struct report *report)
 {
 	int status = salvage(r->store->env, r->found, r->found_count, NULL, &r->s, report);
 	if (status == 0)
 		status = judge_behind(r, report);
-	r->ret->how = status == -ENODATA ? STORE_RECOVERED_LEFT : STORE_RECOVERED_BACK;
+	r->ret->how = is_left_over(r, status) ? STORE_RECOVERED_LEFT : STORE_RECOVERED_BACK;
 	if (status < 0)
-		return status == -ENODATA ? 0 : status;
+		return r->ret->how == STORE_RECOVERED_LEFT ? 0 : status;
 	struct meta_log *log = &r->s.log;
 	snprintf(r->ret->name, sizeof r->ret->name, "%s", log->name);
 	if (r->s.summary.volume != r->id)
 		return report_set(report, -EUCLEAN, "its checkpoint says that it is another volume's");
 	status = load_table(r, log, report);
-	if (status == -ENODATA || status == -EIO) { /* whoever deletes a volume begins with what the last checkpoint doesn't need */
+	if (is_left_over(r, status)) {
 		r->ret->how = STORE_RECOVERED_LEFT;
 		return 0;
 	}

@@ -540,3 +540,62 @@ static void roll_twice(unsigned before)
 
 Test(salvage, rolled_back_twice_since) { roll_twice(0); }
 Test(salvage, rolled_back_to_what_it_was_before_the_backup) { roll_twice(1); }
+
+/* The backup is from before there was any volume. */
+static int body_backup_before(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct catalog_image now;
+	cr_assert_eq(catalog_image_read(c->g.places.catalog, &now, &c->g.report), 0);
+	for (size_t i = 0; i < now.count; i++) {
+		const struct catalog_image_key *k = &now.keys[i];
+		static const uint8_t none[8];
+		bool counts_volumes = strcmp(k->key, META_COUNTER_VOLUME) == 0;
+		if (strncmp(k->key, "volume/", 7) != 0 && strncmp(k->key, "name/", 5) != 0)
+			cr_assert_eq(catalog_image_add(&backup, k->key, counts_volumes ? none : k->bytes, k->length), 0);
+	}
+	catalog_image_free(&now);
+	return 0;
+}
+
+static struct pointer unreadable;
+static const struct segment_server_ops *readable;
+
+static void unreadable_submit(struct segment_server *s, struct segment_io *io)
+{
+	bool fails = io->op == SEGMENT_READ && io->segment == position_segment(unreadable.position) && io->block == position_block(unreadable.position) && io->blocks == 1;
+	if (!fails) {
+		readable->submit(s, io);
+		return;
+	}
+	io->status = -EIO;
+	job_put(io->parent, io->status);
+}
+
+/* Its table is there, and can't be read just now: it isn't taken for what a deletion has left, which goes once that is confirmed. */
+Test(salvage, what_cant_be_read_was_not_deleted)
+{
+	struct cluster_rig *c = cluster_make();
+	static struct segment_server_ops failing;
+	cr_assert_eq(volume_rig_run(&c->g, body_backup_before), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	unreadable = c->g.volume->meta.space.pointer;
+	lose_catalog(c);
+	readable = c->servers[0].dir->ops;
+	failing = *readable;
+	failing.submit = unreadable_submit;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &failing;
+	may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_LEFT], 0);
+	cr_assert_eq(counts[STORE_RECOVERED_NOT], 1);
+	may_fail = false;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = readable;
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_BACK], 1);
+	must_have_all(c);
+	cluster_free(c);
+}
