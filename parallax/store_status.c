@@ -107,7 +107,9 @@ static int look_at_catalog(struct work *w)
 			r = store_status_problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
 	if (r < 0)
 		return r;
-	if (t->restored[0])
+	if (t->restored[0] && catalog_recover_wanted(w->store->catalog, NULL) == 1)
+		r = store_status_problem(t, "the catalog was restored from a backup on %s, and no volume can be attached until what was written since was looked for (aquifer cluster recover)", t->restored);
+	else if (t->restored[0])
 		r = store_status_problem(t, "the catalog was restored from a backup on %s, and nothing is freed until that is confirmed (aquifer cluster restore --confirm)", t->restored);
 	if (r == 0 && t->check.faults)
 		r = store_status_problem(t, "the last check found %" PRIu64 " fault%s (aquifer cluster check says which)", t->check.faults, t->check.faults == 1 ? "" : "s");

@@ -39,6 +39,7 @@ rm -f "$catalog" "$catalog"-*
 aquifer cluster restore "$dir/backup" >/dev/null || fail "restore"
 refused 1 "would be deleted.*aquifer cluster recover" aquifer cluster restore --confirm
 refused 2 "goes with --confirm" aquifer cluster restore "$dir/backup" --force
+aquifer cluster status 2>/dev/null | grep -q "no volume can be attached.*aquifer cluster recover" || fail "status doesn't say what is to be done"
 refused 1 "hasn't been looked for.*aquifer cluster recover" aquifer attach web --as nbd
 aquifer cluster recover >"$dir/out" || fail "recover: $(cat "$dir/out")"
 for line in '^web: has what .*with 1 snapshot made since, without 1 deleted since' '^db: has what was written since' '^made: was made since' '^made-clone: was made since' \
