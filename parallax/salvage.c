@@ -14,7 +14,6 @@
 #include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "core/plant.h"
 
 enum { WINDOW_BLOCKS = 32, TAILS_MAX = 64 };
 
@@ -291,7 +290,7 @@ static int list_segment(struct search *s, const struct salvage_copy *copies, siz
 	} else if (s->need_seq == 0) {
 		add_holders(m, copies, count, false);
 	} else {
-		m->cut = !PLANTED(salvage_open_end);
+		m->cut = true;
 		m->length = s->walk.met[linked - 1].end;
 		m->prev = s->walk.met[linked - 1].crc;
 		return add_linked(s, m, copies, count);
