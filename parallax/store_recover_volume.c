@@ -222,9 +222,12 @@ static int note_past(struct recovering *r)
 {
 	struct meta_name mine = { .volume = r->id };
 	take_past(r, &mine);
-	if (array_more(&r->names->entries, r->names->count) < 0)
+	struct store_names *names = r->names;
+	if (array_more(&names->entries, names->count) < 0)
 		return -ENOMEM;
-	struct store_named *n = &r->names->entries[r->names->count++];
+	size_t at = array_place(names->entries, names->count, named.volume, r->id);
+	struct store_named *n = &names->entries[at];
+	memmove(n + 1, n, (names->count++ - at) * sizeof *n);
 	n->named = mine;
 	snprintf(n->name, sizeof n->name, "%s", r->s.log.name);
 	r->ret->name[0] = '\0';
