@@ -3,8 +3,19 @@
 # socket that the next one takes over; one that is in use says by whom. One that waits on the network for what a client
 # will say next asks the client's host whether it is still there.
 . tests/interop/lib/nbd
-need fio qemu-io truncate
+need fio qemu-io truncate ss
 fio --enghelp 2>/dev/null | grep -qw nbd || { echo "skipped: fio has no nbd engine"; exit 77; }
+
+# A client that stays.
+client_up() {
+	: >"$dir/client"
+	stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
+	client=$!
+	while ! grep -q '512/512' "$dir/client"; do
+		kill -0 $client || fail "qemu-io does not connect"
+		sleep 0.05
+	done
+}
 
 truncate -s 64M "$dir/a.img"
 serve "raw($dir/a.img)"
@@ -25,13 +36,7 @@ while [ "$(descriptors)" -ne "$before" ]; do
 	sleep 0.05
 done
 
-: >"$dir/client"
-stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
-client=$!
-while ! grep -q '512/512' "$dir/client"; do
-	kill -0 $client || fail "qemu-io does not connect"
-	sleep 0.05
-done
+client_up
 kill -TERM "$server"
 i=0
 while ! grep -q "is in use by 1 NBD client (pid $client)" "$dir/errors"; do
@@ -48,17 +53,10 @@ serve "raw($dir/a.img)"
 qemu-io -f raw -c 'read 0 4k' "$uri" >/dev/null || fail "after a stale socket"
 unserve
 
-command -v ss >/dev/null || { echo "without ss nothing is seen of the network"; exit 0; }
 address=tcp:127.0.0.1:0
 serve "raw($dir/a.img)"
 port=${uri#nbd://127.0.0.1:}
-: >"$dir/client"
-stdbuf -oL qemu-io -f raw -c 'read 0 512' -c 'sleep 30000' "$uri" >"$dir/client" 2>&1 &
-client=$!
-while ! grep -q '512/512' "$dir/client"; do
-	kill -0 $client || fail "qemu-io does not connect"
-	sleep 0.05
-done
+client_up
 ss -Htno state established "( sport = :${port%%/*} )" >"$dir/sockets"
 grep -q 'timer:(keepalive,' "$dir/sockets" || fail "a client whose host is gone would stay for ever: $(cat "$dir/sockets")"
 kill -9 $client
