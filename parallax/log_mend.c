@@ -26,7 +26,8 @@ static bool all_answered(const struct volume *v)
 	return !v->log.syncing;
 }
 
-/* Makes [0, acked) of a copy durable and verified. 0; -EIO it can't be; -EPERM fenced; away. */
+/* Makes [0, acked) of a copy durable and verified. 0; -EIO it can't be; -EREMOTEIO its server failed to, which may be another matter next time; -EPERM
+ * fenced; away. */
 static int settle_copy(struct volume *v, struct log_segment *g, struct peer *at)
 {
 	struct segment_io io = { .op = SEGMENT_FENCE, .segment = g->meta.id, .epoch = v->epoch };
@@ -34,7 +35,7 @@ static int settle_copy(struct volume *v, struct log_segment *g, struct peer *at)
 	if (r == -ENOENT)
 		return g->acked == 1 ? 0 : -EIO; /* somebody took it away */
 	if (r < 0)
-		return r;
+		return log_failed_once(r);
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < g->acked) { /* it lost power (R14) */
@@ -43,27 +44,28 @@ static int settle_copy(struct volume *v, struct log_segment *g, struct peer *at)
 			return r;
 	}
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = g->meta.id, .epoch = v->epoch, .block = g->acked };
-	return peer_wait(at, &io);
+	return log_failed_once(peer_wait(at, &io));
 }
 
-/* R15 (a). Its ensemble is those that have it all, from now on. 0; -ENOTCONN: too few for now; -EIO: nobody ever will;
- * -EPERM fenced. */
+/* R15 (a). Its ensemble is those that have it all, from now on. 0; -ENOTCONN: too few for now; -EREMOTEIO: each failed, or is of no use;
+ * -EIO: nobody ever will; -EPERM fenced. */
 static int settle_segment(struct volume *v, struct log_segment *g)
 {
 	struct peer *holders[META_REPLICAS_MAX];
 	unsigned count = 0;
-	bool waits = false;
+	bool waits = false, failed = false;
 	for (uint32_t i = 0; i < g->meta.ensemble_count; i++) {
 		int r = peer_usable(g->peers[i]) ? settle_copy(v, g, g->peers[i]) : -ENOTCONN;
 		if (r == -EPERM || r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
-		waits |= r != 0 && r != -EIO;
+		failed |= r == -EREMOTEIO;
+		waits |= r != 0 && r != -EIO && r != -EREMOTEIO;
 		if (r == 0)
 			holders[count++] = g->peers[i];
 	}
 	count = log_copy_fresh(v, &g->meta, g->acked, NULL, 0, holders, count);
 	if (count < v->meta.min_replicas && !(PLANTED(mend_any_copy) && count))
-		return count || waits ? -ENOTCONN : -EIO;
+		return count || waits ? -ENOTCONN : failed ? -EREMOTEIO : -EIO;
 	g->meta.ensemble_count = count;
 	for (unsigned i = 0; i < count; i++) {
 		g->peers[i] = holders[i];
@@ -177,7 +179,7 @@ static int mend_once(struct volume *v)
 enum { MEND_WAIT_MS = 100, MEND_ATTEMPTS_MAX = 100 };
 
 /* May it be better later? The server or the catalog is away, busy, restarting, or lacks space. What else there is may be
- * a file system that became read only: it is asked again for a while, so that an operator can act. */
+ * a file system that became read only, or a disk that failed once: it is asked again for a while, so that an operator can act. */
 static bool mend_again(const struct volume *v, int status, unsigned attempt)
 {
 	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))

@@ -93,7 +93,7 @@ int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, 
 					 .blocks = kept->blocks, .iov = &iov, .iov_count = 1 };
 		r = peer_wait(to, &io);
 		if (r < 0)
-			return r;
+			return log_failed_once(r);
 		length = kept->block + kept->blocks;
 	}
 	return length < g->acked ? -EIO : 0;

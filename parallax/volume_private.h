@@ -273,8 +273,10 @@ void volume_fail(struct volume *v, int status);
 void log_retain(struct volume *v, const struct log_record *r); /* it is acknowledged */
 void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced);
 bool log_retain_full(const struct volume *v);
-/* FIBER. A server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had. */
+/* FIBER. A server has only [0, length): gives it the rest of what is acknowledged. -EIO: that can't be had; -EREMOTEIO: the server failed. */
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
+/* A server that failed to do something hasn't said what its copy is worth: it does when it is asked again. */
+static inline int log_failed_once(int status) { return status == -EIO ? -EREMOTEIO : status; }
 /* log_copy.c: FIBER */
 /* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right;
  * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read; -EHOSTDOWN: it is away. */

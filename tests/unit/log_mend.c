@@ -1,0 +1,69 @@
+/* A log that goes on elsewhere (parallax/log_mend.c) when several servers are in trouble at once. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "tests/unit/clustertest.h"
+
+static struct {
+	const struct segment_server_ops *real;
+	struct segment_server_ops ops;
+	unsigned appends, fences, repairs; /* so many of them fail, on any server */
+} failing;
+
+static bool fails(unsigned *left)
+{
+	bool one = *left > 0;
+	*left -= one;
+	return one;
+}
+
+static void failing_submit(struct segment_server *s, struct segment_io *io)
+{
+	if ((io->op == SEGMENT_APPEND && fails(&failing.appends)) || (io->op == SEGMENT_FENCE && fails(&failing.fences)) ||
+	    (io->op == SEGMENT_REPAIR && fails(&failing.repairs))) {
+		io->status = -EIO;
+		job_put(io->parent, io->status);
+		return;
+	}
+	failing.real->submit(s, io);
+}
+
+/* Written, but not flushed, before and when servers fail. */
+static int write_body(void *arg)
+{
+	struct cluster_rig *c = arg;
+	for (unsigned b = 0; b < BLOCKS; b++) {
+		if (b == BLOCKS / 2)
+			failing.appends = 1;
+		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
+		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, 0), 0, "block %u", b);
+	}
+	return 0;
+}
+
+/* One append fails, and then so many fences and repairs. What fails once on each server is no reason to end: no copy has said that it is of no use. */
+static void write_with(unsigned fences, unsigned repairs)
+{
+	struct cluster_rig *c = cluster_make();
+	c->shift = 100;
+	failing.real = c->servers[0].dir->ops;
+	failing.ops = *failing.real;
+	failing.ops.submit = failing_submit;
+	failing.appends = 0;
+	failing.fences = fences;
+	failing.repairs = repairs;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &failing.ops;
+	cr_assert_eq(volume_rig_run(&c->g, write_body), 0);
+	cr_assert_eq(failing.appends + failing.fences + failing.repairs, 0, "not as many were asked");
+	cr_assert_gt(c->g.volume->counters.mends, 0);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = failing.real;
+	cluster_free(c);
+}
+
+Test(log_mend, two_servers_that_cant_be_asked_are_asked_again) { write_with(2, 0); }
+Test(log_mend, all_servers_that_cant_be_asked_are_asked_again) { write_with(SERVERS, 0); }
+Test(log_mend, all_servers_that_cant_sync_what_they_have_are_asked_again) { write_with(0, SERVERS); }
