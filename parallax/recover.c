@@ -357,7 +357,7 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	struct peer *bad[META_REPLICAS_MAX];
 	unsigned bad_count = 0;
 	int why = 0;
-	bool damaged = false, unread = false, gone = false;
+	bool damaged = false, unread = false, gone = false, away = false;
 	f->holder_count = 0;
 	for (unsigned i = 0; i < m->ensemble_count; i++) {
 		int r = settle_copy(v, m, f, i, c->walk.length[index]);
@@ -368,6 +368,7 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 		if (r == 0)
 			f->holders[f->holder_count++] = f->peers[i];
 		why = r && (!why || segment_away(why)) ? r : why;
+		away |= segment_away(r);
 		damaged |= r == -EBADMSG;
 		unread |= r == -EREMOTEIO;
 	}
@@ -378,8 +379,8 @@ static int settle_segment(struct recovery *c, uint32_t index, struct report *rep
 	c->walk.gone = gone && !PLANTED(recover_source_stays);
 	c->walk.stuck = c->walk.gone || (!segment_away(why) && (damaged || unread)) ? index + 1 : 0;
 	c->walk.unread = !c->walk.gone && !damaged;
-	/* what is wrong with another copy is no reason not to wait for the source */
-	if (segment_away(why) || c->walk.gone)
+	/* what is wrong with another copy is no reason not to wait for the source, or, if that is fine, for who may have all, too */
+	if (segment_away(why) || c->walk.gone || (away && f->holder_count))
 		return missing(m, f, report);
 	return report_set(report, why, "segment %llu can't be verified and synced: %s", (unsigned long long)m->id, errno_text(why));
 }
