@@ -94,10 +94,12 @@ int log_copy_rewrite(struct volume *v, const struct meta_segment *m, struct peer
 	return r == 0 && io.length < length ? -EIO : r;
 }
 
-/* What was read may have been damaged on its way: the copy is scanned where it is now, and continued from where it is good. */
-int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+/* What was read may have been damaged on its way: the copy is scanned where it is now, and continued from where it is good. `ret_wrong`: it could be written,
+ * and isn't right. */
+static int copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length, bool *ret_wrong)
 {
 	int r = 0;
+	*ret_wrong = false;
 	for (unsigned i = 0; r == 0 && i < COPY_TRIES && from < length; i++) {
 		struct segment_io io = { .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
 		r = copy_once(v, m->id, source, to, from, length);
@@ -107,23 +109,32 @@ int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer 
 			r = peer_wait(to, &io);
 		from = io.length;
 	}
-	if (r == 0 && from < length)
+	*ret_wrong = r == 0 && from < length;
+	if (*ret_wrong)
 		r = source_damaged(v, m, source, from, length) ? -EBADMSG : -EIO;
 	return r;
 }
 
+int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer *source, struct peer *to, uint32_t from, uint32_t length)
+{
+	bool wrong;
+	return copy_blocks(v, m, source, to, from, length, &wrong);
+}
+
 /* A copy there, fenced at our epoch like the others, before it is made: so its server knows that it doesn't count before it is sealed, for the next one may ask
  * that server while there is only a part of it. One that exists may be this segment's too: its server was left out before the segment was listed, or has lost
- * power since. What is in it is the same then, as far as it goes (R2). */
-static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
+ * power since. What is in it is the same then, as far as it goes (R2). With -EIO, `ret_useless`: nothing there is worth anything. */
+static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to, bool *ret_useless)
 {
 	struct segment_io io = { .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+	bool wrong;
 	int r = peer_wait(to, &io);
+	*ret_useless = r == -ENOENT || (r == 0 && (io.state == COPY_ABSENT || io.state == COPY_BROKEN));
 	if (r == -ENOENT || (r == 0 && io.state == COPY_ABSENT)) {
 		io = (struct segment_io){ .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = peer_incarnation(to),
 					  .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
 		r = peer_wait(to, &io);
-		return r < 0 ? r : log_copy_blocks(v, m, source, to, 1, length);
+		return r < 0 ? r : copy_blocks(v, m, source, to, 1, length, &wrong);
 	}
 	if (r < 0)
 		return r;
@@ -132,20 +143,9 @@ static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t len
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < length)
-		return log_copy_blocks(v, m, source, to, io.length, length);
+		return copy_blocks(v, m, source, to, io.length, length, ret_useless);
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
 	return peer_wait(to, &io);
-}
-
-/* What is there and is of no use (another attempt at that id, or broken) may go. */
-static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
-{
-	int r = copy_try(v, m, length, source, to);
-	if (r != -EIO)
-		return r;
-	struct segment_io io = { .op = SEGMENT_DELETE, .segment = m->id, .epoch = v->epoch };
-	r = peer_wait(to, &io);
-	return r < 0 ? r : copy_try(v, m, length, source, to);
 }
 
 static bool is_among(struct peer *const *peers, unsigned count, const struct peer *p)
@@ -162,6 +162,19 @@ static bool is_listed(const struct meta_segment *m, const struct peer *p)
 		if (memcmp(&m->ensemble[i].server, &p->id, sizeof p->id) == 0)
 			return true;
 	return false;
+}
+
+/* What is there and is of no use may go. Of a listed copy that is not so because it can't be written now: it has what was flushed, which counts when the source is
+ * lost next. */
+static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
+{
+	bool useless;
+	int r = copy_try(v, m, length, source, to, &useless);
+	if (r != -EIO || (!useless && is_listed(m, to)))
+		return r;
+	struct segment_io io = { .op = SEGMENT_DELETE, .segment = m->id, .epoch = v->epoch };
+	r = peer_wait(to, &io);
+	return r < 0 ? r : copy_try(v, m, length, source, to, &useless);
 }
 
 unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *const *without, unsigned without_count,
