@@ -7,6 +7,7 @@
  * space table, so that the next owner sends it. Sent by an owner that was fenced meanwhile, it is as true as ever. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/plant.h"
@@ -104,19 +105,17 @@ static int trim_send(struct volume *v, const struct segment_io *how, struct segm
 	return r;
 }
 
-static int trim_one(struct volume *v, uint64_t id, bool pack)
+/* `bits`: SEGMENT_BITMAP_BYTES, to work in. */
+static int trim_one(struct volume *v, uint64_t id, bool pack, uint8_t *bits)
 {
 	struct space_segment *g = space_find(&v->space, id);
 	uint32_t blocks = g->blocks, before = space_present(g);
-	uint8_t *bits = calloc(1, div_up(blocks, 8));
-	if (!bits)
-		return -ENOMEM;
+	memset(bits, 0, SEGMENT_BITMAP_BYTES);
 	frees_bits(g->frees, FREES_UNSENT, bits, blocks);
 	struct segment_io io = { .op = SEGMENT_TRIM, .segment = id, .epoch = v->epoch, .blocks = blocks, .trim = bits, .pack = pack }, most;
 	int r = trim_send(v, &io, &most);
 	if (r == 0)
 		space_sent(&v->space, id, bits);
-	free(bits);
 	g = space_find(&v->space, id);
 	if (g && most.sealed)
 		g->present = most.present;
@@ -141,12 +140,13 @@ static uint64_t choose(struct volume *v, bool few, bool *ret_pack)
 static int trimmer(void *arg)
 {
 	struct volume *v = arg;
+	uint8_t *bits = v->trim_bits;
 	uint64_t seq = 0;
 	unsigned steps = 0;
 	while (!v->closing && !v->failed) {
 		bool pack, idle = v->log.next_seq == seq || v->trim_hurry;
 		uint64_t id = choose(v, idle || steps >= SLOW_STEPS, &pack);
-		int r = id ? trim_one(v, id, pack) : 0;
+		int r = id ? trim_one(v, id, pack, bits) : 0;
 		judge_behind(v);
 		if (r == -ESHUTDOWN || v->env->dead) {
 			volume_fail(v, -ESHUTDOWN);
@@ -167,6 +167,7 @@ static int trimmer(void *arg)
 			seq = v->log.next_seq;
 	}
 	set_behind(v, false);
+	free(bits);
 	v->log.fibers--;
 	fiber_cond_wake(&v->log.changed);
 	return 0;
@@ -174,10 +175,12 @@ static int trimmer(void *arg)
 
 int trim_start(struct volume *v)
 {
-	v->log.fibers++;
-	int r = fiber_start(&v->env->loop, trimmer, v, NULL);
+	v->trim_bits = malloc(SEGMENT_BITMAP_BYTES); /* now, for who finds no memory later would try for ever */
+	int r = v->trim_bits ? fiber_start(&v->env->loop, trimmer, v, NULL) : -ENOMEM;
 	if (r < 0)
-		v->log.fibers--;
+		free(v->trim_bits);
+	else
+		v->log.fibers++;
 	return r;
 }
 

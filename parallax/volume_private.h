@@ -239,6 +239,7 @@ struct volume {
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */
+	uint8_t *trim_bits;             /* that fiber's */
 	bool trim_behind;               /* packing doesn't keep up: guest data waits */
 	struct volume_counters counters;
 };
