@@ -66,8 +66,10 @@ static int publish_settle(struct publication *p)
 }
 
 /* An embedded volume's catalog is a file on this machine, most often beside the data. What it doesn't commit for so long (its
- * file system became read only, the disk is broken) isn't away: requests end, and the next opener finds what was published. */
+ * file system became read only, the disk is broken) isn't away: requests end, and the next opener finds what was published.
+ * An attempt counts for so much of that at most: this process or its machine may have been stopped in the midst of it. */
 #define FILE_PATIENCE_NS (10 * NS_PER_S)
+#define FILE_ATTEMPT_NS (2 * NS_PER_S)
 
 int publish_commit(struct publication *p)
 {
@@ -85,9 +87,10 @@ int publish_commit(struct publication *p)
 			catalog_txn_compare(&p->txn, log_key, v->meta_revision);
 		catalog_txn_put(&p->txn, log_key, bytes, length);
 	}
-	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS, began_ns = env_now_ns(v->env);
+	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS, tried_ns = 0;
 	bool unknown = false;
 	while (r == 0) {
+		uint64_t began_ns = env_now_ns(v->env);
 		r = catalog_txn(v->catalog, &p->txn, &revision);
 		if (r == 0)
 			v->meta_revision = revision;
@@ -100,7 +103,8 @@ int publish_commit(struct publication *p)
 			publish_note(v, r);
 			fiber_sleep(&v->env->loop, pause_ns);
 			pause_ns = MIN(2 * pause_ns, NS_PER_S / 2);
-			bool broken = unknown && v->meta.embedded && env_now_ns(v->env) - began_ns > FILE_PATIENCE_NS;
+			tried_ns += MIN(env_now_ns(v->env) - began_ns, FILE_ATTEMPT_NS);
+			bool broken = unknown && v->meta.embedded && tried_ns > FILE_PATIENCE_NS;
 			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : broken ? -EIO : 0;
 			if (broken)
 				volume_fail(v, -EIO);

@@ -14,13 +14,21 @@ static struct {
 	bool lose;    /* the next one is applied, and its answer is lost; then … */
 	bool damaged; /* … no record can be read */
 	bool silent;  /* none that writes the log's record is applied, or answered */
+	bool stops;   /* the process, for an hour, while the next one is under way, whose answer is lost */
 } below;
 
 static int bad_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
-	for (unsigned i = 0; i < t->change_count && below.silent; i++)
-		if (strstr(t->change[i].key, "/log"))
-			return -ETIMEDOUT;
+	bool log = false;
+	for (unsigned i = 0; i < t->change_count; i++)
+		log |= strstr(t->change[i].key, "/log") != NULL;
+	if (log && below.silent)
+		return -ETIMEDOUT;
+	if (log && below.stops) {
+		below.stops = false;
+		fiber_sleep(&c->env->loop, 3600 * NS_PER_S);
+		return -ETIMEDOUT;
+	}
 	int r = below.real->txn(c, t, ret_revision);
 	if (!below.lose || t->compare_count < 2 || r < 0) /* it takes a number */
 		return r;
@@ -43,7 +51,7 @@ static void put_below(struct volume_rig *g)
 	below.ops = *below.real;
 	below.ops.txn = bad_txn;
 	below.ops.get = bad_get;
-	below.lose = below.damaged = below.silent = false;
+	below.lose = below.damaged = below.silent = below.stops = false;
 	g->places.catalog->ops = &below.ops;
 }
 
@@ -117,6 +125,26 @@ Test(publish, who_cant_list_his_segments_in_a_file_says_so)
 	cr_assert(strstr(g->report.text, "catalog"), "%s", g->report.text);
 	below.silent = false;
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	g->places.catalog->ops = below.real;
+	volume_rig_free(g);
+}
+
+static int body_stopped(void *arg)
+{
+	struct volume_rig *g = arg;
+	put_below(g);
+	below.stops = true;
+	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	cr_assert(!below.stops);
+	return blk_write_wait(g->node, g->buffer, BLOCK_BYTES, 0, BLK_FUA);
+}
+
+/* It is the attempts that fail which say that a file takes nothing, not the clock. */
+Test(publish, a_machine_that_was_stopped_asks_again)
+{
+	struct volume_rig *g = volume_rig_make(1, 4 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_stopped), 0);
 	g->places.catalog->ops = below.real;
 	volume_rig_free(g);
 }
