@@ -133,7 +133,9 @@ void tree_node_unref(struct tree *t, struct tree_node *n)
 	assert(n->references > 0);
 	if (--n->references > 0)
 		return;
-	if (n->hashed)
+	if (n->hashed && n->replaced)
+		link_push_front(&t->lru, &n->lru);
+	else if (n->hashed)
 		link_push(&t->lru, &n->lru);
 	else
 		node_destroy(t, n);
@@ -270,6 +272,7 @@ static struct tree_node *node_copy(struct tree *t, struct tree_node *n)
 		else if (slot_in_memory(slot))
 			node_ref(slot_node(slot));
 	}
+	n->replaced = true;
 	if (n->written) {
 		copy->origin = n->at;
 		tree_node_unref(t, n);

@@ -9,7 +9,7 @@
  *     current root ──▶ node (gen 7, dirty) ──▶ node (gen 6, frozen, maybe unwritten) ──▶ pointer on disk
  *     version 6    ──▶ node (gen 6)        ──▶ the same node ─────────┘
  *
- * Written nodes are cached by position, least recently used first out; dirty ones are never
+ * Written nodes are cached by position, replaced ones and then the least recently used first out; dirty ones are never
  * evicted: the volume bounds them by checkpoints. */
 #ifndef AQ_TREE_H
 #define AQ_TREE_H
@@ -34,6 +34,7 @@ struct tree_node {
 	uint32_t level;            /* 0: its slots are data */
 	uint32_t references;       /* slots, versions and pins */
 	bool written, hashed;
+	bool replaced;             /* by a copy, so that nobody will look for it: first out */
 	bool holds_nothing;        /* tree_note_void() */
 	struct link lru;           /* in the tree's lru while written, hashed and unreferenced */
 	UT_hash_handle hh;

@@ -282,6 +282,28 @@ Test(tree, memory_stays_within_its_budget_under_load)
 	rig_free(&r);
 }
 
+/* A map that has room is in memory: what was replaced on disk is asked for by nobody, and takes no room from what is. */
+Test(tree, what_was_replaced_is_given_up_first)
+{
+	enum { LEAVES = 50, BUDGET = 64, CHANGES = 4 };
+	struct rig r;
+	rig_make(&r, 17, BUDGET, BLOCKS);
+	uint64_t before = 0;
+	for (unsigned round = 0; round < 300; round++) {
+		if (round == 50)
+			before = r.loads;
+		for (unsigned i = 0; i < CHANGES; i++)
+			set(&r, draw(&r, LEAVES * NODE_FANOUT), round + 1);
+		freeze(&r);
+		for (unsigned i = 0; i < CHANGES; i++)
+			set(&r, draw(&r, LEAVES * NODE_FANOUT), round + 1);
+		cr_assert(write_version(&r, &r.frozen[0], UINT32_MAX));
+		release_oldest(&r);
+	}
+	cr_assert_eq(r.loads, before, "%llu loads", (unsigned long long)(r.loads - before));
+	rig_free(&r);
+}
+
 /* However many are dirty, a path can be followed. */
 Test(tree, all_dirty_and_still_readable)
 {
