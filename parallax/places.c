@@ -197,10 +197,11 @@ bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
 
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner)
 {
-	return owner->state == OWNER_HELD && is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0;
+	return is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0;
 }
 
 static bool held_elsewhere(void *arg, const struct meta_owner *owner) { return places_held_elsewhere(self(arg), owner); }
+static bool attached_elsewhere(void *arg, const struct meta_owner *owner) { return places_attached_elsewhere(self(arg), owner); }
 
 static bool holder_alive(void *arg, const struct meta_owner *owner)
 {
@@ -378,7 +379,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	p->env = env;
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
-					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere,
+					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere, .attached_elsewhere = attached_elsewhere,
 					 .domain = p->domain, .arg = p };
 	int r = config_host(env, root, p->host, report);
 	if (r == 0)

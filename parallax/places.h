@@ -46,7 +46,7 @@ bool places_owner_alive(struct env *env, const struct meta_owner *owner);
 /* Is the holder on another host, and does its lease say that it lives, as far as is known? */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
-/* Is it held by a device on another host, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */
+/* Is it held by a device on another host, or offered to one there, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner);
 /* FIBER. Is that host's agent alive, as far as is known? */
 bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent);

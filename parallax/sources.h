@@ -26,6 +26,8 @@ struct volume_places {
 	bool (*holder_alive)(void *arg, const struct meta_owner *owner);
 	/* FIBER. Does somebody on another host have it, as far as is known? NULL: nobody does. */
 	bool (*held_elsewhere)(void *arg, const struct meta_owner *owner);
+	/* Does a device on another host have it, or is to have it, whatever its lease says? What only maintains a volume doesn't take it from one. NULL: none. */
+	bool (*attached_elsewhere)(void *arg, const struct meta_owner *owner);
 	const char *domain; /* this host's: servers in the same are the nearest; NULL: not known */
 	void *arg;
 };

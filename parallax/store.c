@@ -326,6 +326,24 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 	return store_ask_holder_seen(s, name, volume, NULL, verb, args, report);
 }
 
+int store_refuse_owner(struct places *p, const struct meta_owner *owner, struct report *report)
+{
+	bool elsewhere = places_attached_elsewhere(p, owner);
+	if (places_holder_alive(p, owner))
+		return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it first)", owner->holder, elsewhere ? " on host " : "", elsewhere ? owner->host : "");
+	if (elsewhere)
+		return report_set(report, -EBUSY, "it is attached as %s on host %s, which hasn't renewed its lease (attach it on another host, which takes it over, and detach it, first)",
+				  owner->holder, owner->host);
+	return 0;
+}
+
+int store_refuse_held(struct places *p, uint64_t volume, struct report *report)
+{
+	struct meta_owner owner;
+	int r = find_owner(p, volume, NULL, &owner);
+	return r < 0 ? report_set(report, r, "its owner record can't be read: %s", catalog_text(p->catalog, r)) : store_refuse_owner(p, &owner, report);
+}
+
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)
 {
 	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = p->host,
@@ -336,6 +354,7 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report)
 {
 	static const char *const none[] = { NULL };
+	struct report why = { "" };
 	for (unsigned attempt = 0; attempt < 200; attempt++) {
 		struct meta_snapshot m;
 		struct meta_owner o;
@@ -349,8 +368,12 @@ int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct sto
 		if (r == 0 && places_holder_alive(p, &o)) {
 			if (s && attempt % 20 == 0)
 				store_ask_holder(s, "", volume, "checkpoint", none, NULL);
-		} else if ((r == 0 || r == -ENOENT) && store_maintain(p, volume, &v, NULL) == 0) {
-			volume_close(v); /* what it replays it publishes */
+		} else if (r == 0 || r == -ENOENT) {
+			why.text[0] = '\0';
+			if (store_maintain(p, volume, &v, &why) == 0)
+				volume_close(v); /* what it replays it publishes */
+			else if (attempt >= 20 && places_attached_elsewhere(p, &o)) /* it isn't just coming back */
+				return report_set(report, -EBUSY, "the snapshot's map isn't written yet, and %s", why.text);
 		}
 		fiber_sleep(&p->env->loop, 50 * NS_PER_MS);
 	}

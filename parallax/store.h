@@ -196,8 +196,9 @@ int store_server_find(struct store *s, const char *text, struct store_server *re
  * failure domains would be left than some volume has copies. */
 int store_server_drain(struct store *s, const char *id, bool undo, bool force, struct report *report);
 /* Volumes that nobody has open, and whose log goes on there, as their owners died, are opened and closed, so that it doesn't; and the
- * server looks for copies that nobody needs. */
-void store_server_release(struct store *s, const char *id);
+ * server looks for copies that nobody needs. How many stay open though their holders, on other hosts, haven't renewed their leases; who one of
+ * them is goes to `ret_held`. */
+unsigned store_server_release(struct store *s, const char *id, struct report *ret_held);
 /* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what, and as for draining. */
 int store_server_remove(struct store *s, const char *id, bool force, struct report *report);
 /* R31 on all servers that answer: waits until each has gone through its copies. */

@@ -281,6 +281,14 @@ static int recover_first(struct check *c)
 	return fault_lines_add(&c->faults, "it can't be recovered: %s", report_text(&why, r)) ? -ENOMEM : 1;
 }
 
+/* What it has published is checked all the same. */
+static void note_lapsed(struct check *c, const struct meta_owner *owner)
+{
+	snprintf(c->now.why, sizeof c->now.why, "what was written since its last checkpoint: it is attached as %s on host %s, which hasn't renewed its lease "
+		 "(attach it on another host to take it over, or mend that one)", owner->holder, owner->host);
+	c->now.complete = false;
+}
+
 /* 1: that was all that can be done. */
 static int prepare(struct check *c, const char *name)
 {
@@ -300,9 +308,12 @@ static int prepare(struct check *c, const char *name)
 		c->now.complete = false;
 		return 1;
 	}
-	c->now.attached = places_holder_alive(c->store->places, &owner);
-	if (c->now.attached)
+	bool alive = places_holder_alive(c->store->places, &owner);
+	c->now.attached = alive || places_attached_elsewhere(c->store->places, &owner);
+	if (alive)
 		store_holder_fresh(c->store, name, c->now.id, &status); /* what was written up to now is in it, if it can be asked */
+	else if (c->now.attached)
+		note_lapsed(c, &owner);
 	else if (owner.state != OWNER_FREE || c->log.segment_count || c->left)
 		r = recover_first(c);
 	return r ? r : meta_get_log(catalog, c->now.id, &c->log, NULL) < 0 ? -EAGAIN : 0;

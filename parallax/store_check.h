@@ -1,7 +1,7 @@
 /* `cluster check`: everything recomputed from the roots, and compared with what the catalog, the volumes' tables and the servers say.
  *
  * A volume that nobody has and that wasn't closed in order is recovered first, as attaching it would; otherwise nothing is changed. A volume
- * that is attached is checked as of its last checkpoint; if it publishes others faster than its map can be read, it is only told so. */
+ * that is attached is checked as of its last checkpoint (and isn't complete, if its holder is on another host and hasn't renewed its lease); if it publishes others faster than its map can be read, it is only told so. */
 #ifndef AQ_STORE_CHECK_H
 #define AQ_STORE_CHECK_H
 #include "parallax/store.h"
@@ -11,7 +11,7 @@ struct store_checked {
 	uint64_t id;
 	bool attached;
 	bool complete;
-	char why[256];             /* not complete: one clause */
+	char why[384];             /* not complete: one clause */
 	uint64_t segments, live_bytes, faults;
 	uint64_t copies_missing, copies_away; /* fewer than there should be: on servers that answer; on servers that don't */
 };

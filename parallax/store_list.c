@@ -101,6 +101,8 @@ static void fill_owner(struct store *s, struct store_volume *v, const struct met
 	v->state = !alive ? STORE_FREE : owner->state == OWNER_OFFERED ? STORE_OFFERED : STORE_HELD;
 	if (store_importing(s, v->id, v->name))
 		health = alive ? STORE_IMPORTING : "a part of an import that didn't end (the next import deletes it)";
+	else if (!alive && places_attached_elsewhere(s->places, owner))
+		health = "its holder hasn't renewed its lease; attach takes it over";
 	else if (owner->state == OWNER_HELD && !alive)
 		health = "its holder died; the next attach recovers it";
 	snprintf(v->health, sizeof v->health, "%s", health);

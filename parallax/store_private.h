@@ -75,7 +75,10 @@ int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, co
 			  struct report *report);
 /* store_snapshot_create() of several volumes. */
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report);
-/* Opens an idle volume for maintenance; -EBUSY if somebody has it. */
+/* -EBUSY if a device has it, also one on another host whose lease has run out. Maintenance is waited for. The first by what the catalog says now. */
+int store_refuse_held(struct places *p, uint64_t volume, struct report *report);
+int store_refuse_owner(struct places *p, const struct meta_owner *owner, struct report *report);
+/* Opens an idle volume for maintenance; -EBUSY if a device has it, as above. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
 /* Frees what waits to be freed (doomed.h) of volumes that nobody has: doomed snapshots nobody holds, and all of a volume that is doomed itself and of
  * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:

@@ -389,8 +389,8 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 		r = meta_get_log(s->catalog, named->volume, log, &revisions[1]);
 	if (r == 0)
 		r = meta_get_owner(s->catalog, named->volume, &owner, &revisions[2]);
-	if (r == 0 && places_holder_alive(s->places, &owner))
-		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
+	if (r == 0)
+		r = store_refuse_owner(s->places, &owner, report);
 	if (r < 0) {
 		free(log);
 		return r;
@@ -468,9 +468,8 @@ int store_volume_delete(struct store *s, const char *name, bool with_snapshots, 
 	int r = store_find_volume(s->places, name, &id, report);
 	if (r == 0)
 		r = meta_get_name(s->catalog, name, &named, NULL);
-	struct meta_owner owner;
-	if (r == 0 && store_holder(s->places, named.volume, &owner))
-		return report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
+	if (r == 0 && (r = store_refuse_held(s->places, named.volume, report)) < 0)
+		return r;
 	if (r == 0)
 		r = fence_idle(s, named.volume);
 	if (r == 0)

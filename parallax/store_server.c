@@ -274,18 +274,34 @@ static void ask_gc(struct store *s, const uuid *id)
 	copies_close(c);
 }
 
-void store_server_release(struct store *s, const char *id)
+/* Who has it will see the map. 1: if he could; he may have lost only the catalog. */
+static int release_volume(struct store *s, uint64_t volume, struct meta_owner *ret_owner)
+{
+	struct volume *v;
+	if (store_holder(s->places, volume, ret_owner))
+		return 0;
+	if (places_attached_elsewhere(s->places, ret_owner))
+		return 1;
+	if (store_maintain(s->places, volume, &v, NULL) == 0)
+		volume_close(v);
+	return 0;
+}
+
+unsigned store_server_release(struct store *s, const char *id, struct report *ret_held)
 {
 	struct release f = { .count = 0 };
-	struct meta_owner owner;
-	struct volume *v;
+	unsigned held = 0;
 	id_parse(id, &f.id);
 	catalog_list(s->catalog, "volume/", note_open, &f);
-	for (size_t i = 0; i < f.count; i++) /* who has it will see the map */
-		if (!store_holder(s->places, f.volumes[i], &owner) && store_maintain(s->places, f.volumes[i], &v, NULL) == 0)
-			volume_close(v);
+	for (size_t i = 0; i < f.count; i++) {
+		struct meta_owner owner;
+		if (release_volume(s, f.volumes[i], &owner) && held++ == 0)
+			report_set(ret_held, -EBUSY, "%s on host %s, which hasn't renewed its lease, writes there (attach its volume on another host to take it over, or mend that one)",
+				   owner.holder, owner.host);
+	}
 	free(f.volumes);
 	ask_gc(s, &f.id);
+	return held;
 }
 
 /* ---- what would be lost ---- */

@@ -298,8 +298,8 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 		r = meta_get_owner(s->catalog, named.volume, &old_owner, &owner_revision);
 	if (r == 0)
 		r = meta_get_log(s->catalog, named.volume, old, &old_revision);
-	if (r == 0 && places_holder_alive(s->places, &old_owner))
-		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", old_owner.holder);
+	if (r == 0)
+		r = store_refuse_owner(s->places, &old_owner, report);
 	if (r == 0)
 		prune_history(s, &named);
 	if (r == 0 && named.history_count == META_HISTORY_MAX)
@@ -352,13 +352,12 @@ int store_snapshot_rollback(struct store *s, const char *name, struct report *re
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
 	uint64_t id, before, revision;
-	struct meta_owner owner;
 	struct meta_log *log = calloc(1, sizeof *log);
 	int r = log ? store_name_split(name, volume, snapshot, report) : -ENOMEM;
 	if (r == 0)
 		r = store_find_volume(s->places, volume, &before, report);
-	if (r == 0 && store_holder(s->places, before, &owner))
-		r = report_set(report, -EBUSY, "the volume is attached as %s (detach it first)", owner.holder);
+	if (r == 0)
+		r = store_refuse_held(s->places, before, report);
 	if (r == 0)
 		r = roll_prepare(s, name, volume, log, &id, &revision, report);
 	if (r == 0)

@@ -176,10 +176,8 @@ int store_volume_rename(struct store *s, const char *from, const char *to, struc
 	if (!name_valid(to))
 		return report_set(report, -EINVAL, "'%s' is not a volume name (letters, digits, . _ -; at most 63)", to);
 	int r = store_find_name(s->catalog, from, &named, &revision, report);
-	struct meta_owner owner;
-	/* its holder is asked for it by the name it was attached under */
-	if (r == 0 && store_holder(s->places, named.volume, &owner))
-		r = report_set(report, -EBUSY, "it is attached as %s (detach it first)", owner.holder);
+	if (r == 0) /* its holder is asked for it by the name it was attached under */
+		r = store_refuse_held(s->places, named.volume, report);
 	if (r < 0)
 		return r;
 	return store_move_name(s, from, to, &named, revision, /* also= */ NULL, report);

@@ -27,6 +27,17 @@ static bool lock_is_passing(const struct volume_places *p, const struct meta_own
 	       (p->holder_alive && !p->holder_alive(p->arg, owner));
 }
 
+/* A lease that has run out says that its host can't reach the catalog; its guest may be served all the same. To take over is somebody's decision
+ * (attach), not that of a command that only needs the volume for a moment. */
+static int refuse_maintenance(const struct volume_open *how, const struct meta_owner *now, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	if (how->force || how->offer || !how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0 || !p->attached_elsewhere || !p->attached_elsewhere(p->arg, now))
+		return 0;
+	return report_set(report, -EBUSY, "it is attached as %s on host %s, which hasn't renewed its lease (attach it on another host to take it over, or mend that one)",
+			  now->holder, now->host);
+}
+
 /* What was written since the backup of the catalog is in no record of the volume yet: who opened it would go on from what it was then, and lose that for good. */
 static int refuse_unrecovered(struct volume *v, struct report *report)
 {
@@ -197,9 +208,10 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 			if (r == 0 && !mine.epoch && now.state == OWNER_HELD && !how->force && !how->offer && p->held_elsewhere && p->held_elsewhere(p->arg, &now))
 				return held(&now, report);
 			if (!mine.epoch) {
-				int offer = judge_offer(how, &now, report);
-				if (offer < 0)
-					return offer;
+				int refusal = r == 0 ? refuse_maintenance(how, &now, report) : 0;
+				refusal = refusal ? refusal : judge_offer(how, &now, report);
+				if (refusal < 0)
+					return refusal;
 				mine.epoch = now.epoch + 1;
 			}
 			if (r == 0 && now.epoch >= mine.epoch)

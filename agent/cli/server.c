@@ -98,13 +98,17 @@ static int wait_drained(struct cli *c, struct store *s, const struct store_serve
 {
 	struct store_server now = *server;
 	struct progress p;
+	struct report held = { "" };
+	bool said = false;
 	int r = 0;
 	progress_start(&p, c, "draining", 0);
 	p.unit = "copies";
 	cli_waits(c, "the server to answer");
 	for (unsigned looks = 0; r == 0 && strcmp(now.state, "drained") != 0; looks++) {
-		if (looks % RELEASE_LOOKS == 0)
-			store_server_release(s, server->id);
+		if (looks % RELEASE_LOOKS == 0 && store_server_release(s, server->id, &held) && !said) {
+			cli_say(c, &p, "waiting: %s", held.text);
+			said = true;
+		}
 		r = fiber_sleep(&c->env->loop, LOOK_NS);
 		if (r == 0)
 			r = store_server_find(s, server->id, &now, &c->report);

@@ -129,7 +129,7 @@ void command_servers(struct operator_world *w, struct report *report)
 		if (w->server_count == SERVERS_MAX && !w->drained) {
 			w->drained = true;
 			expect(w, store_server_drain(&w->desk.store, found.id, /* undo= */ false, /* force= */ true, report), "draining", found.address, report);
-			store_server_release(&w->desk.store, found.id);
+			store_server_release(&w->desk.store, found.id, NULL);
 		}
 		break;
 	case 1:
@@ -140,7 +140,7 @@ void command_servers(struct operator_world *w, struct report *report)
 			w->removed = 1 + i;
 		break;
 	default:
-		store_server_release(&w->desk.store, found.id);
+		store_server_release(&w->desk.store, found.id, NULL);
 	}
 }
 

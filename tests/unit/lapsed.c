@@ -1,0 +1,153 @@
+/* A device on another host whose lease has run out may have lost only the catalog, and serve its guest all the same: no command but attach takes its volume. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallax/store_check.h"
+#include "parallax/store_private.h"
+#include "tests/unit/tempdir.h"
+
+enum { BYTES = 1 << 20 };
+
+struct rig {
+	struct env *env;
+	char dir[64];
+	struct store *store;
+	struct report report;
+	uint64_t id;
+};
+
+#define OK(r, call)                                                                    \
+	do {                                                                           \
+		(r)->report.text[0] = '\0';                                            \
+		int status_ = (call);                                                  \
+		cr_assert_eq(status_, 0, "%s: %d %s", #call, status_, (r)->report.text); \
+	} while (0)
+
+/* An engine that has leases; nobody's is there. */
+static int no_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
+{
+	(void)c, (void)ttl_s, (void)key, (void)ret_lease;
+	return -ENOTSUP;
+}
+
+static void put_owner(struct rig *r, const struct meta_owner *o)
+{
+	char key[META_KEY_BYTES];
+	size_t length;
+	uint8_t *bytes = meta_owner_encode(o, &length);
+	struct catalog_txn t;
+	meta_key_owner(r->id, key);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	OK(r, catalog_txn(r->store->catalog, &t, NULL));
+	free(bytes);
+}
+
+static int snapshot_one(struct rig *r) { return store_snapshot_create(r->store, (const char *const[]){ "v@new" }, 1, &r->report); }
+static int snapshot_two(struct rig *r) { return store_snapshot_create(r->store, (const char *const[]){ "v@new", "w@new" }, 2, &r->report); }
+static int resize(struct rig *r) { return store_volume_resize(r->store, "v", 2 * BYTES, false, &r->report); }
+static int set(struct rig *r) { return store_volume_set(r->store, "v", "io-timeout", "5s", &r->report); }
+static int rename_it(struct rig *r) { return store_volume_rename(r->store, "v", "u", &r->report); }
+static int roll_back(struct rig *r) { return store_snapshot_rollback(r->store, "v@s", &r->report); }
+static int delete_it(struct rig *r) { return store_volume_delete(r->store, "v", /* with_snapshots= */ true, &r->report); }
+static int differ(struct rig *r) { return store_diff(r->store, "v@s", "v", NULL, NULL, &r->report); }
+
+static const struct {
+	const char *name;
+	int (*run)(struct rig *r);
+} commands[] = {
+	{ "snapshot", snapshot_one }, { "snapshot of two", snapshot_two }, { "resize", resize }, { "set", set },
+	{ "rename", rename_it }, { "rollback", roll_back }, { "delete", delete_it }, { "diff", differ },
+};
+
+static void note_fault(void *arg, const char *volume, const char *text)
+{
+	(void)arg;
+	cr_assert_fail("%s: %s", volume ? volume : "the catalog", text);
+}
+
+static void note_checked(void *arg, const struct store_checked *v)
+{
+	if (strcmp(v->name, "v") == 0)
+		*(struct store_checked *)arg = *v;
+}
+
+static struct store_checked checked(struct rig *r)
+{
+	struct store_checked v = { .name = "" };
+	struct store_check k = { .fault = note_fault, .checked = note_checked, .arg = &v };
+	OK(r, store_check(r->store, &k, &r->report));
+	cr_assert_str_eq(v.name, "v");
+	return v;
+}
+
+static void is_as_before(struct rig *r, const struct meta_owner *before, const char *command)
+{
+	struct meta_owner now;
+	OK(r, meta_get_owner(r->store->catalog, r->id, &now, NULL));
+	cr_assert(now.epoch == before->epoch && now.stamp == before->stamp && now.state == before->state, "%s has taken it from who may serve a guest", command);
+}
+
+static void lapsed(struct rig *r, enum owner_state state)
+{
+	struct meta_owner o;
+	OK(r, meta_get_owner(r->store->catalog, r->id, &o, NULL));
+	o.epoch++;
+	o.state = state;
+	o.stamp = 77;
+	snprintf(o.host, sizeof o.host, "another");
+	snprintf(o.holder, sizeof o.holder, "device v");
+	put_owner(r, &o);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+		r->report.text[0] = '\0';
+		int e = commands[i].run(r);
+		cr_assert_eq(e, -EBUSY, "%s: %d %s", commands[i].name, e, r->report.text);
+		cr_assert(strstr(r->report.text, "device v on host another, which hasn't renewed its lease"), "%s: %s", commands[i].name, r->report.text);
+		is_as_before(r, &o, commands[i].name);
+	}
+	struct store_checked v = checked(r);
+	cr_assert(v.attached && !v.complete && strstr(v.why, "on host another"), "%s", v.why);
+	is_as_before(r, &o, "check");
+	/* a command there that was killed has no guest */
+	snprintf(o.holder, sizeof o.holder, VOLUME_MAINTENANCE);
+	o.state = OWNER_HELD;
+	put_owner(r, &o);
+	v = checked(r);
+	cr_assert(!v.attached && v.complete, "%s", v.why);
+	OK(r, snapshot_one(r));
+	OK(r, store_snapshot_delete(r->store, "v@new", &r->report));
+}
+
+static int body(struct rig *r)
+{
+	struct store_volume_options volume = { .size_bytes = BYTES };
+	struct store_options o = { .root = r->dir, .create = true };
+	OK(r, store_open(r->env, &o, &r->store, &r->report));
+	struct catalog_ops leases = *r->store->catalog->ops;
+	const struct catalog_ops *before = r->store->catalog->ops;
+	leases.lease = no_lease;
+	OK(r, store_volume_create(r->store, "v", &volume, &r->report));
+	OK(r, store_volume_create(r->store, "w", &volume, &r->report));
+	OK(r, store_snapshot_create(r->store, (const char *const[]){ "v@s" }, 1, &r->report));
+	OK(r, store_find_volume(r->store->places, "v", &r->id, &r->report));
+	r->store->catalog->ops = &leases;
+	lapsed(r, OWNER_HELD);
+	lapsed(r, OWNER_OFFERED);
+	r->store->catalog->ops = before;
+	store_close(r->store);
+	return 0;
+}
+
+static int run(void *arg) { return body(arg); }
+
+Test(lapsed, no_command_takes_the_volume)
+{
+	struct rig r = { .dir = "/tmp/aqlapsed.XXXXXX" };
+	cr_assert(mkdtemp(r.dir));
+	cr_assert_eq(env_linux_create(0, &r.env), 0);
+	cr_assert_eq(env_linux_run_fiber(r.env, run, &r), 0);
+	env_linux_destroy(r.env);
+	tempdir_remove(r.dir);
+}
