@@ -297,6 +297,12 @@ static void merge_dispatch(struct job *j)
 		else
 			batch_start(m, &run);
 	}
+	if (m->in_flight < m->limits.in_flight_max || m->queued == 0) {
+		m->full_turns = 0;
+	} else if (++m->full_turns >= m->limits.in_flight_max && !PLANTED(merge_overtake_for_ever)) {
+		m->full_turns = 0;
+		m->generation++; /* what comes from now on goes behind those that wait, wherever it is in the file */
+	}
 }
 
 /* ---- syncs ---- */

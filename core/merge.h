@@ -1,9 +1,11 @@
 /* The merge scheduler: where requests leave the graph for a file.
  *
- * It keeps three promises. Requests that overlap, one of them not a read, reach the file one after
+ * It keeps four promises. Requests that overlap, one of them not a read, reach the file one after
  * the other, in order of arrival. A request is never held back while the file is idle; while it is
  * busy only requests that continue a sequential stream are, for a few completions at most. Each
- * request gets the result of its own bytes: a merged request that fails is repeated in its parts.
+ * request gets the result of its own bytes: a merged request that fails is repeated in its parts. And nobody
+ * is overtaken for ever: while the file has all it takes, what waits leaves sorted, reads first, but
+ * from time to time a line is drawn, and all in front of it goes before what comes behind it.
  *
  * Neighbours are found in what arrives in one turn of the loop and in what is held back; they leave
  * sorted, as one vectored request up to the limits. Requests on different sides of a sync are never
@@ -63,7 +65,8 @@ struct merge {
 	struct link batches_free;
 	struct merge_batch *batches;
 	struct iovec *vectors;
-	uint64_t generation;         /* counts syncs */
+	uint64_t generation;         /* grows with each sync, and when requests have been overtaken for long enough */
+	unsigned full_turns;         /* dispatches in a row that had to leave some waiting */
 	uint64_t completions;
 	uint64_t stream_end[MERGE_STREAMS]; /* where recent requests ended */
 	unsigned stream_next;

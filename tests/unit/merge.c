@@ -262,6 +262,61 @@ static void overlap_round(uint64_t seed)
 	world_free(w);
 }
 
+/* Reads of blocks 0 to 7 for ever: as each ends, it comes again. */
+struct crowd {
+	struct job job;
+	struct merge_io io;
+	struct iovec iov;
+	struct world *w;
+	bool *stop;
+	unsigned *ended;
+};
+
+static void crowd_again(struct job *j);
+
+static void crowd_submit(struct crowd *c)
+{
+	c->io = (struct merge_io){ .op = FILE_READ, .offset = c->io.offset, .length = BLOCK, .iov = &c->iov, .iov_count = 1 };
+	job_init(&c->job, &c->w->s.env->loop);
+	merge_submit(&c->w->merge, &c->io, &c->job);
+	job_then(&c->job, crowd_again);
+}
+
+static void crowd_again(struct job *j)
+{
+	struct crowd *c = container_of(j, struct crowd, job);
+	++*c->ended;
+	if (*c->stop)
+		c->w->live--;
+	else
+		crowd_submit(c);
+}
+
+Test(merge, nobody_is_overtaken_for_ever)
+{
+	struct world *w = world_new(1, 1 << 20);
+	struct crowd crowd[8];
+	bool stop = false;
+	unsigned ended = 0;
+	w->merge.limits.in_flight_max = 2;
+	w->merge.limits.bytes_max = BLOCK;
+	for (unsigned i = 0; i < 8; i++) {
+		crowd[i] = (struct crowd){ .w = w, .stop = &stop, .ended = &ended, .io.offset = (uint64_t)(2 * i) * BLOCK };
+		crowd[i].iov = (struct iovec){ w->memory + (size_t)(8 + i) * 8 * BLOCK, BLOCK };
+		crowd_submit(&crowd[i]);
+		w->live++;
+	}
+	struct request *far = submit(w, FILE_READ, 60, 1, 0), *written = submit(w, FILE_WRITE, 40, 1, 7);
+	while (ended < 300 && !(far->done && written->done) && sim_step(w->s.sim))
+		;
+	stop = true;
+	bool far_done = far->done, written_done = written->done;
+	finish(w);
+	cr_expect(far_done, "a read behind all others waited for %u of them", ended);
+	cr_expect(written_done, "a write waited for %u reads", ended);
+	world_free(w);
+}
+
 Test(merge, overlapping_requests_keep_their_order)
 {
 	for (uint64_t seed = 1; seed <= 60; seed++)
