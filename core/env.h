@@ -122,7 +122,7 @@ int env_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *r
 int file_lock(struct file *f, bool exclusive);
 
 /* Extents for allocation maps: the next run of data or hole at `offset`; `ret_length` > 0 and cut at
- * `length`. FIBER-free: completes by a put on parent via an offload inside. */
+ * `length`. What is behind the end of the file is data: nobody reads zeroes there. FIBER-free: completes by a put on parent via an offload inside. */
 int file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data); /* FIBER */
 
 /* Never suspends. The file I/O starts at the latest when the loop comes round; several

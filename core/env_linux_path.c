@@ -198,7 +198,12 @@ static int map_look(struct map_call *c)
 {
 	off_t data = lseek(c->file->fd, (off_t)c->offset, SEEK_DATA);
 	if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file, or beyond the end */
-		c->data = false;
+		off_t size = lseek(c->file->fd, 0, SEEK_END);
+		if (size < 0)
+			return -errno;
+		c->data = c->offset >= (uint64_t)size;
+		if (!c->data)
+			c->length = map_until(c, size);
 		return 0;
 	}
 	if (data < 0)

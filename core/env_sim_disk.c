@@ -544,10 +544,12 @@ int sim_file_map(struct file *file, uint64_t offset, uint64_t length, uint64_t *
 		return r;
 	const struct image *m = &f->inode->now;
 	uint64_t at = offset, end = offset + length;
-	bool data = offset < m->size && image_has_data(m, offset);
+	bool data = offset >= m->size || image_has_data(m, offset);
 	do {
 		at = MIN(end, round_down(at, CHUNK_BYTES) + CHUNK_BYTES);
-	} while (at < end && (at < m->size && image_has_data(m, at)) == data);
+	} while (at < end && (at >= m->size || image_has_data(m, at)) == data);
+	if (!data)
+		at = MIN(at, m->size);
 	*ret_length = at - offset;
 	*ret_data = data;
 	return 0;

@@ -261,8 +261,9 @@ static int extents(int flags)
 	map_is(f, 0, 1 << 20, BYTES, true);
 	map_is(f, 4096, 8192, 8192, true);
 	map_is(f, BYTES, 4096, 4096, false);
-	map_is(f, BYTES + 4096, 1 << 30, 1 << 30, false); /* to the end of the file and beyond */
-	map_is(f, 1 << 30, 4096, 4096, false);
+	map_is(f, BYTES + 4096, 1 << 30, (1 << 20) - BYTES - 4096, false); /* to the end of the file */
+	map_is(f, 1 << 20, 4096, 4096, true); /* behind it are no zeroes */
+	map_is(f, 1 << 30, 4096, 4096, true);
 	cr_assert_eq(file_op(f, FILE_DISCARD, PART, PART), 0);
 	map_is(f, 0, BYTES, PART, true);
 	map_is(f, PART, BYTES, PART, false);

@@ -195,6 +195,18 @@ static int shrink(void *arg)
 	return r;
 }
 
+/* A user who copies by the map must not take what is gone for zeroes. */
+static int map_shrunk(void *arg)
+{
+	struct world *w = arg;
+	struct blk_extent e[4];
+	struct blk_map map = { .extents = e, .max = 4 };
+	int r = blk_map_wait(w->node, 4096, 65536 - 4096, &map);
+	cr_assert_eq(map.count, 1);
+	cr_assert_eq(e[0].flags, BLK_EXTENT_DATA);
+	return r;
+}
+
 Test(raw, a_file_that_shrank_gives_errors_not_zeroes)
 {
 	for (unsigned aligned = 0; aligned < 2; aligned++) {
@@ -207,6 +219,7 @@ Test(raw, a_file_that_shrank_gives_errors_not_zeroes)
 		run_ok(&w, read_end, &w);
 		run_ok(&w, shrink, &w);
 		cr_assert_eq(sim_run_fiber(w.s.env, read_end, &w), -EIO);
+		run_ok(&w, map_shrunk, &w);
 		run_ok(&w, world_close, &w);
 		free(memory);
 		simfile_stop(&w.s);
