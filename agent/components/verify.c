@@ -188,6 +188,8 @@ static int verify_judge_change(struct verify *v, struct verify_frame *f)
 	const struct blk_io *io = f->io;
 	uint64_t end = io->offset + io->length;
 	int status = f->child_io[0].status;
+	if (status == -ENOTSUP && (io->flags & BLK_FAST_ONLY))
+		return status; /* the node would have had to write: it has done nothing */
 	if (!undefined_remove(v, io->offset, end) || (status && !undefined_add(v, io->offset, end)))
 		return verify_lost_track(v, io);
 	if (!status && f->child_io[1].status)

@@ -228,6 +228,22 @@ static void many_failures_run(struct graphtest *t)
 
 Test(verify, too_many_failures_to_keep_track_of) { opens("verify(error(ram(1M), op=write), ram(1M))", 1, many_failures_run); }
 
+/* A node that can't zero fast says so and has done nothing. */
+static void not_fast_run(struct graphtest *t)
+{
+	cr_assert_eq(graphtest_write(t->root, 0, 4096, 1), 0);
+	for (unsigned i = 0; i < 300; i++)
+		cr_assert_eq(blk_op_wait(t->root, BLK_ZERO, i * 1024, 512, BLK_FAST_ONLY), -ENOTSUP);
+	cr_assert_eq(graphtest_item(t, "verify-1", "undefined_ranges"), 0);
+	cr_assert_eq(graphtest_read(t->root, 0, 4096, 1), 0);
+	assert_agrees(t);
+}
+
+Test(verify, a_zeroing_that_would_not_be_fast_changes_nothing)
+{
+	opens("verify(error(ram(1M), op=zero, errno=ENOTSUP), ram(1M))", 1, not_fast_run);
+}
+
 static void read_error_run(struct graphtest *t)
 {
 	cr_assert_eq(graphtest_read(t->root, 0, 512, 0), -ETIMEDOUT);
