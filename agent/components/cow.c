@@ -49,6 +49,7 @@ struct piece {
 /* READ                  cow_read ⟲ ──────────────────────────────────────────────▶ cow_end
  * WRITE to own blocks   cow_write_pieces ⟲ ─────────────────────────────────────▶ cow_settle ─▶ cow_end
  * WRITE, allocating     cow_alloc ─▶ [cow_pad_load ─▶] cow_pad_loaded ─▶ cow_write_pieces ⟲ ─▶ cow_written ─┘ (FUA: commit)
+ *                                                                       (failed: cow_give_back ⟲) ─┘
  * ZERO, DISCARD         cow_clear ─▶ [allocating write for each partial block] ⟲ ─▶ cow_punch ⟲ ─▶ cow_settle ─▶ cow_end
  * FLUSH                 commit ─▶ cow_end
  * MAP                   cow_map_step ⟲ ─▶ cow_end */
@@ -230,10 +231,38 @@ static void pad_put(struct cow_frame *f)
 	}
 }
 
+static void cow_alloc_over(struct job *j)
+{
+	const struct cow_frame *f = container_of(j, struct cow_frame, job);
+	if (f->io->op == BLK_WRITE)
+		cow_settle(j);
+	else
+		cow_clear(j); /* a write for an edge */
+}
+
+/* Blocks that have not become the layer's take no space: of a full file system, that is what the map needs to be written. */
+static void cow_give_back(struct job *j)
+{
+	struct cow_frame *f = container_of(j, struct cow_frame, job);
+	struct cow *c = f->cow;
+	uint64_t start = round_down(f->write_start, COW_BLOCK), end = round_up(f->write_end, COW_BLOCK);
+	pieces_reset(f);
+	while (start + f->position < end && f->piece_count < PIECES) {
+		uint64_t at = start + f->position;
+		enum cow_state state = cow_map_state(&c->map, block_of(at));
+		uint64_t to = run_end(c, at, end, state);
+		if (state != COW_DATA)
+			piece_start(f, c->top, BLK_DISCARD, 0, cow_place(at), to - at, NULL, 0, 0);
+		f->position += to - at;
+	}
+	job_then(j, start + f->position < end ? cow_give_back : cow_alloc_over);
+}
+
 /* An allocating write has reached the file: its blocks are the layer's now. */
 static void cow_written(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
+	bool in_part = j->status != 0 && f->position > 0;
 	pieces_reset(f);
 	free(f->joined_heap);
 	f->joined_heap = NULL;
@@ -242,10 +271,11 @@ static void cow_written(struct job *j)
 	if (j->status == 0)
 		cow_map_set(&f->cow->map, block_of(f->write_start),
 			    blocks_upto(f->write_end) - block_of(f->write_start), COW_DATA);
-	if (f->io->op == BLK_WRITE)
-		cow_settle(j);
+	f->position = 0;
+	if (in_part && f->cow->top->info.can_discard && !PLANTED(cow_keeps_failed))
+		cow_give_back(j);
 	else
-		cow_clear(j); /* a write for an edge */
+		cow_alloc_over(j);
 }
 
 /* Is the block at the edge `offset` cut there, and not the layer's yet? Then it must be filled up. */

@@ -385,16 +385,46 @@ Test(cow, a_commit_that_fails_is_reported_and_made_up_for)
 	world_stop(&w);
 }
 
-static int read_one(void *arg)
-{
-	uint8_t data[512];
-	return blk_read_wait(((struct world *)arg)->node, data, sizeof data, 0);
-}
-
 static int write_unflushed(void *arg)
 {
 	uint8_t data[512] = { 1 };
 	return blk_write_wait(((struct world *)arg)->node, data, sizeof data, 0, 0);
+}
+
+static int write_more_than_fits(void *arg)
+{
+	struct world *w = arg;
+	struct iovec v = { calloc(1, 1 << 20), 1 << 20 };
+	struct job j;
+	struct blk_io io = { .op = BLK_WRITE, .offset = COW_GROUP_DATA - (512 << 10) + 512, .length = v.iov_len, .iov = &v, .iov_count = 1 };
+	job_init(&j, &w->s.env->loop);
+	blk_submit(w->node, &io, &j);
+	int r = fiber_wait(&j);
+	free(v.iov_base);
+	return r;
+}
+
+Test(cow, a_write_that_fails_takes_no_space)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	run_ok(&w, write_unflushed, &w);
+	sim_host_fill(w.s.host, 256 << 10);
+	uint64_t used = sim_disk_used(w.s.host);
+	for (unsigned i = 0; i < 8; i++) {
+		cr_assert_eq(sim_run_fiber(w.s.env, write_more_than_fits, &w), -ENOSPC);
+		cr_assert_eq(sim_disk_used(w.s.host), used);
+	}
+	run_ok(&w, flush, &w); /* there is room for the map */
+	run_ok(&w, world_close, &w);
+	world_stop(&w);
+}
+
+static int read_one(void *arg)
+{
+	uint8_t data[512];
+	return blk_read_wait(((struct world *)arg)->node, data, sizeof data, 0);
 }
 
 Test(cow, data_that_a_failed_sync_forgot_is_not_read_as_something_else)
