@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,7 @@ static int run_dot(struct cli *c, const char *dot)
 		close(fds[1]);
 		return report_set(&c->report, -e, "the program dot could not be started: %s (install graphviz, or use --dot)", strerror(e));
 	}
+	signal(SIGPIPE, SIG_IGN); /* it may end without reading all: how it ended says more */
 	size_t n = strlen(dot), done = 0;
 	while (done < n) {
 		ssize_t w = write(fds[1], dot + done, n - done);

@@ -32,6 +32,19 @@ if command -v dot >/dev/null; then
 else
 	refused 1 'dot .*install graphviz' aquifer show r1 --svg
 fi
+# a dot that ends before it has read what is more than a pipe holds
+mkdir "$dir/bin"
+printf '#!/bin/sh\nexec 0<&-\nexit 3\n' >"$dir/bin/dot"
+chmod +x "$dir/bin/dot"
+for i in $(seq 0 599); do
+	below=n$((i - 1))
+	[ $((i % 30)) -gt 0 ] || below='ram(1M)'
+	echo "n$i = delay($below, read=1ms, write=1ms, flush=1ms)"
+	[ $((i % 30)) -lt 29 ] || echo "export n$i as nbd"
+done >"$dir/large.graph"
+aquifer attach "$dir/large.graph" >/dev/null
+PATH=$dir/bin:$PATH refused 1 'the program dot failed' aquifer show n29 --svg
+for i in $(seq 29 30 599); do aquifer detach n$i; done
 
 # Names: unique, the same socket for the same name, free after detach.
 refused 1 'name r1 is taken' aquifer attach 'ram(1M)' --name r1 --as nbd
