@@ -392,6 +392,12 @@ static bool begins_here(struct search *s, uint64_t segment)
 	return true;
 }
 
+static void need_before(struct search *s)
+{
+	s->need_seq = s->walk.met[0].seq;
+	s->need_prev = s->walk.met[0].prev;
+}
+
 /* Of a segment that belongs to the chain. 1: that is whole; 0: it goes on; -errno. */
 static int follow_segment(struct search *s, const struct salvage_copy *copies, size_t count, size_t linked)
 {
@@ -408,11 +414,51 @@ static int follow_segment(struct search *s, const struct salvage_copy *copies, s
 		r = list_segment(s, copies, count, linked);
 	if (r < 0)
 		return r;
-	if (linked) {
-		s->need_seq = s->walk.met[0].seq;
-		s->need_prev = s->walk.met[0].prev;
-	}
+	if (linked)
+		need_before(s);
 	return reaches(s, segment) || begins_here(s, segment);
+}
+
+/* Of the copies of one segment, of which index `end` - 1 is the last. */
+static size_t first_copy(const struct search *s, size_t end)
+{
+	size_t begin = end - 1;
+	while (begin > 0 && same_segment(&s->copies[begin - 1], &s->copies[end - 1]))
+		begin--;
+	return begin;
+}
+
+/* Somebody knows where it was cut: a footer tells, or the record does. */
+static bool is_cut(const struct search *s, const struct salvage_copy *copies, size_t count)
+{
+	const struct meta_log *log = s->ret->what == SALVAGE_NEWER ? &s->ret->summary.log : s->known;
+	bool cut = false;
+	for (size_t i = 0; i < count; i++)
+		cut |= copies[i].entry.sealed;
+	for (uint32_t i = 0; i < log->unsealed_count; i++)
+		cut |= log->unsealed[i].id == copies->entry.header.segment;
+	return cut;
+}
+
+/* Replay needs no more. But what had been finished, and not yet cut or not yet sealed anywhere, when the catalog was lost is listed with its cut, or nobody could seal it
+ * any more, and it were never copied. Cuts are made in order: what comes before one that is known has been cut, too. What can't be read here is no reason to go on from
+ * something else. 1 or -errno. */
+static int follow_uncut(struct search *s, size_t end)
+{
+	while (s->ret->what != SALVAGE_NOTHING && end > 0 && s->segment_count < META_SEGMENTS_MAX / 2) {
+		size_t begin = first_copy(s, end), linked;
+		if (is_cut(s, s->copies + begin, end - begin))
+			break;
+		int r = walk_segment(s, s->copies + begin, end - begin, &linked);
+		if (r > 0 && (r = list_segment(s, s->copies + begin, end - begin, linked)) == 0)
+			need_before(s);
+		if (r == -ENOMEM || r == -ESHUTDOWN)
+			return r;
+		if (r < 0)
+			break;
+		end = begin;
+	}
+	return 1;
 }
 
 /* The one with index `end` - 1 is the newest. 1: it has come to its beginning; 0: it hasn't; -errno. */
@@ -421,9 +467,7 @@ static int follow(struct search *s, size_t end)
 	int failed = 0;
 	begin_chain(s);
 	while (end > 0) {
-		size_t begin = end - 1, linked;
-		while (begin > 0 && same_segment(&s->copies[begin - 1], &s->copies[end - 1]))
-			begin--;
+		size_t begin = first_copy(s, end), linked;
 		int r = walk_segment(s, s->copies + begin, end - begin, &linked);
 		if (r == -ENOMEM || r == -ESHUTDOWN)
 			return r;
@@ -431,7 +475,7 @@ static int follow(struct search *s, size_t end)
 		if (r <= 0 && s->need_seq == 0)
 			return failed; /* nothing is in it: it is no end */
 		if (r > 0 && (r = follow_segment(s, s->copies + begin, end - begin, linked)) != 0)
-			return r;
+			return r < 0 ? r : follow_uncut(s, begin);
 		if (s->need_seq == 0)
 			return failed; /* nothing in it is needed any more: something came after it */
 		end = begin;

@@ -417,6 +417,72 @@ Test(salvage, a_gap_since_an_open_backup) { lose_each(false, true); }
 Test(salvage, a_gap_since_a_closed_backup) { lose_each(true, true); }
 Test(salvage, a_gap_without_any_checkpoint) { lose_each(false, false); }
 
+/* ---- cuts that nobody knows ---- */
+
+static int write_again(void *arg)
+{
+	struct cluster_rig *c = arg;
+	for (unsigned b = 0; b < BLOCKS / 2; b++) {
+		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
+		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, BLK_FUA), 0);
+	}
+	return 0;
+}
+
+static int checkpoint_fiber(void *arg) { return volume_checkpoint(arg); }
+
+static int body_checkpoint_unpublished(void *arg)
+{
+	struct cluster_rig *c = arg;
+	cr_assert_eq(fiber_start(&c->g.env->loop, checkpoint_fiber, c->g.volume, NULL), 0);
+	return fiber_sleep(&c->g.env->loop, 5 * NS_PER_S);
+}
+
+/* All that is in use and isn't listed is sealed somewhere, or will never be copied. */
+static int body_sealed(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume *v = c->g.volume;
+	unsigned before = 0;
+	for (uint32_t i = 0; i < v->space.segment_count; i++) {
+		const struct space_segment *g = &v->space.segments[i];
+		bool sealed = g->id >= v->meta.segments[0].id || g->live == 0;
+		before += !sealed;
+		for (unsigned k = 0; k < v->copies->count; k++) {
+			struct segment_io io = { .op = SEGMENT_STAT, .segment = g->id };
+			sealed |= peer_wait(v->copies->peers[k], &io) == 0 && io.sealed;
+		}
+		cr_expect(sealed, "segment %llu isn't sealed", (unsigned long long)g->id);
+	}
+	cr_assert_gt(before, 0u);
+	return 0;
+}
+
+/* The catalog was away when a segment was finished, and replay began behind it, before it was lost. */
+Test(salvage, a_finished_segment_that_was_not_cut)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	catalog_sim_outage(c->g.catalogs, true);
+	uint64_t first = c->g.volume->meta.segments[0].id;
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert_eq(volume_rig_run(&c->g, write_again), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint_unpublished), 0);
+	cr_assert_gt(c->g.volume->log.current->meta.id, first);
+	volume_rig_kill(&c->g);
+	catalog_sim_outage(c->g.catalogs, false);
+	volume_rig_begin(&c->g);
+	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_sealed), 0);
+	cluster_free(c);
+}
+
 /* ---- names ---- */
 
 static int body_clone(void *arg)
