@@ -361,6 +361,8 @@ static bool data_may_go(const struct log *l)
 static bool writes_may_go(struct volume *v)
 {
 	const struct volume_write *first = container_of(v->log.writes.next, struct volume_write, link);
+	if (v->meta.segment_count >= LOG_SEGMENTS_ROLLED) /* what is still listed is for the checkpoint that makes the list shorter */
+		return false;
 	if (v->tree.dirty_count > v->node_limit * 2 || log_retain_full(v) || (!first->clear && (v->trim_behind || !data_may_go(&v->log))))
 		return false;
 	return log_room(v) > checkpoint_reserve(v) + (first->clear ? 0 : LOG_CLEAR_ROOM);

@@ -19,15 +19,15 @@ static unsigned segments_ahead(const struct volume *v)
 	return n;
 }
 
-/* The oldest finished segment whose records are all acknowledged and whose cut isn't recorded. */
-static struct log_segment *finished_uncut(struct volume *v)
+/* Finished, and all of its records are acknowledged, but its cut isn't recorded. */
+static bool is_uncut(const struct log_segment *g) { return g->finished && !g->cut && g->acked == g->next; }
+
+static bool any_uncut(const struct volume *v)
 {
-	link_for(l, &v->log.segments) {
-		struct log_segment *g = container_of(l, struct log_segment, link);
-		if (g->finished && !g->cut && g->acked == g->next)
-			return g;
-	}
-	return NULL;
+	link_for(l, &v->log.segments)
+		if (is_uncut(container_of(l, struct log_segment, link)))
+			return true;
+	return false;
 }
 
 /* Enough servers where it belongs, whether they answer or not, aren't among the `full` ones. */
@@ -247,15 +247,38 @@ static int create_ahead(struct volume *v, struct meta_log *log)
 	return l->full ? -ENOSPC : 0;
 }
 
-/* One transaction: the cut of the oldest finished segment, if there is one, and the segments from `before` on in `made`, the log
+/* Those that are synced, as a cut has to be. All of them at once: were it one for each transaction, which lists up to two, the list would get longer and
+ * longer where the catalog is slower than what is written. */
+static unsigned find_cuts(const struct volume *v, struct log_segment *ret[META_SEGMENTS_MAX])
+{
+	unsigned n = 0;
+	link_for(l, &v->log.segments) {
+		struct log_segment *g = container_of(l, struct log_segment, link);
+		if (is_uncut(g) && g->synced >= g->acked && n < META_SEGMENTS_MAX)
+			ret[n++] = g;
+	}
+	return n;
+}
+
+/* They are cut. */
+static void let_go(struct volume *v, struct log_segment *const *cuts, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		link_drop(&cuts[i]->link); /* ours alone: the mender may come while we wait */
+	for (unsigned i = 0; i < count; i++) {
+		log_seal(cuts[i]);
+		log_segment_drop(v, cuts[i]);
+	}
+}
+
+/* One transaction: the cuts of finished segments, if there are any, and the segments from `before` on in `made`, the log
  * that is to be. Nothing is left of those that aren't listed. */
 static int list_made(struct volume *v, struct publication *p, const struct meta_log *made, uint32_t before)
 {
+	struct log_segment *cuts[META_SEGMENTS_MAX];
 	publish_begin(v, p); /* keeps the mender out, too */
-	struct log_segment *done = finished_uncut(v);
-	if (done && done->synced < done->acked)
-		done = NULL;
-	if (v->closing || v->log.mending || (!done && made->segment_count == before)) {
+	unsigned count = find_cuts(v, cuts);
+	if (v->closing || v->log.mending || (count == 0 && made->segment_count == before)) {
 		publish_abort(p);
 		log_forget_created(v, made, before);
 		return 0;
@@ -265,19 +288,23 @@ static int list_made(struct volume *v, struct publication *p, const struct meta_
 	for (uint32_t i = before; i < made->segment_count; i++)
 		log->segments[log->segment_count++] = made->segments[i];
 	log->last_id = made->last_id;
-	if (done)
-		log_record_cut(log, done);
+	for (unsigned i = 0; i < count; i++)
+		log_record_cut(log, cuts[i]);
 	int r = publish_commit(p);
 	if (r < 0)
 		log_forget_created(v, made, before);
 	for (uint32_t i = kept; r == 0 && i < log->segment_count; i++)
 		r = log_segment_listed(v, &log->segments[i]);
-	if (r == 0 && done) {
-		link_drop(&done->link); /* ours alone: the mender may come while we wait */
-		log_seal(done);
-		log_segment_drop(v, done);
-	}
+	if (r == 0)
+		let_go(v, cuts, count);
 	return r;
+}
+
+/* The list has room for further ones. When it hasn't, a checkpoint that waits for a place in the log gets one all the same: nothing else makes it shorter. */
+static bool may_list(const struct volume *v)
+{
+	bool waits = !link_empty(&v->log.appends) && segments_ahead(v) == 0;
+	return v->meta.segment_count < (waits ? LOG_SEGMENTS_WANTED : LOG_SEGMENTS_ROLLED);
 }
 
 /* Segments are made before anybody else's transaction is kept waiting: it takes milliseconds, and a snapshot is one transaction. */
@@ -286,13 +313,13 @@ static int roll(struct volume *v)
 	struct publication *p = malloc(sizeof *p);
 	struct meta_log *made = malloc(sizeof *made);
 	int r = p && made ? 0 : -ENOMEM, full = 0;
-	if (r == 0 && finished_uncut(v))
+	if (r == 0 && any_uncut(v))
 		r = log_flush_wait(v); /* a cut is synced first */
 	if (r == 0) {
 		fiber_mutex_lock(&v->env->loop, &v->creating);
 		*made = v->meta;
 		uint32_t before = made->segment_count;
-		full = v->closing || v->log.mending ? 0 : create_ahead(v, made);
+		full = v->closing || v->log.mending || !may_list(v) ? 0 : create_ahead(v, made);
 		if (full < 0 && full != -ENOSPC) {
 			log_forget_created(v, made, before);
 			r = full;
@@ -308,9 +335,9 @@ static int roll(struct volume *v)
 
 static bool roll_due(struct volume *v)
 {
-	if (v->log.mending || v->meta.segment_count >= LOG_SEGMENTS_ROLLED)
+	if (v->log.mending)
 		return false;
-	return segments_ahead(v) < LOG_SEGMENTS_AHEAD || finished_uncut(v) || v->log.full;
+	return any_uncut(v) || (may_list(v) && (segments_ahead(v) < LOG_SEGMENTS_AHEAD || v->log.full));
 }
 
 static bool writes_wait(const struct log *l) { return !link_empty(&l->writes) && l->flying_count == 0; }

@@ -27,6 +27,7 @@ enum {
 	 * at a time, so that many takeovers in a row find room, each of which begins with a checkpoint */
 	LOG_SEGMENTS_LISTED = 40,
 	LOG_SEGMENTS_ROLLED = 48,
+	LOG_SEGMENTS_WANTED = 56,   /* … unless a checkpoint waits for it */
 };
 
 /* ---- log ---- */
