@@ -66,6 +66,7 @@ int file_open(struct env *env, const char *path, int flags, struct file **ret_fi
 int file_close(struct env *env, struct file *f) { return f ? env->ops->file_close(env, f) : 0; }
 int file_stat(struct file *f, struct file_info *ret_info) { return f->env->ops->file_stat(f, ret_info); }
 int file_lock(struct file *f, bool exclusive) { return f->env->ops->file_lock(f, exclusive); }
+int file_claim(struct file *f) { return f->env->ops->file_claim ? f->env->ops->file_claim(f) : 0; }
 int file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data)
 {
 	return f->env->ops->file_map(f, offset, length, ret_length, ret_data);

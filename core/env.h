@@ -121,6 +121,10 @@ int env_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *r
  * the open file (an OFD lock; lost when the process dies). -EAGAIN: somebody else has it. */
 int file_lock(struct file *f, bool exclusive);
 
+/* Of a block device: the kernel has it for nobody (mounted, swap, a part of dm or md), and gives it to nobody until it is closed. -EBUSY. Of
+ * other files: nothing. */
+int file_claim(struct file *f);
+
 /* Extents for allocation maps: the next run of data or hole at `offset`; `ret_length` > 0 and cut at
  * `length`. What is behind the end of the file is data: nobody reads zeroes there. FIBER-free: completes by a put on parent via an offload inside. */
 int file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data); /* FIBER */

@@ -231,6 +231,7 @@ static const struct env_ops env_linux_ops = {
 	.file_close = env_linux_file_close,
 	.file_stat = env_linux_file_stat,
 	.file_lock = env_linux_file_lock,
+	.file_claim = env_linux_file_claim,
 	.file_map = env_linux_file_map,
 	.file_submit = env_linux_file_submit,
 	.mkdir = env_linux_mkdir,

@@ -119,7 +119,7 @@ void env_linux_work_flush(struct env_linux *el);
 #define WORK_BUFFER_BYTES ((size_t)256 << 10)
 struct file_linux {
 	struct file file; /* first */
-	int fd;
+	int fd, claim_fd; /* claim_fd -1: not claimed */
 	uint32_t io_align, memory_align; /* bytes; see struct file_info */
 	bool direct, is_block_device, writable;
 	bool no_nowait_read, no_nowait_write; /* the file system has no RWF_NOWAIT */
@@ -147,6 +147,7 @@ int env_linux_file_open(struct env *env, const char *path, int flags, struct fil
 int env_linux_file_close(struct env *env, struct file *f);
 int env_linux_file_stat(struct file *f, struct file_info *ret_info);
 int env_linux_file_lock(struct file *f, bool exclusive);
+int env_linux_file_claim(struct file *f);
 int env_linux_file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data);
 int env_linux_mkdir(struct env *env, const char *path);
 int env_linux_unlink(struct env *env, const char *path);

@@ -96,6 +96,7 @@ int env_linux_file_open(struct env *env, const char *path, int flags, struct fil
 	if (!c.file)
 		return -ENOMEM;
 	c.file->file.env = env;
+	c.file->claim_fd = -1;
 	int r = env_brief_wait(env, open_run, &c);
 	if (r < 0) {
 		free(c.file);
@@ -110,6 +111,8 @@ int env_linux_file_open(struct env *env, const char *path, int flags, struct fil
 static int close_run(void *arg)
 {
 	const struct file_linux *f = arg;
+	if (f->claim_fd >= 0)
+		close(f->claim_fd);
 	/* EINTR: the descriptor is gone all the same. */
 	return close(f->fd) < 0 && errno != EINTR ? -errno : 0;
 }
@@ -177,6 +180,22 @@ int env_linux_file_lock(struct file *f, bool exclusive)
 {
 	struct lock_call c = { file_linux_of(f), exclusive };
 	return env_brief_wait(f->env, lock_run, &c);
+}
+
+/* By a descriptor of its own: what is claimed must be there and locked before, and a claim by open() is for as long as that is open. */
+static int claim_run(void *arg)
+{
+	struct file_linux *f = arg;
+	char path[32];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+	f->claim_fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	return f->claim_fd < 0 ? -errno : 0;
+}
+
+int env_linux_file_claim(struct file *file)
+{
+	struct file_linux *f = file_linux_of(file);
+	return f->is_block_device && f->claim_fd < 0 ? env_brief_wait(file->env, claim_run, f) : 0;
 }
 
 enum { MAP_TRIES = 8 }; /* of a file that changes under us */

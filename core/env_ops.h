@@ -17,6 +17,7 @@ struct env_ops {
 	int (*file_close)(struct env *env, struct file *f);
 	int (*file_stat)(struct file *f, struct file_info *ret_info);
 	int (*file_lock)(struct file *f, bool exclusive);
+	int (*file_claim)(struct file *f); /* may be NULL */
 	int (*file_map)(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data);
 	void (*file_submit)(struct file *f, struct file_io *io, struct job *parent);
 	int (*mkdir)(struct env *env, const char *path);

@@ -26,6 +26,8 @@
 #define RAW_SEGMENTS_MAX 1024 /* what the kernel takes in one request */
 #define BOUNCE_BYTES (128u << 10)
 #define BOUNCE_COUNT 4
+#define CLAIM_ATTEMPTS 20
+#define CLAIM_PAUSE_NS (25 * NS_PER_MS)
 
 struct bounce {
 	struct link link;
@@ -455,10 +457,24 @@ static int raw_open_file(struct raw *r, const char *path, bool direct, bool read
 	return status;
 }
 
+/* FIBER. Who has just ended may have given back his lock and not yet his claim. */
+static int raw_claim(struct raw *r)
+{
+	int status;
+	for (unsigned i = 0; (status = file_claim(r->file)) == -EBUSY && i < CLAIM_ATTEMPTS; i++)
+		if (fiber_sleep(r->node.loop, CLAIM_PAUSE_NS) < 0)
+			break;
+	return status;
+}
+
 /* FIBER. Everything that needs the lock. */
 static int raw_prepare(struct raw *r, const char *path, bool read_only, struct report *report)
 {
-	int status = file_stat(r->file, &r->info); /* again: now nobody else changes it */
+	int status = read_only ? 0 : raw_claim(r);
+	if (status == -EBUSY)
+		return report_set(report, status, "%s is mounted, or a part of another device (lsblk shows of what; end that first, or open it read-only)", path);
+	if (status == 0)
+		status = file_stat(r->file, &r->info); /* again: now nobody else changes it */
 	r->align = MAX(r->info.io_align, 1u);
 	if (status == 0 && r->info.size == 0)
 		return report_set(report, -EINVAL, "%s is empty (give it a size: aquifer image create raw, or truncate -s)", path);
