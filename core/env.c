@@ -197,6 +197,8 @@ int http_client_create(struct env *env, const struct http_tls *tls, struct http_
 	return env->ops->http_client_create ? env->ops->http_client_create(env, tls, ret_client) : -ENOSYS;
 }
 
+int http_client_renew(struct http_client *c, const struct http_tls *tls) { return c->env->ops->http_client_renew(c, tls); }
+
 void http_client_close(struct http_client *c)
 {
 	if (c)

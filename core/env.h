@@ -188,6 +188,8 @@ struct http_tls {
 /* Requests of one client share connections, which are kept; those of another never wait for them. */
 struct http_client;
 int http_client_create(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+/* Others from now on; what is under way, and kept connections of the same, go on. 0 or -ENOMEM: nothing has changed. */
+int http_client_renew(struct http_client *c, const struct http_tls *tls);
 void http_client_close(struct http_client *c); /* FIBER; accepts NULL; nothing may be under way */
 
 enum { HTTP_WHY_BYTES = 256 };

@@ -253,6 +253,7 @@ static const struct env_ops env_linux_ops = {
 	.stream_peer_uid = env_linux_stream_peer_uid,
 	.stream_peer_pid = env_linux_stream_peer_pid,
 	.http_client_create = env_linux_http_client_create,
+	.http_client_renew = env_linux_http_client_renew,
 	.http_client_close = env_linux_http_client_close,
 	.http_submit = env_linux_http_submit,
 	.http_cancel = env_linux_http_cancel,

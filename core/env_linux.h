@@ -178,6 +178,7 @@ const char *env_linux_listener_address(struct listener *l);
 
 /* env_linux_http.c */
 int env_linux_http_client_create(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+int env_linux_http_client_renew(struct http_client *c, const struct http_tls *tls);
 void env_linux_http_client_close(struct http_client *c);
 void env_linux_http_submit(struct http_client *c, struct http_request *r);
 void env_linux_http_cancel(struct http_request *r);

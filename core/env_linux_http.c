@@ -273,7 +273,7 @@ static void watch_start(struct http_linux *c)
 
 static void set_blob(CURL *h, CURLoption option, char *text)
 {
-	struct curl_blob blob = { text, text ? strlen(text) : 0, CURL_BLOB_NOCOPY };
+	struct curl_blob blob = { text, text ? strlen(text) : 0, CURL_BLOB_COPY };
 	if (text)
 		curl.easy_setopt(h, option, &blob);
 }
@@ -352,16 +352,40 @@ static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
 static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
 
+static void forget_tls(struct http_linux *c)
+{
+	free(c->authorities);
+	free(c->certificate);
+	if (c->key)
+		explicit_bzero(c->key, strlen(c->key));
+	free(c->key);
+}
+
+/* Requests have copies of their own, and curl goes on with a kept connection only where they are the same. */
+int env_linux_http_client_renew(struct http_client *client, const struct http_tls *tls)
+{
+	struct http_linux *c = http_linux_of(client);
+	char *authorities = copy_of(tls->authorities), *certificate = copy_of(tls->certificate), *key = copy_of(tls->key);
+	if ((tls->authorities && !authorities) || (tls->certificate && !certificate) || (tls->key && !key)) {
+		free(authorities);
+		free(certificate);
+		free(key);
+		return -ENOMEM;
+	}
+	forget_tls(c);
+	c->authorities = authorities;
+	c->certificate = certificate;
+	c->key = key;
+	return 0;
+}
+
 static int client_set_up(struct http_linux *c, const struct http_tls *tls)
 {
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (c->epoll_fd < 0)
 		return -errno;
 	c->multi = curl.multi_init();
-	c->authorities = copy_of(tls->authorities);
-	c->certificate = copy_of(tls->certificate);
-	c->key = copy_of(tls->key);
-	if (!c->multi || (tls->authorities && !c->authorities) || (tls->certificate && !c->certificate) || (tls->key && !c->key))
+	if (!c->multi || env_linux_http_client_renew(&c->client, tls) < 0)
 		return -ENOMEM;
 	curl.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
 	curl.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
@@ -375,11 +399,7 @@ static void client_free(struct http_linux *c)
 	curl.multi_cleanup(c->multi);
 	if (c->epoll_fd >= 0)
 		close(c->epoll_fd);
-	free(c->authorities);
-	free(c->certificate);
-	if (c->key)
-		explicit_bzero(c->key, strlen(c->key));
-	free(c->key);
+	forget_tls(c);
 	free(c);
 }
 

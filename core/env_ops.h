@@ -42,6 +42,7 @@ struct env_ops {
 
 	/* may be NULL, all together */
 	int (*http_client_create)(struct env *env, const struct http_tls *tls, struct http_client **ret_client);
+	int (*http_client_renew)(struct http_client *c, const struct http_tls *tls);
 	void (*http_client_close)(struct http_client *c);
 	void (*http_submit)(struct http_client *c, struct http_request *r);
 	void (*http_cancel)(struct http_request *r);

@@ -57,6 +57,9 @@ int catalog_access_load(struct env *env, const char *root, const char *url, stru
 		r = load_password(env, root, ret, &mine);
 	if (r == 0 && !ret->certificate != !ret->key)
 		r = report_set(&mine, -EINVAL, "catalog-cert and catalog-key go together");
+	ret->root = strdup(root);
+	if (r == 0 && !ret->root)
+		r = -ENOMEM;
 	return r < 0 ? report_set(report, r, "the configuration, etc/aquifer/aquifer.conf: %s", report_text(&mine, r)) : 0;
 }
 
@@ -67,6 +70,30 @@ static void wipe(const char *text)
 	free((char *)(uintptr_t)text);
 }
 
+static int copy(const char *text, const char **ret)
+{
+	*ret = text ? strdup(text) : NULL;
+	return text && !*ret ? -ENOMEM : 0;
+}
+
+int catalog_access_copy(const struct catalog_access *a, struct catalog_access *ret)
+{
+	*ret = (struct catalog_access){ 0 };
+	if (copy(a->authorities, &ret->authorities) == 0 && copy(a->certificate, &ret->certificate) == 0 && copy(a->key, &ret->key) == 0 &&
+	    copy(a->user, &ret->user) == 0 && copy(a->password, &ret->password) == 0 && copy(a->root, &ret->root) == 0)
+		return 0;
+	catalog_access_free(ret);
+	return -ENOMEM;
+}
+
+static bool differs(const char *a, const char *b) { return a && b ? strcmp(a, b) != 0 : a != b; }
+
+bool catalog_access_differ(const struct catalog_access *a, const struct catalog_access *b)
+{
+	return differs(a->authorities, b->authorities) || differs(a->certificate, b->certificate) || differs(a->key, b->key) || differs(a->user, b->user) ||
+	       differs(a->password, b->password);
+}
+
 void catalog_access_free(struct catalog_access *a)
 {
 	wipe(a->authorities);
@@ -74,6 +101,7 @@ void catalog_access_free(struct catalog_access *a)
 	wipe(a->key);
 	wipe(a->user);
 	wipe(a->password);
+	wipe(a->root);
 	*a = (struct catalog_access){ 0 };
 }
 

@@ -8,5 +8,7 @@
 int catalog_access_load(struct env *env, const char *root, const char *url, struct catalog_access *ret, struct report *report);
 /* FIBER. Opens the catalog of `given`, NULL: the configured one. -ENOENT: there is none. */
 int catalog_open_configured(struct env *env, const char *root, const char *given, struct catalog **ret_catalog, struct report *report);
+int catalog_access_copy(const struct catalog_access *a, struct catalog_access *ret); /* 0 or -ENOMEM */
+bool catalog_access_differ(const struct catalog_access *a, const struct catalog_access *b); /* … in who we are */
 void catalog_access_free(struct catalog_access *a);
 #endif

@@ -17,6 +17,7 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
+#include "parallax/catalog_access.h"
 #include "parallax/catalog_etcd_call.h"
 
 enum { LIST_TRIES = 5 };
@@ -286,26 +287,13 @@ static int etcd_list(struct catalog *c, const char *prefix,
 
 /* ---- opening ---- */
 
-static char *copy_of(const char *text) { return text ? strdup(text) : NULL; }
-
-static void wipe(const char *text)
-{
-	if (text)
-		explicit_bzero((char *)(uintptr_t)text, strlen(text));
-	free((char *)(uintptr_t)text);
-}
-
 static void etcd_close(struct catalog *c)
 {
 	struct etcd *e = etcd_of(c);
 	assert(link_empty(&e->lives)); /* whoever made them ended them */
 	http_client_close(e->http);
 	http_client_close(e->beat);
-	wipe(e->tls.authorities);
-	wipe(e->tls.certificate);
-	wipe(e->tls.key);
-	wipe(e->user);
-	wipe(e->password);
+	catalog_access_free(&e->access);
 	explicit_bzero(e->login, sizeof e->login);
 	free(e);
 }
@@ -455,13 +443,12 @@ static int etcd_set_up(struct etcd *e, const char *addresses, const struct catal
 		return r;
 	if (!e->at.tls && (access->authorities || access->certificate))
 		return report_set(report, -EINVAL, "catalog 'etcd:%s': there is a certificate, but http:// doesn't use it (give https://)", addresses);
-	e->tls = (struct http_tls){ copy_of(access->authorities), copy_of(access->certificate), copy_of(access->key) };
-	e->user = copy_of(access->user);
-	e->password = copy_of(access->password);
-	if ((access->authorities && !e->tls.authorities) || (access->certificate && !e->tls.certificate) || (access->key && !e->tls.key) ||
-	    (access->user && !(e->user && e->password)))
-		return -ENOMEM;
-	r = http_client_create(e->catalog.env, &e->tls, &e->http);
+	r = catalog_access_copy(access, &e->access);
+	if (r < 0)
+		return r;
+	e->access_ns = env_now_ns(e->catalog.env);
+	const struct http_tls tls = etcd_tls(&e->access);
+	r = http_client_create(e->catalog.env, &tls, &e->http);
 	const char *why = r == -ENOSYS ? "this libcurl can't look up names without waiting" : r == -ELIBACC ? "libcurl.so.4 can't be loaded (install libcurl4)" : errno_text(r);
 	return r < 0 ? report_set(report, r, "catalog 'etcd:%s': %s", addresses, why) : 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "parallax/catalog_access.h"
 
 void etcd_headers(const struct etcd *e, const char *ret_headers[3])
 {
@@ -56,9 +57,9 @@ int etcd_login(struct etcd *e, unsigned which)
 	bool sent;
 	int r = 0;
 	fiber_mutex_lock(&e->catalog.env->loop, &e->logging_in);
-	if (e->user && !e->login[0]) {
+	if (e->access.user && !e->login[0]) {
 		struct etcd_call call = { .path = "/v3/auth/authenticate", .answer_max = ETCD_TOKEN_BYTES + 4096 };
-		char *request = etcd_login_request(e->user, e->password);
+		char *request = etcd_login_request(e->access.user, e->access.password);
 		r = request ? call_once(e, which, &call, request, &sent) : -ENOMEM;
 		if (r == 0) {
 			r = etcd_login_answer(call.answer, call.answer_length, token);
@@ -88,7 +89,7 @@ static int call_at(struct etcd *e, unsigned which, struct etcd_call *call, bool 
 		if (r != -EKEYREJECTED)
 			return r;
 		*ret_sent = false;
-		if (!e->user || attempt == 2)
+		if (!e->access.user || attempt == 2)
 			return -EACCES;
 		if (strcmp(used, e->login) == 0)
 			e->login[0] = 0; /* unless another fiber has a new one already */
@@ -100,9 +101,9 @@ static bool try_elsewhere(int status)
 	return status == -ENOTCONN || status == -ETIMEDOUT || status == -EBUSY;
 }
 
-int etcd_call(struct etcd *e, struct etcd_call *call)
+static int call_anywhere(struct etcd *e, struct etcd_call *call)
 {
-	int r = call->request ? -ENOTCONN : -ENOMEM;
+	int r = -ENOTCONN;
 	bool doubt = false;
 	for (unsigned tried = 0; tried < e->at.count && try_elsewhere(r); tried++) {
 		unsigned which = e->current;
@@ -116,9 +117,48 @@ int etcd_call(struct etcd *e, struct etcd_call *call)
 		if (r == -ETIMEDOUT && call->change)
 			break;
 	}
+	return !try_elsewhere(r) ? r : doubt ? -ETIMEDOUT : -ENOTCONN;
+}
+
+#define ACCESS_NS NS_PER_S /* between looks at the files */
+
+/* FIBER. What can't be read, because it is just being written say, is left as it is until the next time. */
+static void read_access(struct etcd *e)
+{
+	struct catalog_access access;
+	uint64_t now_ns = env_now_ns(e->catalog.env);
+	if (!e->access.root || now_ns - e->access_ns < ACCESS_NS)
+		return;
+	e->access_ns = now_ns;
+	int r = catalog_access_load(e->catalog.env, e->access.root, "etcd:", &access, NULL);
+	const struct http_tls tls = etcd_tls(&access);
+	if (r == 0 && catalog_access_differ(&access, &e->access) && http_client_renew(e->http, &tls) == 0 && (!e->beat || http_client_renew(e->beat, &tls) == 0)) {
+		struct catalog_access before = e->access;
+		e->access = access;
+		e->accesses++;
+		e->login[0] = 0;
+		access = before;
+	}
+	catalog_access_free(&access);
+}
+
+/* A certificate that isn't accepted looks like a peer that can't be reached, or went away. */
+static bool may_be_access(const struct etcd_call *call, int status)
+{
+	return status == -EACCES || status == -ENOTCONN || (status == -ETIMEDOUT && !call->change);
+}
+
+int etcd_call(struct etcd *e, struct etcd_call *call)
+{
+	unsigned accesses = e->accesses;
+	int r = call->request ? call_anywhere(e, call) : -ENOMEM;
+	if (may_be_access(call, r))
+		read_access(e);
+	if (may_be_access(call, r) && e->accesses != accesses)
+		r = call_anywhere(e, call);
 	free(call->request);
 	call->request = NULL;
 	if (r == 0)
 		e->catalog.why[0] = 0;
-	return !try_elsewhere(r) ? r : doubt ? -ETIMEDOUT : -ENOTCONN;
+	return r;
 }

@@ -1,6 +1,7 @@
 /* Calls to an etcd cluster: which of its addresses, logged in, and what can be known of the outcome.
  *
- * An address that can't be reached, or doesn't answer, is left for the next one, which later calls begin with. */
+ * An address that can't be reached, or doesn't answer, is left for the next one, which later calls begin with. Where none lets us in, who we are is read again:
+ * passwords and certificates are changed while devices are in use. */
 #ifndef AQ_CATALOG_ETCD_CALL_H
 #define AQ_CATALOG_ETCD_CALL_H
 #include "core/fiber.h"
@@ -17,13 +18,15 @@ struct etcd {
 	unsigned current;          /* the address that answered last */
 	struct http_client *http;
 	struct http_client *beat;  /* of leases: connections of its own; NULL until there is one */
-	struct http_tls tls;       /* owned */
-	char *user, *password;     /* NULL: none */
+	struct catalog_access access; /* owned */
+	uint64_t access_ns;        /* when it was read */
+	unsigned accesses;         /* grows when it is another */
 	bool out_of_quota;         /* so it said last */
 	char login[ETCD_TOKEN_BYTES + 32]; /* "Authorization: TOKEN"; "": not logged in */
 	struct fiber_mutex logging_in;
 	struct link lives;         /* leases and watches: catalog_etcd_live.c */
 };
+static inline struct http_tls etcd_tls(const struct catalog_access *a) { return (struct http_tls){ a->authorities, a->certificate, a->key }; }
 static inline struct etcd *etcd_of(struct catalog *c) { return container_of(c, struct etcd, catalog); }
 
 struct etcd_call {

@@ -138,9 +138,10 @@ int etcd_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalo
 {
 	struct etcd *e = etcd_of(c);
 	struct etcd_lease *l = calloc(1, sizeof *l);
+	const struct http_tls tls = etcd_tls(&e->access);
 	int r = l ? 0 : -ENOMEM;
 	if (r == 0 && !e->beat)
-		r = http_client_create(c->env, &e->tls, &e->beat);
+		r = http_client_create(c->env, &tls, &e->beat);
 	if (r < 0) {
 		free(l);
 		return r;

@@ -64,7 +64,7 @@ static int body_end(void *arg)
 {
 	struct fake *f = arg;
 	static char user[] = "u", password[] = "p";
-	struct etcd e = { .catalog.env = f->env, .user = user, .password = password };
+	struct etcd e = { .catalog.env = f->env, .access = { .user = user, .password = password } };
 	struct fiber_cond changed;
 	struct catalog_watch *w;
 	const struct catalog_watch how = { &e.catalog, &changed, NULL, NULL };
