@@ -174,10 +174,20 @@ static int put_owner(struct volume *v, const struct meta_owner *mine, uint64_t r
 	return r;
 }
 
-/* owner := (me, held, epoch + 1), whoever held it before: who may be robbed was decided by the lock. */
-int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
+/* Whose holder lives, as far as is known: it is for whoever attaches to say that it is to be taken from him. The lock decides that here, but who took it
+ * by force has none; a command passes, and what has our number is us. */
+static bool is_held(const struct volume *v, const struct volume_open *how, const struct meta_owner *now)
 {
 	const struct volume_places *p = how->places;
+	if (now->state != OWNER_HELD || how->force || how->offer || (now->stamp && (now->stamp == how->former || now->stamp == how->acquisition)))
+		return false;
+	bool here = !v->server && now->pid != how->pid && strcmp(now->holder, VOLUME_MAINTENANCE) != 0;
+	return (p->held_elsewhere && p->held_elsewhere(p->arg, now)) || (here && p->holder_alive && p->holder_alive(p->arg, now));
+}
+
+/* owner := (me, held, epoch + 1), whoever held it before. */
+int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
+{
 	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp };
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
@@ -205,7 +215,7 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 		if (r == 0 && refused)
 			return report_set(report, -EBUSY, "it was changed meanwhile (try again)");
 		if (r == 0 || r == -ENOENT) {
-			if (r == 0 && !mine.epoch && now.state == OWNER_HELD && !how->force && !how->offer && p->held_elsewhere && p->held_elsewhere(p->arg, &now))
+			if (r == 0 && !mine.epoch && is_held(v, how, &now))
 				return held(&now, report);
 			if (!mine.epoch) {
 				int refusal = r == 0 ? refuse_maintenance(how, &now, report) : 0;
