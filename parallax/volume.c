@@ -190,10 +190,10 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		return report_set(report, r, "its record in the catalog can't be read: %s", catalog_text(v->catalog, r));
 	r = volume_open_place(v, how, report);
 	v->handed = how->offer != 0;
-	if (r == 0) {
-		volume_show_life(v, how);
+	if (r == 0)
+		r = volume_show_life(v, how, report);
+	if (r == 0)
 		r = how->seen ? acquire_as_seen(v, how, report) : acquire_as_it_is(v, how, report);
-	}
 	/* what is deleted, or was rolled back, is there for its snapshots, whose marks were flushed; nor can anybody attach it to accept more */
 	if (r == 0)
 		r = recover(v, how->accept_flushed || v->meta.doomed, report);

@@ -139,16 +139,24 @@ static int judge_offer(const struct volume_open *how, const struct meta_owner *n
 	return 0;
 }
 
-/* Before the owner record names us: whoever sees that finds us alive. Politeness only, so what fails is left at that. */
-void volume_show_life(struct volume *v, const struct volume_open *how)
+/* Before the owner record names us: whoever sees that finds us alive. Without that anybody would take the volume from a device in use, and not be told that
+ * there is one; so it is tried as long as the rest is. */
+int volume_show_life(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	char key[META_KEY_BYTES];
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	int r = -ETIMEDOUT;
 	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
 	meta_key_alive(v->stamp, key);
-	if (how->warm && how->warm->alive)
-		return;
-	if (!how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0)
-		catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
+	if ((how->warm && how->warm->alive) || (how->holder && strcmp(how->holder, VOLUME_MAINTENANCE) == 0))
+		return 0;
+	/* -ENOENT: what was granted has run out before the key was put */
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY || r == -ENOENT) && env_now_ns(v->env) < until_ns; attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
+	}
+	return r < 0 && r != -ENOTSUP ? report_set(report, r, "the catalog gives no lease: %s", catalog_text(v->catalog, r)) : 0;
 }
 
 static int put_owner(struct volume *v, const struct meta_owner *mine, uint64_t revision, const struct volume_seen *seen)

@@ -408,7 +408,7 @@ int replay_walk(struct replay *p, struct report *report);
 /* volume_acquire.c: FIBER, in this order */
 int volume_open_place(struct volume *v, const struct volume_open *how, struct report *report);
 /* Before the owner record names us: whoever sees that finds us alive. */
-void volume_show_life(struct volume *v, const struct volume_open *how);
+int volume_show_life(struct volume *v, const struct volume_open *how, struct report *report);
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report);
 /* volume_close.c */
 struct publication;
