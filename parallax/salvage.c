@@ -551,6 +551,12 @@ int salvage(struct env *env, const struct salvage_copy *copies, size_t count, co
 	for (size_t i = 0; i < count; i++) {
 		ret->last_id = MAX(ret->last_id, copies[i].entry.header.segment);
 		ret->last_epoch = MAX(ret->last_epoch, copies[i].entry.header.epoch);
+		if (copies[i].entry.header.epoch > SALVAGE_EPOCH_MAX) {
+			free(s);
+			return report_set(report, -EUCLEAN, "the copy of segment %llu on %s says that it is of epoch %llu, which no volume gets to (is that server's data damaged?)",
+					  (unsigned long long)copies[i].entry.header.segment, copies[i].peer->address[0] ? copies[i].peer->address : "this host",
+					  (unsigned long long)copies[i].entry.header.epoch);
+		}
 	}
 	int r = search(s);
 	if (r == 0 && ret->what != SALVAGE_NOTHING) {

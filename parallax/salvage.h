@@ -23,13 +23,16 @@ struct salvage {
 	enum salvaged what;
 	struct summary summary;  /* SALVAGE_NEWER; summary_free() */
 	struct meta_log log;     /* else: the record to go on with */
-	uint64_t last_id, last_epoch; /* the greatest there are */
+	uint64_t last_id, last_epoch; /* the greatest there are; SALVAGE_EPOCH_MAX at most */
 	uint64_t seq;            /* of the newest record; 0: none is known */
 	bool behind;             /* there are records that are newer than those `log` leads to, but something before them is nowhere: they were acknowledged, and
 				    are lost if that is what the volume goes on from */
 };
 
+/* The next owners' epochs have to be greater still. */
+#define SALVAGE_EPOCH_MAX (UINT64_MAX - (UINT64_C(1) << 33))
+
 /* FIBER. `copies`: all of one volume, by (epoch, id). `known`: what a backup of the catalog has of it, NULL: nothing. -ENODATA: they don't lead to any
- * checkpoint, nor to what is known; -ENOTCONN, -EIO, …: they can't be read, with a report. */
+ * checkpoint, nor to what is known; -EUCLEAN: one says what can't be; -ENOTCONN, -EIO, …: they can't be read, with a report. */
 int salvage(struct env *env, const struct salvage_copy *copies, size_t count, const struct meta_log *known, struct salvage *ret, struct report *report);
 #endif

@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/fiber.h"
 #include "parallax/catalog_copy.h"
+#include "parallax/salvage.h"
 #include "parallax/store_recover.h"
 #include "tests/unit/clustertest.h"
 
@@ -664,4 +665,15 @@ Test(salvage, what_cant_be_read_was_not_deleted)
 	cr_assert_eq(counts[STORE_RECOVERED_BACK], 1);
 	must_have_all(c);
 	cluster_free(c);
+}
+
+/* The owner's record would say a small one, by which nobody could be fenced. */
+Test(salvage, an_epoch_that_leaves_none_is_refused)
+{
+	struct peer peer = { .address = "tcp:s1:7000" };
+	struct salvage_copy copy = { .entry.header = { .segment = 5, .epoch = UINT64_MAX - 3 }, .peer = &peer };
+	struct salvage s;
+	struct report report = { "" };
+	cr_assert_eq(salvage(NULL, &copy, 1, NULL, &s, &report), -EUCLEAN);
+	cr_assert(strstr(report.text, "tcp:s1:7000"), "%s", report.text);
 }
