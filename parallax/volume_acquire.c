@@ -102,7 +102,7 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 		}
 		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
 			owner = (struct meta_owner){ 0 };
-		if (!how->force && lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
+		if (lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
 			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
 			waited_ms += 20;
 			attempt--;
