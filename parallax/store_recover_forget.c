@@ -38,37 +38,53 @@ static int delete_all(struct catalog *c, const struct keys *k)
 	return r;
 }
 
-/* Its names; and in what other volumes' names have of it as their history, it is left: it is passed over there. */
+/* In what other volumes' names have of it as their history, it is left: it is passed over there. */
 struct named {
 	uint64_t id;
 	struct keys *keys;
 };
 
-static int note_name(void *arg, const char *key, const struct catalog_value *value)
+static int note_if_its(void *arg, const char *key, const struct catalog_value *value)
 {
 	const struct named *n = arg;
 	struct meta_name m;
 	return meta_name_decode(value->bytes, value->length, &m) == 0 && m.volume == n->id ? note(n->keys, key, value) : 0;
 }
 
-static int note_hold(struct catalog *c, uint64_t id, struct keys *k)
+/* That which its record says, most often; it doesn't if it was renamed, and then all names are read. */
+static int note_name(struct catalog *c, uint64_t id, const struct meta_log *log, struct keys *k)
+{
+	struct named n = { id, k };
+	struct meta_name m;
+	char key[META_KEY_BYTES];
+	if (log && log->name[0] && meta_get_name(c, log->name, &m, NULL) == 0 && m.volume == id) {
+		meta_key_name(log->name, key);
+		return note(k, key, NULL);
+	}
+	return catalog_list(c, "name/", note_if_its, &n);
+}
+
+/* What isn't below its own keys: what it holds of another, and its name. */
+static int note_elsewhere(struct catalog *c, uint64_t id, struct keys *k)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	int r = log ? meta_get_log(c, id, log, NULL) : -ENOMEM;
+	bool known = r == 0;
 	char key[META_KEY_BYTES];
-	if (r == 0 && log->parent_volume) {
+	if (known && log->parent_volume) {
 		meta_key_clone(log->parent_volume, log->parent_mark, id, key);
 		r = note(k, key, NULL);
 	}
+	if (r == 0 || r == -ENOENT || r == -EUCLEAN)
+		r = note_name(c, id, known ? log : NULL, k);
 	free(log);
-	return r == -ENOENT || r == -EUCLEAN ? 0 : r;
+	return r;
 }
 
 static int forget(struct store *s, uint64_t id, unsigned depth, struct report *report)
 {
 	static void (*const prefixes[])(uint64_t volume, char *ret_prefix) = { meta_key_snapshots, meta_key_clones, meta_key_reap, meta_key_volume };
 	struct keys clones = { 0 }, keys = { 0 };
-	struct named named = { id, &keys };
 	char prefix[META_KEY_BYTES];
 	if (depth > DEPTH_MAX)
 		return store_too_deep(report);
@@ -79,9 +95,7 @@ static int forget(struct store *s, uint64_t id, unsigned depth, struct report *r
 		r = forget(s, strtoull(clone + 1, NULL, 16), depth + 1, report);
 	}
 	if (r == 0)
-		r = note_hold(s->catalog, id, &keys);
-	if (r == 0)
-		r = catalog_list(s->catalog, "name/", note_name, &named);
+		r = note_elsewhere(s->catalog, id, &keys);
 	snprintf(prefix, sizeof prefix, "snapname/%016llx/", (unsigned long long)id);
 	if (r == 0)
 		r = catalog_list(s->catalog, prefix, note, &keys);
