@@ -288,6 +288,7 @@ int env_linux_create(unsigned threads, struct env **ret_env)
 	el->env.ops = &env_linux_ops;
 	loop_init(&el->env.loop, &el->env);
 	link_init(&el->dirty_streams);
+	fiber_cond_init(&el->lookup_ended);
 	el->now_ns = env_linux_clock_ns();
 	el->send_iov = calloc(IOV_LIMIT, sizeof *el->send_iov);
 	if (!el->send_iov)

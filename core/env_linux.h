@@ -24,6 +24,7 @@
 #include <sys/un.h>
 
 #include "core/env_ops.h"
+#include "core/fiber.h"
 
 /* Something epoll tells about. All are registered edge-triggered. */
 struct source {
@@ -87,6 +88,8 @@ struct env_linux {
 	unsigned random_left;
 
 	struct work work;
+	unsigned lookups;                /* name look-ups that have a worker */
+	struct fiber_cond lookup_ended;
 	struct aio aio;
 	struct link dirty_streams; /* streams with sends to flush at the end of the turn */
 	struct iovec *send_iov;    /* IOV_LIMIT entries, scratch for one sendmsg */

@@ -97,6 +97,18 @@ static int unix_address(const char *path, struct address *ret)
 	return 0;
 }
 
+/* A name server that doesn't answer keeps a worker for as long as it likes: some are left to whoever doesn't ask it. */
+static int resolve_elsewhere(struct env_linux *el, struct resolve *c)
+{
+	while (el->lookups >= el->work.thread_limit / 2)
+		fiber_cond_wait(&el->env.loop, &el->lookup_ended);
+	el->lookups++;
+	int r = env_offload_wait(&el->env, resolve_run, c);
+	el->lookups--;
+	fiber_cond_wake(&el->lookup_ended);
+	return r;
+}
+
 int env_linux_resolve(struct env *env, const char *text, bool passive, struct address *ret, unsigned *ret_count)
 {
 	if (strncmp(text, "unix:", 5) == 0) {
@@ -114,7 +126,7 @@ int env_linux_resolve(struct env *env, const char *text, bool passive, struct ad
 	r = resolve_run(&c);
 	if (r == -ENXIO && !(flags & AI_NUMERICHOST)) {
 		c.flags = flags | AI_ADDRCONFIG;
-		r = env_offload_wait(env, resolve_run, &c);
+		r = resolve_elsewhere(env_linux_of(env), &c);
 	}
 	*ret_count = c.count;
 	return r;

@@ -4,8 +4,8 @@
  * a fixed limit. One worker at a time is on its way to the queue: whoever takes something
  * and leaves something calls the next. So work that waits for disks spreads over all threads,
  * and work that doesn't is done by the few that are awake. There are two queues, offloads and file operations, which take turns; one
- * thread is always left for file operations, so that slow offloads (a name server that
- * doesn't answer) cannot stop a device. Work of one turn is handed over under one lock;
+ * thread is always left for file operations, so that slow offloads cannot stop a device; and name servers that don't answer
+ * have half of the threads at most (env_linux_address.c). Work of one turn is handed over under one lock;
  * results come back by an eventfd that is written only when the loop may not know yet. */
 #include <errno.h>
 #include <signal.h>
