@@ -270,8 +270,8 @@ void env_boot_id(struct env *env, char ret_id[37]);
 /* The real world. Owned by the caller, freed by env_linux_destroy. `threads` workers (0: a default). */
 int env_linux_create(unsigned threads, struct env **ret_env);
 void env_linux_destroy(struct env *env);
-/* This process may have as many descriptors open as it is allowed to allow itself. */
-void env_linux_raise_files(void);
+/* This process may have as many descriptors open as it is allowed to allow itself; returns how many these are. */
+uint64_t env_linux_raise_files(void);
 /* Runs the loop until *stop is true (checked every turn). */
 void env_linux_run(struct env *env, const bool *stop);
 /* Runs `run(arg)` in a fiber, and the loop until it has ended; returns its result. */

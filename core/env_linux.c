@@ -269,13 +269,13 @@ static void ignore_file_limit_signal(void)
 		signal(SIGXFSZ, SIG_IGN);
 }
 
-void env_linux_raise_files(void)
+uint64_t env_linux_raise_files(void)
 {
-	struct rlimit l;
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
+	struct rlimit l, all;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return UINT64_MAX;
+	all = (struct rlimit){ l.rlim_max, l.rlim_max };
+	return l.rlim_cur < l.rlim_max && setrlimit(RLIMIT_NOFILE, &all) == 0 ? l.rlim_max : l.rlim_cur;
 }
 
 int env_linux_create(unsigned threads, struct env **ret_env)

@@ -138,8 +138,10 @@ struct catalog;
  * reads its UUID, raises its incarnation in the catalog (server/UUID), finds its copies and which are whole
  * (same boot id, or stopped cleanly). `size_limit` bytes of segment files at most, 0: the file system's.
  * `reserve`: fraction kept as R32 says when true. */
+#define SEGMENT_FILES_DEFAULT 2048u /* opening one costs more than a read */
 struct segment_dir_options {
 	bool create;
+	unsigned files_max;    /* open when idle; 0: SEGMENT_FILES_DEFAULT */
 	uint64_t size_limit;
 	const char *address;   /* registered in the catalog; NULL: embedded */
 	const char *domain;    /* registered too: what fails together, "" or NULL if nobody said */

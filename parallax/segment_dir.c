@@ -468,7 +468,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 	d->env = env;
 	d->catalog = catalog;
 	d->size_limit = options->size_limit;
-	d->files_max = FILES_OPEN_MAX;
+	d->files_max = options->files_max ? options->files_max : SEGMENT_FILES_DEFAULT;
 	snprintf(d->path, sizeof d->path, "%s", path);
 	for (size_t i = 0; i < TABLE_BUCKETS; i++)
 		link_init(&d->table[i]);

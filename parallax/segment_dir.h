@@ -15,7 +15,6 @@
 #define POOL_FILES_MAX 32u                             /* recycled files kept, at most: see pool_limit() */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
-#define FILES_OPEN_MAX 2048u                           /* when idle; opening one costs more than a read */
 
 /* ---- the file `server` (segment_dir_server.c) ---- */
 
@@ -151,7 +150,7 @@ struct segment_dir {
 	struct link table[TABLE_BUCKETS];
 	struct link lru, open;    /* copies in memory, and those of them whose files are open, least recently used first */
 	unsigned copies, files;
-	unsigned files_max;     /* open when idle: FILES_OPEN_MAX, or what the process may have */
+	unsigned files_max;     /* open when idle: options.files_max, or what the process may have */
 	struct link frames_free;
 	unsigned under_way;       /* operations */
 	struct fiber_cond quiet;

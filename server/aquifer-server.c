@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -31,11 +32,12 @@
 #define DRAIN_NS (10 * NS_PER_S)
 #define ADDRESS_BYTES 512
 #define SECONDS_MAX 100000000u /* three years */
+#define UNIX_PATH_MAX ((int)sizeof((struct sockaddr_un *)0)->sun_path - 1)
 
 struct program {
 	char host[64];
 	const char *data, *listen, *advertise, *catalog_url, *domain, *root, *token;
-	uint64_t size_limit;
+	uint64_t size_limit, files;       /* files: that may be open */
 	struct server_limits limits;
 	struct keeper_options keeps;
 	struct scrub_options scrubs;
@@ -100,7 +102,11 @@ static const char *parse_address(const char *text, char *ret_address, char *ret_
 	static char why[256];
 	const char *colon = strrchr(text, ':');
 	ret_host[0] = 0;
-	if (strncmp(text, "unix:/", 6) == 0 && strlen(text) < ADDRESS_BYTES) {
+	if (strncmp(text, "unix:/", 6) == 0) {
+		if (strlen(text + 5) > UNIX_PATH_MAX) {
+			snprintf(why, sizeof why, "'%.100s...': the path of a socket has %d characters at most, and this one %zu", text, UNIX_PATH_MAX, strlen(text + 5));
+			return why;
+		}
 		strcpy(ret_address, text);
 		return NULL;
 	}
@@ -296,7 +302,9 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	struct segment_server *segments;
 	struct server *server;
 	char host[IDENTITY_HOST_BYTES] = ""; /* it may have another certificate across a suspension */
+	uint64_t wants = server_wants_files(&p->limits);
 	struct segment_dir_options o = {
+		.files_max = server_share_files(p->files, &p->limits),
 		.host = host,
 		.create = true,
 		.size_limit = p->size_limit,
@@ -356,6 +364,9 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		return fail("starting to serve", strerror(-r));
 	}
 	say_ready(p, segments, p->registered);
+	if (p->files < wants)
+		printf("aquifer-server: warning: this process may have %" PRIu64 " files open, of %" PRIu64 " that it could use: it takes %u connections at a time "
+		       "(raise LimitNOFILE in the systemd unit, or ulimit -Hn)\n", p->files, wants, p->limits.connections_max);
 	const char *why = wait_for_signal(p);
 	printf("aquifer-server: %s: stopping\n", why);
 	watch_stop(watch);
@@ -489,7 +500,7 @@ int main(int argc, char **argv)
 	p.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (p.signal_fd < 0)
 		return fail("starting", strerror(errno));
-	env_linux_raise_files();
+	p.files = env_linux_raise_files();
 	int r = env_linux_create(0, &p.env);
 	if (r < 0)
 		return fail("starting", strerror(-r));

@@ -206,13 +206,27 @@ static struct server *server_new(struct env *env, struct segment_server *segment
 	return s;
 }
 
+enum { FILES_OTHER = 128 }; /* the catalog, other servers, what is under way */
+
+static unsigned connections(const struct server_limits *l) { return l->connections_max ? l->connections_max : SERVER_CONNECTIONS_DEFAULT; }
+
+uint64_t server_wants_files(const struct server_limits *limits) { return (uint64_t)connections(limits) + SEGMENT_FILES_DEFAULT + FILES_OTHER; }
+
+unsigned server_share_files(uint64_t files, struct server_limits *limits)
+{
+	uint64_t rest = files > 2 * FILES_OTHER ? files - FILES_OTHER : files / 2;
+	unsigned segments = (unsigned)MIN(rest / 4, (uint64_t)SEGMENT_FILES_DEFAULT), wanted = connections(limits);
+	limits->connections_max = (unsigned)MIN(MAX(rest - segments, UINT64_C(1)), (uint64_t)wanted);
+	return MAX((unsigned)MIN(rest - limits->connections_max, (uint64_t)SEGMENT_FILES_DEFAULT), 1u);
+}
+
 static struct rpc_server_options server_options(struct server *s, const struct server_limits *limits)
 {
 	return (struct rpc_server_options){
 		.service = SEGMENT_SERVICE,
 		.handle = server_handle,
 		.arg = s,
-		.connections_max = limits->connections_max ? limits->connections_max : SERVER_CONNECTIONS_DEFAULT,
+		.connections_max = connections(limits),
 		.in_flight = limits->in_flight,
 		.pool_bytes = limits->pool_bytes,
 		.roles = limits->roles,

@@ -17,6 +17,12 @@ struct server_limits { /* 0: the RPC layer's defaults */
 	unsigned roles;       /* identity_role: who may connect, by TLS; 0: anybody, in plain text */
 };
 
+/* Of so many `files` that the process may have open, returns how many idle segments are to have (segment_dir_options.files_max), and leaves the others to
+ * connections, of which `limits` are made fewer if need be. What is open of both is never closed for the other, so that with too many segments nobody could connect. */
+unsigned server_share_files(uint64_t files, struct server_limits *limits);
+/* How many that takes as they were wanted. */
+uint64_t server_wants_files(const struct server_limits *limits);
+
 /* FIBER. Serves `segments` (borrowed until server_stop) to who connects to `listener` (taken over, also on
  * failure). 0 or -errno. */
 int server_start(struct env *env, struct listener *listener, struct segment_server *segments,

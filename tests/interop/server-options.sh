@@ -17,6 +17,8 @@ for bad in nonsense 127.0.0.1 127.0.0.1:x 127.0.0.1:70000 ::1:80 '' : 127.0.0.1:
 done
 refused 2 'is not ADDR:PORT' "$S" --data "$dir/data" --listen :0 --advertise nowhere
 refused 2 'advertise ADDR:PORT' "$S" --data "$dir/data" --listen 0.0.0.0:7700
+refused 2 'the path of a socket has 107 characters at most, and this one 201' "$S" --data "$dir/data" --listen "unix:/$(printf '%0200d' 0)"
+refused 2 'advertise: .* 107 characters at most' "$S" --data "$dir/data" --listen :0 --advertise "unix:/$(printf '%0600d' 0)"
 refused 2 "'a b' is not a name" "$S" --data "$dir/data" --listen :0 --domain 'a b'
 refused 2 "'much' is not a size" "$S" --data "$dir/data" --listen :0 --size-limit much
 refused 2 "'0' is not a number" "$S" --data "$dir/data" --listen :0 --connections 0
@@ -36,7 +38,6 @@ refused 1 "$dir/junk" "$S" --data "$dir/data" --listen :0 --catalog "sqlite:$dir
 echo file >"$dir/file"
 refused 1 "$dir/file" "$S" --data "$dir/file" --listen :0 --catalog "$c"
 refused 1 'listening on' "$S" --data "$dir/data" --listen "unix:$dir/none/s" --catalog "$c"
-refused 1 'listening on' "$S" --data "$dir/data" --listen "unix:/$(printf '%0200d' 0)" --catalog "$c"
 refused 1 "isn't loopback, and this host isn't enrolled" "$S" --data "$dir/data" --listen 192.0.2.1:7700 --catalog "$c" --root "$dir"
 refused 1 "isn't loopback, and this host isn't enrolled" "$S" --data "$dir/data" --listen 0.0.0.0:0 --advertise h:1 --catalog "$c" --root "$dir"
 refused 1 'listening on' "$S" --data "$dir/data" --listen 192.0.2.1:7700 --catalog "$c" --plain-text
