@@ -182,7 +182,7 @@ static int make_plan(struct arguments *a, struct plan *ret_plan)
 int main(int argc, char **argv)
 {
 	static struct arguments a = { .options.ready_fd = -1, .usage = true };
-	static char root[PATHS_MAX], speaker[80];
+	static char root[PATHS_MAX], log[PATHS_MAX], speaker[80];
 	static struct plan plan;
 	struct report note = { 0 };
 	if (args_parse(&argp, argc, argv, &a, &a.report) < 0 || make_plan(&a, &plan) < 0)
@@ -202,6 +202,8 @@ int main(int argc, char **argv)
 	int r = env_linux_create(0, &a.env);
 	if (r == 0) {
 		log_start(a.env, speaker);
+		if (a.options.run_dir && (size_t)snprintf(log, sizeof log, "%s/log", a.options.run_dir) < sizeof log)
+			log_limit(log);
 		if (note.text[0] && a.options.ready_fd >= 0)
 			log_line("note: %s", note.text);
 		r = env_linux_run_fiber(a.env, run, &a);

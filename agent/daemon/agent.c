@@ -125,6 +125,7 @@ static int serve(struct agent *a, struct report *report)
 
 int agent_run(struct env *env, const struct agent_options *options, struct report *report)
 {
+	char log[PATHS_MAX];
 	struct agent *a = calloc(1, sizeof *a);
 	if (!a)
 		return -ENOMEM;
@@ -135,6 +136,8 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 	fiber_cond_init(&a->end);
 	taps_init(&a->taps, env, options->root);
 	log_start(env, "aquifer-agent");
+	paths_agent_log(options->root, log);
+	log_limit(log);
 	env_linux_raise_files();
 	int r = serve(a, report);
 	if (r < 0)

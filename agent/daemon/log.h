@@ -6,5 +6,9 @@
 
 /* Who speaks ("aquifer-agent", "tapdisk web1"), and whose clock; both kept by reference. */
 void log_start(struct env *env, const char *speaker);
+/* The file `path` (copied), if that is what stderr is: when it is as large as LOG_BYTES_MAX the next line begins another, and it is PATH.1, which takes the place
+ * of the one before. */
+enum { LOG_BYTES_MAX = 1 << 20 };
+void log_limit(const char *path);
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #endif

@@ -10,8 +10,14 @@ uri=$(aquifer attach 'ram(64M)' --name r1 --as nbd)
 pid=$(agent_pid)
 aquifer agent start >/dev/null
 [ "$(agent_pid)" = "$pid" ] || fail "a second agent"
-for i in 1 2 3 4 5; do aquifer list >/dev/null & done
-wait
+
+# A log that is full begins anew, of the agent and of a tapdisk: the next line is in another one.
+for log in "$run/agent.log" "$run/tapdisks/r1/log"; do
+	truncate -s 1M "$log"
+done
+aquifer detach r1 && [ ! -e "$run/tapdisks/r1" ] || fail "its directory is left: $(ls "$run/tapdisks/r1")"
+[ "$(aquifer attach 'ram(64M)' --name r1 --as nbd)" = "$uri" ] || fail "another socket for the same name"
+[ "$(stat -c %s "$run/agent.log.1")" -ge 1048576 ] && grep -q 'serves ram' "$run/agent.log" || fail "the agent's log goes on"
 
 # list, as the contract says.
 [ "$(aquifer list --json | jq -r '.[0] | [.name, .device, .export, .graph, .state] | join(" ")')" = "r1 $uri nbd ram(64M) running" ] ||
