@@ -18,7 +18,9 @@ for v in web db gone back; do aquifer volume create $v 32M && write $v old || fa
 aquifer snapshot create web@old && aquifer snapshot create web@deleted && aquifer snapshot create back@before || fail "snapshots"
 aquifer clone web@deleted clone-gone || fail "clone"
 uri=$(aquifer attach db --as nbd) || fail "attach db"
+echo mine >"$dir/backup.part"
 aquifer cluster backup "$dir/backup" >/dev/null || fail "backup"
+[ "$(cat "$dir/backup.part")" = mine ] && [ "$(ls -d "$dir"/backup* | wc -l)" = 2 ] || fail "there are" "$dir"/backup*
 
 # since then
 aquifer detach db && write db new || fail "db"
