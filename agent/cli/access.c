@@ -108,6 +108,8 @@ int cli_cluster_join(struct cli *c)
 		return cli_usage(c, "that is no token, or not all of it (`aquifer cluster token` on the authority's host prints one)");
 	r = roles_of(c, t.roles, &roles);
 	explicit_bzero(&t, sizeof t);
+	if (r == 0 && given)
+		r = cli_catalog(c, given);
 	if (r == 0)
 		r = open_catalog(c, given, &catalog);
 	if (r < 0)

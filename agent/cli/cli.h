@@ -95,6 +95,7 @@ int cli_parse(struct cli *c, int argc, char **argv);
 int cli_usage(struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Usage errors: a name that can't be one. */
 int cli_name(struct cli *c, const char *what, const char *name);
+int cli_catalog(struct cli *c, const char *url); /* and that can't stand in the configuration */
 int cli_point_name(struct cli *c, const char *text); /* VOLUME or VOLUME@SNAP */
 /* A usage error for what isn't a size, or not a positive multiple of `unit`, or more than `max`, both in bytes. */
 int cli_size_of(struct cli *c, const char *text, uint64_t unit, uint64_t max, uint64_t *ret_bytes);

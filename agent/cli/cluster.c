@@ -37,8 +37,10 @@ static void directory_of(const char *url, char ret_dir[CONFIG_VALUE_BYTES])
 	snprintf(ret_dir, CONFIG_VALUE_BYTES, "%.*s", slash ? (int)(slash - path) : 0, path);
 }
 
-static int check_url(struct cli *c, const char *url)
+int cli_catalog(struct cli *c, const char *url)
 {
+	if (!catalog_is_file(url) && strncmp(url, "etcd:", 5) != 0)
+		return cli_usage(c, "'%.100s' is not a catalog URL (sqlite:/PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
 	if (strlen(url) >= CONFIG_VALUE_BYTES || strpbrk(url, "#\n\r"))
 		return cli_usage(c, "'%.100s' can't stand in the configuration", url);
 	if (catalog_is_file(url) && url[strlen("sqlite:")] != '/')
@@ -89,7 +91,7 @@ int cli_cluster_init(struct cli *c)
 	const char *given = cli_option(c, CLI_CATALOG);
 	char url[CONFIG_VALUE_BYTES], configured[CONFIG_VALUE_BYTES], line[CONFIG_VALUE_BYTES + 64];
 	struct catalog *catalog;
-	int r = given ? check_url(c, given) : 0;
+	int r = given ? cli_catalog(c, given) : 0;
 	if (r == 0 && given) {
 		r = config_get(c->env, c->root, "catalog", configured, &c->report);
 		if (r == 0 && strcmp(configured, given) != 0)
@@ -301,7 +303,7 @@ int cli_cluster_move_catalog(struct cli *c)
 {
 	struct move m = { .c = c, .to_url = c->arg[0], .users.c = c };
 	char dir[CONFIG_VALUE_BYTES], line[CONFIG_VALUE_BYTES + 128];
-	int r = check_url(c, m.to_url);
+	int r = cli_catalog(c, m.to_url);
 	if (r == 0)
 		r = config_catalog_url(c->env, c->root, NULL, m.from_url, &c->report);
 	if (r == 0 && strcmp(m.from_url, m.to_url) == 0)

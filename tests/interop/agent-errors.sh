@@ -27,6 +27,8 @@ refused 2 "unexpected argument 'a'" aquifer list a
 refused 2 'missing' aquifer attach
 refused 2 'missing' aquifer image create raw "$dir/x"
 refused 2 'create, info, check, convert' aquifer image
+refused 2 "'foo' is not a catalog URL" aquifer cluster init --catalog foo
+refused 2 "'foo' is not a catalog URL" aquifer cluster join --catalog foo
 refused 2 'not to standard output' aquifer cluster backup -
 refused 2 "unknown command 'image frob'" aquifer image frob
 refused 2 'there are.*loop.*nbd' aquifer attach ./x --as floppy

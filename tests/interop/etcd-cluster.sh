@@ -22,6 +22,7 @@ head -c 4M /dev/urandom >"$dir/data"
 head -c 4M /dev/urandom >"$dir/new"
 
 # init, in a file
+refused 2 "'foo' is not a catalog URL" aquifer cluster init --catalog foo
 refused 2 "absolute" aquifer cluster init --catalog sqlite:here.db
 refused 1 "http://" aquifer cluster init --catalog etcd:nowhere:1
 refused 1 "127.0.0.1:1:" aquifer cluster init --catalog etcd:http://127.0.0.1:1
