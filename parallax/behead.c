@@ -70,5 +70,7 @@ int volume_behead(struct volume *v)
 	fiber_mutex_lock(&v->env->loop, &v->checkpointing);
 	r = v->failed ? v->failed : link_empty(&v->marks) ? cut_back(v) : -EAGAIN;
 	fiber_mutex_unlock(&v->checkpointing);
-	return r == 1 ? checkpoint_run(v) : r;
+	r = r == 1 ? checkpoint_run(v) : r;
+	checkpoint_delete_all(v);
+	return r;
 }

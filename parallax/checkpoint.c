@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/blob.h"
 #include "parallax/summary.h"
 #include "parallax/volume_private.h"
 
-enum { DELETES_MAX = 256 }; /* freed segments after one checkpoint */
+enum { DELETES_MAX = 256 }; /* freed segments at the end of a checkpoint: the next one waits for that */
 
 /* A snapshot that gets its root. */
 struct marked {
@@ -207,12 +208,8 @@ static uint8_t *make_table(struct checkpoint *c, size_t *ret_bytes)
 {
 	struct volume *v = c->v;
 	uint64_t before = free_before(c);
-	unsigned room = v->freed_count + v->space.segment_count;
-	uint64_t *freed = realloc(v->freed, (room + 1) * sizeof *freed);
-	if (!freed)
+	if (array_reserve(&v->freed, &v->freed_room, v->freed_count + v->space.segment_count + 1) < 0)
 		return NULL;
-	v->freed = freed;
-	v->freed_room = room;
 	space_take_free(&v->space, before, note_freed, v);
 	*ret_bytes = space_encoded_bytes(&v->space);
 	uint8_t *table = env_alloc_aligned(*ret_bytes);
@@ -379,19 +376,35 @@ static int publish(struct checkpoint *c)
 	return r;
 }
 
-/* What can't be deleted everywhere now is tried again after the next checkpoint. */
-void checkpoint_delete_freed(struct volume *v)
+/* The first of those that are due; if it can't be deleted everywhere now it is the last of them. Others may be added meanwhile. */
+static bool delete_one(struct volume *v)
 {
-	unsigned kept = 0, i = 0;
-	for (; i < v->freed_count && i < DELETES_MAX && !v->failed; i++) {
-		if (log_delete_segment(v, v->freed[i]) < 0)
-			v->freed[kept++] = v->freed[i];
-		else
-			v->counters.segments_freed++;
+	uint64_t id = v->freed[0];
+	bool gone = log_delete_segment(v, id) == 0;
+	memmove(v->freed, v->freed + 1, --v->freed_due * sizeof *v->freed);
+	if (gone) {
+		memmove(v->freed + v->freed_due, v->freed + v->freed_due + 1, (--v->freed_count - v->freed_due) * sizeof *v->freed);
+		v->counters.segments_freed++;
+	} else {
+		v->freed[v->freed_due++] = id;
 	}
-	if (i > kept) /* else nothing moves; nor is there anything at all, perhaps */
-		memmove(v->freed + kept, v->freed + i, (v->freed_count - i) * sizeof *v->freed);
-	v->freed_count -= i - kept;
+	return gone;
+}
+
+unsigned checkpoint_delete_freed(struct volume *v, unsigned most)
+{
+	unsigned done = 0;
+	fiber_mutex_lock(&v->env->loop, &v->deleting);
+	for (most = MIN(most, v->freed_due); most-- > 0 && !v->failed;)
+		done += delete_one(v);
+	fiber_mutex_unlock(&v->deleting);
+	return done;
+}
+
+void checkpoint_delete_all(struct volume *v)
+{
+	while (checkpoint_delete_freed(v, DELETES_MAX))
+		;
 }
 
 /* ---- all of it ---- */
@@ -465,8 +478,9 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 		v->table_last = c->table_last;
 		v->checkpoint_took_ns = env_now_ns(v->env) - began_ns;
 		v->dropped += c->drops.count;
+		v->freed_due = v->freed_count;
 		if (!closing) /* else that has time until the volume is let go */
-			checkpoint_delete_freed(v);
+			checkpoint_delete_freed(v, DELETES_MAX); /* the rest is the trimmer's */
 		trim_kick(v);
 	}
 	release(c, r);

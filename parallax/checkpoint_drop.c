@@ -56,6 +56,7 @@ int volume_reap(struct volume *v, uint64_t *ret_dropped)
 		r = v->failed ? -EIO : checkpoint_run(v);
 		idle = v->drop_steps == before ? idle + 1 : 0;
 	}
+	checkpoint_delete_all(v); /* it won't be open for long */
 	*ret_dropped = v->dropped - dropped;
 	return r;
 }

@@ -135,6 +135,22 @@ struct space_segment *space_unsent(struct space *s, uint64_t before, uint32_t le
 	return most;
 }
 
+static bool is_stuck(const struct space_segment *g) { return g->stuck && frees_count(g->frees, FREES_UNSENT); }
+
+bool space_stuck(const struct space *s, uint64_t before)
+{
+	for (uint32_t i = 0; i < s->segment_count && s->segments[i].id < before; i++)
+		if (is_stuck(&s->segments[i]))
+			return true;
+	return false;
+}
+
+void space_unstick(struct space *s)
+{
+	for (uint32_t i = 0; i < s->segment_count; i++)
+		s->segments[i].stuck &= !is_stuck(&s->segments[i]);
+}
+
 void space_sent(struct space *s, uint64_t id, const uint8_t *bits)
 {
 	struct space_segment *g = space_find(s, id);

@@ -33,7 +33,7 @@ struct space_segment {
 	uint32_t blocks;
 	uint32_t present;   /* blocks that take space on its server, as that said last; 0: it wasn't asked yet */
 	struct frees *frees; /* NULL: none */
-	bool stuck;         /* its server failed to take them, or to pack it: not until the next checkpoint */
+	bool stuck;         /* its server failed to take them, or to pack it: not until the next checkpoint, or space_unstick() */
 };
 
 struct space_chunk {
@@ -136,6 +136,9 @@ struct space_segment *space_unsent(struct space *s, uint64_t before, uint32_t le
 /* The one before that of which the greatest part is unused, a quarter at least. NULL: none, or all segments together take little
  * enough: no more than `percent` of what is live, and `slack` blocks. */
 struct space_segment *space_sparsest(struct space *s, uint64_t before, unsigned percent, uint64_t slack);
+/* Is there one with something to be sent that failed, and isn't to be tried again? From now on all of these are. */
+bool space_stuck(const struct space *s, uint64_t before);
+void space_unstick(struct space *s);
 /* The server has what `bits` says. */
 void space_sent(struct space *s, uint64_t id, const uint8_t *bits);
 uint32_t space_present(const struct space_segment *g); /* blocks that it takes, as far as is known */

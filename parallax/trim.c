@@ -3,6 +3,8 @@
  *
  *     sparse, and too much in all ─▶ trim and pack          many free blocks ─▶ trim          few ─▶ trim, slowly
  *
+ * Segments that are all free are deleted: those that were too many for the checkpoint itself, or couldn't be then.
+ *
  * Only segments wholly before `from`: all others may be replayed. What the server has confirmed is forgotten; the rest is in the
  * space table, so that the next owner sends it. Sent by an owner that was fenced meanwhile, it is as true as ever. */
 #include <errno.h>
@@ -19,6 +21,8 @@ enum {
 	SLOW_STEPS = 25,    /* a trim of few blocks comes after so many steps while the guest writes */
 	AT_ONCE = 16,       /* this part of a segment isn't few */
 	PACK_SOON = 1, PACK_BEHIND = 5, /* half segments, beside the log's length, that may be more than live */
+	DELETES = 16,       /* segments at once */
+	AGAIN_STEP_MS = 200, AGAIN_STEPS = 50, /* then what a server didn't take is tried again, though no checkpoint has come */
 };
 
 /* ---- what is never live ---- */
@@ -137,26 +141,44 @@ static uint64_t choose(struct volume *v, bool few, bool *ret_pack)
 	return g ? g->id : 0;
 }
 
+/* Nothing to do. What is left is what servers didn't take: without a checkpoint nobody would begin again, and none comes while nothing is written. */
+static void rest(struct volume *v, uint32_t failed)
+{
+	v->trim_idle = true;
+	v->trim_kicked = false;
+	if (!failed && !space_stuck(&v->space, from_segment(v)))
+		fiber_cond_wait(&v->env->loop, &v->trims);
+	for (unsigned i = 0; (failed || space_stuck(&v->space, from_segment(v))) && i < AGAIN_STEPS && !v->trim_kicked && !v->closing && !v->failed; i++)
+		if (fiber_sleep(&v->env->loop, AGAIN_STEP_MS * NS_PER_MS) < 0)
+			break;
+	if (!v->trim_kicked)
+		space_unstick(&v->space);
+	v->trim_idle = false;
+}
+
 static int trimmer(void *arg)
 {
 	struct volume *v = arg;
 	uint8_t *bits = v->trim_bits;
 	uint64_t seq = 0;
+	uint32_t failed = 0; /* of the segments that are to be deleted so many couldn't be, one after the other */
 	unsigned steps = 0;
 	while (!v->closing && !v->failed) {
 		bool pack, idle = v->log.next_seq == seq || v->trim_hurry;
 		uint64_t id = choose(v, idle || steps >= SLOW_STEPS, &pack);
 		int r = id ? trim_one(v, id, pack, bits) : 0;
 		judge_behind(v);
+		bool deletes = v->freed_due > failed && !v->close_by_ns;
+		if (deletes)
+			failed = checkpoint_delete_freed(v, DELETES) ? 0 : failed + DELETES;
 		if (r == -ESHUTDOWN || v->env->dead) {
 			volume_fail(v, -ESHUTDOWN);
 		} else if (segment_away(r)) {
 			set_behind(v, false); /* if a server is away, that is for the mender to deal with */
 			fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
-		} else if (!id && !space_unsent(&v->space, from_segment(v), 1)) {
-			v->trim_idle = true;
-			fiber_cond_wait(&v->env->loop, &v->trims);
-			v->trim_idle = false;
+		} else if (!id && !deletes && !space_unsent(&v->space, from_segment(v), 1)) {
+			rest(v, failed);
+			failed = 0;
 		} else if (!id || (!pack && idle && !v->trim_hurry)) {
 			fiber_sleep(&v->env->loop, STEP_MS * NS_PER_MS);
 			steps++;
@@ -187,6 +209,7 @@ int trim_start(struct volume *v)
 void trim_kick(struct volume *v)
 {
 	judge_behind(v);
+	v->trim_kicked = true;
 	fiber_cond_wake(&v->trims);
 }
 

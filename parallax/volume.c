@@ -53,6 +53,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	fiber_mutex_init(&v->creating);
 	fiber_mutex_init(&v->publishing);
 	fiber_mutex_init(&v->checkpointing);
+	fiber_mutex_init(&v->deleting);
 	fiber_mutex_init(&v->marking);
 	fiber_cond_init(&v->settled);
 	fiber_cond_init(&v->due);

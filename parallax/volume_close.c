@@ -13,6 +13,7 @@
 #define TRIM_NS (2 * NS_PER_S)    /* what can't be trimmed and packed until then is left to the next opener */
 
 enum { OFFER_EPOCHS = 2 };        /* offered, and acquired */
+enum { DELETES = 256 };
 
 bool volume_gives_up(const struct volume *v) { return v->close_by_ns && env_now_ns(v->env) > v->close_by_ns; }
 
@@ -130,7 +131,8 @@ static void clear_out(struct volume *v)
 			log_delete_segment(v, g->meta.id); /* after a kill right here the next opener does it, in an embedded volume */
 	}
 	drop_next(v);
-	checkpoint_delete_freed(v);
+	for (uint64_t until_ns = env_now_ns(v->env) + TRIM_NS; env_now_ns(v->env) < until_ns && checkpoint_delete_freed(v, DELETES);)
+		;
 }
 
 /* What was given up may still be on its way into the map. */

@@ -220,8 +220,9 @@ struct volume {
 	bool reaping;
 	uint64_t checkpoint_took_ns;    /* the last one */
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
-	uint64_t *freed;                /* segments out of the table, to be deleted once that is published */
-	unsigned freed_count, freed_room;
+	struct fiber_mutex deleting;    /* of those: */
+	uint64_t *freed;                /* segments out of the table, to be deleted once that is published; of the first `freed_due` it is */
+	uint32_t freed_count, freed_due, freed_room;
 	uint64_t table_last;            /* the last checkpoint's table has the segments up to this one */
 	uint64_t version_end;           /* greatest position of a node of any version older than those in `marks` */
 	uint64_t newest_mark;           /* seq of the newest mark, 0: none */
@@ -240,6 +241,7 @@ struct volume {
 	/* trim.c */
 	struct fiber_cond trims;        /* there may be something to send */
 	bool trim_hurry, trim_idle;     /* the volume closes; nothing is left to be sent */
+	bool trim_kicked;               /* there is something, since that was looked at */
 	uint8_t *trim_bits;             /* that fiber's */
 	bool trim_behind;               /* packing doesn't keep up: guest data waits */
 	struct volume_counters counters;
@@ -363,7 +365,9 @@ int checkpoint_write_nodes(struct volume *v, const struct tree_version *version,
 /* FIBER: one now, the last if `closing` (NULL: never) fits: then that is in its transaction, and `done`. */
 struct volume_closing;
 int checkpoint_closing(struct volume *v, struct volume_closing *closing);
-void checkpoint_delete_freed(struct volume *v); /* FIBER. Segments that the last table has no more */
+/* FIBER. Of the segments that the last table has no more, which are to be deleted, so many at most; those that couldn't be come last. How many were. */
+unsigned checkpoint_delete_freed(struct volume *v, unsigned most);
+void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
 /* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
 int trim_start(struct volume *v);       /* the fiber that does it */

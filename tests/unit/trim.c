@@ -8,15 +8,15 @@
 #include "parallax/volume_private.h"
 #include "tests/unit/maptest.h"
 
-enum { SERVERS = 2, SEGMENT = 5, BLOCKS = 128, FREE_FROM = 10, FREE = 20 };
+enum { SERVERS = 2, FREED = 4, SEGMENT = 5, BLOCKS = 128, FREE_FROM = 10, FREE = 20 };
 
 struct trim_rig;
 
 struct told { /* a server, and what it was told */
 	struct segment_server server; /* first */
 	struct trim_rig *rig;
-	bool has_copy;
-	unsigned asked;
+	bool has_copy, refuses;
+	unsigned asked, deleted;
 	uint8_t bits[BLOCKS / 8];
 };
 
@@ -29,11 +29,12 @@ struct trim_rig {
 static void answer(struct segment_server *server, struct segment_io *io)
 {
 	struct told *t = (struct told *)server;
-	cr_assert_eq(io->op, SEGMENT_TRIM);
-	cr_assert_eq(io->segment, (uint64_t)SEGMENT);
+	cr_assert(io->op == SEGMENT_TRIM || io->op == SEGMENT_DELETE);
+	cr_assert_eq(io->segment, (uint64_t)(io->op == SEGMENT_TRIM ? SEGMENT : FREED));
 	t->asked++;
-	io->status = t->has_copy ? 0 : -ENOENT;
-	if (t->has_copy) {
+	io->status = t->refuses ? -EIO : t->has_copy ? 0 : -ENOENT;
+	t->deleted += io->op == SEGMENT_DELETE && io->status == 0;
+	if (io->op == SEGMENT_TRIM && io->status == 0) {
 		memcpy(t->bits, io->trim, sizeof t->bits);
 		io->sealed = true;
 		io->present = BLOCKS;
@@ -61,6 +62,7 @@ static struct volume *make_volume(struct trim_rig *g)
 	v->meta.from_position = position_make(SEGMENT + 1, 1);
 	v->limits = (struct volume_limits){ .segment_blocks = BLOCKS, .replay_bytes = BLOCKS * BLOCK_BYTES };
 	fiber_cond_init(&v->trims);
+	fiber_mutex_init(&v->deleting);
 	fiber_cond_init(&v->log.changed);
 	space_init(&v->space);
 	cr_assert_eq(space_add_segment(&v->space, SEGMENT, BLOCKS), 0);
@@ -99,7 +101,7 @@ static int told_to_nobody(void *arg)
 	return 0;
 }
 
-Test(trim, what_nobody_was_told_is_told_who_has_the_copy_later)
+static void run(int (*body)(void *arg), unsigned has_copy)
 {
 	struct trim_rig g = { 0 };
 	map_rig_make(&g.w, 1, SERVERS);
@@ -109,10 +111,41 @@ Test(trim, what_nobody_was_told_is_told_who_has_the_copy_later)
 		map_rig_serve(&g.w, i, &g.servers[i].server);
 	}
 	g.volume = make_volume(&g);
-	g.servers[1].has_copy = true;
+	g.servers[has_copy].has_copy = true;
 	belongs_on(&g, 0);
-	cr_assert_eq(sim_run_fiber(g.w.env, told_to_nobody, &g), 0);
+	cr_assert_eq(sim_run_fiber(g.w.env, body, &g), 0);
 	space_destroy(&g.volume->space);
+	free(g.volume->freed);
 	free(g.volume);
 	map_rig_free(&g.w);
 }
+
+Test(trim, what_nobody_was_told_is_told_who_has_the_copy_later) { run(told_to_nobody, 1); }
+
+/* Its server can't write, and then can; nothing is written meanwhile, so that there is no checkpoint. */
+static int refused_once(void *arg)
+{
+	struct trim_rig *g = arg;
+	struct volume *v = g->volume;
+	g->servers[0].refuses = true;
+	v->freed = calloc(1, sizeof *v->freed);
+	v->freed[0] = FREED;
+	v->freed_count = v->freed_due = v->freed_room = 1;
+	cr_assert_eq(trim_start(v), 0);
+	fiber_sleep(&g->w.env->loop, 5 * NS_PER_S);
+	cr_expect_eq(unsent(g), (uint32_t)FREE);
+	cr_expect_eq(v->freed_due, 1u);
+	cr_expect_leq(g->servers[0].asked, 10u, "asked %u times", g->servers[0].asked);
+	g->servers[0].refuses = false;
+	fiber_sleep(&g->w.env->loop, 30 * NS_PER_S);
+	cr_expect_eq(unsent(g), 0u, "it isn't tried again");
+	cr_expect_eq(g->servers[0].deleted, 1u);
+	cr_expect_eq(v->freed_count, 0u);
+	v->closing = true;
+	trim_kick(v);
+	while (v->log.fibers)
+		fiber_sleep(&g->w.env->loop, NS_PER_MS);
+	return 0;
+}
+
+Test(trim, what_a_server_refused_is_tried_again_without_a_checkpoint) { run(refused_once, 0); }

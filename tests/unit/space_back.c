@@ -1,0 +1,111 @@
+/* More segments than are deleted right after the checkpoint that frees them: they go all the same, when nobody writes, and when nobody has the volume any more. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "parallax/segment_dir.h"
+#include "parallax/volume_private.h"
+#include "tests/unit/volumetest.h"
+
+enum { SEGMENT_BLOCKS = 256, FREED = 600, PART = 128 };
+
+static int count_one(void *arg, uint64_t segment)
+{
+	(void)segment;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static unsigned copies_there(struct volume_rig *g)
+{
+	unsigned n = 0;
+	cr_assert_eq(segment_dir_ids(g->volume->server, count_one, &n), 0);
+	return n;
+}
+
+static int write_much(struct volume_rig *g)
+{
+	uint8_t *part = env_alloc_aligned(PART * BLOCK_BYTES);
+	memset(part, 5, PART * BLOCK_BYTES);
+	for (unsigned i = 0; i < FREED * (SEGMENT_BLOCKS / PART); i++)
+		cr_assert_eq(blk_write_wait(g->node, part, PART * BLOCK_BYTES, (uint64_t)i * PART * BLOCK_BYTES, 0), 0);
+	free(part);
+	return volume_checkpoint(g->volume);
+}
+
+static int body_discarded(void *arg)
+{
+	struct volume_rig *g = arg;
+	cr_assert_eq(write_much(g), 0);
+	cr_assert_geq(copies_there(g), FREED);
+	cr_assert_eq(blk_op_wait(g->node, BLK_DISCARD, 0, g->size_bytes, 0), 0);
+	cr_assert_eq(volume_checkpoint(g->volume), 0);
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S);
+	unsigned left = copies_there(g);
+	cr_expect_lt(left, 20u, "%u segments are left that nothing lives in", left);
+	return 0;
+}
+
+static struct volume_rig *make(void)
+{
+	struct volume_rig *g = volume_rig_make_on(1, UINT64_C(1) << 30, UINT64_C(4) << 30);
+	g->segment_blocks = SEGMENT_BLOCKS;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	return g;
+}
+
+Test(space_back, what_a_discard_freed_while_nothing_is_written)
+{
+	struct volume_rig *g = make();
+	volume_rig_run(g, body_discarded);
+	volume_rig_free(g);
+}
+
+/* ---- a head that was rolled back ---- */
+
+static int count_file(void *arg, const char *name)
+{
+	size_t n = strlen(name);
+	*(unsigned *)arg += n > 4 && strcmp(name + n - 4, ".seg") == 0;
+	return 0;
+}
+
+static unsigned files_there(struct volume_rig *g)
+{
+	char path[64];
+	unsigned n = 0;
+	for (unsigned i = 0; i < 256; i++) {
+		snprintf(path, sizeof path, VOLUME_RIG_DIR "/segments/%02x", i);
+		env_list_dir(g->env, path, count_file, &n);
+	}
+	return n;
+}
+
+static int body_snapshot(void *arg)
+{
+	struct volume_rig *g = arg;
+	cr_assert_eq(volume_rig_write(g), 0);
+	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	return write_much(g);
+}
+
+static int body_roll_back(void *arg)
+{
+	struct volume_rig *g = arg;
+	cr_assert_geq(files_there(g), FREED);
+	cr_assert_eq(store_snapshot_rollback(&g->store, "v@s", &g->report), 0, "%s", g->report.text);
+	unsigned left = files_there(g);
+	cr_expect_lt(left, 20u, "%u segments are left of the head that is gone", left);
+	return 0;
+}
+
+Test(space_back, what_a_rollback_has_freed)
+{
+	struct volume_rig *g = make();
+	volume_rig_run(g, body_snapshot);
+	cr_assert_eq(volume_rig_run(g, volume_rig_close), 0);
+	volume_rig_run(g, body_roll_back);
+	volume_rig_free(g);
+}
