@@ -2,7 +2,8 @@
  *
  *   lease   granted ─▶ heartbeat every third of its time ─▶ … ─▶ revoked        (connections of its own)
  *                          └─▶ etcd says it is gone: id 0, granted anew if there is a key to keep
- *   watch   asked ─▶ a line for each change: wake ─▶ … ─▶ the answer ends: wake, ask again in a second
+ *   watch   asked ─▶ a line at once, that it is there ─▶ a line for each change: wake ─▶ … ─▶ the answer ends: wake, ask again in a second
+ *              └─▶ nothing, or that it isn't let in: logged in anew, and asked again
  *
  * A watch needs no revision and misses nothing that matters: it wakes when it begins, and whoever waits looks for himself. */
 #include <errno.h>
@@ -177,7 +178,10 @@ struct etcd_watch {
 	struct catalog_watch watch; /* first */
 	struct life life;
 	struct http_request request;
-	bool asking;
+	struct timer patience;
+	struct job patience_job;
+	bool asking, patient;          /* under way; and the timer */
+	bool heard, silent, canceled;  /* of the answer: some has come; none will; it says that there is no watch */
 	char prefix[CATALOG_KEY_MAX + 1];
 };
 
@@ -189,8 +193,7 @@ static bool take_lines(struct etcd_watch *w)
 	const uint8_t *end;
 	while (taken < r->reply_length && (end = memchr(r->reply + taken, '\n', r->reply_length - taken))) {
 		size_t line = (size_t)(end - r->reply) - taken;
-		if (w->watch.seen)
-			etcd_watch_answer(r->reply + taken, line, ETCD_PREFIX, w->watch.seen, w->watch.arg);
+		w->canceled |= etcd_watch_answer(r->reply + taken, line, ETCD_PREFIX, w->watch.seen, w->watch.arg);
 		taken += line + 1;
 	}
 	if (taken)
@@ -198,35 +201,89 @@ static bool take_lines(struct etcd_watch *w)
 	return taken > 0;
 }
 
+/* Step: etcd says at once that a watch is there. If it doesn't it stands still, or doesn't take our token any more: then it says nothing for ever (3.4), or that the
+ * watch is canceled, and nothing after that. */
+static void be_patient(struct job *j)
+{
+	struct etcd_watch *w = container_of(j, struct etcd_watch, patience_job);
+	w->silent = j->status == 0 && !w->heard;
+	if (w->silent && w->asking)
+		http_cancel(&w->request);
+	w->patient = false;
+	fiber_cond_wake(&w->life.ended);
+}
+
+static void patience_begin(struct etcd_watch *w)
+{
+	struct env *env = w->life.etcd->catalog.env;
+	w->patient = true;
+	w->heard = w->silent = w->canceled = false;
+	timer_init(&w->patience);
+	job_init(&w->patience_job, &env->loop);
+	timer_start(env, &w->patience, ETCD_ANSWER_NS, &w->patience_job);
+	job_then(&w->patience_job, be_patient);
+}
+
+static void patience_end(struct etcd_watch *w)
+{
+	struct env *env = w->life.etcd->catalog.env;
+	timer_cancel(env, &w->patience);
+	while (w->patient)
+		fiber_cond_wait(&env->loop, &w->life.ended);
+}
+
+/* A member that has lost the others would hear of nothing, and say nothing: it is to end the answer instead. */
+#define HAS_LEADER "Grpc-Metadata-hasleader: true"
+
+static void watch_headers(const struct etcd *e, const char *ret_headers[4])
+{
+	unsigned n = 0;
+	etcd_headers(e, ret_headers);
+	while (ret_headers[n])
+		n++;
+	ret_headers[n] = HAS_LEADER;
+	ret_headers[n + 1] = NULL;
+}
+
 /* One answer, to its end. */
 static void watch_once(struct etcd_watch *w, const char *body)
 {
 	struct etcd *e = w->life.etcd;
 	struct loop *loop = &e->catalog.env->loop;
-	char url[ETCD_URL_BYTES + 16];
-	const char *headers[3];
+	char url[ETCD_URL_BYTES + 16], used[sizeof e->login];
+	const char *headers[4];
 	unsigned which = e->current;
 	if (etcd_login(e, which) < 0 || w->life.stop) /* told while there was nothing to be canceled: its answer would never end */
 		return;
 	snprintf(url, sizeof url, "%s/v3/watch", e->at.url[which]);
-	etcd_headers(e, headers);
+	watch_headers(e, headers);
+	strcpy(used, e->login);
 	w->request = (struct http_request){ .url = url, .headers = headers, .body = body, .body_length = strlen(body), .reply_max = LINE_MAX_BYTES,
 					    .connect_timeout_ns = ETCD_CONNECT_NS };
 	struct job whole, more;
 	job_init(&whole, loop);
 	w->asking = true;
+	patience_begin(w);
 	http_submit(e->http, &w->request, &whole);
 	while (w->request.parent) {
 		job_init(&more, loop);
 		http_more(&w->request, &more);
 		fiber_wait(&more);
-		if (take_lines(w))
+		if (take_lines(w)) {
+			w->heard = true;
 			fiber_cond_wake(w->watch.changed);
+		}
+		if (w->canceled)
+			http_cancel(&w->request);
 	}
 	fiber_wait(&whole);
 	w->asking = false;
-	if (w->request.status == 0 && w->request.http_status == 401)
+	patience_end(w);
+	bool refused = w->silent || w->canceled || (w->request.status == 0 && w->request.http_status == 401);
+	if (refused && strcmp(used, e->login) == 0)
 		e->login[0] = 0;
+	if (e->current == which && !w->life.stop)
+		e->current = (which + 1) % e->at.count;
 	http_request_free(&w->request);
 }
 

@@ -477,20 +477,22 @@ int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKE
 	return good ? 0 : -EBADMSG;
 }
 
-void etcd_watch_answer(const void *bytes, size_t length, const char *prefix, catalog_seen *seen, void *arg)
+bool etcd_watch_answer(const void *bytes, size_t length, const char *prefix, catalog_seen *seen, void *arg)
 {
 	json_t *j = parse(bytes, length);
-	const json_t *events = json_object_get(json_object_get(j, "result"), "events"), *event;
+	const json_t *result = json_object_get(j, "result"), *events = json_object_get(result, "events"), *event;
+	bool canceled = json_is_true(json_object_get(result, "canceled"));
 	size_t i;
 	json_array_foreach(events, i, event) {
 		const char *type = json_string_value(json_object_get(event, "type")); /* the usual one, PUT, is left out */
 		struct etcd_item item = { .value.bytes = NULL };
 		bool deleted = type && strcmp(type, "DELETE") == 0;
-		if (item_fill(&item, json_object_get(event, "kv"), prefix) == 0 && (deleted || !type || strcmp(type, "PUT") == 0))
+		if (seen && item_fill(&item, json_object_get(event, "kv"), prefix) == 0 && (deleted || !type || strcmp(type, "PUT") == 0))
 			seen(arg, item.key, deleted ? NULL : &item.value);
 		catalog_value_free(&item.value);
 	}
 	json_decref(j);
+	return canceled;
 }
 
 int etcd_lease_answer(const void *bytes, size_t length, uint64_t *ret_id, uint64_t *ret_ttl_s)

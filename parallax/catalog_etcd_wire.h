@@ -71,8 +71,9 @@ int etcd_counts_answer(const void *bytes, size_t length, const char *id, struct 
 void etcd_range_free(struct etcd_range *r);
 int etcd_txn_answer(const void *bytes, size_t length, const char *id, bool *ret_succeeded, uint64_t *ret_revision, char ret_other[ETCD_ID_BYTES]);
 int etcd_login_answer(const void *bytes, size_t length, char ret_token[ETCD_TOKEN_BYTES]);
-/* A line of a watch's answer: tells of each change in it. What makes no sense is passed over: it is a hint, and the rest of the answer tells what is wrong. */
-void etcd_watch_answer(const void *bytes, size_t length, const char *prefix, catalog_seen *seen, void *arg);
+/* A line of a watch's answer: tells of each change in it. What makes no sense is passed over: it is a hint, and the rest of the answer tells what is wrong.
+ * `seen` may be NULL. True: nothing will come any more, although the answer doesn't end: it was canceled, as for want of permission. */
+bool etcd_watch_answer(const void *bytes, size_t length, const char *prefix, catalog_seen *seen, void *arg);
 /* Of a grant or a keepalive. `ret_ttl_s` 0: the lease is gone. */
 int etcd_lease_answer(const void *bytes, size_t length, uint64_t *ret_id, uint64_t *ret_ttl_s);
 /* What an answer that isn't 200 means, with its words cleaned for people:

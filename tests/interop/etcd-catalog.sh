@@ -92,11 +92,20 @@ says "^ok" conform
 rm -f "$dir/lease"
 "$check" --root "$catalog_root" "$url" lease alive 3 2 >"$dir/lease" &
 holder=$!
-until grep -qs held "$dir/lease"; do sleep 0.05; done
+timeout 40 "$check" --root "$catalog_root" "$url" watch w/ 30 >"$dir/watch" &
+watcher=$!
+until grep -qs held "$dir/lease" && grep -qs woken "$dir/watch"; do sleep 0.05; done
 etcd_kill 1
 etcd_start 1
 wait $holder || fail "a lease with an old token: $(cat "$dir/lease")"
 grep -q '^ok kept' "$dir/lease" || fail "a lease with an old token: $(cat "$dir/lease")"
+until [ "${told:-0}" -ge 4 ]; do # changes, and wakings by them
+	kill -0 $watcher || fail "a watch with an old token hears of nothing: $(cat "$dir/watch")"
+	told=$(grep -c woken "$dir/watch")
+	for i in 1 2 3 4; do says "^ok" put w/x $RANDOM; done
+	told=$(($(grep -c woken "$dir/watch") - told))
+done
+kill $watcher && wait $watcher || true
 etcd_kill 1
 catalog_root=
 rm -rf "$dir/etcd1"
