@@ -87,7 +87,7 @@ int client_call(struct rpc_client *client, const struct client_call *call, char 
 		free(text);
 	}
 	rpc_call_clean(&c);
-	return r;
+	return r == -ENOTCONN ? report_set(report, r, "the connection was lost before the answer came, and it may have been done all the same (see: aquifer list)") : r;
 }
 
 void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCall *q)

@@ -82,6 +82,39 @@ static int late_run(void *arg)
 	return 0;
 }
 
+struct end {
+	struct rig *g;
+	struct rpc_server *server;
+};
+
+static int end_run(void *arg)
+{
+	struct end *e = arg;
+	while (!e->g->kept)
+		fiber_sleep(&e->g->env->loop, NS_PER_MS);
+	rpc_server_close(e->server, 0);
+	return 0;
+}
+
+static int lost_run(void *arg)
+{
+	struct rig *g = arg;
+	struct end e = { .g = g };
+	struct rpc_server_options o = { .service = "tapdisk", .handle = handle, .arg = g };
+	struct tapdisk_control call = { .driver = "volume", .subject = "v", .verb = "checkpoint" };
+	struct report report = { "" };
+	struct job ended;
+	char *text = NULL;
+	cr_assert_eq(rpc_listen(g->env, g->control, &o, &e.server, NULL), 0);
+	job_init(&ended, &g->env->loop);
+	job_hold(&ended);
+	cr_assert_eq(fiber_start(&g->env->loop, end_run, &e, &ended), 0);
+	cr_assert_eq(client_tapdisk_control(g->env, g->control, &call, &text, &report), -ENOTCONN);
+	cr_assert(strstr(report.text, "may have been done all the same"), "%s", report.text);
+	rpc_reply(g->kept, -EIO, NULL, NULL, NULL, 0);
+	return fiber_wait(&ended);
+}
+
 static void with_rig(int (*run)(void *arg))
 {
 	struct rig g = { .depth = 0 };
@@ -96,3 +129,4 @@ static void with_rig(int (*run)(void *arg))
 
 Test(client, an_answer_that_is_nested_deeper_than_a_stack) { with_rig(deep_run); }
 Test(client, an_answer_that_does_not_come) { with_rig(late_run); }
+Test(client, who_is_asked_ends, .timeout = 20) { with_rig(lost_run); }
