@@ -112,8 +112,9 @@ static void look_for_it(struct volume_move *m)
 	struct volume_seen *seen = &m->seen;
 	int r = look(m);
 	bool offered;
-	if (r < 0 && r != -ENOENT) {
-		snprintf(m->why, sizeof m->why, "the catalog: %s", catalog_text(catalog_of(m), r));
+	if (r < 0) {
+		m->failed &= r != -ENOENT; /* nobody gets a volume that was deleted */
+		snprintf(m->why, sizeof m->why, r == -ENOENT ? "it was deleted" : "the catalog: %s", catalog_text(catalog_of(m), r));
 		return;
 	}
 	m->why[0] = '\0';
@@ -126,7 +127,7 @@ static void look_for_it(struct volume_move *m)
 	}
 	struct volume_open how = m->open;
 	how.offer = offered ? m->offer : 0;
-	how.seen = offered && r == 0 ? seen : NULL;
+	how.seen = offered ? seen : NULL;
 	how.force |= PLANTED(move_robs_holder);
 	how.warm = m->node->intake.next == m->offer ? &m->warm : NULL;
 	take_it(m, &how);
@@ -145,13 +146,13 @@ static void give_up(struct volume_move *m)
 
 /* ---- the source ---- */
 
-/* What the catalog says of an offer: 0: it stands; 1: another has the volume; -errno: not known. */
+/* What the catalog says of an offer: 0: it stands; 1: another has the volume, or it was deleted; -errno: not known. */
 static int look_at_offer(struct volume_move *m)
 {
 	struct meta_owner o;
 	int r = meta_get_owner(catalog_of(m), m->open.volume, &o, NULL);
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? 1 : r;
 	bool stands = (o.state == OWNER_OFFERED && o.stamp == m->offer) ||
 		      (o.state == OWNER_HELD && o.stamp && (o.stamp == m->node->intake.former || o.stamp == m->node->intake.next));
 	return stands ? 0 : 1;

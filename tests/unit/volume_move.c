@@ -1,0 +1,92 @@
+/* A volume that is deleted while it is between two hosts: neither side waits for what nobody will have. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/fiber.h"
+#include "parallax/volume_move.h"
+#include "tests/unit/volumetest.h"
+
+static const char *ask(struct volume_rig *g, struct volume_move *m, const char *verb, const char *const *args, int *ret_status)
+{
+	static char kept[256];
+	char *json = NULL;
+	g->report.text[0] = '\0';
+	*ret_status = volume_move_control(m, verb, args, &json, &g->report);
+	snprintf(kept, sizeof kept, "%s", json ? json : "");
+	free(json);
+	return kept;
+}
+
+static void delete_records(struct volume_rig *g)
+{
+	char owner[META_KEY_BYTES], log[META_KEY_BYTES];
+	struct catalog_txn t;
+	meta_key_owner(1, owner);
+	meta_key_log(1, log);
+	catalog_txn_init(&t);
+	catalog_txn_delete(&t, owner);
+	catalog_txn_delete(&t, log);
+	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
+}
+
+static int body_source(void *arg)
+{
+	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const moved[] = { "1", "2000", NULL };
+	struct volume_rig *g = arg;
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	int r;
+	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, &m, "handover-offer", offer, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	g->volume = NULL;
+	delete_records(g);
+	const char *json = ask(g, &m, "handover-moved", moved, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	cr_assert_str_eq(json, "{\"serves\":false}");
+	cr_assert_eq(blk_read_wait(g->node, g->buffer, BLOCK_BYTES, 0), -EIO, "it waits for ever");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, what_was_offered_is_deleted)
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_source), 0);
+	volume_rig_free(g);
+}
+
+static int body_target(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume_node *n = container_of(g->node, struct volume_node, node);
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	struct volume *v = g->volume;
+	char state[16], why[128];
+	/* a node over nothing, of the one that was open */
+	volume_node_end(n);
+	volume_node_init(n, NULL, NULL);
+	volume_move_init(&m, n, &g->places, &how);
+	cr_assert_eq(volume_move_begin(&m, 3 * NS_PER_S, &g->report), 0, "%s", g->report.text);
+	fiber_sleep(&g->env->loop, NS_PER_S);
+	cr_assert(volume_move_condition(&m, state, why, sizeof why) && strcmp(state, "incoming") == 0);
+	cr_assert_eq(volume_close(v), 0);
+	g->volume = NULL;
+	delete_records(g);
+	fiber_sleep(&g->env->loop, 10 * NS_PER_S);
+	volume_move_condition(&m, state, why, sizeof why);
+	cr_assert_str_eq(state, "given-up");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, what_is_waited_for_is_deleted)
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_target), 0);
+	volume_rig_free(g);
+}
