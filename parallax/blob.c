@@ -8,7 +8,6 @@
 #include "parallax/volume_private.h"
 
 enum { BLOB_RECORD_BLOCKS = 64 };
-#define BLOB_BYTES_MAX (UINT64_C(256) << 20)
 
 static void append_init(struct log_append *a, struct iovec *iov, uint32_t *crcs, const uint8_t *blocks, uint32_t count)
 {

@@ -5,6 +5,8 @@
 #include "parallax/meta.h"
 #include "parallax/sources.h"
 
+#define BLOB_BYTES_MAX (UINT64_C(256) << 20) /* nobody reads a longer one */
+
 struct volume;
 struct log_append;
 /* FIBER. `bytes` is padded to whole blocks and page aligned. `then` (may be NULL) is appended right behind it, without waiting in between: when it is placed

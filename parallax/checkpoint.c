@@ -47,9 +47,12 @@ struct checkpoint {
 
 /* ---- when ---- */
 
+/* What one writes itself is no reason for the next. */
+static uint64_t replay_most(const struct volume *v) { return MAX(v->limits.replay_bytes, checkpoint_table_reserve(v) * 2 * BLOCK_BYTES); }
+
 static bool due(const struct volume *v)
 {
-	return v->checkpoint_wanted || v->tree.dirty_count >= v->node_limit || v->log.bytes_since_from >= v->limits.replay_bytes ||
+	return v->checkpoint_wanted || v->tree.dirty_count >= v->node_limit || v->log.bytes_since_from >= replay_most(v) ||
 	       v->meta.segment_count >= LOG_SEGMENTS_LISTED ||
 	       (v->dirty && log_room(v) < checkpoint_reserve(v) * 2 + LOG_CLEAR_ROOM);
 }
@@ -82,10 +85,16 @@ void checkpoint_dirty(struct volume *v)
 	job_then(&v->tick_job, tick);
 }
 
+uint64_t checkpoint_table_reserve(const struct volume *v)
+{
+	uint64_t table = space_table_blocks_max(&v->space) + 2;
+	return table + table / 16;
+}
+
 uint64_t checkpoint_reserve(const struct volume *v)
 {
-	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space), table = space_table_blocks_max(&v->space) + 2;
-	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + table + table / 16 + SUMMARY_BLOCKS_MAX + 4 + 16;
+	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space);
+	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + checkpoint_table_reserve(v) + SUMMARY_BLOCKS_MAX + 4 + 16;
 }
 
 /* ---- freeze ---- */
@@ -203,22 +212,26 @@ static uint64_t free_before(const struct checkpoint *c)
 	return before;
 }
 
-/* NULL: no memory. */
-static uint8_t *make_table(struct checkpoint *c, size_t *ret_bytes)
+/* -EFBIG: nobody could read it, so it isn't published. */
+static int make_table(struct checkpoint *c, uint8_t **ret_table, size_t *ret_bytes)
 {
 	struct volume *v = c->v;
 	uint64_t before = free_before(c);
-	if (array_reserve(&v->freed, &v->freed_room, v->freed_count + v->space.segment_count + 1) < 0)
-		return NULL;
+	int r = array_reserve(&v->freed, &v->freed_room, v->freed_count + v->space.segment_count + 1);
+	if (r < 0)
+		return r;
 	space_take_free(&v->space, before, note_freed, v);
 	*ret_bytes = space_encoded_bytes(&v->space);
+	if (*ret_bytes > BLOB_BYTES_MAX)
+		return -EFBIG;
 	uint8_t *table = env_alloc_aligned(*ret_bytes);
 	if (!table)
-		return NULL;
+		return -ENOMEM;
 	memset(table, 0, round_up(*ret_bytes, BLOCK_BYTES));
 	space_encode(&v->space, table);
 	c->table_last = space_last_segment(&v->space);
-	return table;
+	*ret_table = table;
+	return 0;
 }
 
 /* ---- the snapshots and the summary ---- */
@@ -304,9 +317,9 @@ static int make_summary(struct checkpoint *c, struct checkpoint_summary **ret)
 static int write_end(struct checkpoint *c)
 {
 	struct checkpoint_summary *summary;
+	uint8_t *table = NULL;
 	size_t bytes;
-	uint8_t *table = make_table(c, &bytes);
-	int r = table ? 0 : -ENOMEM;
+	int r = make_table(c, &table, &bytes);
 	if (r == 0) {
 		unsealed_seal(c->v, position_segment(c->from_position));
 		r = make_summary(c, &summary);

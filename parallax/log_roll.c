@@ -1,4 +1,4 @@
-/* The roller: keeps LOG_SEGMENTS_AHEAD segments created and listed ahead of the current one
+/* The roller: keeps LOG_SEGMENTS_AHEAD segments or more created and listed ahead of the current one
  * (R12: created before they are listed), and records the cuts of finished ones (R11, R15). */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +17,13 @@ static unsigned segments_ahead(const struct volume *v)
 		n += !g->finished && g != v->log.current;
 	}
 	return n;
+}
+
+/* More where a checkpoint's table is longer: guest data waits while what is listed is less than the next one may need (R20). */
+static unsigned ahead_wanted(const struct volume *v)
+{
+	uint64_t blocks = checkpoint_table_reserve(v) * 2;
+	return (unsigned)MIN(MAX(div_up(blocks, v->limits.segment_blocks) + 1, (uint64_t)LOG_SEGMENTS_AHEAD), (uint64_t)LOG_SEGMENTS_AHEAD_MAX);
 }
 
 /* Finished, and all of its records are acknowledged, but its cut isn't recorded. */
@@ -234,8 +241,8 @@ static bool needs_reserve(const struct volume *v) { return v->log.full && log_ro
 static int create_ahead(struct volume *v, struct meta_log *log)
 {
 	struct log *l = &v->log;
-	unsigned ahead = segments_ahead(v);
-	int r = log_create_segments(v, log, ahead < LOG_SEGMENTS_AHEAD ? LOG_SEGMENTS_AHEAD - ahead : l->full, false);
+	unsigned ahead = segments_ahead(v), wanted = ahead_wanted(v);
+	int r = log_create_segments(v, log, ahead < wanted ? wanted - ahead : l->full, false);
 	if (!lacks_space(l, r))
 		return r;
 	l->full = true;
@@ -337,7 +344,7 @@ static bool roll_due(struct volume *v)
 {
 	if (v->log.mending)
 		return false;
-	return any_uncut(v) || (may_list(v) && (segments_ahead(v) < LOG_SEGMENTS_AHEAD || v->log.full));
+	return any_uncut(v) || (may_list(v) && (segments_ahead(v) < ahead_wanted(v) || v->log.full));
 }
 
 static bool writes_wait(const struct log *l) { return !link_empty(&l->writes) && l->flying_count == 0; }

@@ -22,6 +22,7 @@ enum {
 	LOG_HEADER_BLOCKS = 3,      /* enough for LOG_DATA_BLOCKS entries */
 	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
 	LOG_SEGMENTS_AHEAD = 2,
+	LOG_SEGMENTS_AHEAD_MAX = 16,
 	LOG_RESERVE_BLOCKS = 1024,  /* a segment from the reserve is small, and all of it is allocated: 4 MiB */
 	/* the catalog's list of META_SEGMENTS_MAX: checkpoint before it gets longer; no segments ahead from here on; and only one
 	 * at a time, so that many takeovers in a row find room, each of which begins with a checkpoint */
@@ -368,7 +369,8 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing);
 /* FIBER. Of the segments that the last table has no more, which are to be deleted, so many at most; those that couldn't be come last. How many were. */
 unsigned checkpoint_delete_freed(struct volume *v, unsigned most);
 void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
-uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most */
+uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most; */
+uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table, of which another is no shorter */
 /* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
 int trim_start(struct volume *v);       /* the fiber that does it */
 void trim_kick(struct volume *v);       /* a checkpoint was published */
