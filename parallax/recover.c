@@ -464,11 +464,26 @@ int recover_space(struct volume *v, struct report *report)
 
 /* ---- replay ---- */
 
+/* The volume may have been larger when that was written, and since that checkpoint. */
+static int grow(struct volume *v, const struct record *r)
+{
+	uint64_t end = 0;
+	for (uint32_t i = 0; i < r->entry_count; i++) {
+		if (!range_within(r->entries[i].first, r->entries[i].count, VOLUME_BYTES_MAX / BLOCK_BYTES))
+			return -EUCLEAN;
+		end = MAX(end, r->entries[i].first + r->entries[i].count);
+	}
+	return tree_grow(&v->tree, end);
+}
+
 static int replay_data(struct volume *v, const struct record *r)
 {
 	struct apply_cursor at = { 0 };
 	struct tree_need need;
 	uint64_t payload = position_make(r->segment, r->block) + r->header_blocks;
+	int grown = grow(v, r);
+	if (grown < 0)
+		return grown;
 	for (;;) {
 		int status = apply_record(v, r, payload, &at, &need);
 		if (status != -EAGAIN)
@@ -532,7 +547,7 @@ static size_t load_ahead(struct recovery *c, size_t at)
 			struct apply_cursor start = { 0 };
 			end = kept_at(c, end, &k);
 			entries += k.record.entry_count;
-			if (k.record.kind == RECORD_DATA || k.record.kind == RECORD_DISCARD)
+			if ((k.record.kind == RECORD_DATA || k.record.kind == RECORD_DISCARD) && grow(v, &k.record) == 0)
 				apply_prefetch(v, &k.record, &start, &j);
 		}
 		fiber_wait(&j);
