@@ -491,6 +491,7 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 		v->table_last = c->table_last;
 		v->checkpoint_took_ns = env_now_ns(v->env) - began_ns;
 		v->dropped += c->drops.count;
+		v->end_dropped = false;
 		v->freed_due = v->freed_count;
 		if (!closing) /* else that has time until the volume is let go */
 			checkpoint_delete_freed(v, DELETES_MAX); /* the rest is the trimmer's */

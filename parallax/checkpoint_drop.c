@@ -123,7 +123,7 @@ static void note_unread(struct volume *v) { v->doomed_unknown = v->doomed_unread
 static void note_dropped(struct volume *v, struct checkpoint_drops *d, const struct doomed_snapshot *s, bool end)
 {
 	d->entries[d->count++] = (struct checkpoint_drop){ s->mark_seq, s->revision };
-	d->behead |= end;
+	v->end_dropped |= end;
 	v->drop_steps++;
 	fiber_sleep(&v->env->loop, 0); /* requests in between */
 }
@@ -162,7 +162,7 @@ void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *
 		catalog_txn_delete(&p->txn, note);
 	}
 	meta_key_reap(v->id, keys->whole);
-	if (d->behead)
+	if (v->end_dropped)
 		catalog_txn_put(&p->txn, keys->whole, "", 0);
 }
 

@@ -215,6 +215,7 @@ struct volume {
 	bool doomed_unread;             /* the last time it didn't say, or a list couldn't be read */
 	struct doomed doomed;           /* what waits, as it was found; */
 	size_t doomed_at;               /* those before this one are dealt with */
+	bool end_dropped;               /* with the end of a head that was deleted or rolled back; and that isn't published yet */
 	uint64_t drop_steps, dropped;   /* grow with each that is done for that; with each that goes */
 	struct timer reap;              /* runs until the next checkpoint for them: `reaping` */
 	struct job reap_job;
@@ -341,7 +342,6 @@ struct checkpoint_drops {
 		uint64_t mark_seq, revision;
 	} entries[CHECKPOINT_DROPS];
 	unsigned count, room;       /* so many fit into the transaction */
-	bool behead;                /* the end of a head that was deleted or rolled back is among them */
 };
 struct checkpoint_drop_keys {
 	char snapshot[CHECKPOINT_DROPS][META_KEY_BYTES], note[CHECKPOINT_DROPS][META_KEY_BYTES], whole[META_KEY_BYTES];

@@ -23,6 +23,7 @@ enum { BYTES = 100 * BLOCK_BYTES };
 static struct {
 	const struct catalog_ops *ops;
 	unsigned calls, keys; /* keys: read or listed */
+	unsigned refused;     /* so many transactions aren't applied */
 } meter;
 
 struct rig {
@@ -36,6 +37,10 @@ struct rig {
 static int meter_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
 	meter.calls++;
+	if (meter.refused) {
+		meter.refused--;
+		return -ENOMEM;
+	}
 	return meter.ops->txn(c, t, ret_revision);
 }
 
@@ -312,7 +317,7 @@ static int body_lapsed(struct rig *r)
 Test(doomed, a_lapsed_lease_is_no_reason_to_take_a_volume) { rig_test(body_lapsed); }
 
 /* The head that was rolled back is cut back to what is its newest snapshot then. */
-static int body_rolled_back(struct rig *r)
+static int rolled_back(struct rig *r, unsigned refused)
 {
 	uint64_t id;
 	create(r, "v");
@@ -331,9 +336,13 @@ static int body_rolled_back(struct rig *r)
 	OK(r, store_find_snapshot(r->store->places, "v", "s2", &of.volume, &of.mark, REPORT(r)));
 	OK(r, store_doom_snapshot(r->store, of.volume, of.mark));
 	OK(r, store_maintain(r->store->places, id, &v, REPORT(r)));
-	OK(r, volume_reap(v, &dropped));
+	meter.refused = refused;
+	cr_assert_eq(volume_reap(v, &dropped), refused ? -ENOMEM : 0);
+	if (refused)
+		OK(r, volume_reap(v, &dropped));
 	OK(r, volume_close(v));
-	cr_assert(dropped == 1 && keys_of(r, "reap/") == 1);
+	cr_assert_eq(dropped, 1u);
+	cr_assert_eq(keys_of(r, "reap/"), 1, "nobody knows that the head is to be cut back");
 	store_reap(r->store);
 	OK(r, meta_get_log(r->store->catalog, id, log, NULL));
 	live[1] = log->live_blocks;
@@ -347,7 +356,11 @@ static int body_rolled_back(struct rig *r)
 	return 0;
 }
 
+static int body_rolled_back(struct rig *r) { return rolled_back(r, 0); }
+static int body_refused(struct rig *r) { return rolled_back(r, 1); }
+
 Test(doomed, a_rolled_back_head_loses_its_newest_snapshot) { rig_test(body_rolled_back); }
+Test(doomed, a_rolled_back_head_loses_its_newest_snapshot_by_a_second_checkpoint) { rig_test(body_refused); }
 
 /* ---- many ---- */
 
