@@ -237,6 +237,8 @@ int catalog_marks_allow(struct catalog *c, const char *url, struct report *repor
 
 /* ---- restored ---- */
 
+#define INCOMPLETE " incomplete"
+
 static uint64_t volumes_before(const struct catalog_image *i)
 {
 	for (size_t n = 0; n < i->count; n++)
@@ -253,16 +255,23 @@ int catalog_mark_restored(struct catalog *c, const struct catalog_image *i, cons
 	return r ? r : catalog_mark(c, STORE_RESTORED, when, report);
 }
 
-int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret)
+/* Its text. */
+static int read_recover(struct catalog *c, char ret_text[96])
 {
 	struct catalog_value v;
-	struct catalog_since since = { 0, UINT64_MAX };
 	int r = catalog_get(c, STORE_RECOVER, &v);
+	snprintf(ret_text, 96, "%.*s", r == 0 ? (int)MIN(v.length, (size_t)95) : 0, r == 0 ? (const char *)v.bytes : "");
+	catalog_value_free(&v);
+	return r;
+}
+
+int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret)
+{
+	struct catalog_since since = { 0, UINT64_MAX };
+	char text[96], *end;
+	int r = read_recover(c, text);
 	if (r < 0)
 		return r;
-	char text[64], *end;
-	snprintf(text, sizeof text, "%.*s", (int)MIN(v.length, sizeof text - 1), (const char *)v.bytes);
-	catalog_value_free(&v);
 	bool done = strncmp(text, "done", 4) == 0;
 	const char *number = strchr(text, ' ');
 	if (number)
@@ -272,6 +281,13 @@ int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret)
 	if (ret)
 		*ret = since;
 	return !done;
+}
+
+int catalog_recover_unfinished(struct catalog *c)
+{
+	char text[96];
+	int r = read_recover(c, text);
+	return r < 0 ? (r == -ENOENT ? 0 : r) : strncmp(text, "done", 4) != 0 || strstr(text, INCOMPLETE);
 }
 
 /* "store/recover/V" */
@@ -300,10 +316,10 @@ int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struc
 	return catalog_mark(c, key, why, report);
 }
 
-int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, struct report *report)
+int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, bool all, struct report *report)
 {
-	char text[64];
-	snprintf(text, sizeof text, "done %llu %llu", (unsigned long long)since->after, (unsigned long long)since->upto);
+	char text[96];
+	snprintf(text, sizeof text, "done %llu %llu%s", (unsigned long long)since->after, (unsigned long long)since->upto, all ? "" : INCOMPLETE);
 	return catalog_mark(c, STORE_RECOVER, text, report);
 }
 

@@ -60,8 +60,10 @@ int catalog_recover_wanted(struct catalog *c, struct catalog_since *ret);
 int catalog_recover_wanted_of(struct catalog *c, uint64_t volume);
 /* It could not be recovered, `why`; NULL: it was. */
 int catalog_mark_left(struct catalog *c, uint64_t volume, const char *why, struct report *report);
-/* It was done. */
-int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, struct report *report);
+/* It was done; of `all` volumes. */
+int catalog_mark_recovered(struct catalog *c, const struct catalog_since *since, bool all, struct report *report);
+/* Is something still to be looked for, or couldn't a volume be recovered? Then what was deleted may be what that began as: nothing of it is freed. 1, 0 or -errno. */
+int catalog_recover_unfinished(struct catalog *c);
 /* Nothing more will be looked for, and what the catalog doesn't know may be deleted. */
 int catalog_mark_confirmed(struct catalog *c, struct report *report);
 

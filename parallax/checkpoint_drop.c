@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
 enum {
@@ -69,7 +70,10 @@ static void look(struct volume *v)
 	doomed_free(&v->doomed);
 	v->doomed_at = 0;
 	v->doomed_unknown = false;
-	v->doomed_unread = doomed_find(v->catalog, v->id, &v->doomed) < 0;
+	int r = doomed_find(v->catalog, v->id, &v->doomed), unfinished = r == 0 && v->doomed.count ? catalog_recover_unfinished(v->catalog) : 0;
+	v->doomed_unread = r < 0 || unfinished < 0;
+	if (unfinished)
+		doomed_free(&v->doomed); /* who opens it next looks again, and whoever deletes something tells him to */
 	v->doomed_unknown |= v->doomed_unread;
 	doomed_forget(v->catalog, v->id, &v->doomed);
 	for (size_t i = 0; i < v->doomed.count; i++)

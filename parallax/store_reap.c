@@ -7,6 +7,7 @@
 #include "core/bytes.h"
 #include "core/plant.h"
 #include "parallax/behead.h"
+#include "parallax/catalog_copy.h"
 #include "parallax/doomed.h"
 #include "parallax/store_private.h"
 #include "parallax/wanted.h"
@@ -330,7 +331,7 @@ void store_reap(struct store *s)
 {
 	struct meta_log *log = malloc(sizeof *log);
 	struct waiting w = { 0 };
-	bool again = log;
+	bool again = log && catalog_recover_unfinished(s->catalog) == 0;
 	/* a volume that goes lets go of its parent's snapshot, which may have waited only for that: until nothing moves */
 	for (unsigned round = 0; again && round < SOURCES_MAX; round++) {
 		again = false;

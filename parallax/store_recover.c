@@ -493,7 +493,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	if (r == 0 && !y.again && (r = catalog_counter_take(s->catalog, META_COUNTER_VOLUME, 0, 1, &y.since.upto)) < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (r == 0)
-		r = catalog_mark_recovered(s->catalog, &y.since, report);
+		r = catalog_mark_recovered(s->catalog, &y.since, how->counts[STORE_RECOVERED_NOT] == 0, report);
 	copies_close(y.cluster);
 	free(y.on_servers.copies);
 	free(y.volumes);
