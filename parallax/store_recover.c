@@ -199,6 +199,24 @@ static void recovering_free(struct recovering *r)
 	free(r);
 }
 
+/* ---- numbers ---- */
+
+/* The same backup may have been restored before, so that what it raises is in use already: no number that is found is given again. */
+static int raise_counter(struct recovery *y, const char *key, uint64_t found)
+{
+	uint64_t first;
+	int r = found ? catalog_counter_take(y->store->catalog, key, found, 1, &first) : 0;
+	return r < 0 ? report_set(y->report, r, "the catalog's %s: %s", key, catalog_text(y->store->catalog, r)) : 0;
+}
+
+static int raise_segments(struct recovery *y, const struct listing *l)
+{
+	uint64_t found = 0;
+	for (size_t i = 0; i < l->count; i++)
+		found = MAX(found, l->copies[i].entry.header.segment);
+	return raise_counter(y, META_COUNTER_SEGMENT, found);
+}
+
 /* ---- one that the catalog knows ---- */
 
 /* Its record may be gone by now: it was a clone of one that was deleted. */
@@ -235,6 +253,8 @@ static int with_directory(struct recovery *y, struct recovering *r, int (*recove
 		status = -ENOMEM;
 	if (status == 0) {
 		status = list_all(copies->peers, copies->count, &l, report);
+		if (status == 0)
+			status = raise_segments(y, &l);
 		r->copies = copies;
 		r->found = l.copies;
 		r->found_count = l.count;
@@ -294,24 +314,6 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 		status = gone ? 0 : mark(y, r);
 	recovering_free(r);
 	return status;
-}
-
-/* ---- numbers ---- */
-
-/* The same backup may have been restored before, so that what it raises is in use already: no number that is found is given again. */
-static int raise_counter(struct recovery *y, const char *key, uint64_t found)
-{
-	uint64_t first;
-	int r = found ? catalog_counter_take(y->store->catalog, key, found, 1, &first) : 0;
-	return r < 0 ? report_set(y->report, r, "the catalog's %s: %s", key, catalog_text(y->store->catalog, r)) : 0;
-}
-
-static int raise_segments(struct recovery *y)
-{
-	uint64_t found = 0;
-	for (size_t i = 0; i < y->on_servers.count; i++)
-		found = MAX(found, y->on_servers.copies[i].entry.header.segment);
-	return raise_counter(y, META_COUNTER_SEGMENT, found);
 }
 
 /* ---- those that it doesn't ---- */
@@ -460,7 +462,7 @@ static int recover_all(struct recovery *y)
 	if (r == 0 && !y->again)
 		r = forget_imports(y);
 	if (r == 0)
-		r = raise_segments(y);
+		r = raise_segments(y, &y->on_servers);
 	if (r == 0 && (r = catalog_list(y->store->catalog, STORE_RECOVER "/", note_left, y)) < 0)
 		report_set(y->report, r, "the catalog: %s", catalog_text(y->store->catalog, r));
 	if (r == 0 && (r = catalog_list(y->store->catalog, "volume/", note_volume, y)) < 0)

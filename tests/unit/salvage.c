@@ -182,6 +182,41 @@ Test(salvage, what_is_not_recovered_stays_closed)
 	cluster_free(c);
 }
 
+static uint64_t counter;
+
+static int body_counter(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct catalog_value v;
+	int r = catalog_get(g->places.catalog, META_COUNTER_SEGMENT, &v);
+	counter = r == 0 ? get_le64(v.bytes) : 0;
+	catalog_value_free(&v);
+	return r;
+}
+
+/* No number that is found is given again, also in a directory: the same backup is restored twice, and raised by as much both times. */
+Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
+{
+	struct volume_rig *g = volume_rig_make(1, UINT64_C(1) << 20);
+	uint64_t last = 0;
+	cr_assert_eq(volume_rig_run(g, body_backup), 0);
+	struct catalog_image first = backup;
+	cr_assert_eq(volume_rig_run(g, body_backup), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+		cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
+		last = g->volume->meta.last_id;
+		volume_rig_kill(g);
+		volume_rig_begin(g);
+		cr_assert_eq(volume_rig_run(g, body_restore), 0);
+		cr_assert_eq(volume_rig_run(g, body_recover), 0, "%s", g->report.text);
+		backup = first;
+	}
+	cr_assert_eq(volume_rig_run(g, body_counter), 0);
+	cr_expect_geq(counter, last, "%llu is given next, and %llu was", (unsigned long long)counter + 1, (unsigned long long)last);
+	volume_rig_free(g);
+}
+
 /* The backup says that it was never open, so that an opener expects nothing there. */
 Test(salvage, an_embedded_volume_first_opened_since)
 {
