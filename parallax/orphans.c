@@ -4,24 +4,29 @@
  * this volume's alone. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
-enum { ORPHANS_MAX = 1024, CATALOG_TRIES = 50 };
+enum { AT_ONCE = 1024, CATALOG_TRIES = 50 };
 
 struct orphans {
 	struct volume *v;
-	uint64_t ids[ORPHANS_MAX];
-	unsigned count;
+	uint64_t *ids; /* malloc'd */
+	size_t count;
 };
 
 static int note(void *arg, uint64_t segment)
 {
 	struct orphans *o = arg;
-	if (segment <= o->v->meta.last_id && !space_find(&o->v->space, segment) && o->count < ORPHANS_MAX)
-		o->ids[o->count++] = segment;
+	if (segment > o->v->meta.last_id || space_find(&o->v->space, segment))
+		return 0;
+	if (array_more(&o->ids, o->count) < 0)
+		return -ENOMEM;
+	o->ids[o->count++] = segment;
 	return 0;
 }
 
@@ -39,19 +44,29 @@ static bool may_condemn(struct volume *v)
 	return r == -ENOENT;
 }
 
+/* The volume is to be opened: so many that were freed before a kill are left to the trimmer. */
+static void delete_later(struct volume *v, const uint64_t *ids, size_t count)
+{
+	if (array_reserve(&v->freed, &v->freed_room, v->freed_count + count) < 0)
+		return;
+	memmove(v->freed + count, v->freed, v->freed_count * sizeof *v->freed);
+	memcpy(v->freed, ids, count * sizeof *ids);
+	v->freed_count += (uint32_t)count;
+	v->freed_due += (uint32_t)count;
+}
+
 void orphans_delete(struct volume *v)
 {
-	struct orphans *o = malloc(sizeof *o);
-	if (!o)
-		return;
-	o->v = v;
-	o->count = 0;
-	segment_dir_ids(v->server, note, o); /* a part of them will do */
-	if (o->count && !may_condemn(v))
-		o->count = 0;
-	for (unsigned i = 0; i < o->count && !v->env->dead; i++) {
-		struct segment_io io = { .op = SEGMENT_DELETE, .segment = o->ids[i], .epoch = v->epoch };
+	struct orphans o = { .v = v };
+	segment_dir_ids(v->server, note, &o); /* a part of them will do */
+	if (o.count && !may_condemn(v))
+		o.count = 0;
+	size_t now = MIN(o.count, (size_t)AT_ONCE);
+	for (size_t i = 0; i < now && !v->env->dead; i++) {
+		struct segment_io io = { .op = SEGMENT_DELETE, .segment = o.ids[i], .epoch = v->epoch };
 		v->counters.segments_freed += segment_wait(v->server, &io) == 0; /* what can't be deleted now may be found again */
 	}
-	free(o);
+	if (o.count > now)
+		delete_later(v, o.ids + now, o.count - now);
+	free(o.ids);
 }

@@ -109,3 +109,43 @@ Test(space_back, what_a_rollback_has_freed)
 	volume_rig_run(g, body_roll_back);
 	volume_rig_free(g);
 }
+
+/* ---- what a process that was killed has left ---- */
+
+enum { LEFT = 1500, LAST_ID = 10000 };
+
+/* As if it had freed them all. */
+static int body_leave(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume *v = g->volume;
+	v->meta.last_id = LAST_ID;
+	v->dirty = true;
+	cr_assert_eq(volume_checkpoint(v), 0);
+	for (uint64_t id = LAST_ID - LEFT; id < LAST_ID; id++) {
+		struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = v->epoch, .incarnation = v->server->incarnation,
+					 .header = { id, v->meta.volume, v->epoch, id, 2 } };
+		cr_assert_eq(segment_wait(v->server, &io), 0);
+	}
+	return 0;
+}
+
+static int body_find(void *arg)
+{
+	struct volume_rig *g = arg;
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S);
+	unsigned left = copies_there(g);
+	cr_expect_lt(left, 20u, "%u segments are left", left);
+	return 0;
+}
+
+Test(space_back, what_was_freed_before_a_kill)
+{
+	struct volume_rig *g = make();
+	volume_rig_run(g, body_leave);
+	volume_rig_kill(g);
+	volume_rig_begin(g);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	volume_rig_run(g, body_find);
+	volume_rig_free(g);
+}
