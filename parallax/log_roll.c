@@ -242,7 +242,8 @@ static int create_ahead(struct volume *v, struct meta_log *log)
 {
 	struct log *l = &v->log;
 	unsigned ahead = segments_ahead(v), wanted = ahead_wanted(v);
-	int r = log_create_segments(v, log, ahead < wanted ? wanted - ahead : l->full, false);
+	unsigned room = log->segment_count < LOG_SEGMENTS_ROLLED ? LOG_SEGMENTS_ROLLED - log->segment_count : 0;
+	int r = log_create_segments(v, log, ahead < wanted ? MIN(wanted - ahead, MAX(room, (unsigned)LOG_SEGMENTS_AHEAD)) : l->full, false);
 	if (!lacks_space(l, r))
 		return r;
 	l->full = true;
