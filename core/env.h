@@ -277,6 +277,9 @@ void env_linux_run(struct env *env, const bool *stop);
 /* Runs `run(arg)` in a fiber, and the loop until it has ended; returns its result. */
 int env_linux_run_fiber(struct env *env, int (*run)(void *arg), void *arg);
 
+/* Removes the name of a unix socket that nobody listens at any more; one that is served stays. Never suspends. */
+void env_linux_remove_stale_socket(const char *path);
+
 /* Aligned memory for direct I/O, page aligned; free() frees it. */
 void *env_alloc_aligned(size_t bytes);
 

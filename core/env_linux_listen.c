@@ -79,6 +79,18 @@ static int stale_remove(const struct address *a)
 	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+void env_linux_remove_stale_socket(const char *path)
+{
+	struct address a = { .name = { .ss_family = AF_UNIX } };
+	struct sockaddr_un *un = (struct sockaddr_un *)&a.name;
+	size_t n = strlen(path);
+	if (n >= sizeof un->sun_path)
+		return; /* nobody can have listened there */
+	memcpy(un->sun_path, path, n + 1);
+	a.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1);
+	stale_remove(&a);
+}
+
 /* The directory is locked meanwhile: of two that find the same stale socket, or one bound
  * and not listening yet, the second must not remove the socket of the first. */
 static int directory_lock(const char *path)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "agent/exports/export.h"
 #include "agent/exports/nbd_handshake.h"
@@ -370,12 +369,12 @@ static int nbd_close(struct export *e, bool force, struct report *report)
 	return 0;
 }
 
-/* The socket of a server that was killed. */
+/* The socket of a server that was killed; a tapdisk that somebody runs by hand may serve there by now. */
 static void nbd_clean(const char *run_dir, const char *name)
 {
 	char path[1024];
 	if ((size_t)snprintf(path, sizeof path, "%s/%s.nbd", run_dir, name) < sizeof path)
-		unlink(path);
+		env_linux_remove_stale_socket(path);
 }
 
 const struct export_driver export_nbd = {

@@ -36,6 +36,9 @@ tap=$!
 clients=$tap
 until_true 5 test -s "$dir/devices" || fail "no device: $(cat "$dir/err")"
 nbdinfo "$(cat "$dir/devices")" | grep -q 'is_read_only: true' || fail "--read-only"
+# An agent whose own tapdisk can't have the name leaves the socket where it is.
+refused 1 'somebody serves there already' aquifer attach 'ram(1M)' --name disk --as nbd
+nbdinfo --size "$(cat "$dir/devices")" >/dev/null || fail "an attach that failed has removed the socket of another"
 stop
 
 fails() {
