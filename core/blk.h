@@ -120,6 +120,7 @@ struct blk_driver {
 	const struct option_spec *options;  /* ends with a NULL name */
 	unsigned children_min, children_max;/* positional arguments that are nodes */
 	bool writes_child;                  /* needs its children writable when it is itself */
+	bool follows_size;                  /* its size is that of its smallest child, also when that changes */
 	size_t node_size, frame_size;       /* bytes; node_size includes struct blk_node at its start */
 	unsigned depth;                     /* frames; 0: the default (BLK_DEFAULT_DEPTH) if frame_size isn't 0 */
 	/* Is `head`, the first `length` bytes of a file, this format? A FILE in a graph whose format isn't named is opened

@@ -124,6 +124,7 @@ static const struct option_spec delay_options[] = {
 
 const struct blk_driver driver_delay = {
 	.name = "delay",
+	.follows_size = true,
 	.summary = "makes requests wait",
 	.options = delay_options,
 	.children_min = 1,

@@ -168,6 +168,7 @@ static const struct option_spec error_options[] = {
 
 const struct blk_driver driver_error = {
 	.name = "error",
+	.follows_size = true,
 	.summary = "fails requests",
 	.options = error_options,
 	.children_min = 1,

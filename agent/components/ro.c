@@ -40,6 +40,7 @@ static void ro_submit(struct blk_node *node, struct blk_io *io)
 
 const struct blk_driver driver_ro = {
 	.name = "ro",
+	.follows_size = true,
 	.summary = "makes a node read only",
 	.children_min = 1,
 	.children_max = 1,

@@ -99,6 +99,8 @@ int tapdisk_follow_sizes(struct tapdisk *t, struct report *report)
 {
 	int status = 0;
 	fiber_mutex_lock(&t->env->loop, &t->resizing);
+	if (t->graph)
+		graph_follow_sizes(t->graph);
 	for (unsigned i = 0; i < t->state.device_count; i++) {
 		struct export *e = t->export[i];
 		struct report why = { 0 };
@@ -130,6 +132,8 @@ static int follow(void *arg)
 void tapdisk_sizes_look(struct tapdisk *t)
 {
 	bool differs = false;
+	if (t->graph)
+		graph_follow_sizes(t->graph);
 	for (unsigned i = 0; i < t->state.device_count; i++)
 		differs |= t->export[i] && t->export[i]->node->info.size != t->size[i];
 	if (!differs || t->controls || t->over || t->end_since_ns) /* a command sees to it itself */

@@ -310,6 +310,18 @@ struct blk_node *graph_named_node(const struct graph_instance *g, const char *na
 	return NULL;
 }
 
+void graph_follow_sizes(struct graph_instance *g)
+{
+	for (unsigned k = 0; k < g->graph->node_count; k++) {
+		struct blk_node *n = g->nodes[g->graph->order[k]].blk;
+		uint64_t size = UINT64_MAX;
+		for (unsigned i = 0; n->driver->follows_size && i < n->child_count; i++)
+			size = MIN(size, n->child[i]->info.size);
+		if (n->driver->follows_size)
+			n->info.size = round_down(size, n->info.block_size);
+	}
+}
+
 static void show_args(const struct graph_node *n, char text[ARGS_BYTES])
 {
 	char word[96];

@@ -36,6 +36,9 @@ struct blk_node *graph_root_node(const struct graph_instance *instance);
 /* The node of that name, given or made ("cow-1"); NULL if there is none. */
 struct blk_node *graph_named_node(const struct graph_instance *instance, const char *name);
 
+/* A node's size has changed (a volume was resized): those above that have no size of their own have it too. */
+void graph_follow_sizes(struct graph_instance *instance);
+
 /* Calls `visit` for every node, users before what they use. The node tells its name, driver, children, size and counters;
  * `args` are its own arguments, as the language writes them, cut to a readable length: "/images/a.img, direct=off". */
 void graph_walk(const struct graph_instance *instance, void (*visit)(void *arg, struct blk_node *node, const char *args), void *arg);

@@ -78,6 +78,12 @@ if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ] && [ -c /dev/fuse ]; then
 	aquifer volume resize web9 256M --force
 	[ "$(blockdev --getsize64 "$device")" = 268435456 ] || fail "the loop device's size: $(blockdev --getsize64 "$device")"
 	aquifer detach web9
+	device=$(aquifer attach 'delay(error(web9, rate=1, op=map))' --name web9) # also through nodes that have no size of their own
+	aquifer volume resize web9 448M
+	[ "$(blockdev --getsize64 "$device")" = 469762048 ] || fail "the loop device's size, below other nodes: $(blockdev --getsize64 "$device")"
+	aquifer volume resize web9 256M --force
+	[ "$(blockdev --getsize64 "$device")" = 268435456 ] || fail "the loop device's size, below other nodes: $(blockdev --getsize64 "$device")"
+	aquifer detach web9
 else
 	aquifer volume resize web9 256M --force
 fi

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/drivers.h"
 #include "core/env_sim.h"
 
 /* ---- drivers that write down what happens to them ---- */
@@ -63,11 +64,11 @@ static bool probe_b(const uint8_t *head, size_t length) { return length >= 3 && 
 #define DRIVER(id, min, max, ...) \
 	static const struct blk_driver id = { .name = #id, .options = options, .children_min = min, .children_max = max, \
 		.node_size = sizeof(struct blk_node), .open = rec_open, .close = rec_close, .submit = rec_submit, __VA_ARGS__ }
-DRIVER(filter, 1, 1, .writes_child = true, .describe = rec_describe);
+DRIVER(filter, 1, 1, .writes_child = true, .describe = rec_describe, .follows_size = true);
 DRIVER(guard, 1, 1);
 DRIVER(layer, 1, 1);
 DRIVER(leaf, 0, 0);
-DRIVER(pair, 2, 2, .writes_child = true);
+DRIVER(pair, 2, 2, .writes_child = true, .follows_size = true);
 DRIVER(raw, 0, 0);
 DRIVER(aaa, 0, 0, .probe = probe_a);
 DRIVER(aab, 0, 0, .probe = probe_b);
@@ -172,6 +173,37 @@ Test(instance, close_returns_the_first_error)
 	struct scene s = { 0 };
 	cr_assert_eq(play("bad = leaf(/b)\nfilter(bad)", &s), -ENOSPC);
 	cr_assert_str_eq(events, "open bad rw, open filter-1 rw, close filter-1, close bad");
+}
+
+static void resized(struct graph_instance *g)
+{
+	struct blk_node *a = graph_named_node(g, "a"), *b = graph_named_node(g, "b"), *both = graph_named_node(g, "both");
+	struct blk_node *kept = graph_named_node(g, "kept"), *top = graph_named_node(g, "top");
+	a->info.size = 3 << 20;
+	b->info.size = 2 << 20;
+	graph_follow_sizes(g);
+	cr_assert_eq(both->info.size, 2 << 20);
+	cr_assert_eq(top->info.size, 2 << 20, "through another node");
+	cr_assert_eq(kept->info.size, 1 << 20, "it has a size of its own");
+	b->info.size = 512;
+	graph_follow_sizes(g);
+	cr_assert_eq(top->info.size, 512);
+}
+
+Test(instance, sizes_are_followed_by_those_who_have_none)
+{
+	struct scene s = { .look = resized };
+	cr_assert_eq(play("a = leaf(/a)\nb = leaf(/b)\nboth = pair(a, b)\ntop = filter(both)\nkept = layer(/l, top)\nexport kept as nbd", &s), 0);
+}
+
+/* Real ones. */
+Test(instance, which_drivers_have_no_size_of_their_own)
+{
+	static const char *const without[] = { "delay", "error", "ro" };
+	for (unsigned i = 0; i < sizeof without / sizeof *without; i++)
+		cr_assert(driver_find(without[i])->follows_size, "%s", without[i]);
+	cr_assert(!driver_find("verify")->follows_size, "what a grown node has the oracle needn't have");
+	cr_assert(!driver_find("cow")->follows_size);
 }
 
 Test(instance, made_names_avoid_given_ones)
