@@ -87,6 +87,31 @@ static void interrupt(int signal_number)
 	interrupted = true;
 }
 
+struct signals {
+	struct sigaction interrupt, terminate, hang_up, pipe;
+};
+
+/* The second time it ends at once, and leaves what it has: what it reads may be away for ever. */
+static void signals_catch(struct signals *ret_before)
+{
+	struct sigaction act = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
+	sigaction(SIGINT, &act, &ret_before->interrupt);
+	sigaction(SIGTERM, &act, &ret_before->terminate);
+	sigaction(SIGHUP, NULL, &ret_before->hang_up);
+	if (ret_before->hang_up.sa_handler != SIG_IGN) /* below nohup */
+		sigaction(SIGHUP, &act, NULL);
+	act.sa_handler = SIG_IGN; /* nobody may be reading the lines of progress any more */
+	sigaction(SIGPIPE, &act, &ret_before->pipe);
+}
+
+static void signals_restore(const struct signals *before)
+{
+	sigaction(SIGINT, &before->interrupt, NULL);
+	sigaction(SIGTERM, &before->terminate, NULL);
+	sigaction(SIGHUP, &before->hang_up, NULL);
+	sigaction(SIGPIPE, &before->pipe, NULL);
+}
+
 struct watch {
 	struct progress progress;
 	struct env *env;
@@ -113,15 +138,12 @@ int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)
 {
 	struct watch w = { .env = c->env };
 	struct copy copy = { .from = from, .to = to, .progress = show_progress, .arg = &w, .stop = &interrupted };
-	/* the second time it ends at once, and leaves what it has: what it reads may be away for ever */
-	struct sigaction act = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND }, old_int, old_term;
-	sigaction(SIGINT, &act, &old_int);
-	sigaction(SIGTERM, &act, &old_term);
+	struct signals before;
+	signals_catch(&before);
 	progress_start(&w.progress, c, c->command->words, from->info.size);
 	int r = copy_run(&copy);
 	progress_end(&w.progress, r == 0);
-	sigaction(SIGINT, &old_int, NULL);
-	sigaction(SIGTERM, &old_term, NULL);
+	signals_restore(&before);
 	if (r == -EINTR)
 		return report_set(&c->report, r, "interrupted; nothing was left behind");
 	if (r < 0)
@@ -171,16 +193,19 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 	char part[PATHS_MAX];
 	if ((size_t)snprintf(part, sizeof part, "%s.part", target) >= sizeof part)
 		return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", target);
+	struct signals before;
+	signals_catch(&before); /* also while the file is being made and opened */
 	int r = driver->create(c->env, part, from->info.size, NULL, &c->report);
 	if (r == -EEXIST)
 		c->report.text[0] = 0, report_set(&c->report, r, "%s exists: another copy is under way, or was killed (remove it)", part);
-	if (r < 0)
-		return r;
-	r = fill(c, driver, part, from);
+	bool made = r == 0;
+	if (r == 0)
+		r = fill(c, driver, part, from);
 	if (r == 0 && (r = env_rename(c->env, part, target)) < 0)
 		report_set(&c->report, r, "rename to %s: %s", target, strerror(-r));
-	if (r < 0)
+	if (r < 0 && made)
 		env_unlink(c->env, part);
+	signals_restore(&before);
 	return r < 0 ? r : sync_directory_of(c, target);
 }
 

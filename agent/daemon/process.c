@@ -9,9 +9,12 @@
 
 static void signal_set(sigset_t *set)
 {
+	struct sigaction hup;
 	sigemptyset(set);
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
+	if (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN) /* one that is blocked would come even so */
+		sigaddset(set, SIGHUP);
 }
 
 void process_signals_block(void)

@@ -3,7 +3,7 @@
 #define AQ_PROCESS_H
 #include "core/env.h"
 
-/* SIGTERM and SIGINT become calls of `on_signal`, from the loop. SIGPIPE is ignored. */
+/* SIGTERM, SIGINT and SIGHUP (a terminal was closed; not below nohup) become calls of `on_signal`, from the loop. SIGPIPE is ignored. */
 struct process_signals {
 	struct env *env;
 	int fd;

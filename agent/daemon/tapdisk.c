@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,6 +252,8 @@ static void try_to_end(struct tapdisk *t, bool force, bool say)
 static void on_signal(void *arg, int signal_number)
 {
 	struct tapdisk *t = arg;
+	if (signal_number == SIGHUP && t->terms) /* the kernel's and the shell's, for one terminal */
+		return;
 	log_line("signal %d: %s", signal_number, t->terms ? "ending now" : "ending");
 	t->terms++;
 	tapdisk_end_begin(t, /* forced= */ t->terms > 1); /* whatever it is at */

@@ -40,18 +40,22 @@ if aquifer graph check "error(raw($dir/a.img), op=read)" >/dev/null 2>&1; then
 	[ ! -e "$dir/d.img" ] && [ ! -e "$dir/d.img.part" ] || fail "a failed copy left a file"
 fi
 
-# Interrupted.
+# Interrupted, while a slow source is read: by a signal, or because its terminal was closed.
 head -c 300M /dev/zero | tr '\0' x >"$dir/big.img"
-aquifer image convert "$dir/big.img" "$dir/big.out" 2>"$dir/err" &
-pid=$!
-until_true 5 test -s "$dir/big.out.part" || true
-kill -INT $pid || kill -TERM $pid
-status=0
-wait $pid || status=$?
-if [ $status -ne 0 ]; then # it may have been faster
-	[ $status -eq 1 ] && grep -q interrupted "$dir/err" || fail "interrupted: $status, $(cat "$dir/err")"
+for signal in TERM HUP; do
+	"$B/aquifer" image convert "delay(raw($dir/big.img), read=20ms)" "$dir/big.out" 2>"$dir/err" &
+	pid=$!
+	until_true 5 test -e "$dir/big.out.part" || fail "no copy: $(cat "$dir/err")"
+	kill -$signal $pid
+	status=0
+	wait $pid || status=$?
+	[ $status -eq 1 ] && grep -q interrupted "$dir/err" || fail "interrupted by SIG$signal: $status, $(cat "$dir/err")"
 	[ ! -e "$dir/big.out" ] && [ ! -e "$dir/big.out.part" ] || fail "an interrupted copy left a file"
-fi
+done
+# Nobody reads all of its progress.
+aquifer image convert --progress "delay(raw($dir/big.img), read=5ms)" "$dir/pipe.out" 2>&1 | true
+[ -e "$dir/pipe.out" ] && [ ! -e "$dir/pipe.out.part" ] || fail "a copy whose progress nobody reads"
+rm "$dir/pipe.out"
 
 # A full disk.
 if [ "$(id -u)" -eq 0 ]; then

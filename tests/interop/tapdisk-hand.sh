@@ -26,6 +26,21 @@ refused 1 "in use by device a \(tapdisk pid $tap\)" aquifer attach "$dir/a.img" 
 stop
 [ ! -e "$dir/s.sock" ] || fail "the socket stays"
 
+# A terminal that is closed ends it as SIGTERM does; not below nohup.
+start --export "nbd:$dir/s.sock" "raw($dir/a.img)"
+kill -HUP $tap
+stop
+[ ! -e "$dir/s.sock" ] || fail "the socket stays after SIGHUP"
+: >"$dir/devices"
+(trap '' HUP && exec "$B/aquifer-tapdisk" --export "nbd:$dir/s.sock" "raw($dir/a.img)" >"$dir/devices" 2>"$dir/err") &
+tap=$!
+clients=$tap
+until_true 5 test -s "$dir/devices" || fail "no device: $(cat "$dir/err")"
+kill -HUP $tap
+sleep 0.2
+nbdinfo --size "$(cat "$dir/devices")" >/dev/null || fail "SIGHUP ended it below nohup"
+stop
+
 cat >"$dir/g.graph" <<'G'
 disk = raw(a.img)
 export disk as nbd
