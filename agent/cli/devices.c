@@ -28,6 +28,14 @@ static uint64_t number_at(const json_t *j, const char *key)
 
 /* ---- list ---- */
 
+/* Where `text` can be cut so that at most `bytes` of it stay, and no part of a character. */
+static char *cut_at(char *text, size_t bytes)
+{
+	while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80)
+		bytes--;
+	return text + bytes;
+}
+
 int cli_list(struct cli *c)
 {
 	static const char *const headings[] = { "NAME", "DEVICE", "EXPORT", "GRAPH", "STATE", ">PID", NULL };
@@ -46,7 +54,7 @@ int cli_list(struct cli *c)
 		char graph[100];
 		snprintf(graph, sizeof graph, "%s", text_at(d, "graph"));
 		if (strlen(text_at(d, "graph")) >= sizeof graph)
-			strcpy(graph + sizeof graph - 4, "…");
+			strcpy(cut_at(graph, sizeof graph - 4), "…");
 		for (char *p = graph; *p; p++)
 			if (*p == '\n')
 				*p = ';';

@@ -25,6 +25,8 @@ static int working_directory(struct cli *c, char ret[PATHS_MAX])
 /* Where a file is, as an absolute path. */
 static int directory_of(struct cli *c, const char *file, char ret[PATHS_MAX])
 {
+	while (strncmp(file, "./", 2) == 0)
+		file += 2 + strspn(file + 2, "/");
 	const char *slash = strrchr(file, '/');
 	size_t n = slash ? (size_t)(slash - file) : 0;
 	char here[PATHS_MAX] = "";

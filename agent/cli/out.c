@@ -64,16 +64,25 @@ void table_cell(struct table *t, const char *format, ...)
 	table_add(t, cell);
 }
 
+/* Columns of a terminal, about: characters of UTF-8. */
+static size_t columns_of(const char *text)
+{
+	size_t n = 0;
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
 void table_print(struct table *t, FILE *to)
 {
 	assert(t->count % t->columns == 0);
 	size_t width[ARRAY_COUNT(t->right)] = { 0 };
 	for (size_t i = 0; i < t->count; i++)
-		width[i % t->columns] = MAX(width[i % t->columns], strlen(t->cell[i]));
+		width[i % t->columns] = MAX(width[i % t->columns], columns_of(t->cell[i]));
 	for (size_t i = 0; i < t->count && t->count > t->columns; i++) {
 		size_t column = i % t->columns;
 		bool last = column == t->columns - 1;
-		int w = (int)width[column];
+		int w = (int)(width[column] + strlen(t->cell[i]) - columns_of(t->cell[i])); /* printf() counts bytes */
 		fprintf(to, "%*s%s", t->right[column] ? w : last ? 0 : -w, t->cell[i], last ? "\n" : "  ");
 	}
 	for (size_t i = 0; i < t->count; i++)

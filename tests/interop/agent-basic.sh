@@ -60,6 +60,20 @@ nothing_left
 aquifer detach "$uri"
 nothing_left
 
+# A graph that is too long for the table is cut between characters; columns are aligned by characters.
+for n in 1 2; do # one of them would be cut within one
+	long=$dir/$(printf 'x%.0s' $(seq $n))$(printf 'é%.0s' $(seq 60))
+	truncate -s 1M "$long"
+	aquifer attach "$long" --name long$n --as nbd >/dev/null
+done
+aquifer list | iconv -f UTF-8 -t UTF-8 >/dev/null || fail "not UTF-8: $(aquifer list)"
+[ "$(aquifer list | (export LC_ALL=C.UTF-8; while IFS= read -r line; do line=${line%%STATE*}; line=${line%%running*}; echo ${#line}; done) | sort -u | wc -l)" -eq 1 ] ||
+	fail "columns: $(aquifer list)"
+(cd "$dir" && echo 'export d as nbd long3' >g.graph && echo 'd = raw(disk3)' >>g.graph && truncate -s 1M disk3 && aquifer attach ./g.graph) >/dev/null
+[ "$(field long3 graph | head -n 1)" = "d = raw($dir/disk3)" ] || fail "a path: $(field long3 graph)"
+aquifer detach --all
+nothing_left
+
 # Default names: a file's base name without its suffix.
 aquifer image create raw "$dir/disk.raw" 16M
 (cd "$dir" && aquifer attach ./disk.raw --as nbd) >/dev/null
