@@ -3,8 +3,7 @@
  *     ROOT/run/aquifer/images/DEVICE-INODE-NONCE       two lines: the holder, for people; "pid N"
  *
  * The pid is that of a tapdisk, which --force may end; others, that are not to be ended, have 0. Each note is locked by its writer as long as it lives, and has another name (NOTE.new) until it is locked and written. So a note that can be locked is stale (its
- * process was killed) and is removed by whoever finds it, as are all others by the next writer of
- * the image. Notes are a courtesy: where they can't be
+ * process was killed) and is removed by whoever finds it, by the next who opens the image to read it, and all others by its next writer. Notes are a courtesy: where they can't be
  * written the lock works all the same, only the refusal names nobody. */
 #include "formats/image_lock.h"
 
@@ -89,6 +88,22 @@ static void notes_remove(struct env *env, const char *root, const struct file_in
 	for (unsigned i = 0; i < s.count; i++) {
 		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
 		env_unlink(env, path);
+	}
+}
+
+static bool note_read(struct env *env, const char *path, struct note *ret);
+
+/* FIBER. Readers are many, and of an image that nobody writes none would be the last: each looks for the dead, among as many as fit. */
+static void notes_tidy(struct env *env, const char *root, const struct file_info *info)
+{
+	struct holder_search s;
+	struct note note;
+	char dir[256], path[512];
+	notes_dir(root, dir, sizeof dir);
+	notes_list(env, root, info, /* unfinished= */ false, &s);
+	for (unsigned i = 0; i < s.count; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
+		note_read(env, path, &note);
 	}
 }
 
@@ -255,6 +270,8 @@ int image_lock_take(struct env *env, const char *root, struct file *image, const
 		return report_set(report, r, "lock %s: %s", path, strerror(-r));
 	if (exclusive)
 		notes_remove(env, root, &info);
+	else
+		notes_tidy(env, root, &info);
 	note_write(env, root, &info, &me, ret_lock);
 	return 0;
 }

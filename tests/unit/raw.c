@@ -259,6 +259,26 @@ static int count_notes(void *arg)
 	return r < 0 ? r : count;
 }
 
+/* Of an image that nobody writes, killed readers leave no more notes than one. */
+Test(raw, readers_remove_the_notes_of_dead_ones)
+{
+	struct world w;
+	world_start(&w, 1, 512, "direct=on");
+	simfile_make(&w.s, "/a.img", 65536);
+	for (unsigned i = 0; i < 5; i++) {
+		struct world reader = w;
+		reader.s.env = sim_process_create(w.s.sim, w.s.host);
+		reader.read_only = true;
+		run_ok(&reader, world_open, &reader);
+		cr_assert_eq(sim_run_fiber(w.s.env, count_notes, &w), 1);
+		sim_kill(reader.s.env);
+		sim_drain_dead(reader.s.env);
+		sim_run_fiber(reader.s.env, world_close, &reader);
+		sim_process_destroy(reader.s.env);
+	}
+	simfile_stop(&w.s);
+}
+
 Test(raw, one_writer_or_many_readers)
 {
 	struct world w, other;
