@@ -13,7 +13,7 @@
 
 struct cow_page {
 	uint8_t now[COW_PAGE];  /* states from COW_STATE_START on */
-	uint8_t out[COW_PAGE];  /* what a commit writes; page aligned like all of this */
+	uint8_t *out;           /* what a commit writes, page aligned; NULL while there is none */
 	uint64_t group, sequence;
 	unsigned slot;          /* the copy on disk that is in force */
 	bool is_dirty, is_committing;
@@ -32,10 +32,9 @@ enum cow_state cow_map_state(const struct cow_map *m, uint64_t block)
 
 static struct cow_page *page_make(struct cow_map *m, uint64_t group)
 {
-	struct cow_page *p = env_alloc_aligned(sizeof *p);
+	struct cow_page *p = calloc(1, sizeof *p);
 	if (!p)
 		return NULL;
-	memset(p, 0, sizeof *p);
 	p->group = group;
 	p->slot = 1; /* so that the first goes to copy 0 */
 	m->page[group] = p;
@@ -121,16 +120,22 @@ static void page_copy(struct cow_map *m, struct cow_page *p)
 	cow_map_seal(p->out, m->header.id, p->group, p->sequence + 1);
 }
 
-/* Everything that is dirty now belongs to this commit; what gets dirty later to the next. */
-static void commit_snapshot(struct cow_map *m)
+/* Everything that is dirty now belongs to this commit; what gets dirty later to the next. 0 or -ENOMEM. */
+static int commit_snapshot(struct cow_map *m)
 {
+	int r = 0;
 	for (struct link *l; (l = link_pop(&m->dirty));) {
 		struct cow_page *p = container_of(l, struct cow_page, dirty);
 		p->is_dirty = false;
 		p->is_committing = true;
-		page_copy(m, p);
 		link_push(&m->committing, &p->committing);
+		p->out = r == 0 ? env_alloc_aligned(COW_PAGE) : NULL;
+		if (p->out)
+			page_copy(m, p);
+		else
+			r = -ENOMEM;
 	}
+	return r;
 }
 
 static void commit_start(struct cow_map *m)
@@ -138,10 +143,10 @@ static void commit_start(struct cow_map *m)
 	if (!link_empty(&m->running) || link_empty(&m->waiting))
 		return;
 	link_splice(&m->running, &m->waiting);
-	commit_snapshot(m);
 	m->commits++;
 	job_init(&m->job, m->top->loop);
-	if (!link_empty(&m->committing) && m->header.clean) {
+	m->job.status = commit_snapshot(m);
+	if (m->job.status == 0 && !link_empty(&m->committing) && m->header.clean) {
 		struct cow_header h = header_next(m, /* clean= */ false);
 		header_write(m, &h, &m->job);
 	}
@@ -194,6 +199,8 @@ static void commit_done(struct job *j)
 	for (struct link *l; (l = link_pop(&m->committing));) {
 		struct cow_page *p = container_of(l, struct cow_page, committing);
 		p->is_committing = false;
+		free(p->out);
+		p->out = NULL;
 		if (status == 0) {
 			p->sequence++;
 			p->slot ^= 1;

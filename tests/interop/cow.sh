@@ -54,3 +54,15 @@ refused "a raw image as a layer" "is not a cow layer" "cow($dir/copy.img, ro(raw
 truncate -s 1M "$dir/other.img"
 refused "another parent" "made over a parent of" "cow($dir/top.cow, ro(raw($dir/other.img)))"
 refused "a missing directory" "No such file" "cow($dir/none/top.cow, ro(raw($dir/gold.img)))"
+
+# A disk that is discarded as a whole, as mkfs does, takes as much memory as the manual says: 4 KiB for 63 MiB.
+serve "cow($dir/large.cow, null(128G))"
+resident() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$server/status"; }
+before=$(resident)
+for first in 0 64; do
+	commands=()
+	for i in $(seq $first $((first + 63))); do commands+=(-c "discard ${i}G 1G"); done
+	qemu-io -f raw "${commands[@]}" "$uri" >/dev/null || fail "discard"
+done
+[ $(($(resident) - before)) -lt 14000 ] || fail "the map of 128G takes $(($(resident) - before)) KiB"
+unserve
