@@ -173,6 +173,7 @@ struct catalog_access {
 	const char *authorities, *certificate, *key;
 	const char *user, *password; /* both or none */
 	const char *root;            /* where that was read (catalog_access_load()), and is read again when etcd doesn't let us in any more */
+	bool configured;             /* the URL is from there as well: its members may have other addresses then */
 };
 /* "sqlite:PATH" or "etcd:http[s]://HOST:PORT[,HOST:PORT…]". 0 or -errno with a report (corrupt, newer version, not writable, moved away …).
  * Creates it unless `create` is false. `access` may be NULL. */

@@ -57,6 +57,8 @@ int catalog_access_load(struct env *env, const char *root, const char *url, stru
 		r = load_password(env, root, ret, &mine);
 	if (r == 0 && !ret->certificate != !ret->key)
 		r = report_set(&mine, -EINVAL, "catalog-cert and catalog-key go together");
+	char configured[CONFIG_VALUE_BYTES];
+	ret->configured = config_get(env, root, "catalog", configured, NULL) == 0 && strcmp(configured, url) == 0;
 	ret->root = strdup(root);
 	if (r == 0 && !ret->root)
 		r = -ENOMEM;
@@ -78,7 +80,7 @@ static int copy(const char *text, const char **ret)
 
 int catalog_access_copy(const struct catalog_access *a, struct catalog_access *ret)
 {
-	*ret = (struct catalog_access){ 0 };
+	*ret = (struct catalog_access){ .configured = a->configured };
 	if (copy(a->authorities, &ret->authorities) == 0 && copy(a->certificate, &ret->certificate) == 0 && copy(a->key, &ret->key) == 0 &&
 	    copy(a->user, &ret->user) == 0 && copy(a->password, &ret->password) == 0 && copy(a->root, &ret->root) == 0)
 		return 0;

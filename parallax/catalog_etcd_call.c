@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/config.h"
 #include "parallax/catalog_access.h"
 
 void etcd_headers(const struct etcd *e, const char *ret_headers[3])
@@ -18,9 +19,11 @@ void etcd_headers(const struct etcd *e, const char *ret_headers[3])
 }
 
 /* "etcd1:2379: Connection refused" */
-static void set_why(struct etcd *e, unsigned which, const char *why)
+static void set_why(struct etcd *e, const char *url, const char *why)
 {
-	snprintf(e->catalog.why, sizeof e->catalog.why, "etcd at %.100s: %.140s", strstr(e->at.url[which], "//") + 2, why);
+	const char *at = strstr(url, "//");
+	at = at ? at + 2 : url; /* there is no such address any more */
+	snprintf(e->catalog.why, sizeof e->catalog.why, "etcd at %.*s: %.140s", (int)MIN(strcspn(at, "/"), (size_t)100), at, why);
 }
 
 /* One try at one address. `ret_sent`: it may have been carried out although there is no answer. */
@@ -46,7 +49,7 @@ static int call_once(struct etcd *e, unsigned which, struct etcd_call *call, con
 		status = -ETIMEDOUT; /* also where the answer is too long, or there was no memory for it */
 	else if (status != -EMSGSIZE && status != -ENOMEM)
 		status = r.sent ? -ETIMEDOUT : -ENOTCONN;
-	set_why(e, which, r.why[0] ? r.why : why);
+	set_why(e, url, r.why[0] ? r.why : why);
 	http_request_free(&r);
 	return status;
 }
@@ -122,6 +125,21 @@ static int call_anywhere(struct etcd *e, struct etcd_call *call)
 
 #define ACCESS_NS NS_PER_S /* between looks at the files */
 
+/* FIBER. Members that were replaced have other addresses. Only for who knows which store is his: what is there may be another's. */
+static void read_addresses(struct etcd *e)
+{
+	char url[CONFIG_VALUE_BYTES];
+	struct etcd_endpoints *at = malloc(sizeof *at);
+	bool good = at && config_get(e->catalog.env, e->access.root, "catalog", url, NULL) == 0 && strncmp(url, "etcd:", 5) == 0 &&
+		    etcd_endpoints_parse(url + 5, at, NULL) == 0 && at->tls == e->at.tls;
+	if (good && (at->count != e->at.count || memcmp(at->url, e->at.url, sizeof at->url) != 0)) {
+		e->at = *at;
+		e->current = 0;
+		e->accesses++;
+	}
+	free(at);
+}
+
 /* FIBER. What can't be read, because it is just being written say, is left as it is until the next time. */
 static void read_access(struct etcd *e)
 {
@@ -132,6 +150,7 @@ static void read_access(struct etcd *e)
 	e->access_ns = now_ns;
 	int r = catalog_access_load(e->catalog.env, e->access.root, "etcd:", &access, NULL);
 	const struct http_tls tls = etcd_tls(&access);
+	access.configured = e->access.configured;
 	if (r == 0 && catalog_access_differ(&access, &e->access) && http_client_renew(e->http, &tls) == 0 && (!e->beat || http_client_renew(e->beat, &tls) == 0)) {
 		struct catalog_access before = e->access;
 		e->access = access;
@@ -140,6 +159,8 @@ static void read_access(struct etcd *e)
 		access = before;
 	}
 	catalog_access_free(&access);
+	if (e->access.configured && e->id[0])
+		read_addresses(e);
 }
 
 /* A certificate that isn't accepted looks like a peer that can't be reached, or went away. */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# etcd's password and our certificate for it are changed while devices, a server and an agent run: they take the new ones from the files that the
+# etcd's password, our certificate for it and its address are changed while devices, a server and an agent run: they take the new ones from the files that the
 # configuration names, and what waits meanwhile goes on.
 # limit: 120
 cd "$(dirname "$0")/../.."
@@ -74,10 +74,20 @@ given new
 etcd_up
 copied "the certificate was another"
 until_true 10 aquifer snapshot create v@certificate || fail "a snapshot after the certificate was changed: $(aquifer snapshot create v@certificate 2>&1)"
+# and another address
+etcd_kill 1
+etcd_base=$((etcd_base + 1))
+sed -i "s|^catalog = .*|catalog = $(etcd_url)|" "$etc/aquifer.conf"
+write
+until_true 30 waits || fail "nothing waits: $(aquifer list)"
+url=$(etcd_url)
+serving new
+etcd_up
+copied "it was elsewhere"
 well() { [ "$(field v reason)" = null ]; }
 until_true 20 well || fail "all is well, and the list doesn't know: $(aquifer list)"
 until_true 30 eval 'aquifer cluster status >"$dir/status"' || fail "not all of the cluster has the new ones: $(cat "$dir/status")"
 aquifer detach v || fail "detach"
 kill "$server" && wait "$server" || fail "the server's end: $(cat "$store/out")"
 server=
-echo "the password and the certificate were changed under devices in use: who runs has the new ones"
+echo "the password, the certificate and the address were changed under devices in use: who runs has the new ones"
