@@ -214,9 +214,21 @@ static int hand_over(struct migration *m, struct report *report)
 	return r;
 }
 
-static int migrate_to(struct migration *m, const Aquifer__MigrateCall *q, json_t **ret, struct report *report)
+/* Most of what is to be written, before anybody waits. What users wrote and closed may be in the kernel's memory only, since the tapdisk itself has the device open; an
+ * older one doesn't know how to ask for that. */
+static int write_out(struct migration *m, struct report *report)
 {
 	static const char *const none[] = { NULL };
+	int r = ask_node(m->a, m->holder.control, m->volume, "write-out", none, OFFER_NS, NULL, report);
+	if (r == -EOPNOTSUPP && report)
+		report->text[0] = '\0';
+	if (r == 0 || r == -EOPNOTSUPP)
+		r = ask_node(m->a, m->holder.control, m->volume, "checkpoint", none, OFFER_NS, NULL, report);
+	return r;
+}
+
+static int migrate_to(struct migration *m, const Aquifer__MigrateCall *q, json_t **ret, struct report *report)
+{
 	struct tap *tap = NULL;
 	int r = find_source(m, &tap, report);
 	if (r < 0)
@@ -228,8 +240,8 @@ static int migrate_to(struct migration *m, const Aquifer__MigrateCall *q, json_t
 	r = store_agent_find(s, q->to, &m->target, report);
 	if (r == 0)
 		r = peer_connect(m->a->env, &m->target, &m->peer, report);
-	if (r == 0) /* most of what is to be written, before anybody waits */
-		r = ask_node(m->a, m->holder.control, m->volume, "checkpoint", none, OFFER_NS, NULL, report);
+	if (r == 0)
+		r = write_out(m, report);
 	if (r == 0 && (r = prepare_target(m, tap, q->name, report)) < 0)
 		cancel(m);
 	if (r == 0)

@@ -32,7 +32,7 @@ struct tapdisk {
 	struct rpc_server *server;
 	int lock_fd, directory_fd;
 	struct fiber_mutex closing;  /* one closes at a time */
-	struct fiber_mutex resizing; /* … and one makes devices follow their nodes' sizes */
+	struct fiber_mutex resizing; /* … and one makes devices follow their nodes' sizes, or forget what they keep */
 	unsigned controls;           /* nodes' commands under way: until they have ended nothing is closed */
 	struct fiber_cond controlled;
 	struct fiber_cond end;
@@ -71,6 +71,9 @@ void tapdisk_trouble_end(struct tapdisk *t);
 /* tapdisk_condition.c: is it as a volume is that serves; looking for the graph's condition, and its end; who waits for a volume that comes waits no
  * more (FIBER); devices get their nodes' sizes (FIBER), also when nobody asked for it. */
 bool tapdisk_serves(const struct blk_node *node);
+bool tapdisk_moved(struct blk_node *node); /* its volume is another host's, and its requests fail */
+/* FIBER. What the kernel keeps of the devices in memory is written out, as far as they take it, and forgotten. */
+int tapdisk_forget(struct tapdisk *t, struct report *report);
 void tapdisk_condition_look(struct tapdisk *t);
 void tapdisk_condition_end(struct tapdisk *t);
 void tapdisk_condition_let_go(struct tapdisk *t);

@@ -32,6 +32,23 @@ bool tapdisk_serves(const struct blk_node *node)
 	return !node->driver->condition || !node->driver->condition((struct blk_node *)(uintptr_t)node, state, why, sizeof why);
 }
 
+bool tapdisk_moved(struct blk_node *node)
+{
+	char state[16] = "", why[64];
+	return node->driver->condition && node->driver->condition(node, state, why, sizeof why) && strcmp(state, "moved") == 0;
+}
+
+int tapdisk_forget(struct tapdisk *t, struct report *report)
+{
+	int status = 0;
+	fiber_mutex_lock(&t->env->loop, &t->resizing);
+	for (unsigned i = 0; status == 0 && i < t->state.device_count; i++)
+		if (t->export[i] && t->export[i]->driver->forget)
+			status = t->export[i]->driver->forget(t->export[i], report);
+	fiber_mutex_unlock(&t->resizing);
+	return status;
+}
+
 static void write_down(const struct tapdisk *t)
 {
 	char path[PATHS_MAX];

@@ -196,6 +196,16 @@ static void match(void *arg, struct blk_node *n, const char *args)
 		s->found = n;
 }
 
+/* A device that its volume is to come back to may have a kernel's memory of what it was, which another host has changed since; and what wasn't written out must not be
+ * written now. While it is away all requests fail, so none of that is read again before the volume is there. */
+static int call_node(struct tapdisk *t, struct blk_node *node, const char *verb, const char *const *args, char **ret_text, struct report *report)
+{
+	if (strcmp(verb, "write-out") == 0)
+		return tapdisk_forget(t, report);
+	int r = strcmp(verb, "handover-expect") == 0 && tapdisk_moved(node) ? tapdisk_forget(t, report) : 0;
+	return r < 0 ? r : node->driver->control(node, verb, args, ret_text, report);
+}
+
 static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, struct report *report)
 {
 	Aquifer__ControlCall *q = (void *)rpc_request_body(r, &aquifer__control_call__descriptor);
@@ -226,7 +236,7 @@ static int control(struct tapdisk *t, struct rpc_request *r, char **ret_text, st
 		fiber_sleep(&t->env->loop, CLOSE_LOOK_NS);
 	}
 	t->controls++;
-	int status = t->over ? -ESHUTDOWN : s.found->driver->control(s.found, q->verb, args, ret_text, report);
+	int status = t->over ? -ESHUTDOWN : call_node(t, s.found, q->verb, args, ret_text, report);
 	if (status == 0)
 		status = tapdisk_follow_sizes(t, report);
 	tapdisk_condition_look(t);

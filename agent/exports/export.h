@@ -25,6 +25,8 @@ struct export_driver {
 	int (*close)(struct export *e, bool force, struct report *report);
 	/* FIBER. The node's size has changed: make the device's so too. NULL: users see it when they ask. */
 	int (*resized)(struct export *e, struct report *report);
+	/* FIBER. Has the kernel write out, and forget, what it keeps of the device in memory: another host writes to what is below, or did. NULL: it keeps nothing. */
+	int (*forget)(struct export *e, struct report *report);
 	/* Removes the files that a process which died left in run_dir for this device. Never suspends. May be NULL. */
 	void (*clean)(const char *run_dir, const char *name);
 };

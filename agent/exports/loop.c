@@ -168,6 +168,26 @@ static int loop_resized(struct export *e, struct report *report)
 	return aside_wait(e->env, &l->aside, loop_resize_call, &c);
 }
 
+/* ---- what the kernel has in memory ---- */
+
+struct forget_call {
+	const struct loop_device *device;
+	struct report *report;
+};
+
+static int loop_forget_call(void *arg)
+{
+	struct forget_call *c = arg;
+	return loop_device_forget(c->device, c->report);
+}
+
+static int loop_forget(struct export *e, struct report *report)
+{
+	struct loop_export *l = container_of(e, struct loop_export, export);
+	struct forget_call c = { &l->device, report };
+	return aside_wait(e->env, &l->aside, loop_forget_call, &c);
+}
+
 /* ---- closing ---- */
 
 struct release_call {
@@ -233,4 +253,5 @@ const struct export_driver export_loop = {
 	.open = loop_open,
 	.close = loop_close,
 	.resized = loop_resized,
+	.forget = loop_forget,
 };

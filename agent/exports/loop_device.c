@@ -235,6 +235,17 @@ int loop_device_resize(const struct loop_device *device, int file, uint64_t size
 	return 0;
 }
 
+/* Our own hold keeps it open, so that the kernel doesn't do this when its last user closes it. */
+int loop_device_forget(const struct loop_device *device, struct report *report)
+{
+	int fd = open(device->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return report_set(report, -errno, "open %s: %s", device->path, strerror(errno));
+	int r = ioctl(fd, BLKFLSBUF, 0) < 0 ? -errno : 0;
+	close(fd);
+	return r < 0 ? report_set(report, r, "write out what is in memory of %s: %s", device->path, strerror(-r)) : 0;
+}
+
 /* ---- letting go ---- */
 
 static int refuse_user(const struct loop_device *d, const struct block_users *u, struct report *report)

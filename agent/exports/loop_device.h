@@ -27,6 +27,8 @@ struct loop_bind {
 int loop_device_bind(const struct loop_bind *how, struct loop_device *ret_device, struct report *report);
 /* The served file (a descriptor, O_PATH will do) has another size now: so has the device afterwards. */
 int loop_device_resize(const struct loop_device *device, int file, uint64_t size, struct report *report);
+/* Writes out what is in its page cache, and drops it. What can't be written is lost, as the kernel does it: users hear of that when they sync. */
+int loop_device_forget(const struct loop_device *device, struct report *report);
 /* Lets go. Without `force`: writes out what is in the page cache, then -EBUSY with a report that names
  * the user if there is one, and the device goes on. With it: the kernel frees the device at its last close. */
 int loop_device_release(struct loop_device *device, bool force, struct report *report);
