@@ -14,6 +14,7 @@
 #include "core/bytes.h"
 #include "core/config.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 #include "parallax/access.h"
 #include "parallax/catalog_access.h"
 #include "parallax/segment_reader.h"
@@ -197,7 +198,7 @@ bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
 
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner)
 {
-	return is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0;
+	return is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0 && !PLANTED(lapsed_robbed);
 }
 
 static bool held_elsewhere(void *arg, const struct meta_owner *owner) { return places_held_elsewhere(self(arg), owner); }

@@ -692,12 +692,24 @@ static void seats_begin(struct operator_world *w)
 }
 
 struct trouble {
-	struct block_server *server; /* NULL: there is none */
-	bool killed;
+	struct block_server *server; /* NULL: there is none with one */
+	bool killed, outage;
 };
+
+/* The catalog is away, for longer than leases last or not: then whoever has a volume has it without one until he is heard again. */
+static void outage(struct operator_world *w, struct trouble *t, bool begins)
+{
+	t->outage = begins;
+	sim_note(w->sim, "the catalog is %s", begins ? "away" : "back");
+	catalog_sim_outage(w->catalogs, begins);
+}
 
 static void trouble_begins(struct operator_world *w, struct trouble *t)
 {
+	if (w->programs && draw(w, 4) == 0) {
+		outage(w, t, true);
+		return;
+	}
 	t->server = &w->servers[draw(w, w->server_count)];
 	t->killed = draw(w, 2);
 	bool power = draw(w, 2);
@@ -710,6 +722,8 @@ static void trouble_begins(struct operator_world *w, struct trouble *t)
 
 static void trouble_ends(struct operator_world *w, struct trouble *t)
 {
+	if (t->outage)
+		outage(w, t, false);
 	if (t->server && t->killed)
 		block_server_begin(t->server, w->run, w->sim, w->catalogs);
 	else if (t->server)
@@ -730,7 +744,7 @@ static void trouble_ends(struct operator_world *w, struct trouble *t)
 static void work(struct operator_world *w)
 {
 	uint64_t next = draw(w, 20000);
-	struct trouble t = { NULL };
+	struct trouble t = { .server = NULL };
 	scenario_task_start(&w->task, w->desk.env, desk_run, w);
 	for (uint64_t n = 0; !w->task.ended && !w->run->failed; n++) {
 		if (n == STEPS_MAX || !sim_step(w->sim)) {
@@ -739,7 +753,7 @@ static void work(struct operator_world *w)
 		}
 		if (w->calm || n < next)
 			continue;
-		t.server ? trouble_ends(w, &t) : trouble_begins(w, &t);
+		t.server || t.outage ? trouble_ends(w, &t) : trouble_begins(w, &t);
 		next = n + draw(w, 40000);
 	}
 	trouble_ends(w, &t);
