@@ -86,6 +86,7 @@ struct store_volume {
 	uint64_t created_ns;       /* since 1970 */
 	bool embedded;             /* its data is in a directory of this host, beside the catalog; else on a server */
 	enum store_state state;
+	bool lapsed;               /* its holder, on another host, hasn't renewed its lease */
 	struct store_holder holder;
 	char health[320];          /* "good", or one clause about what is wrong */
 };

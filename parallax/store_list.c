@@ -96,17 +96,18 @@ static void fill_log(struct listed *one, const struct meta_log *log)
 static void fill_owner(struct store *s, struct store_volume *v, const struct meta_owner *owner)
 {
 	bool alive = places_holder_alive(s->places, owner), hosts = s->cluster && owner->host[0];
+	v->lapsed = !alive && places_attached_elsewhere(s->places, owner);
 	const char *health = "good";
 	v->epoch = owner->epoch;
-	v->state = !alive ? STORE_FREE : owner->state == OWNER_OFFERED ? STORE_OFFERED : STORE_HELD;
+	v->state = !alive && !v->lapsed ? STORE_FREE : owner->state == OWNER_OFFERED ? STORE_OFFERED : STORE_HELD;
 	if (store_importing(s, v->id, v->name))
 		health = alive ? STORE_IMPORTING : "a part of an import that didn't end (the next import deletes it)";
-	else if (!alive && places_attached_elsewhere(s->places, owner))
+	else if (v->lapsed)
 		health = "its holder hasn't renewed its lease; attach takes it over";
 	else if (owner->state == OWNER_HELD && !alive)
 		health = "its holder died; the next attach recovers it";
 	snprintf(v->health, sizeof v->health, "%s", health);
-	if (!alive)
+	if (v->state == STORE_FREE)
 		return;
 	snprintf(v->holder.text, sizeof v->holder.text, "%.115s%s%.63s", owner->holder, hosts ? " on host " : "", hosts ? owner->host : "");
 	snprintf(v->holder.control, sizeof v->holder.control, "%s", owner->control);

@@ -314,7 +314,7 @@ static int ask_holders(struct work *w)
 	job_init(&j, loop);
 	for (size_t i = 0; r == 0 && i < w->t->volume_count; i++) {
 		struct store_status_volume *v = &w->t->volumes[i];
-		if (v->volume.state == STORE_HELD && v->volume.id) {
+		if (v->volume.state == STORE_HELD && v->volume.id && !v->volume.lapsed) {
 			asks[n] = (struct ask){ w->store, v };
 			job_hold(&j);
 			r = fiber_start(loop, ask_one, &asks[n++], &j);

@@ -241,7 +241,7 @@ static void print_held(const struct store_status *t)
 		if (v->asked && v->status.waits_for[0])
 			table_cell(table, "waits since %s", cli_time(v->status.waits_since_ns, when));
 		else
-			table_cell(table, "%s", !v->asked ? "can't be asked" : v->status.failed ? "fails" : v->status.full ? "no space" : v->status.below ? "short of copies" : "good");
+			table_cell(table, "%s", v->volume.lapsed ? "no lease" : !v->asked ? "can't be asked" : v->status.failed ? "fails" : v->status.full ? "no space" : v->status.below ? "short of copies" : "good");
 	}
 	table_print(table, stdout);
 	if (held > HELD_LINES)

@@ -107,6 +107,9 @@ static void lapsed(struct rig *r, enum owner_state state)
 		cr_assert(strstr(r->report.text, "device v on host another, which hasn't renewed its lease"), "%s: %s", commands[i].name, r->report.text);
 		is_as_before(r, &o, commands[i].name);
 	}
+	struct store_volume shown;
+	OK(r, store_volume_show(r->store, "v", &shown, &r->report));
+	cr_assert(shown.lapsed && shown.state == (state == OWNER_HELD ? STORE_HELD : STORE_OFFERED) && strstr(shown.health, "hasn't renewed its lease"), "%s", shown.health);
 	struct store_checked v = checked(r);
 	cr_assert(v.attached && !v.complete && strstr(v.why, "on host another"), "%s", v.why);
 	is_as_before(r, &o, "check");
