@@ -258,20 +258,22 @@ static void add_holders(struct meta_segment *m, const struct salvage_copy *copie
 		}
 }
 
-/* Which of the copies that aren't sealed have all up to the record that the chain needs. */
+/* Which of the copies that aren't sealed have all up to the record that the chain needs. One has, as it was just read: if that can't be read any more, none is. */
 static int add_linked(struct search *s, struct meta_segment *m, const struct salvage_copy *copies, size_t count)
 {
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < count && m->ensemble_count < META_REPLICAS_MAX; i++) {
+	int failed = -EIO;
+	for (size_t i = 0; i < count && m->ensemble_count < META_REPLICAS_MAX; i++) {
 		struct walk w = { 0 };
 		size_t linked;
-		int status = walk_copy(s->env, &copies[i], &w);
-		if (status == 0 && links(s, &w, &linked))
+		int r = walk_copy(s->env, &copies[i], &w);
+		if (r == 0 && links(s, &w, &linked))
 			m->ensemble[m->ensemble_count++] = (struct meta_replica){ copies[i].peer->id, peer_incarnation(copies[i].peer) };
-		r = status == -ENOMEM || status == -ESHUTDOWN ? status : 0;
 		walk_end(&w);
+		if (r == -ENOMEM || r == -ESHUTDOWN)
+			return r;
+		failed = r < 0 ? r : failed;
 	}
-	return r;
+	return m->ensemble_count ? 0 : failed;
 }
 
 /* The newest one is left open: whoever takes the volume finds its end (R17). An older one ends where the next begins. */

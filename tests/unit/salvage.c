@@ -453,6 +453,74 @@ Test(salvage, a_gap_since_an_open_backup) { lose_each(false, true); }
 Test(salvage, a_gap_since_a_closed_backup) { lose_each(true, true); }
 Test(salvage, a_gap_without_any_checkpoint) { lose_each(false, false); }
 
+/* ---- reads that fail ---- */
+
+static const struct segment_server_ops *readable;
+
+static struct {
+	unsigned at, upto, count; /* reads: these fail; there were so many */
+	int status;
+} reads;
+
+static void failing_submit(struct segment_server *s, struct segment_io *io)
+{
+	bool fails = io->op == SEGMENT_READ && reads.count >= reads.at && reads.count < reads.upto;
+	reads.count += io->op == SEGMENT_READ;
+	if (!fails) {
+		readable->submit(s, io);
+		return;
+	}
+	io->status = reads.status;
+	job_put(io->parent, io->status);
+}
+
+static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, int status)
+{
+	static struct segment_server_ops failing;
+	readable = c->servers[0].dir->ops;
+	failing = *readable;
+	failing.submit = failing_submit;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &failing;
+	reads.at = at;
+	reads.upto = at + count;
+	reads.count = 0;
+	reads.status = status;
+}
+
+static void fail_no_reads(struct cluster_rig *c)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = readable;
+}
+
+/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. */
+static void fail_each_read(int status)
+{
+	may_fail = true;
+	for (unsigned at = 0; at == 0 || reads.count > reads.at; at++) {
+		struct cluster_rig *c = cluster_make();
+		cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+		catalog_sim_outage(c->g.catalogs, true);
+		for (unsigned i = 0; i < 4; i++)
+			cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+		volume_rig_kill(&c->g);
+		catalog_sim_outage(c->g.catalogs, false);
+		volume_rig_begin(&c->g);
+		cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+		fail_reads(c, at, SERVERS, status);
+		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+		fail_no_reads(c);
+		if (counts[STORE_RECOVERED_NOT])
+			cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+		cluster_open(c);
+		cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+		cluster_free(c);
+	}
+}
+
+Test(salvage, reads_that_fail) { fail_each_read(-EIO); }
+
 /* ---- cuts that nobody knows ---- */
 
 static int write_again(void *arg)
@@ -661,8 +729,6 @@ static int body_backup_before(void *arg)
 }
 
 static struct pointer unreadable;
-static const struct segment_server_ops *readable;
-
 static void unreadable_submit(struct segment_server *s, struct segment_io *io)
 {
 	bool fails = io->op == SEGMENT_READ && io->segment == position_segment(unreadable.position) && io->block == position_block(unreadable.position) && io->blocks == 1;
