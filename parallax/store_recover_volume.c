@@ -57,6 +57,47 @@ static int load_table(struct recovering *r, const struct meta_log *log, struct r
 	return missing ? report_set(report, -ENODATA, "%u of its %u segments are nowhere", missing, r->table.segment_count) : 0;
 }
 
+/* Newer segments that don't lead there are of no use, but tell that it isn't the end. */
+static int judge_behind(struct recovering *r, struct report *report)
+{
+	r->ret->behind = r->s.behind && r->force;
+	return r->s.behind && !r->force ? report_set(report, -ENODATA, "what was written last leads nowhere, as a segment before it is missing (is the server there that has it? --force goes on from what "
+								       "was written before)") : 0;
+}
+
+enum { TRIES = 3 };
+
+static int read_once(struct recovering *r, const struct meta_log *known, struct report *report)
+{
+	int status = salvage(r->store->env, r->found, r->found_count, known, &r->s, report);
+	if (status == 0)
+		status = judge_behind(r, report);
+	return status < 0 || r->s.what == SALVAGE_NOTHING ? status : load_table(r, &r->s.log, report);
+}
+
+/* Are all connected that have something of it? */
+static bool reach_all(const struct recovering *r)
+{
+	for (size_t i = 0; i < r->found_count; i++)
+		if (!peer_reach(r->found[i].peer))
+			return false;
+	return true;
+}
+
+/* Fills r->s, and the table unless nothing is newer than what is known. Who loses a connection has another a moment later: nobody is to do all again for that. */
+static int read_found(struct recovering *r, const struct meta_log *known, struct report *report)
+{
+	int status = read_once(r, known, report);
+	for (unsigned tries = 1; segment_away(status) && tries < TRIES && reach_all(r); tries++) {
+		summary_free(&r->s.summary);
+		space_destroy(&r->table);
+		space_init(&r->table);
+		report->text[0] = '\0';
+		status = read_once(r, known, report);
+	}
+	return status;
+}
+
 /* ---- what the catalog is told ---- */
 
 struct writing {
@@ -137,30 +178,19 @@ static bool lists_more(const struct recovering *r)
 	return false;
 }
 
-/* Newer segments that don't lead there are of no use, but tell that it isn't the end. */
-static int judge_behind(struct recovering *r, struct report *report)
-{
-	r->ret->behind = r->s.behind && r->force;
-	return r->s.behind && !r->force ? report_set(report, -ENODATA, "what was written last leads nowhere, as a segment before it is missing (is the server there that has it? --force goes on from what "
-								       "was written before)") : 0;
-}
-
 int recover_known(struct recovering *r, struct report *report)
 {
 	r->ret->how = STORE_RECOVERED_SAME;
 	if (r->found_count == 0)
 		return recover_absent(r, report);
-	int status = salvage(r->store->env, r->found, r->found_count, &r->known, &r->s, report);
-	if (status == 0)
-		status = judge_behind(r, report);
+	int status = read_found(r, &r->known, report);
 	if (status < 0 || r->s.what == SALVAGE_NOTHING)
 		return status;
 	bool newer = r->s.what == SALVAGE_NEWER;
 	struct meta_log *log = &r->s.log;
 	snprintf(log->name, sizeof log->name, "%s", r->known.name);
-	status = load_table(r, log, report);
-	if (status == 0) /* before the log, which says that it was done: who comes after an interruption finds the summary newer once more */
-		status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, newer ? r->s.summary.snapshot_count : 0, report);
+	/* before the log, which says that it was done: who comes after an interruption finds the summary newer once more */
+	status = recover_snapshots(r, log->from_seq, r->s.summary.snapshots, newer ? r->s.summary.snapshot_count : 0, report);
 	if (status == 0)
 		status = write_known(r, report);
 	r->ret->how = newer || lists_more(r) ? STORE_RECOVERED_NEWER : STORE_RECOVERED_SAME;
@@ -314,23 +344,15 @@ static bool is_left_over(const struct recovering *r, int status)
 
 int recover_unknown(struct recovering *r, struct report *report)
 {
-	int status = salvage(r->store->env, r->found, r->found_count, NULL, &r->s, report);
-	if (status == 0)
-		status = judge_behind(r, report);
+	int status = read_found(r, NULL, report);
+	struct meta_log *log = &r->s.log;
+	snprintf(r->ret->name, sizeof r->ret->name, "%s", log->name);
 	r->ret->how = is_left_over(r, status) ? STORE_RECOVERED_LEFT : STORE_RECOVERED_BACK;
 	if (status < 0)
 		return r->ret->how == STORE_RECOVERED_LEFT ? 0 : status;
-	struct meta_log *log = &r->s.log;
-	snprintf(r->ret->name, sizeof r->ret->name, "%s", log->name);
 	if (r->s.summary.volume != r->id)
 		return report_set(report, -EUCLEAN, "its checkpoint says that it is another volume's");
-	status = load_table(r, log, report);
-	if (is_left_over(r, status)) {
-		r->ret->how = STORE_RECOVERED_LEFT;
-		return 0;
-	}
-	if (status == 0)
-		status = write_unknown(r, report);
+	status = write_unknown(r, report);
 	r->ret->checkpoint_ns = r->s.summary.written_ns;
 	return status;
 }

@@ -494,8 +494,9 @@ static void fail_no_reads(struct cluster_rig *c)
 		c->servers[i].dir->ops = readable;
 }
 
-/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. */
-static void fail_each_read(int status)
+/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. `again`: by that
+ * alone. */
+static void fail_each_read(int status, bool again)
 {
 	may_fail = true;
 	for (unsigned at = 0; at == 0 || reads.count > reads.at; at++) {
@@ -511,6 +512,7 @@ static void fail_each_read(int status)
 		fail_reads(c, at, SERVERS, status);
 		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
 		fail_no_reads(c);
+		cr_assert(!again || counts[STORE_RECOVERED_NOT] == 0, "from read %u on", at);
 		if (counts[STORE_RECOVERED_NOT])
 			cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
 		cluster_open(c);
@@ -519,7 +521,8 @@ static void fail_each_read(int status)
 	}
 }
 
-Test(salvage, reads_that_fail) { fail_each_read(-EIO); }
+Test(salvage, reads_that_fail) { fail_each_read(-EIO, false); }
+Test(salvage, connections_that_are_lost) { fail_each_read(-ENOTCONN, true); }
 
 /* ---- cuts that nobody knows ---- */
 
