@@ -40,6 +40,7 @@ struct walk {
 	} *summaries;
 	size_t summary_count;
 	bool damaged;            /* one of those */
+	uint64_t synced;         /* up to this record all was flushed, say those that were met */
 };
 
 struct search {
@@ -137,6 +138,7 @@ static int note_record(struct walk *w, const struct record *r, uint32_t block)
 	if (array_more(&w->met, w->count) < 0)
 		return -ENOMEM;
 	w->met[w->count++] = m;
+	w->synced = MAX(w->synced, r->synced);
 	return 0;
 }
 
@@ -518,6 +520,55 @@ static void fill(struct search *s)
 	ret->log.last_id = MAX(ret->last_id, ret->log.last_id);
 }
 
+/* ---- what doesn't lead there ---- */
+
+/* Of a segment behind the end: are there records in it, and up to which record do they say that all was flushed? Those that are sealed were, and all before. */
+static int read_behind(const struct search *s, const struct salvage_copy *copies, size_t count, bool *ret_any, uint64_t *ret_synced)
+{
+	int r = 0;
+	*ret_any = false;
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		struct walk w = { 0 };
+		r = walk_copy(s->env, &copies[i], &w);
+		*ret_any |= last_of(&w).seq != 0;
+		*ret_synced = copies[i].entry.sealed ? UINT64_MAX : MAX(*ret_synced, w.synced);
+		walk_end(&w);
+	}
+	return r;
+}
+
+/* As many copies as there are to be, and none is as its owner left it: all their servers lost power. */
+static bool is_torn(const struct search *s, const struct salvage_copy *copies, size_t count)
+{
+	const struct meta_log *log = s->known ? s->known : &s->ret->summary.log;
+	bool intact = count < log->replicas;
+	for (size_t i = 0; i < count; i++)
+		intact |= copies[i].entry.sealed || copies[i].entry.whole;
+	return !intact;
+}
+
+/* Records are behind the end that don't follow it. A power failure may have taken what is between, which hadn't been flushed then: as far as those know nothing was that is missing, and
+ * there is a segment where that may have been. Who takes a volume over that has its record goes by the same. */
+static int was_unflushed(const struct search *s, bool *ret)
+{
+	uint64_t synced = 0;
+	bool torn = false;
+	*ret = false;
+	for (size_t begin = first_copy(s, s->end), end; begin < s->count; begin = end) {
+		bool any = false;
+		for (end = begin; end < s->count && same_segment(&s->copies[end], &s->copies[begin]);)
+			end++;
+		int r = begin < s->end ? 0 : read_behind(s, s->copies + begin, end - begin, &any, &synced);
+		if (r < 0)
+			return r == -ENOMEM || r == -ESHUTDOWN || segment_away(r) ? r : 0; /* nobody knows */
+		if (any && !torn)
+			return 0;
+		torn |= is_torn(s, s->copies + begin, end - begin);
+	}
+	*ret = synced <= s->ret->seq;
+	return 0;
+}
+
 /* From the newest segment on that has something in it and leads anywhere. */
 static int search(struct search *s)
 {
@@ -561,6 +612,8 @@ int salvage(struct env *env, const struct salvage_copy *copies, size_t count, co
 		}
 	}
 	int r = search(s);
+	if (r == 0 && ret->behind)
+		r = was_unflushed(s, &ret->unflushed);
 	if (r == 0 && ret->what != SALVAGE_NOTHING) {
 		list_ahead(s, copies + s->end, copies + count);
 		fill(s);

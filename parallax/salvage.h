@@ -27,6 +27,7 @@ struct salvage {
 	uint64_t seq;            /* of the newest record; 0: none is known */
 	bool behind;             /* there are records that are newer than those `log` leads to, but something before them is nowhere: they were acknowledged, and
 				    are lost if that is what the volume goes on from */
+	bool unflushed;          /* … but they weren't flushed, nor was that, if `copies` are all there are: a power failure may have taken it, as it may from any volume */
 };
 
 /* The next owners' epochs have to be greater still. */

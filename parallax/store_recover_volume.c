@@ -60,9 +60,10 @@ static int load_table(struct recovering *r, const struct meta_log *log, struct r
 /* Newer segments that don't lead there are of no use, but tell that it isn't the end. */
 static int judge_behind(struct recovering *r, struct report *report)
 {
-	r->ret->behind = r->s.behind && r->force;
-	return r->s.behind && !r->force ? report_set(report, -ENODATA, "what was written last leads nowhere, as a segment before it is missing (is the server there that has it? --force goes on from what "
-								       "was written before)") : 0;
+	bool lost = r->s.behind && !(r->s.unflushed && r->complete);
+	r->ret->behind = lost && r->force;
+	return lost && !r->force ? report_set(report, -ENODATA, "what was written last leads nowhere, as a segment before it is missing (is the server there that has it? --force goes on from what "
+							       "was written before)") : 0;
 }
 
 enum { TRIES = 3 };

@@ -9,6 +9,7 @@
 #include "core/fiber.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/salvage.h"
+#include "parallax/segment_dir.h"
 #include "parallax/store_recover.h"
 #include "tests/unit/clustertest.h"
 
@@ -400,16 +401,20 @@ static int unlink_body(void *arg) { return env_unlink(arg, path); }
 
 static void set_path(uint64_t id) { snprintf(path, sizeof path, "/data/segments/%02x/%012llx.seg", (unsigned)(id & 0xff), (unsigned long long)id); }
 
+static void lose_copy(struct cluster_rig *c, unsigned i)
+{
+	cluster_server_end(c, i);
+	struct env *env = sim_process_create(c->g.sim, c->servers[i].host);
+	sim_run_fiber(env, unlink_body, env);
+	sim_process_destroy(env);
+	cluster_server_begin(c, i);
+}
+
 static void lose_segment(struct cluster_rig *c, uint64_t id)
 {
 	set_path(id);
-	for (unsigned i = 0; i < SERVERS; i++) {
-		cluster_server_end(c, i);
-		struct env *env = sim_process_create(c->g.sim, c->servers[i].host);
-		sim_run_fiber(env, unlink_body, env);
-		sim_process_destroy(env);
-		cluster_server_begin(c, i);
-	}
+	for (unsigned i = 0; i < SERVERS; i++)
+		lose_copy(c, i);
 }
 
 /* Whichever segment is lost, but for the newest, which nobody can miss: what is opened afterwards is what was written last, or nothing is. `closed`: at the
@@ -589,6 +594,69 @@ Test(salvage, a_finished_segment_that_was_not_cut)
 	cr_assert_eq(volume_rig_run(&c->g, body_sealed), 0);
 	cluster_free(c);
 }
+
+/* ---- a power failure ---- */
+
+static struct {
+	uint64_t segment;       /* that is full; */
+	uint32_t flushed, last; /* where its last record begins that was flushed, and the last one */
+} full;
+
+/* Unflushed, until one is full; the next one has a record then. Nothing changes by that. */
+static int body_fill(void *arg)
+{
+	struct cluster_rig *c = arg;
+	const struct log *l = &c->g.volume->log;
+	full.segment = l->current->meta.id;
+	full.flushed = l->current->acked - 2;
+	for (unsigned b = 0; l->current && l->current->meta.id == full.segment; b = (b + 1) % BLOCKS) {
+		full.last = l->current->acked - 2;
+		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
+		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, 0), 0);
+	}
+	memset(c->g.buffer, (int)c->shift, BLOCK_BYTES);
+	return blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, 0, BLK_FUA); /* that it is found for certain, though what is torn off is flushed by that, too */
+}
+
+/* The catalog is lost, and from a segment, which another one followed, its end; or all of it, on one server. */
+static void tear(bool power, bool flushed, bool gone)
+{
+	struct cluster_rig *c = cluster_make();
+	may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_fill), 0);
+	cr_assert_gt(full.last, full.flushed);
+	set_path(full.segment);
+	for (unsigned i = 0; i < SERVERS; i++) {
+		uint64_t offset = COPY_BASE + (uint64_t)(flushed ? full.flushed : full.last) * BLOCK_BYTES;
+		if (power)
+			sim_power_loss(c->servers[i].host);
+		cr_assert_eq(sim_disk_flip(c->servers[i].host, path, offset + 99, 8), 0);
+	}
+	next_owner(c);
+	for (unsigned i = 0; power && i < SERVERS; i++) {
+		cluster_server_end(c, i);
+		cluster_server_begin(c, i);
+	}
+	if (gone)
+		lose_copy(c, 1);
+	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	bool lost = !power || flushed || gone;
+	cr_assert_eq(counts[STORE_RECOVERED_NOT], lost);
+	cr_assert_eq(volume_rig_run(&c->g, lost ? body_force : body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(behind, lost);
+	cr_assert_eq(counts[STORE_RECOVERED_NOT], 0);
+	if (!lost)
+		must_have_all(c);
+	cluster_free(c);
+}
+
+Test(salvage, what_a_power_failure_took_is_no_loss) { tear(true, false, false); }
+Test(salvage, what_had_been_flushed_is_one) { tear(true, true, false); }
+Test(salvage, without_a_power_failure_it_is_one) { tear(false, false, false); }
+Test(salvage, a_copy_that_is_gone_may_have_had_it) { tear(true, false, true); }
 
 /* ---- names ---- */
 
