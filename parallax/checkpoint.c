@@ -240,9 +240,11 @@ static int make_table(struct checkpoint *c, uint8_t **ret_table, size_t *ret_byt
 static int read_snapshot(struct checkpoint *c, struct marked *m, struct meta_snapshot *ret)
 {
 	struct volume *v = c->v;
+	uint64_t began_ns = env_now_ns(v->env);
 	int r;
-	while (publish_note(v, r = meta_get_snapshot(v->catalog, v->id, m->mark->seq, ret, &m->revision)) && !volume_gives_up(v))
-		fiber_sleep(&v->env->loop, 100 * NS_PER_MS); /* as in publish_commit() */
+	do
+		r = meta_get_snapshot(v->catalog, v->id, m->mark->seq, ret, &m->revision);
+	while (publish_again(v, r, began_ns));
 	if (r < 0)
 		return r;
 	size_t length = 0;

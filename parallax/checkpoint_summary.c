@@ -64,15 +64,20 @@ static int load_summary(struct volume *v)
 	return r;
 }
 
-/* What the summary before, of whoever had the volume then, knew. What can't be read now the next one will have. */
-static void load(struct volume *v)
+/* What the summary before, of whoever had the volume then, knew; or the catalog, which is waited for: it is needed for what this is a part of anyway. */
+static int load(struct volume *v)
 {
 	free(v->newest);
 	v->newest = NULL;
 	v->newest_count = 0;
-	v->newest_known = v->meta.summary.pointer.position && load_summary(v) == 0;
-	if (!v->newest_known)
-		v->newest_known = load_from_catalog(v) == 0;
+	uint64_t began_ns = env_now_ns(v->env);
+	int r = v->meta.summary.pointer.position ? load_summary(v) : -ENOENT;
+	if (r < 0)
+		do
+			r = load_from_catalog(v);
+		while (publish_again(v, r, began_ns));
+	v->newest_known = r == 0;
+	return r;
 }
 
 /* Those that were deleted are gone from the table, or are about to go. */
@@ -112,7 +117,7 @@ struct checkpoint_summary {
 	uint8_t *blocks;
 	size_t length;
 	uint32_t crcs[SUMMARY_BLOCKS_MAX];
-	bool failed, whole; /* whole: with all snapshots that it is to have */
+	bool failed;
 };
 
 /* It says where the table is, which flies before it. */
@@ -150,19 +155,17 @@ static int measure(struct checkpoint_summary *c)
 int checkpoint_summary_make(struct volume *v, const struct meta_log *log, const struct meta_snapshot *fresh, uint32_t count, const struct meta_root *space,
 			    struct checkpoint_summary **ret)
 {
-	struct checkpoint_summary *c = calloc(1, sizeof *c);
+	int r = v->newest_known ? 0 : load(v);
+	struct checkpoint_summary *c = r == 0 ? calloc(1, sizeof *c) : NULL;
 	if (!c)
-		return -ENOMEM;
-	if (!v->newest_known)
-		load(v);
-	c->whole = v->newest_known;
+		return r ? r : -ENOMEM;
 	c->space = space;
 	c->s.volume = v->id;
 	c->s.written_ns = env_wall_ns(v->env);
 	c->s.log = *log;
 	c->s.log.segment_count = 0;
 	c->s.log.summary = (struct meta_root){ 0 };
-	int r = take(v, fresh, count, &c->s.snapshots, &c->s.snapshot_count);
+	r = take(v, fresh, count, &c->s.snapshots, &c->s.snapshot_count);
 	if (r == 0) {
 		free(v->newest);
 		v->newest = c->s.snapshots;
@@ -182,8 +185,6 @@ int checkpoint_summary_end(struct checkpoint_summary *c, struct meta_root *ret)
 {
 	int r = c->failed ? -ENOMEM : 0;
 	*ret = (struct meta_root){ { c->append.payload_position, c->crcs[0], 0 }, 0, c->length };
-	if (!c->whole) /* else the next one would take what it has for all there are */
-		*ret = (struct meta_root){ 0 };
 	free(c->blocks);
 	free(c);
 	return r;

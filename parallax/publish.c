@@ -71,6 +71,18 @@ static int publish_settle(struct publication *p)
 #define FILE_PATIENCE_NS (10 * NS_PER_S)
 #define FILE_ATTEMPT_NS (2 * NS_PER_S)
 
+bool publish_again(struct volume *v, int status, uint64_t began_ns)
+{
+	if (!publish_note(v, status) || volume_gives_up(v))
+		return false;
+	if (v->meta.embedded && env_now_ns(v->env) - began_ns > FILE_PATIENCE_NS) {
+		volume_fail(v, -EIO);
+		return false;
+	}
+	fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
+	return true;
+}
+
 int publish_commit(struct publication *p)
 {
 	struct volume *v = p->volume;
