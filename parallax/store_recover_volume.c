@@ -76,12 +76,14 @@ static int read_once(struct recovering *r, const struct meta_log *known, struct 
 	return status < 0 || r->s.what == SALVAGE_NOTHING ? status : load_table(r, &r->s.log, report);
 }
 
-/* Are all connected that have something of it? */
-static bool reach_all(const struct recovering *r)
+/* Are all connected again that have something of it? */
+static bool await_all(const struct recovering *r)
 {
-	for (size_t i = 0; i < r->found_count; i++)
-		if (!peer_reach(r->found[i].peer))
+	for (size_t i = 0; i < r->found_count; i++) {
+		struct peer *p = r->found[i].peer;
+		if (!peers_await(&p, 1, 1))
 			return false;
+	}
 	return true;
 }
 
@@ -89,7 +91,7 @@ static bool reach_all(const struct recovering *r)
 static int read_found(struct recovering *r, const struct meta_log *known, struct report *report)
 {
 	int status = read_once(r, known, report);
-	for (unsigned tries = 1; segment_away(status) && tries < TRIES && reach_all(r); tries++) {
+	for (unsigned tries = 1; segment_away(status) && tries < TRIES && await_all(r); tries++) {
 		summary_free(&r->s.summary);
 		space_destroy(&r->table);
 		space_init(&r->table);

@@ -473,22 +473,38 @@ static const struct segment_server_ops *readable;
 
 static struct {
 	unsigned at, upto, count; /* reads: these fail; there were so many */
-	int status;
+	struct sim *drops;        /* as the connection is lost; NULL: as the disk says so */
 } reads;
 
 static void failing_submit(struct segment_server *s, struct segment_io *io)
 {
 	bool fails = io->op == SEGMENT_READ && reads.count >= reads.at && reads.count < reads.upto;
 	reads.count += io->op == SEGMENT_READ;
-	if (!fails) {
+	if (fails && reads.drops)
+		sim_doses(reads.drops)->drop = 1000000;
+	if (!fails || reads.drops) {
 		readable->submit(s, io);
 		return;
 	}
-	io->status = reads.status;
+	io->status = -EIO;
 	job_put(io->parent, io->status);
 }
 
-static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, int status)
+static int drop_no_more(void *arg)
+{
+	struct cluster_rig *c = arg;
+	while (fiber_sleep(&c->g.env->loop, 5 * NS_PER_MS) == 0)
+		sim_doses(c->g.sim)->drop = 0;
+	return 0;
+}
+
+static int body_drop(void *arg)
+{
+	struct cluster_rig *c = arg;
+	return fiber_start(&c->g.env->loop, drop_no_more, c, NULL);
+}
+
+static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, bool drops)
 {
 	static struct segment_server_ops failing;
 	readable = c->servers[0].dir->ops;
@@ -499,7 +515,9 @@ static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, int s
 	reads.at = at;
 	reads.upto = at + count;
 	reads.count = 0;
-	reads.status = status;
+	reads.drops = drops ? c->g.sim : NULL;
+	if (drops)
+		cr_assert_eq(volume_rig_run(&c->g, body_drop), 0);
 }
 
 static void fail_no_reads(struct cluster_rig *c)
@@ -508,9 +526,9 @@ static void fail_no_reads(struct cluster_rig *c)
 		c->servers[i].dir->ops = readable;
 }
 
-/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. `again`: by that
- * alone. */
-static void fail_each_read(int status, bool again)
+/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. Where it was the
+ * connection that is done by itself. */
+static void fail_each_read(bool drops)
 {
 	may_fail = true;
 	for (unsigned at = 0; at == 0 || reads.count > reads.at; at++) {
@@ -523,10 +541,10 @@ static void fail_each_read(int status, bool again)
 		catalog_sim_outage(c->g.catalogs, false);
 		volume_rig_begin(&c->g);
 		cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-		fail_reads(c, at, SERVERS, status);
+		fail_reads(c, at, drops ? 1 : SERVERS, drops);
 		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
 		fail_no_reads(c);
-		cr_assert(!again || counts[STORE_RECOVERED_NOT] == 0, "from read %u on", at);
+		cr_assert(!drops || counts[STORE_RECOVERED_NOT] == 0, "from read %u on", at);
 		if (counts[STORE_RECOVERED_NOT])
 			cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
 		cluster_open(c);
@@ -535,8 +553,8 @@ static void fail_each_read(int status, bool again)
 	}
 }
 
-Test(salvage, reads_that_fail) { fail_each_read(-EIO, false); }
-Test(salvage, connections_that_are_lost) { fail_each_read(-ENOTCONN, true); }
+Test(salvage, reads_that_fail) { fail_each_read(false); }
+Test(salvage, connections_that_are_lost) { fail_each_read(true); }
 
 /* ---- cuts that nobody knows ---- */
 
