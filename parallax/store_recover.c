@@ -280,14 +280,20 @@ static int recover_embedded(struct recovery *y, struct recovering *r, struct rep
 	return recover_forget(y->store, r->id, report);
 }
 
+static bool was_left(const struct recovery *y, uint64_t id)
+{
+	for (size_t i = 0; i < y->left_count; i++)
+		if (y->left[i] == id)
+			return true;
+	return false;
+}
+
 /* What isn't recovered isn't opened: it would go on from what it was, and what was written since would be nobody's. One that was when this was done before, or
  * has been made since, is used by now. */
 static int mark(struct recovery *y, const struct recovering *r)
 {
-	bool failed = r->ret->how == STORE_RECOVERED_NOT, was = false;
-	for (size_t i = 0; !was && i < y->left_count; i++)
-		was = y->left[i] == r->id;
-	return was || (failed && !y->again) ? catalog_mark_left(y->store->catalog, r->id, failed ? r->ret->why : NULL, y->report) : 0;
+	bool failed = r->ret->how == STORE_RECOVERED_NOT;
+	return was_left(y, r->id) || (failed && !y->again) ? catalog_mark_left(y->store->catalog, r->id, failed ? r->ret->why : NULL, y->report) : 0;
 }
 
 static int recover_one(struct recovery *y, const struct listed_volume *v)
@@ -298,8 +304,10 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 	if (!r)
 		return -ENOMEM;
 	int status = read_known(r, &report);
-	bool gone = status == -ENOENT;
-	if (status == 0)
+	bool gone = status == -ENOENT, used = status == -EBUSY && y->again && !was_left(y, v->id);
+	if (used)
+		status = 0; /* it was recovered then, or nobody could have opened it */
+	else if (status == 0)
 		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
 	bool doomed = status == 0 && ret.name[0] && ret.how != STORE_RECOVERED_GONE && (r->s.what == SALVAGE_NOTHING ? r->known : r->s.log).doomed;
 	if (doomed && array_more(&y->doomed, y->doomed_count) < 0)

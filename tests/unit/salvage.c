@@ -151,6 +151,21 @@ Test(salvage, a_fresh_backup)
 	cluster_free(c);
 }
 
+/* Done again when volumes are in use, or were when somebody died. */
+Test(salvage, one_that_is_in_use_was_recovered)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_SAME], 1);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
 /* ---- what can't be recovered ---- */
 
 static int body_confirm(void *arg)
