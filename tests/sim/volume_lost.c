@@ -48,7 +48,7 @@ static void note_recovered(void *arg, const struct store_recovered *v)
 {
 	struct volume_world *w = arg;
 	sim_note(w->sim, "volume %llu, %s: %d, %u snapshots back, %u gone, %s", (unsigned long long)v->id, v->name, v->how, v->snapshots_back, v->snapshots_gone, v->why ? v->why : "");
-	if (v->how == STORE_RECOVERED_NOT && !w->o.env->dead)
+	if (v->how == STORE_RECOVERED_NOT && !w->o.env->dead && !catalog_sim_doses(w->catalogs)->timeout)
 		FAIL(w, "life %u: volume %llu (%s) can't be recovered: %s", LIFE(w), (unsigned long long)v->id, v->name, v->why);
 }
 
@@ -82,25 +82,71 @@ static void find_clones(struct volume_world *w)
 	}
 }
 
+/* Until nothing is left: the catalog may not answer, or not say what became of a change. */
 static int recover_run(void *arg)
 {
 	struct volume_world *w = arg;
 	struct report report = { "" };
-	struct store_recover how = { .volume = note_recovered, .arg = w };
 	int r = -ENOTCONN;
-	for (unsigned attempt = 0; attempt < 20 && r < 0; attempt++) {
+	for (unsigned attempt = 0; attempt < 40 && r < 0 && !w->o.env->dead; attempt++) {
+		struct store_recover how = { .volume = note_recovered, .arg = w };
 		if (attempt)
 			fiber_sleep(&w->o.env->loop, NS_PER_S);
 		report.text[0] = '\0';
 		r = store_recover(&w->o.store, &how, &report);
+		if (r == 0 && how.counts[STORE_RECOVERED_NOT])
+			r = -EAGAIN;
 	}
-	if (r < 0)
+	if (r < 0 && !w->o.env->dead)
 		FAIL(w, "life %u: recovering: %s", LIFE(w), report_text(&report, r));
+	return r;
+}
+
+static int await_late(void *arg)
+{
+	struct volume_world *w = arg;
+	return fiber_sleep(&w->o.env->loop, 12 * NS_PER_S);
+}
+
+static int recovered_run(void *arg)
+{
+	struct volume_world *w = arg;
+	struct report report = { "" };
 	find_snapshots(w);
 	find_clones(w);
 	if ((w->keeps.round_ns || draw(w, 2)) && catalog_mark_confirmed(w->o.catalog, &report) < 0)
 		FAIL(w, "confirming: %s", report.text);
 	return 0;
+}
+
+/* It may be interrupted, by being killed, and is done again. */
+static void recover_all(struct volume_world *w)
+{
+	unsigned kills = draw(w, 3) ? 0 : 1 + (unsigned)draw(w, 3);
+	uint32_t timeout = draw(w, 4) ? 0 : 20000;
+	bool ended = false;
+	catalog_sim_doses(w->catalogs)->timeout = timeout;
+	while (!ended && !w->run->failed) {
+		struct scenario_task t;
+		scenario_task_start(&t, w->o.env, recover_run, w);
+		ended = scenario_step_until(w->run, w->sim, &t.ended, kills ? draw(w, 3000) : STEPS_MAX);
+		if (!ended && kills-- == 0)
+			FAIL(w, "life %u: recovering doesn't end", LIFE(w));
+		if (ended)
+			break;
+		sim_kill(w->o.env);
+		while (!t.ended)
+			sim_drain_dead(w->o.env);
+		owner_end(&w->o);
+		owner_begin(&w->o, w->sim, w->host, w->catalogs, /* locks= */ true);
+	}
+	catalog_sim_doses(w->catalogs)->timeout = 0;
+	if (timeout && !w->run->failed) { /* a mark that a volume isn't recovered may have come late; then that is to be done again */
+		sim_run_fiber(w->o.env, await_late, w);
+		sim_run_fiber(w->o.env, recover_run, w);
+	}
+	if (!w->run->failed)
+		sim_run_fiber(w->o.env, recovered_run, w);
 }
 
 /* Before its first checkpoint ends, soon after it was opened for the first time, nobody would find a volume. */
@@ -134,7 +180,7 @@ void volume_loses_catalog(struct volume_world *w)
 	for (unsigned i = 0; i < w->server_count; i++)
 		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	if (!w->run->failed)
-		sim_run_fiber(w->o.env, recover_run, w);
+		recover_all(w);
 	owner_end(&w->o);
 	catalog_sim_doses(w->catalogs)->timeout = timeout;
 }
