@@ -426,7 +426,7 @@ static int follow_segment(struct search *s, const struct salvage_copy *copies, s
 /* Of the copies of one segment, of which index `end` - 1 is the last. */
 static size_t first_copy(const struct search *s, size_t end)
 {
-	size_t begin = end - 1;
+	size_t begin = end ? end - 1 : 0;
 	while (begin > 0 && same_segment(&s->copies[begin - 1], &s->copies[end - 1]))
 		begin--;
 	return begin;
@@ -569,6 +569,9 @@ static int was_unflushed(const struct search *s, bool *ret)
 	return 0;
 }
 
+/* When it was backed up nothing had been written to it: who had opened it listed segments, which may be as empty still. */
+static bool is_new(const struct search *s) { return s->known && !s->known->space.pointer.position && s->known->from_prev == 0; }
+
 /* From the newest segment on that has something in it and leads anywhere. */
 static int search(struct search *s)
 {
@@ -584,6 +587,12 @@ static int search(struct search *s)
 		}
 		for (size_t last = end; end > 0 && same_segment(&s->copies[end - 1], &s->copies[last - 1]);)
 			end--;
+	}
+	if (r == 0 && !failed && end == 0 && is_new(s)) {
+		begin_chain(s);
+		s->ret->what = SALVAGE_LONGER;
+		s->end = 0;
+		r = 1;
 	}
 	if (r < 0)
 		return r;

@@ -166,6 +166,54 @@ Test(salvage, one_that_is_in_use_was_recovered)
 	cluster_free(c);
 }
 
+/* Attached and idle at the time of the backup, then closed: what was listed ahead is gone. */
+Test(salvage, an_idle_volume_that_was_closed)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	must_have_all(c);
+	cluster_free(c);
+}
+
+static int body_open_another(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume_open how = { .catalog = c->g.places.catalog, .places = &c->g.places.ops, .holder = "h", .force = true };
+	struct volume *v;
+	cr_assert_eq(store_find_volume(&c->g.places, "w", &how.volume, &c->g.report), 0);
+	cr_assert_eq(volume_open(c->g.env, &how, &v, &c->g.report), 0, "%s", c->g.report.text);
+	cr_assert_eq(v->meta.summary.pointer.position, UINT64_C(0));
+	return 0;
+}
+
+static int body_make_another(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct store_volume_options o = { .size_bytes = BLOCKS * BLOCK_BYTES, .replicas = SERVERS, .min_replicas = 2 };
+	cr_assert_eq(store_volume_create(&c->g.store, "w", &o, &c->g.report), 0, "%s", c->g.report.text);
+	return body_open_another(arg);
+}
+
+/* It has segments, and nothing is in them: who had it died before the first checkpoint. */
+Test(salvage, one_that_was_opened_and_never_written)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_make_another), 0);
+	next_owner(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(counts[STORE_RECOVERED_SAME], 2);
+	cr_assert_eq(volume_rig_run(&c->g, body_open_another), 0);
+	cluster_free(c);
+}
+
 /* ---- what can't be recovered ---- */
 
 static int body_confirm(void *arg)
