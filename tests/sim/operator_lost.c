@@ -88,7 +88,7 @@ static void note_recovered(void *arg, const struct store_recovered *v)
 	static const char *const how[] = { "is as it was", "is newer", "is back", "is gone", "is left over", "can't be recovered" };
 	struct operator_world *w = arg;
 	sim_note(w->sim, "volume %llu, %s: %s, %u and %u snapshots, %s", (unsigned long long)v->id, v->name, how[v->how], v->snapshots_back, v->snapshots_gone, v->why ? v->why : "");
-	if (v->how == STORE_RECOVERED_NOT)
+	if (v->how == STORE_RECOVERED_NOT && !catalog_sim_doses(w->catalogs)->timeout)
 		FAIL(w, "volume %llu (%s) can't be recovered: %s", (unsigned long long)v->id, v->name, v->why);
 }
 
@@ -121,19 +121,40 @@ static int compare_all(struct operator_world *w, const struct expected *x)
 	return 0;
 }
 
+/* Again until nothing is left, where the catalog doesn't always answer, or doesn't say what became of a change. */
+static int recover_all(struct operator_world *w, struct report *report)
+{
+	bool away = draw(w, 2);
+	int r = -EAGAIN;
+	catalog_sim_doses(w->catalogs)->timeout = away ? 30000 : 0;
+	for (unsigned attempt = 0; attempt < 40 && r < 0 && (away || attempt == 0); attempt++) {
+		struct store_recover how = { .volume = note_recovered, .arg = w };
+		report->text[0] = '\0';
+		r = store_recover(&w->desk.store, &how, report);
+		if (r == 0 && how.counts[STORE_RECOVERED_NOT])
+			r = -EAGAIN;
+	}
+	catalog_sim_doses(w->catalogs)->timeout = 0;
+	if (away && r == 0) { /* a mark that a volume isn't recovered may have come late; then that is to be done again */
+		struct store_recover how = { .volume = note_recovered, .arg = w };
+		fiber_sleep(&w->desk.env->loop, 12 * NS_PER_S);
+		r = store_recover(&w->desk.store, &how, report);
+	}
+	return r;
+}
+
 static int recover_run(void *arg)
 {
 	struct lost *l = arg;
 	struct operator_world *w = l->w;
 	struct report report = { "" };
-	struct store_recover how = { .volume = note_recovered, .arg = w };
 	struct store_gc gc;
 	int r = owner_open(&w->desk, w->volumes[0].used ? w->volumes[0].name : "v0", &w->limits, /* force= */ false, &report);
 	if (r != -EPERM && r != -ENOENT)
 		FAIL(w, "a volume could be opened before it was recovered: %d", r);
 	owner_close(&w->desk);
 	report.text[0] = '\0';
-	if (!expect(w, store_recover(&w->desk.store, &how, &report), "recovering", "all", &report))
+	if (!expect(w, recover_all(w, &report), "recovering", "all", &report))
 		return 0;
 	compare_all(w, &l->x);
 	if (!w->run->failed && draw(w, 2)) { /* again: nothing is left to be done */
