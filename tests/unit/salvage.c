@@ -7,114 +7,31 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
 #include "parallax/salvage.h"
 #include "parallax/segment_dir.h"
-#include "parallax/store_recover.h"
-#include "tests/unit/clustertest.h"
-
-static struct catalog_image backup;
-static unsigned counts[STORE_RECOVERED_NOT + 1];
-static bool may_fail; /* volumes may be left */
-static bool behind;
-
-/* A cluster's rig begins with that of its volume, which is what bodies take that are for embedded ones, too. */
-static int body_backup(void *arg)
-{
-	struct volume_rig *g = arg;
-	return catalog_image_read(g->places.catalog, &backup, &g->report);
-}
-
-static int body_restore(void *arg)
-{
-	struct volume_rig *g = arg;
-	struct catalog *catalog = g->places.catalog;
-	cr_assert_eq(catalog_image_raise(&backup, &g->report), 0);
-	cr_assert_eq(catalog_image_erase(catalog, &g->report), 0);
-	cr_assert_eq(catalog_image_write(catalog, &backup, &g->report), 0);
-	cr_assert_eq(catalog_mark_restored(catalog, &backup, "today", &g->report), 0);
-	catalog_image_free(&backup);
-	return 0;
-}
-
-static void note(void *arg, const struct store_recovered *v)
-{
-	(void)arg;
-	counts[v->how]++;
-	behind |= v->behind;
-	cr_expect(may_fail || v->how != STORE_RECOVERED_NOT, "%s: %s", v->name, v->why);
-}
-
-static int look(struct volume_rig *g, bool force)
-{
-	struct store_recover how = { .force = force, .volume = note };
-	memset(counts, 0, sizeof counts);
-	g->report.text[0] = '\0';
-	behind = false;
-	return store_recover(&g->store, &how, &g->report);
-}
-
-static int body_recover(void *arg) { return look(arg, false); }
-static int body_force(void *arg) { return look(arg, true); }
-
-/* All blocks anew: what cluster_read() compares with is the rig's. */
-static int body_write(void *arg)
-{
-	struct cluster_rig *c = arg;
-	c->shift += 7;
-	for (unsigned b = 0; b < BLOCKS; b++) {
-		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
-		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, BLK_FUA), 0);
-	}
-	return 0;
-}
-
-static int body_checkpoint(void *arg) { return volume_checkpoint(((struct cluster_rig *)arg)->g.volume); }
-
-/* Killed, and attached again. */
-static void next_owner(struct cluster_rig *c)
-{
-	volume_rig_kill(&c->g);
-	volume_rig_begin(&c->g);
-}
-
-static void lose_catalog(struct cluster_rig *c)
-{
-	next_owner(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-}
-
-static void must_have_all(struct cluster_rig *c)
-{
-	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
-	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
-}
+#include "tests/unit/salvagetest.h"
 
 /* A server that was away has the first owner's log, unsealed, with writes that the second one overwrote. */
 static void fork_log(bool checkpoint)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	volume_rig_kill(&c->g);
 	cluster_server_end(c, 0);
 	volume_rig_begin(&c->g);
 	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	if (checkpoint)
-		cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	volume_rig_kill(&c->g);
 	cluster_server_begin(c, 0);
 	volume_rig_begin(&c->g);
-	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
-	must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -124,17 +41,17 @@ Test(salvage, without_any_checkpoint_since) { fork_log(false); }
 Test(salvage, a_silent_server_is_waited_for)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	salvage_lose_catalog(c);
 	cluster_server_end(c, 2);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), -ENOTCONN);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), -ENOTCONN);
 	cr_assert(strstr(c->g.report.text, "tcp:s2:7000"), "%s", c->g.report.text);
 	cr_assert_eq(volume_rig_open(&c->g), -EPERM, "it isn't recovered yet");
-	cr_assert_eq(volume_rig_run(&c->g, body_force), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
-	must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -143,11 +60,11 @@ Test(salvage, a_fresh_backup)
 {
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_SAME], 1);
-	must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_SAME], 1);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -155,28 +72,28 @@ Test(salvage, a_fresh_backup)
 Test(salvage, one_that_is_in_use_was_recovered)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_SAME], 1);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_SAME], 1);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
 	cluster_free(c);
 }
 
-/* Attached and idle at the time of the backup, then closed: what was listed ahead is gone. */
+/* Attached and idle at the time of the salvage_image, then closed: what was listed ahead is gone. */
 Test(salvage, an_idle_volume_that_was_closed)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	must_have_all(c);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -205,11 +122,11 @@ Test(salvage, one_that_was_opened_and_never_written)
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_make_another), 0);
-	next_owner(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_SAME], 2);
+	salvage_next_owner(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_SAME], 2);
 	cr_assert_eq(volume_rig_run(&c->g, body_open_another), 0);
 	cluster_free(c);
 }
@@ -222,26 +139,26 @@ static int body_confirm(void *arg)
 	return catalog_mark_confirmed(c->g.places.catalog, &c->g.report);
 }
 
-/* Would it be opened as it was in the backup, what was written since would be nobody's any more. */
+/* Would it be opened as it was in the salvage_image, what was written since would be nobody's any more. */
 Test(salvage, what_is_not_recovered_stays_closed)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	salvage_lose_catalog(c);
 	for (unsigned i = 0; i < SERVERS; i++)
 		cluster_server_end(c, i);
-	may_fail = true;
-	cr_assert_eq(volume_rig_run(&c->g, body_force), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NOT], 1);
+	salvage_may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], 1);
 	for (unsigned i = 0; i < SERVERS; i++)
 		cluster_server_begin(c, i);
 	cr_assert_eq(volume_rig_open(&c->g), -EPERM, "it isn't recovered");
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
-	must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
+	salvage_must_have_all(c);
 	cr_assert_eq(volume_rig_run(&c->g, body_confirm), 0);
 	cluster_free(c);
 }
@@ -263,18 +180,18 @@ Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
 {
 	struct volume_rig *g = volume_rig_make(1, UINT64_C(1) << 20);
 	uint64_t last = 0;
-	cr_assert_eq(volume_rig_run(g, body_backup), 0);
-	struct catalog_image first = backup;
-	cr_assert_eq(volume_rig_run(g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(g, salvage_backup), 0);
+	struct catalog_image first = salvage_image;
+	cr_assert_eq(volume_rig_run(g, salvage_backup), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 		cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
 		last = g->volume->meta.last_id;
 		volume_rig_kill(g);
 		volume_rig_begin(g);
-		cr_assert_eq(volume_rig_run(g, body_restore), 0);
-		cr_assert_eq(volume_rig_run(g, body_recover), 0, "%s", g->report.text);
-		backup = first;
+		cr_assert_eq(volume_rig_run(g, salvage_restore), 0);
+		cr_assert_eq(volume_rig_run(g, salvage_recover), 0, "%s", g->report.text);
+		salvage_image = first;
 	}
 	cr_assert_eq(volume_rig_run(g, body_counter), 0);
 	cr_expect_geq(counter, last, "%llu is given next, and %llu was", (unsigned long long)counter + 1, (unsigned long long)last);
@@ -285,14 +202,14 @@ Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
 Test(salvage, an_embedded_volume_first_opened_since)
 {
 	struct volume_rig *g = volume_rig_make(1, UINT64_C(1) << 20);
-	cr_assert_eq(volume_rig_run(g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(g, salvage_backup), 0);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
 	volume_rig_kill(g);
 	volume_rig_begin(g);
-	cr_assert_eq(volume_rig_run(g, body_restore), 0);
-	cr_assert_eq(volume_rig_run(g, body_recover), 0, "%s", g->report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
+	cr_assert_eq(volume_rig_run(g, salvage_restore), 0);
+	cr_assert_eq(volume_rig_run(g, salvage_recover), 0, "%s", g->report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 	cr_assert_eq(volume_rig_run(g, volume_rig_check), 0);
 	volume_rig_free(g);
@@ -369,9 +286,9 @@ static void without_summary(unsigned times)
 {
 	struct catalog_ops ops;
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_strip), 0);
 	struct catalog *catalog = c->g.places.catalog;
@@ -381,14 +298,14 @@ static void without_summary(unsigned times)
 	away = times;
 	catalog->ops = &ops;
 	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_summarized), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
 	cr_assert_eq(live, 1);
-	must_have_all(c);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -414,30 +331,30 @@ static bool recover_with(struct cluster_rig *c, unsigned txns)
 	few.txn = few_txns;
 	txns_left = txns;
 	catalog->ops = &few;
-	int r = volume_rig_run(&c->g, body_recover);
+	int r = volume_rig_run(&c->g, salvage_recover);
 	catalog->ops = real;
-	return r == 0 && counts[STORE_RECOVERED_NOT] == 0;
+	return r == 0 && salvage_counts[STORE_RECOVERED_NOT] == 0;
 }
 
 /* Wherever it is interrupted, done again it finds everything. */
 Test(salvage, interrupted)
 {
 	bool done = false;
-	may_fail = true;
+	salvage_may_fail = true;
 	for (unsigned txns = 0; !done; txns++) {
 		struct cluster_rig *c = cluster_make();
-		cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-		cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 		cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-		cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-		cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-		lose_catalog(c);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+		salvage_lose_catalog(c);
 		done = recover_with(c, txns);
-		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-		cr_assert_eq(counts[STORE_RECOVERED_NOT], 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+		cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], 0);
 		cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
 		cr_assert_eq(live, 1, "the snapshot is gone after %u changes", txns);
-		must_have_all(c);
+		salvage_must_have_all(c);
 		cluster_free(c);
 	}
 }
@@ -490,37 +407,37 @@ static void lose_segment(struct cluster_rig *c, uint64_t id)
 }
 
 /* Whichever segment is lost, but for the newest, which nobody can miss: what is opened afterwards is what was written last, or nothing is. `closed`: at the
- * time of the backup; `checkpoint`: there was one since. */
+ * time of the salvage_image; `checkpoint`: there was one since. */
 static void lose_each(bool closed, bool checkpoint)
 {
 	unsigned count = 1;
-	may_fail = true;
+	salvage_may_fail = true;
 	for (unsigned which = 0; which < count; which++) {
 		struct cluster_rig *c = cluster_make();
 		if (closed)
 			cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
-		cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
 		if (closed)
 			cluster_open(c);
 		for (unsigned i = 0; i < 9; i++) {
-			cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+			cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 			if (i == 4 && checkpoint)
-				cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+				cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 		}
-		next_owner(c);
+		salvage_next_owner(c);
 		cr_assert_eq(sim_run_fiber(c->servers[0].env, body_ids, &c->servers[0]), 0);
 		qsort(ids, id_count, sizeof *ids, by_id);
 		uint64_t newest = cluster_find(c, 0, BLOCKS - 1).segment;
 		for (count = 0; ids[count] < newest;)
 			count++;
 		lose_segment(c, ids[which]);
-		cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+		cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 		if (volume_rig_open(&c->g) == 0) {
 			int r = volume_rig_run(&c->g, cluster_read);
 			cr_assert(r == 0 || r == -EIO, "segment %u: %d", which, r);
-		} else if (volume_rig_run(&c->g, body_force) == 0 && counts[STORE_RECOVERED_NOT] == 0) {
-			cr_assert(behind, "segment %u is missing without a word", which);
+		} else if (volume_rig_run(&c->g, salvage_force) == 0 && salvage_counts[STORE_RECOVERED_NOT] == 0) {
+			cr_assert(salvage_behind, "segment %u is missing without a word", which);
 		}
 		cluster_free(c);
 	}
@@ -529,161 +446,6 @@ static void lose_each(bool closed, bool checkpoint)
 Test(salvage, a_gap_since_an_open_backup) { lose_each(false, true); }
 Test(salvage, a_gap_since_a_closed_backup) { lose_each(true, true); }
 Test(salvage, a_gap_without_any_checkpoint) { lose_each(false, false); }
-
-/* ---- reads that fail ---- */
-
-static const struct segment_server_ops *readable;
-
-static struct {
-	unsigned at, upto, count; /* reads: these fail; there were so many */
-	struct sim *drops;        /* as the connection is lost; NULL: as the disk says so */
-} reads;
-
-static void failing_submit(struct segment_server *s, struct segment_io *io)
-{
-	bool fails = io->op == SEGMENT_READ && reads.count >= reads.at && reads.count < reads.upto;
-	reads.count += io->op == SEGMENT_READ;
-	if (fails && reads.drops)
-		sim_doses(reads.drops)->drop = 1000000;
-	if (!fails || reads.drops) {
-		readable->submit(s, io);
-		return;
-	}
-	io->status = -EIO;
-	job_put(io->parent, io->status);
-}
-
-static int drop_no_more(void *arg)
-{
-	struct cluster_rig *c = arg;
-	while (fiber_sleep(&c->g.env->loop, 5 * NS_PER_MS) == 0)
-		sim_doses(c->g.sim)->drop = 0;
-	return 0;
-}
-
-static int body_drop(void *arg)
-{
-	struct cluster_rig *c = arg;
-	return fiber_start(&c->g.env->loop, drop_no_more, c, NULL);
-}
-
-static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, bool drops)
-{
-	static struct segment_server_ops failing;
-	readable = c->servers[0].dir->ops;
-	failing = *readable;
-	failing.submit = failing_submit;
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = &failing;
-	reads.at = at;
-	reads.upto = at + count;
-	reads.count = 0;
-	reads.drops = drops ? c->g.sim : NULL;
-	if (drops)
-		cr_assert_eq(volume_rig_run(&c->g, body_drop), 0);
-}
-
-static void fail_no_reads(struct cluster_rig *c)
-{
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = readable;
-}
-
-/* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. Where it was the
- * connection that is done by itself. */
-static void fail_each_read(bool drops)
-{
-	may_fail = true;
-	for (unsigned at = 0; at == 0 || reads.count > reads.at; at++) {
-		struct cluster_rig *c = cluster_make();
-		cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-		catalog_sim_outage(c->g.catalogs, true);
-		for (unsigned i = 0; i < 4; i++)
-			cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-		volume_rig_kill(&c->g);
-		catalog_sim_outage(c->g.catalogs, false);
-		volume_rig_begin(&c->g);
-		cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-		fail_reads(c, at, drops ? 1 : SERVERS, drops);
-		cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-		fail_no_reads(c);
-		cr_assert(!drops || counts[STORE_RECOVERED_NOT] == 0, "from read %u on", at);
-		if (counts[STORE_RECOVERED_NOT])
-			cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-		cluster_open(c);
-		cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
-		cluster_free(c);
-	}
-}
-
-Test(salvage, reads_that_fail) { fail_each_read(false); }
-Test(salvage, connections_that_are_lost) { fail_each_read(true); }
-
-/* ---- cuts that nobody knows ---- */
-
-static int write_again(void *arg)
-{
-	struct cluster_rig *c = arg;
-	for (unsigned b = 0; b < BLOCKS / 2; b++) {
-		memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
-		cr_assert_eq(blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, BLK_FUA), 0);
-	}
-	return 0;
-}
-
-static int checkpoint_fiber(void *arg) { return volume_checkpoint(arg); }
-
-static int body_checkpoint_unpublished(void *arg)
-{
-	struct cluster_rig *c = arg;
-	cr_assert_eq(fiber_start(&c->g.env->loop, checkpoint_fiber, c->g.volume, NULL), 0);
-	return fiber_sleep(&c->g.env->loop, 5 * NS_PER_S);
-}
-
-/* All that is in use and isn't listed is sealed somewhere, or will never be copied. */
-static int body_sealed(void *arg)
-{
-	struct cluster_rig *c = arg;
-	struct volume *v = c->g.volume;
-	unsigned before = 0;
-	for (uint32_t i = 0; i < v->space.segment_count; i++) {
-		const struct space_segment *g = &v->space.segments[i];
-		bool sealed = g->id >= v->meta.segments[0].id || g->live == 0;
-		before += !sealed;
-		for (unsigned k = 0; k < v->copies->count; k++) {
-			struct segment_io io = { .op = SEGMENT_STAT, .segment = g->id };
-			sealed |= peer_wait(v->copies->peers[k], &io) == 0 && io.sealed;
-		}
-		cr_expect(sealed, "segment %llu isn't sealed", (unsigned long long)g->id);
-	}
-	cr_assert_gt(before, 0u);
-	return 0;
-}
-
-/* The catalog was away when a segment was finished, and replay began behind it, before it was lost. */
-Test(salvage, a_finished_segment_that_was_not_cut)
-{
-	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	catalog_sim_outage(c->g.catalogs, true);
-	uint64_t first = c->g.volume->meta.segments[0].id;
-	for (unsigned i = 0; i < 5; i++)
-		cr_assert_eq(volume_rig_run(&c->g, write_again), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint_unpublished), 0);
-	cr_assert_gt(c->g.volume->log.current->meta.id, first);
-	volume_rig_kill(&c->g);
-	catalog_sim_outage(c->g.catalogs, false);
-	volume_rig_begin(&c->g);
-	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_NEWER], 1);
-	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_sealed), 0);
-	cluster_free(c);
-}
 
 /* ---- a power failure ---- */
 
@@ -712,9 +474,9 @@ static int body_fill(void *arg)
 static void tear(bool power, bool flushed, bool gone)
 {
 	struct cluster_rig *c = cluster_make();
-	may_fail = true;
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	salvage_may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_fill), 0);
 	cr_assert_gt(full.last, full.flushed);
 	set_path(full.segment);
@@ -724,22 +486,22 @@ static void tear(bool power, bool flushed, bool gone)
 			sim_power_loss(c->servers[i].host);
 		cr_assert_eq(sim_disk_flip(c->servers[i].host, path, offset + 99, 8), 0);
 	}
-	next_owner(c);
+	salvage_next_owner(c);
 	for (unsigned i = 0; power && i < SERVERS; i++) {
 		cluster_server_end(c, i);
 		cluster_server_begin(c, i);
 	}
 	if (gone)
 		lose_copy(c, 1);
-	cr_assert_eq(volume_rig_run(&c->g, body_restore), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	bool lost = !power || flushed || gone;
-	cr_assert_eq(counts[STORE_RECOVERED_NOT], lost);
-	cr_assert_eq(volume_rig_run(&c->g, lost ? body_force : body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(behind, lost);
-	cr_assert_eq(counts[STORE_RECOVERED_NOT], 0);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], lost);
+	cr_assert_eq(volume_rig_run(&c->g, lost ? salvage_force : salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_behind, lost);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], 0);
 	if (!lost)
-		must_have_all(c);
+		salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -767,18 +529,18 @@ Test(salvage, the_older_of_two_snapshots_of_one_name_was_deleted)
 {
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_clone), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_delete), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
 	cr_assert_eq(live, 1);
-	must_have_all(c);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -807,21 +569,21 @@ static int body_find(void *arg)
 /* The old head is gone, and of the new one there is nothing. */
 static void roll_back(bool interrupted)
 {
-	may_fail = interrupted;
+	salvage_may_fail = interrupted;
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
 	c->shift -= 7; /* as in the snapshot */
 	cr_assert_geq(volume_rig_run(&c->g, body_rollback), 0, "%s", c->g.report.text);
-	lose_catalog(c);
+	salvage_lose_catalog(c);
 	if (interrupted)
 		recover_with(c, 1);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cr_assert_eq(volume_rig_run(&c->g, body_find), 0, "%s", c->g.report.text);
-	must_have_all(c);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -847,8 +609,8 @@ static void roll_on(struct cluster_rig *c)
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
 	cr_assert_eq(volume_rig_run(&c->g, body_roll), 0, "%s", c->g.report.text);
 	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 }
 
 /* Its snapshots are those of all that had the name before, whichever it was rolled back to. */
@@ -856,16 +618,16 @@ static void roll_twice(unsigned before)
 {
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		if (i == before)
-			cr_assert_eq(volume_rig_run(&c->g, body_backup), 0);
+			cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
 		roll_on(c);
 	}
-	lose_catalog(c);
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cr_assert_eq(volume_rig_run(&c->g, body_find_snapshot), 0, "%s", c->g.report.text);
-	must_have_all(c);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
@@ -883,13 +645,15 @@ static int body_backup_before(void *arg)
 		static const uint8_t none[8];
 		bool counts_volumes = strcmp(k->key, META_COUNTER_VOLUME) == 0;
 		if (strncmp(k->key, "volume/", 7) != 0 && strncmp(k->key, "name/", 5) != 0)
-			cr_assert_eq(catalog_image_add(&backup, k->key, counts_volumes ? none : k->bytes, k->length), 0);
+			cr_assert_eq(catalog_image_add(&salvage_image, k->key, counts_volumes ? none : k->bytes, k->length), 0);
 	}
 	catalog_image_free(&now);
 	return 0;
 }
 
 static struct pointer unreadable;
+static const struct segment_server_ops *readable;
+
 static void unreadable_submit(struct segment_server *s, struct segment_io *io)
 {
 	bool fails = io->op == SEGMENT_READ && io->segment == position_segment(unreadable.position) && io->block == position_block(unreadable.position) && io->blocks == 1;
@@ -907,25 +671,25 @@ Test(salvage, what_cant_be_read_was_not_deleted)
 	struct cluster_rig *c = cluster_make();
 	static struct segment_server_ops failing;
 	cr_assert_eq(volume_rig_run(&c->g, body_backup_before), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, body_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
 	unreadable = c->g.volume->meta.space.pointer;
-	lose_catalog(c);
+	salvage_lose_catalog(c);
 	readable = c->servers[0].dir->ops;
 	failing = *readable;
 	failing.submit = unreadable_submit;
 	for (unsigned i = 0; i < SERVERS; i++)
 		c->servers[i].dir->ops = &failing;
-	may_fail = true;
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_LEFT], 0);
-	cr_assert_eq(counts[STORE_RECOVERED_NOT], 1);
-	may_fail = false;
+	salvage_may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_LEFT], 0);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], 1);
+	salvage_may_fail = false;
 	for (unsigned i = 0; i < SERVERS; i++)
 		c->servers[i].dir->ops = readable;
-	cr_assert_eq(volume_rig_run(&c->g, body_recover), 0, "%s", c->g.report.text);
-	cr_assert_eq(counts[STORE_RECOVERED_BACK], 1);
-	must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_BACK], 1);
+	salvage_must_have_all(c);
 	cluster_free(c);
 }
 
