@@ -270,6 +270,8 @@ static int sim_txn(struct catalog *catalog, const struct catalog_txn *t, uint64_
 	struct catalog_sim *s = c->s;
 	for (unsigned i = 0; i < t->change_count; i++)
 		assert(strlen(t->change[i].key) <= CATALOG_KEY_MAX && t->change[i].length <= CATALOG_VALUE_MAX);
+	if (catalog->env->dead) /* who is dead sends nothing more, however its fibers end */
+		return -ESHUTDOWN;
 	int r = travel(c);
 	if (r < 0) { /* killed on the way: it was sent, or not */
 		if (r == -ESHUTDOWN && sim_random(s->sim) & 1)
