@@ -443,7 +443,8 @@ static void cow_clear(struct job *j)
 	cow_punch(j);
 }
 
-/* Whole blocks become zero, and what they took of the file is given back. */
+/* Whole blocks become zero, and what they took of the file is given back; also where the map knows of nothing: what was written and not
+ * committed before a kill is in the file all the same. */
 static void cow_punch(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
@@ -454,13 +455,10 @@ static void cow_punch(struct job *j)
 	while (j->status == 0 && start + f->position < end && f->piece_count < PIECES) {
 		uint64_t at = start + f->position;
 		uint64_t n = MIN(end - at, COW_GROUP_DATA - at % COW_GROUP_DATA), blocks = n / COW_BLOCK;
-		bool any_data = false;
-		for (uint64_t b = 0; b < blocks && !any_data; b++)
-			any_data = cow_map_state(&c->map, block_of(at) + b) == COW_DATA;
 		j->status = cow_map_prepare(&c->map, block_of(at), blocks);
 		if (j->status == 0)
 			cow_map_set(&c->map, block_of(at), blocks, PLANTED(cow_zero_parent) ? COW_PARENT : COW_ZERO);
-		if (j->status == 0 && any_data && punch)
+		if (j->status == 0 && punch)
 			piece_start(f, c->top, BLK_DISCARD, 0, cow_place(at), n, NULL, 0, 0);
 		f->position += n;
 	}

@@ -421,6 +421,28 @@ Test(cow, a_write_that_fails_takes_no_space)
 	world_stop(&w);
 }
 
+static int discard_unflushed(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_DISCARD, 0, COW_BLOCK, 0); }
+
+/* The map doesn't say that there is anything; the file has it all the same. */
+Test(cow, a_discard_gives_back_what_was_written_before_a_kill)
+{
+	struct world w;
+	world_start(&w, 1, 512);
+	run_ok(&w, world_open, &w);
+	uint64_t used = sim_disk_used(w.s.host);
+	run_ok(&w, write_unflushed, &w);
+	sim_kill(w.s.env);
+	sim_drain_dead(w.s.env);
+	sim_run_fiber(w.s.env, world_close, &w);
+	simfile_reboot(&w.s);
+	run_ok(&w, world_open, &w);
+	cr_assert_gt(sim_disk_used(w.s.host), used);
+	run_ok(&w, discard_unflushed, &w);
+	cr_assert_eq(sim_disk_used(w.s.host), used);
+	run_ok(&w, world_close, &w);
+	world_stop(&w);
+}
+
 static int read_one(void *arg)
 {
 	uint8_t data[512];
