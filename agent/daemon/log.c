@@ -30,16 +30,18 @@ static bool is_file(int fd, const struct stat *file)
 /* What can't be done now is tried again with the next line. */
 static void turn_over(void)
 {
-	char before[PATHS_MAX + 2];
+	char before[PATHS_MAX + 2], next[PATHS_MAX + 4];
 	struct stat st;
 	if (!limited[0] || stat(limited, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < LOG_BYTES_MAX || !is_file(STDERR_FILENO, &st))
 		return;
 	snprintf(before, sizeof before, "%s.1", limited);
-	if (rename(limited, before) < 0)
-		return;
-	int fd = open(limited, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		rename(before, limited);
+	snprintf(next, sizeof next, "%s.new", limited);
+	int fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return; /* the one before stays */
+	if (rename(limited, before) < 0 || rename(next, limited) < 0) {
+		unlink(next);
+		close(fd);
 		return;
 	}
 	if (is_file(STDOUT_FILENO, &st))

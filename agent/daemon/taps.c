@@ -72,7 +72,7 @@ static bool path_in(const char *directory, const char *file, char ret_path[PATHS
 
 static void remove_directory(const char *directory)
 {
-	static const char *const files[] = { "status", "status.new", "control.sock", "died", "died.new", "trouble", "trouble.new", "condition", "condition.new", "log", "log.1", "lock" };
+	static const char *const files[] = { "status", "status.new", "control.sock", "died", "died.new", "trouble", "trouble.new", "condition", "condition.new", "log", "log.1", "log.new", "lock" };
 	char path[PATHS_MAX];
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		if (path_in(directory, files[i], path))

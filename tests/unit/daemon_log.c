@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -96,4 +97,30 @@ Test(daemon_log, what_isnt_that_file_is_left_alone)
 	cr_assert_eq(check_lines(other, 0, &end), (unsigned)LINES);
 	cr_assert_eq(size_of(path), -1);
 	cr_assert_eq(size_of(before), -1);
+}
+
+/* No descriptor is left: what there is stays, for now is when somebody will want to read it. */
+Test(daemon_log, where_no_file_can_be_opened_nothing_is_lost)
+{
+	int saved = dup(STDERR_FILENO), older = open(before, O_WRONLY | O_CREAT, 0600), fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	struct rlimit limit, none;
+	cr_assert(older >= 0 && write(older, "older", 5) == 5 && ftruncate(fd, LOG_BYTES_MAX) == 0);
+	cr_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	none = (struct rlimit){ 0, limit.rlim_max };
+	log_limit(path);
+	fflush(stderr);
+	dup2(fd, STDERR_FILENO);
+	setrlimit(RLIMIT_NOFILE, &none);
+	log_line("no descriptor");
+	setrlimit(RLIMIT_NOFILE, &limit);
+	off_t full = size_of(path), kept = size_of(before);
+	log_line("again there are");
+	dup2(saved, STDERR_FILENO);
+	cr_assert_gt(full, LOG_BYTES_MAX);
+	cr_assert_eq(kept, 5);
+	cr_assert_eq(size_of(before), full);
+	cr_assert(size_of(path) > 0 && size_of(path) < LINE);
+	close(saved);
+	close(older);
+	close(fd);
 }
