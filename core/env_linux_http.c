@@ -271,11 +271,16 @@ static void watch_start(struct http_linux *c)
 
 /* ---- requests ---- */
 
-static void set_blob(CURL *h, CURLoption option, char *text)
+/* What curl has no memory for isn't left out: without our authorities it would trust the system's. */
+static bool set_blob(CURL *h, CURLoption option, char *text)
 {
 	struct curl_blob blob = { text, text ? strlen(text) : 0, CURL_BLOB_COPY };
-	if (text)
-		curl.easy_setopt(h, option, &blob);
+	return !text || curl.easy_setopt(h, option, &blob) == CURLE_OK;
+}
+
+static bool set_tls(const struct http_linux *c, CURL *h)
+{
+	return set_blob(h, CURLOPT_CAINFO_BLOB, c->authorities) && set_blob(h, CURLOPT_SSLCERT_BLOB, c->certificate) && set_blob(h, CURLOPT_SSLKEY_BLOB, c->key);
 }
 
 static bool set_headers(struct http_request *r)
@@ -292,7 +297,7 @@ static bool set_headers(struct http_request *r)
 	return list != NULL;
 }
 
-static void set_options(struct http_linux *c, struct http_request *r)
+static void set_options(struct http_request *r)
 {
 	CURL *h = r->handle;
 	curl.easy_setopt(h, CURLOPT_URL, r->url);
@@ -316,9 +321,6 @@ static void set_options(struct http_linux *c, struct http_request *r)
 	curl.easy_setopt(h, CURLOPT_WRITEDATA, r);
 	curl.easy_setopt(h, CURLOPT_PREREQFUNCTION, before_sending);
 	curl.easy_setopt(h, CURLOPT_PREREQDATA, r);
-	set_blob(h, CURLOPT_CAINFO_BLOB, c->authorities);
-	set_blob(h, CURLOPT_SSLCERT_BLOB, c->certificate);
-	set_blob(h, CURLOPT_SSLKEY_BLOB, c->key);
 }
 
 void env_linux_http_submit(struct http_client *client, struct http_request *r)
@@ -329,8 +331,8 @@ void env_linux_http_submit(struct http_client *client, struct http_request *r)
 	assert(!c->closing);
 	r->header_list = NULL;
 	r->handle = curl.easy_init();
-	if (r->handle && set_headers(r)) {
-		set_options(c, r);
+	if (r->handle && set_headers(r) && set_tls(c, r->handle)) {
+		set_options(r);
 		c->request_count++;
 		if (curl.multi_add_handle(c->multi, r->handle) == CURLM_OK)
 			return;
