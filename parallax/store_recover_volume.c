@@ -68,9 +68,20 @@ static int judge_behind(struct recovering *r, struct report *report)
 
 enum { TRIES = 3 };
 
+/* What was made ahead and deleted again is on no server, and yet its owner had that number, and may delete it once more: nobody else is to get it. Also if it can't be recovered
+ * now, for others go on meanwhile. */
+static int keep_numbers(struct recovering *r, struct report *report)
+{
+	uint64_t first;
+	int status = r->s.what == SALVAGE_NOTHING ? 0 : catalog_counter_take(r->store->catalog, META_COUNTER_SEGMENT, r->s.log.last_id, 1, &first);
+	return status < 0 ? report_set(report, status, "the catalog: %s", catalog_text(r->store->catalog, status)) : 0;
+}
+
 static int read_once(struct recovering *r, const struct meta_log *known, struct report *report)
 {
 	int status = salvage(r->store->env, r->found, r->found_count, known, &r->s, report);
+	if (status == 0)
+		status = keep_numbers(r, report);
 	if (status == 0)
 		status = judge_behind(r, report);
 	return status < 0 || r->s.what == SALVAGE_NOTHING ? status : load_table(r, &r->s.log, report);

@@ -175,8 +175,9 @@ static int body_counter(void *arg)
 	return r;
 }
 
-/* No number that is found is given again, also in a directory: the same backup is restored twice, and raised by as much both times. */
-Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
+/* No number is given again, also in a directory, whether what had it is still there or, as what was made ahead is when it is closed, deleted: the same backup is restored twice, and
+ * raised by as much both times. */
+static void numbers(bool closed)
 {
 	struct volume_rig *g = volume_rig_make(1, UINT64_C(1) << 20);
 	uint64_t last = 0;
@@ -187,6 +188,8 @@ Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
 		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 		cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
 		last = g->volume->meta.last_id;
+		if (closed)
+			cr_assert_eq(volume_rig_run(g, volume_rig_close), 0);
 		volume_rig_kill(g);
 		volume_rig_begin(g);
 		cr_assert_eq(volume_rig_run(g, salvage_restore), 0);
@@ -197,6 +200,9 @@ Test(salvage, numbers_of_an_embedded_volume_are_not_given_again)
 	cr_expect_geq(counter, last, "%llu is given next, and %llu was", (unsigned long long)counter + 1, (unsigned long long)last);
 	volume_rig_free(g);
 }
+
+Test(salvage, numbers_of_an_embedded_volume_are_not_given_again) { numbers(false); }
+Test(salvage, nor_are_those_that_were_deleted) { numbers(true); }
 
 /* The backup says that it was never open, so that an opener expects nothing there. */
 Test(salvage, an_embedded_volume_first_opened_since)
