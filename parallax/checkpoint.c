@@ -240,11 +240,11 @@ static int make_table(struct checkpoint *c, uint8_t **ret_table, size_t *ret_byt
 static int read_snapshot(struct checkpoint *c, struct marked *m, struct meta_snapshot *ret)
 {
 	struct volume *v = c->v;
-	uint64_t began_ns = env_now_ns(v->env);
+	struct publish_tries tries = { .began_ns = env_now_ns(v->env) };
 	int r;
 	do
 		r = meta_get_snapshot(v->catalog, v->id, m->mark->seq, ret, &m->revision);
-	while (publish_again(v, r, began_ns));
+	while (publish_again(v, r, &tries));
 	if (r < 0)
 		return r;
 	size_t length = 0;

@@ -70,12 +70,12 @@ static int load(struct volume *v)
 	free(v->newest);
 	v->newest = NULL;
 	v->newest_count = 0;
-	uint64_t began_ns = env_now_ns(v->env);
 	int r = v->meta.summary.pointer.position ? load_summary(v) : -ENOENT;
+	struct publish_tries tries = { .began_ns = env_now_ns(v->env) };
 	if (r < 0)
 		do
 			r = load_from_catalog(v);
-		while (publish_again(v, r, began_ns));
+		while (publish_again(v, r, &tries));
 	v->newest_known = r == 0;
 	return r;
 }

@@ -71,16 +71,24 @@ static int publish_settle(struct publication *p)
 #define FILE_PATIENCE_NS (10 * NS_PER_S)
 #define FILE_ATTEMPT_NS (2 * NS_PER_S)
 
-bool publish_again(struct volume *v, int status, uint64_t began_ns)
+/* After an attempt, and the pause behind it. */
+static bool tried_enough(const struct volume *v, struct publish_tries *t)
+{
+	uint64_t now_ns = env_now_ns(v->env);
+	t->tried_ns += MIN(now_ns - t->began_ns, FILE_ATTEMPT_NS);
+	t->began_ns = now_ns;
+	return v->meta.embedded && t->tried_ns > FILE_PATIENCE_NS;
+}
+
+bool publish_again(struct volume *v, int status, struct publish_tries *tries)
 {
 	if (!publish_note(v, status) || volume_gives_up(v))
 		return false;
-	if (v->meta.embedded && env_now_ns(v->env) - began_ns > FILE_PATIENCE_NS) {
-		volume_fail(v, -EIO);
-		return false;
-	}
 	fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
-	return true;
+	if (!tried_enough(v, tries) || status == -EBUSY) /* somebody else has the file: it isn't broken */
+		return true;
+	volume_fail(v, -EIO);
+	return false;
 }
 
 int publish_commit(struct publication *p)
@@ -99,10 +107,10 @@ int publish_commit(struct publication *p)
 			catalog_txn_compare(&p->txn, log_key, v->meta_revision);
 		catalog_txn_put(&p->txn, log_key, bytes, length);
 	}
-	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS, tried_ns = 0;
+	struct publish_tries tries = { .began_ns = env_now_ns(v->env) };
+	uint64_t revision = 0, pause_ns = 50 * NS_PER_MS;
 	bool unknown = false;
 	while (r == 0) {
-		uint64_t began_ns = env_now_ns(v->env);
 		r = catalog_txn(v->catalog, &p->txn, &revision);
 		if (r == 0)
 			v->meta_revision = revision;
@@ -115,8 +123,7 @@ int publish_commit(struct publication *p)
 			publish_note(v, r);
 			fiber_sleep(&v->env->loop, pause_ns);
 			pause_ns = MIN(2 * pause_ns, NS_PER_S / 2);
-			tried_ns += MIN(env_now_ns(v->env) - began_ns, FILE_ATTEMPT_NS);
-			bool broken = unknown && v->meta.embedded && tried_ns > FILE_PATIENCE_NS;
+			bool broken = tried_enough(v, &tries) && unknown;
 			r = v->env->dead ? -ESHUTDOWN : volume_gives_up(v) ? -ETIMEDOUT : broken ? -EIO : 0;
 			if (broken)
 				volume_fail(v, -EIO);

@@ -451,7 +451,10 @@ int publish_commit(struct publication *p);
 void publish_abort(struct publication *p);
 /* Notes what came of a call of the catalog's, for those who look; returns catalog_away(status). */
 bool publish_note(struct volume *v, int status);
-/* FIBER. After a call that a publication needs, the first at `began_ns`: is it to be made again? Then a moment has passed. An embedded volume whose
- * catalog doesn't answer for long fails. */
-bool publish_again(struct volume *v, int status, uint64_t began_ns);
+struct publish_tries {
+	uint64_t began_ns, tried_ns;    /* when this attempt began, to be set before the first; what those before took, by publish.c's measure */
+};
+/* FIBER. After a call that a publication needs: is it to be made again? Then a moment has passed. An embedded volume whose catalog doesn't answer for long
+ * fails. */
+bool publish_again(struct volume *v, int status, struct publish_tries *tries);
 #endif

@@ -15,6 +15,7 @@ static struct {
 	bool damaged; /* … no record can be read */
 	bool silent;  /* none that writes the log's record is applied, or answered */
 	bool stops;   /* the process, for an hour, while the next one is under way, whose answer is lost */
+	bool stops_get; /* likewise while the next snapshot is read */
 } below;
 
 static int bad_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
@@ -39,6 +40,12 @@ static int bad_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret
 
 static int bad_get(struct catalog *c, const char *key, struct catalog_value *ret_value)
 {
+	if (below.stops_get && strncmp(key, "snapshot/", 9) == 0) {
+		below.stops_get = false;
+		*ret_value = (struct catalog_value){ 0 };
+		fiber_sleep(&c->env->loop, 3600 * NS_PER_S);
+		return -ETIMEDOUT;
+	}
 	int r = below.real->get(c, key, ret_value);
 	if (r == 0 && below.damaged)
 		ret_value->bytes[0] ^= 1;
@@ -51,7 +58,7 @@ static void put_below(struct volume_rig *g)
 	below.ops = *below.real;
 	below.ops.txn = bad_txn;
 	below.ops.get = bad_get;
-	below.lose = below.damaged = below.silent = below.stops = false;
+	below.lose = below.damaged = below.silent = below.stops = below.stops_get = false;
 	g->places.catalog->ops = &below.ops;
 }
 
@@ -145,6 +152,26 @@ Test(publish, a_machine_that_was_stopped_asks_again)
 	struct volume_rig *g = volume_rig_make(1, 4 << 20);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 	cr_assert_eq(volume_rig_run(g, body_stopped), 0);
+	g->places.catalog->ops = below.real;
+	volume_rig_free(g);
+}
+
+static int body_stopped_reading(void *arg)
+{
+	struct volume_rig *g = arg;
+	put_below(g);
+	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	below.stops_get = true;
+	cr_assert_eq(volume_checkpoint(g->volume), 0); /* the snapshot's root is recorded */
+	cr_assert(!below.stops_get);
+	return blk_write_wait(g->node, g->buffer, BLOCK_BYTES, 0, BLK_FUA);
+}
+
+Test(publish, nor_is_one_that_was_stopped_while_it_read)
+{
+	struct volume_rig *g = volume_rig_make(1, 4 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_stopped_reading), 0);
 	g->places.catalog->ops = below.real;
 	volume_rig_free(g);
 }
