@@ -260,15 +260,19 @@ static void add_holders(struct meta_segment *m, const struct salvage_copy *copie
 		}
 }
 
-/* Which of the copies that aren't sealed have all up to the record that the chain needs. One has, as it was just read: if that can't be read any more, none is. */
+/* Which of the other copies have all up to where it ends. */
 static int add_linked(struct search *s, struct meta_segment *m, const struct salvage_copy *copies, size_t count)
 {
-	int failed = -EIO;
+	int failed = -EIO; /* one had, as it was just read: if that can't be read any more, none has */
 	for (size_t i = 0; i < count && m->ensemble_count < META_REPLICAS_MAX; i++) {
 		struct walk w = { 0 };
-		size_t linked;
+		if (s->walk.copy->entry.sealed && copies[i].entry.sealed)
+			continue; /* it is listed */
 		int r = walk_copy(s->env, &copies[i], &w);
-		if (r == 0 && links(s, &w, &linked))
+		bool has = false;
+		for (size_t k = w.count; r == 0 && k-- > 0 && !has;)
+			has = w.met[k].end == m->length && w.met[k].crc == m->prev;
+		if (has)
 			m->ensemble[m->ensemble_count++] = (struct meta_replica){ copies[i].peer->id, peer_incarnation(copies[i].peer) };
 		walk_end(&w);
 		if (r == -ENOMEM || r == -ESHUTDOWN)
@@ -286,20 +290,16 @@ static int list_segment(struct search *s, const struct salvage_copy *copies, siz
 		return -EOVERFLOW;
 	struct meta_segment *m = &s->segments[s->segment_count++];
 	*m = (struct meta_segment){ .id = e->header.segment, .epoch = e->header.epoch, .salt = e->header.salt, .size_blocks = e->header.size_blocks };
-	if (e->sealed) {
-		m->cut = true;
-		m->length = e->length;
-		m->prev = e->prev;
-		add_holders(m, copies, count, true);
-	} else if (s->need_seq == 0) {
+	if (!e->sealed && s->need_seq == 0) {
 		add_holders(m, copies, count, false);
-	} else {
-		m->cut = true;
-		m->length = s->walk.met[linked - 1].end;
-		m->prev = s->walk.met[linked - 1].crc;
-		return add_linked(s, m, copies, count);
+		return 0;
 	}
-	return 0;
+	m->cut = true;
+	m->length = e->sealed ? e->length : s->walk.met[linked - 1].end;
+	m->prev = e->sealed ? e->prev : s->walk.met[linked - 1].crc;
+	if (e->sealed)
+		add_holders(m, copies, count, true);
+	return add_linked(s, m, copies, count);
 }
 
 /* ---- the summary ---- */

@@ -161,3 +161,34 @@ Test(salvage_reads, a_finished_segment_that_was_not_cut)
 	cr_assert_eq(volume_rig_run(&c->g, body_sealed), 0);
 	cluster_free(c);
 }
+
+/* ---- who has what is cut ---- */
+
+static int seal_one(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume *v = c->g.volume;
+	const struct log_segment *s = v->log.current;
+	struct segment_io seal = { .op = SEGMENT_SEAL, .segment = s->meta.id, .epoch = v->epoch, .block = s->acked, .crc = s->acked_crc };
+	return peer_wait(s->peers[0], &seal);
+}
+
+/* It counts as held by all that have it, not only by who has sealed it already. */
+Test(salvage_reads, a_segment_that_one_of_three_has_sealed)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	uint64_t segment = c->g.volume->log.current->meta.id;
+	cr_assert_eq(volume_rig_run(&c->g, seal_one), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cluster_open(c);
+	const struct meta_segment *m = c->g.volume->meta.segments;
+	while (m->id != segment)
+		m++;
+	cr_assert(m->cut);
+	cr_assert_eq(m->ensemble_count, SERVERS);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
