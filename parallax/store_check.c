@@ -319,6 +319,12 @@ static int prepare(struct check *c, const char *name)
 	return r ? r : meta_get_log(catalog, c->now.id, &c->log, NULL) < 0 ? -EAGAIN : 0;
 }
 
+/* It is being taken away: whatever is missing of it may be what has gone already, until it can be gone on with. */
+static bool is_going(struct check *c)
+{
+	return meta_get_log(c->store->catalog, c->now.id, &c->log, NULL) == 0 && store_forsaken(c->store, c->now.id, &c->log) == 1;
+}
+
 static int check_volume(struct check *c, const struct listed *l)
 {
 	int r = -EAGAIN;
@@ -339,6 +345,8 @@ static int check_volume(struct check *c, const struct listed *l)
 		snprintf(c->now.why, sizeof c->now.why, "it is being written: whenever its map was read, %d times, it was a new one before the end", ATTEMPTS);
 		r = 0;
 	}
+	if (r >= 0 && c->faults.all && is_going(c))
+		fault_lines_free(&c->faults);
 	return r < 0 ? r : 0;
 }
 

@@ -84,6 +84,8 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
  * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
  * never an error. */
 void store_reap(struct store *s);
+/* 1: the volume is there for nobody any more: no snapshot of it is left that has a name, and nothing began as one. 0 or -errno. */
+int store_forsaken(struct store *s, uint64_t volume, const struct meta_log *log);
 
 /* store_space.c: what deleting a volume's snapshots would free, as of its last checkpoint. */
 struct store_space;

@@ -216,8 +216,7 @@ static int destroy_unread(struct store *s, uint64_t volume, const struct meta_lo
 	return r;
 }
 
-/* 1: the volume is there for nobody any more: no snapshot of it is left that has a name, and nothing began as one. 0 or -errno. */
-static int is_forsaken(struct store *s, uint64_t volume, const struct meta_log *log)
+int store_forsaken(struct store *s, uint64_t volume, const struct meta_log *log)
 {
 	char names[META_KEY_BYTES], clones[META_KEY_BYTES];
 	struct catalog_tally t[] = { { .prefix = names }, { .prefix = clones } };
@@ -299,7 +298,7 @@ static int reap_one(struct store *s, uint64_t volume, struct meta_log *log)
 	}
 	if (r < 0 || held)
 		return 0;
-	r = is_forsaken(s, volume, log);
+	r = store_forsaken(s, volume, log);
 	if (r == 0)
 		return free_some(s, volume, log) == 1;
 	if (r < 0 || destroy_unread(s, volume, log) < 0)

@@ -25,7 +25,7 @@ enum { BYTES = 100 * BLOCK_BYTES };
 static struct {
 	const struct catalog_ops *ops;
 	unsigned calls, keys; /* keys: read or listed */
-	unsigned refused;     /* so many transactions aren't applied */
+	unsigned spared, refused; /* so many transactions are, and so many after them aren't applied */
 } meter;
 
 struct rig {
@@ -39,7 +39,9 @@ struct rig {
 static int meter_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
 	meter.calls++;
-	if (meter.refused) {
+	if (meter.spared) {
+		meter.spared--;
+	} else if (meter.refused) {
 		meter.refused--;
 		return -ENOMEM;
 	}
@@ -387,6 +389,25 @@ static int body_many(struct rig *r)
 }
 
 Test(doomed, many_at_once) { rig_test(body_many); }
+
+/* What is being taken away, and was interrupted when a part of it had gone, is nobody's loss. */
+static int body_half_gone(struct rig *r)
+{
+	create(r, "v");
+	take(r, 0, 3);
+	meter.spared = 3; /* its name goes, its snapshots and itself are doomed */
+	meter.refused = 100;
+	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
+	cr_assert_lt(meter.refused, 100u);
+	meter.refused = 0;
+	cr_assert_neq(keys_of(r, "volume/"), 0);
+	check(r);
+	store_reap(r->store);
+	cr_assert_eq(keys_of(r, "volume/"), 0);
+	return 0;
+}
+
+Test(doomed, a_volume_that_is_half_gone_is_no_fault) { rig_test(body_half_gone); }
 
 /* Whoever has the volume does it soon by himself; what he hasn't done when he closes is done then. */
 static int body_soon(struct rig *r)
