@@ -1,7 +1,7 @@
 /* Listeners of the real world. A unix socket's name is made with mode 0600 in one step, a name
  * left behind by a process that is gone is replaced, and our own is removed at the end. What
  * only concerns the connection that was about to be accepted is no error of the listener's,
- * and a lack of descriptors or memory is waited out. */
+ * and a lack of descriptors or memory is waited out. Who connects faster than we accept doesn't keep the loop from its other work. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -17,6 +17,7 @@
 
 #define BACKLOG 1024
 #define SHORTAGE_NS (100 * NS_PER_MS) /* between attempts while descriptors or memory are short */
+#define IN_A_ROW 8u /* accepted in one turn of the loop */
 
 struct listener_linux {
 	struct listener listener; /* first */
@@ -24,6 +25,7 @@ struct listener_linux {
 	int fd;
 	bool closed;
 	unsigned waiting; /* fibers in accept; the last one frees a closed listener */
+	unsigned in_a_row; /* attempts to accept since the loop last went on */
 	struct fiber_cond cond;
 	char text[ADDRESS_TEXT_MAX];
 	dev_t unix_device; /* identity of the unix socket, to remove our own only */
@@ -192,6 +194,7 @@ static int accept_failed(struct listener_linux *l, int error)
 	struct loop *loop = &l->listener.env->loop;
 	switch (error) {
 	case EAGAIN:
+		l->in_a_row = 0;
 		fiber_cond_wait(loop, &l->cond);
 		return 0;
 	case EMFILE:
@@ -215,6 +218,11 @@ int env_linux_stream_accept(struct listener *listener, struct stream **ret_strea
 	int r = 0;
 	l->waiting++;
 	while (!l->closed && r == 0) {
+		if (l->in_a_row++ == IN_A_ROW) {
+			l->in_a_row = 0;
+			fiber_sleep(&listener->env->loop, 0);
+			continue;
+		}
 		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			l->waiting--;

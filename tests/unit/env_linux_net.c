@@ -466,3 +466,51 @@ static int connect_timeout(void *arg)
 	return 0;
 }
 Test(env_linux_net, connect_times_out) { run(connect_timeout, NULL); }
+
+/* A crowd at the door, and somebody else who has something to do. */
+enum { CROWD = 300 };
+
+struct crowd {
+	struct listener *listener;
+	unsigned accepted, turns;
+};
+
+static int accept_crowd(void *arg)
+{
+	struct crowd *c = arg;
+	for (struct stream *s; c->accepted < CROWD; c->accepted++) {
+		cr_assert_eq(stream_accept(c->listener, &s), 0);
+		stream_close(s);
+	}
+	return 0;
+}
+
+static int go_on(void *arg)
+{
+	struct crowd *c = arg;
+	for (; c->accepted < CROWD; c->turns++)
+		fiber_sleep(&env->loop, 0);
+	return 0;
+}
+
+static int accept_and_others(void *arg)
+{
+	struct crowd c = { 0 };
+	struct stream *s[CROWD];
+	struct job j;
+	cr_assert_eq(stream_listen(env, arg, &c.listener), 0);
+	for (unsigned i = 0; i < CROWD; i++)
+		cr_assert_eq(stream_connect(env, listener_address(c.listener), NS_PER_S * 100, &s[i]), 0);
+	job_init(&j, &env->loop);
+	job_hold(&j);
+	job_hold(&j);
+	cr_assert_eq(fiber_start(&env->loop, go_on, &c, &j), 0);
+	cr_assert_eq(fiber_start(&env->loop, accept_crowd, &c, &j), 0);
+	fiber_wait(&j);
+	cr_assert_geq(c.turns, CROWD / 30, "%u turns of the loop while %u came", c.turns, CROWD);
+	for (unsigned i = 0; i < CROWD; i++)
+		stream_close(s[i]);
+	listener_close(c.listener);
+	return 0;
+}
+TEST_BOTH(accept_lets_others_go_on, accept_and_others)
