@@ -118,7 +118,7 @@ static void look_for_it(struct volume_move *m)
 		return;
 	}
 	m->why[0] = '\0';
-	if (m->state != MOVE_INCOMING || m->cancel)
+	if (m->state != MOVE_INCOMING || m->cancel || m->warming)
 		return;
 	if (!may_take(m, &seen->owner, &offered)) {
 		m->failed = false; /* no attempt of ours has got it */

@@ -90,3 +90,66 @@ Test(volume_move, what_is_waited_for_is_deleted)
 	cr_assert_eq(volume_rig_run(g, body_target), 0);
 	volume_rig_free(g);
 }
+
+/* An engine whose first lease takes its time. */
+static struct {
+	const struct catalog_ops *ops;
+	struct catalog_ops fake;
+	bool slow;
+} below;
+
+static int slow_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
+{
+	bool slow = below.slow;
+	below.slow = false;
+	if (slow)
+		fiber_sleep(&c->env->loop, NS_PER_S / 2);
+	return below.ops->lease(c, ttl_s, key, ret_lease);
+}
+
+/* It is let go while the node looks whether it is, and is told at the same time to expect an offer. */
+static int body_let_go_and_expected(void *arg)
+{
+	static const char *const offer[] = { "5", "1000", "h2", NULL };
+	struct volume_rig *g = arg;
+	struct volume_node *n = container_of(g->node, struct volume_node, node);
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	struct catalog_value alive;
+	char key[META_KEY_BYTES], state[16], why[128];
+	int r;
+	volume_node_end(n);
+	volume_node_init(n, NULL, NULL);
+	cr_assert_eq(volume_close(g->volume), 0);
+	volume_move_init(&m, n, &g->places, &how);
+	cr_assert_eq(volume_move_begin(&m, 3 * NS_PER_S, &g->report), 0, "%s", g->report.text);
+	below.slow = true;
+	uint64_t before = m.looked_ns;
+	while (m.looked_ns == before)
+		fiber_sleep(&g->env->loop, 1000);
+	ask(g, &m, "handover-expect", offer, &r);
+	fiber_sleep(&g->env->loop, NS_PER_S);
+	cr_assert(!volume_move_condition(&m, state, why, sizeof why), "%s: %s", state, why);
+	g->volume = n->volume;
+	meta_key_alive(volume_acquisition(n->volume), key);
+	cr_assert_eq(catalog_get(g->places.catalog, key, &alive), 0, "others don't see that its holder lives");
+	catalog_value_free(&alive);
+	cr_assert(!m.warm.alive && !m.warm.lock && !m.warm.copies, "what was had for the offer is kept");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, is_had_or_expected_not_both)
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	volume_rig_kill(g);
+	catalog_sim_doses(g->catalogs)->leases = true;
+	volume_rig_begin(g);
+	below.ops = g->places.catalog->ops;
+	below.fake = *below.ops;
+	below.fake.lease = slow_lease;
+	g->places.catalog->ops = &below.fake;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_let_go_and_expected), 0);
+	volume_rig_free(g);
+}
