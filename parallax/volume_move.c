@@ -175,6 +175,7 @@ static void take_back(struct volume_move *m)
 
 static void gone(struct volume_move *m)
 {
+	m->left_by = m->offer;
 	volume_handover_leave(m->node, -EIO);
 	set_state(m, MOVE_MOVED);
 }
@@ -491,6 +492,8 @@ static int move_verb(struct volume_move *m, const char *what, const char *const 
 		return offer_it(m, offer, args, ret_json, report);
 	if ((strcmp(what, "back") == 0 || strcmp(what, "moved") == 0) && n == 2) {
 		bool pending = m->offer == offer && (m->state == MOVE_OFFERED || m->state == MOVE_LEAVING);
+		if (m->state == MOVE_MOVED && m->left_by != offer) /* who asks would take it for his target's */
+			return report_set(report, -ESTALE, "its volume has moved to host %s (ask there)", m->whom);
 		m->hurry = true;
 		m->back |= pending && what[0] == 'b';
 		return settled(m, pending ? ns : 0, ret_json, report);

@@ -13,7 +13,7 @@
  *   handover-expect OFFER MS FROM       target: will be offered by host FROM, within so long. Answers who it is, for the offer
  *   handover-offer OFFER HOST HOLDER CONTROL PID    source: answers how long requests have waited, in ns
  *   handover-activate OFFER MS          target: until it serves, at most so long. Answers for how many ns it does
- *   handover-back OFFER MS              source: takes it back if that can be; answers which of them has it, when that is known
+ *   handover-back OFFER MS              source: takes it back if that can be; answers which of them has it, when that is known. -ESTALE: a third has
  *   handover-moved OFFER MS             source: looks now, until it knows
  *   handover-cancel OFFER               target: isn't to be had any more. OFFER 0: whatever it was waiting for */
 #ifndef AQ_VOLUME_MOVE_H
@@ -31,6 +31,7 @@ struct volume_move {
 	enum move_state state;
 	bool returns, stays;           /* INCOMING: it was MOVED before; nobody made it for an offer */
 	uint64_t offer;                /* 0: none */
+	uint64_t left_by;              /* MOVED: the offer with which it went */
 	uint64_t due_ns;               /* OFFERED: then it is taken back; INCOMING with an offer: then it is given up. 0: never */
 	char whom[64];                 /* the other host */
 	char why[256];                 /* INCOMING: why it couldn't be opened */

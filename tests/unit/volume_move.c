@@ -58,6 +58,41 @@ Test(volume_move, what_was_offered_is_deleted)
 	volume_rig_free(g);
 }
 
+/* Two hosts were to get it at once. */
+static int body_other_offer(void *arg)
+{
+	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const other[] = { "2", "h3", "device v", "unix:/d", "6", NULL };
+	static const char *const back[] = { "1", "2000", NULL }, *const other_back[] = { "2", "2000", NULL };
+	struct volume_rig *g = arg;
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	int r;
+	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, &m, "handover-offer", offer, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	g->volume = NULL;
+	ask(g, &m, "handover-offer", other, &r);
+	cr_assert_eq(r, -EBUSY);
+	delete_records(g); /* as good as taken */
+	fiber_sleep(&g->env->loop, NS_PER_S);
+	ask(g, &m, "handover-back", other_back, &r);
+	cr_assert_eq(r, -ESTALE, "h3 is said to have it");
+	cr_assert(strstr(g->report.text, "h2"), "%s", g->report.text);
+	const char *json = ask(g, &m, "handover-back", back, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	cr_assert_str_eq(json, "{\"serves\":false}");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, who_has_it_is_told_to_whom_it_was_offered)
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_other_offer), 0);
+	volume_rig_free(g);
+}
+
 static int body_target(void *arg)
 {
 	struct volume_rig *g = arg;
