@@ -333,18 +333,18 @@ int cli_cluster_move_catalog(struct cli *c)
 /* ---- backup and restore ---- */
 
 /* FIBER. Appears under its name when it is whole and durable. */
-static int write_backup(struct cli *c, const char *path, const char *text, size_t length)
+static int write_backup(struct cli *c, const char *name, const char *text, size_t length)
 {
-	char part[PATHS_MAX], dir[PATHS_MAX];
+	char path[PATHS_MAX], part[PATHS_MAX], dir[PATHS_MAX];
 	unsigned other = (unsigned)env_random(c->env); /* what is there is somebody's, or another's who is at it */
-	const char *slash = strrchr(path, '/');
 	struct file *f;
+	int r = transfer_target(c, name, "choose another name, or give --force", path);
+	if (r < 0)
+		return r;
+	const char *slash = strrchr(path, '/');
 	snprintf(dir, sizeof dir, "%.*s", slash ? (int)MAX(slash - path, 1) : 1, slash ? path : ".");
 	if ((size_t)snprintf(part, sizeof part, "%s.part-%08x", path, other) >= sizeof part)
 		return report_set(&c->report, -ENAMETOOLONG, "%s: the name is too long", path);
-	int r = transfer_target(c, path, "choose another name, or give --force");
-	if (r < 0)
-		return r;
 	r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
 	if (r == 0) {
 		r = file_write_wait(f, text, length, 0);

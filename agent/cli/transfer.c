@@ -147,8 +147,8 @@ int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)
 	if (r == -EINTR)
 		return report_set(&c->report, r, "interrupted; nothing was left behind");
 	if (r < 0)
-		return report_set(&c->report, r, "%s at offset %llu: %s", copy.bad_write ? "writing the target" : "reading the source",
-				  (unsigned long long)copy.bad_offset, strerror(-r));
+		return report_set(&c->report, r, "%s at offset %llu: %s%s", copy.bad_write ? "writing the target" : "reading the source",
+				  (unsigned long long)copy.bad_offset, strerror(-r), r == -ENOSPC ? " (free some space)" : "");
 	return 0;
 }
 
@@ -223,14 +223,36 @@ static int not_in_use(struct cli *c, const char *path)
 	return r;
 }
 
-int transfer_target(struct cli *c, const char *path, const char *cure)
+/* What a symbolic link leads to is what is replaced, not the link: who made it wants the file to be there. */
+static int follow_link(struct cli *c, const char *path, char ret_path[PATHS_MAX])
 {
 	struct stat st;
-	if (stat(path, &st) < 0)
+	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode)) {
+		if ((size_t)snprintf(ret_path, PATHS_MAX, "%s", path) >= PATHS_MAX)
+			return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", path);
 		return 0;
+	}
+	char *real = realpath(path, NULL);
+	int r = real ? 0 : -errno;
+	if (r == -ENOENT)
+		return report_set(&c->report, r, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path);
+	if (r == 0 && strlen(real) >= PATHS_MAX)
+		r = -ENAMETOOLONG;
+	if (r == 0)
+		strcpy(ret_path, real);
+	free(real);
+	return r < 0 ? report_path(&c->report, r, "open", path) : 0;
+}
+
+int transfer_target(struct cli *c, const char *path, const char *cure, char ret_path[PATHS_MAX])
+{
+	struct stat st;
+	int r = follow_link(c, path, ret_path);
+	if (r < 0 || stat(ret_path, &st) < 0)
+		return r;
 	if (!S_ISREG(st.st_mode)) /* it would be replaced, not written to */
 		return report_set(&c->report, -EINVAL, "%s is there and isn't an ordinary file (give the name of a new one)", path);
-	return cli_flag(c, CLI_FORCE) ? not_in_use(c, path) : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
+	return cli_flag(c, CLI_FORCE) ? not_in_use(c, ret_path) : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
 }
 
 int transfer_to_file(struct cli *c, const char *source, const char *target)
@@ -239,14 +261,15 @@ int transfer_to_file(struct cli *c, const char *source, const char *target)
 	const struct blk_driver *driver;
 	struct graph_instance *graph;
 	struct blk_node *from;
+	char path[PATHS_MAX];
 	int r = transfer_format(c, format ? format : "raw", &driver);
 	if (r < 0)
 		return r;
-	if ((r = transfer_target(c, target, "--force replaces it")) < 0)
+	if ((r = transfer_target(c, target, "--force replaces it", path)) < 0)
 		return r;
 	if ((r = transfer_open(c, source, &graph, &from)) < 0)
 		return r;
-	r = copy_to_file(c, driver, target, from);
+	r = copy_to_file(c, driver, path, from);
 	graph_close(graph);
 	return r;
 }

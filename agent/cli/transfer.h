@@ -18,8 +18,8 @@ int transfer_read(struct cli *c, struct copy *copy);
 /* FIBER. Copies all of `from` into `to` with progress; SIGINT and SIGTERM end it with -EINTR. */
 int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
 /* FIBER. May a new file take this name? -EEXIST without --force, with the cure; never in place of a device, a directory, or an image that
- * somebody has open. */
-int transfer_target(struct cli *c, const char *path, const char *cure);
+ * somebody has open. `ret_path`: the name that it takes, which is another where `path` is a symbolic link to a file. */
+int transfer_target(struct cli *c, const char *path, const char *cure, char ret_path[PATHS_MAX]);
 /* FIBER. Copies `source` into the new file `target`, which appears when it is complete. */
 int transfer_to_file(struct cli *c, const char *source, const char *target);
 #endif

@@ -31,6 +31,14 @@ refused 1 'exists' aquifer image convert "$dir/a.img" "$dir/c.img"
 aquifer attach "$dir/c.img" --name busy --as nbd >/dev/null # a device's image isn't taken from under it
 refused 1 'in use by device busy' aquifer image convert "$dir/a.img" "$dir/c.img" --force
 aquifer detach busy
+# A symbolic link stays one: the file that it leads to is replaced, and where it leads to nothing nobody guesses what was meant.
+ln -s c.img "$dir/link.img"
+ln -s nowhere/c.img "$dir/dangling.img"
+refused 1 'link.img exists' aquifer image convert "$dir/a.img" "$dir/link.img"
+aquifer image convert "$dir/a.img" "$dir/link.img" --force
+[ -L "$dir/link.img" ] && [ ! -L "$dir/c.img" ] && cmp "$dir/a.img" "$dir/c.img" || fail "a link: $(ls -l "$dir")"
+refused 1 'dangling.img is a symbolic link to what isn.t there' aquifer image convert "$dir/a.img" "$dir/dangling.img" --force
+[ -L "$dir/dangling.img" ] || fail "a link to nothing became $(ls -l "$dir/dangling.img")"
 refused 2 'no image format' aquifer image convert "$dir/a.img" "$dir/d.img" --to floppy
 
 # A source that can't be read ends it, and names the place.
@@ -61,7 +69,7 @@ rm "$dir/pipe.out"
 if [ "$(id -u)" -eq 0 ]; then
 	mkdir "$dir/mnt"
 	mount -t tmpfs -o size=8M tmpfs "$dir/mnt"
-	refused 1 'No space left' aquifer image convert "$dir/big.img" "$dir/mnt/x"
+	refused 1 'No space left on device .free some space' aquifer image convert "$dir/big.img" "$dir/mnt/x"
 	[ -z "$(ls -A "$dir/mnt")" ] || fail "a full disk left: $(ls -A "$dir/mnt")"
 	umount "$dir/mnt"
 fi

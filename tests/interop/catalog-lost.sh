@@ -21,6 +21,9 @@ uri=$(aquifer attach db --as nbd) || fail "attach db"
 echo mine >"$dir/backup.part"
 aquifer cluster backup "$dir/backup" >/dev/null || fail "backup"
 [ "$(cat "$dir/backup.part")" = mine ] && [ "$(ls -d "$dir"/backup* | wc -l)" = 2 ] || fail "there are" "$dir"/backup*
+ln -s backup "$dir/latest" # to where cron keeps them
+aquifer cluster backup "$dir/latest" --force >/dev/null && [ -L "$dir/latest" ] && [ ! -L "$dir/backup" ] || fail "a link became the backup: $(ls -l "$dir")"
+rm "$dir/latest"
 
 # since then
 aquifer detach db && write db new || fail "db"
