@@ -74,12 +74,29 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 	return r < 0 ? report_path(&c->report, r, "open", file) : 0;
 }
 
+/* The name in "there is no volume 'NAME' (…)"; false: the report says something else. `ret_cure`: where its parenthesis begins. */
+static bool missing_volume(struct report *report, char ret_name[64], char **ret_cure)
+{
+	static const char is_missing[] = "there is no volume '";
+	char *at = strstr(report->text, is_missing);
+	if (!at)
+		return false;
+	at += sizeof is_missing - 1;
+	size_t n = strcspn(at, "'");
+	if (n >= 64 || strncmp(at + n, "' (", 3) != 0)
+		return false;
+	snprintf(ret_name, 64, "%.*s", (int)n, at);
+	*ret_cure = at + n + 2;
+	return true;
+}
+
 int cli_graph_hint(struct cli *c, const char *word, int status)
 {
-	if (status == -ENOENT && name_valid(word) && access(word, F_OK) == 0) {
-		c->report.text[0] = 0;
-		report_set(&c->report, status, "there is no volume '%s' (if the file is meant: ./%s)", word, word);
-	}
+	char name[64], *cure;
+	if (status == -ENOENT && strstr(c->report.text, "there is no store yet") && name_valid(word) && access(word, F_OK) == 0)
+		snprintf(c->report.text, sizeof c->report.text, "there is no volume '%s' (if the file is meant: ./%s)", word, word);
+	else if (status == -ENOENT && !ends_in_graph(word) && missing_volume(&c->report, name, &cure) && access(name, F_OK) == 0)
+		snprintf(cure, sizeof c->report.text - (size_t)(cure - c->report.text), "(if the file is meant: ./%s)", name);
 	if (status == -EINVAL && strchr("./", word[0]) && !strpbrk(word, "()|=") && access(word, F_OK) < 0 && errno == ENOENT) {
 		struct report why = c->report;
 		c->report.text[0] = 0;

@@ -55,6 +55,9 @@ refused 1 'nowhere.*check the name' aquifer cluster restore /nowhere
 truncate -s 1M "$dir/one"
 printf 'a = raw(%s)\nb = raw(%s)\nexport a as nbd\nexport b as nbd\n' "$dir/one" "$dir/one" >"$dir/two.graph"
 refused 1 'has it already \(use one node for both' aquifer attach "$dir/two.graph"
+# what a graph file lacks is not said of the file itself
+printf 'a = raw(/nowhere/a.img)\nexport a as nbd\n' >"$dir/lacks.graph"
+(cd "$dir" && refused 1 '^aquifer: attach lacks.graph failed: a: open /nowhere/a.img' aquifer attach lacks.graph) || fail "a graph file"
 # What can't be a size or a name is wrong usage whatever is in the store; what could be one and isn't there is a failure.
 for size in 0 1 4095 1000; do
 	refused 2 'not a positive multiple of 4096' aquifer volume create w $size
