@@ -19,6 +19,13 @@ static int held(const struct meta_owner *o, struct report *report)
 			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
 }
 
+/* Two nodes of one graph: neither is to be told of the other as of a stranger, nor to fence it. */
+static bool is_ours(const struct meta_owner *o, const struct volume_open *how)
+{
+	return !how->offer && o->state != OWNER_FREE && how->pid && o->pid == how->pid && how->holder && strcmp(o->holder, how->holder) == 0 && how->host &&
+	       strcmp(o->host, how->host) == 0;
+}
+
 /* Whoever has the lock will soon let it go: a command that maintains the volume, or a process that is about to
  * say who it is, or that has died. */
 static bool lock_is_passing(const struct volume_places *p, const struct meta_owner *owner)
@@ -108,6 +115,8 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 			attempt--;
 			continue;
 		}
+		if (is_ours(&owner, how))
+			return report_set(report, r, "this tapdisk has it already (use one node for both: name it in a graph file)");
 		if (!how->force || attempt > 0)
 			return held(&owner, report);
 		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */

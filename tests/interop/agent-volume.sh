@@ -23,6 +23,14 @@ aquifer volume show web1 | grep -q "device web1 (tapdisk pid $tap)" || fail "the
 refused 1 "device web1 \(tapdisk pid $tap\)" aquifer attach web1 --as nbd --name w2
 refused 1 "device web1 .tapdisk pid $tap. on host .*take a snapshot, and use that instead: aquifer snapshot create web1@NAME.$" aquifer volume import web1 w2
 refused 1 "device web1 \(tapdisk pid $tap\)" "$B/aquifer" volume delete web1
+# Two nodes on one volume: neither is a stranger, who'd have to detach; nor is one to fence the other.
+aquifer volume create twice 1M
+refused 1 'volume-2: this tapdisk has it already \(use one node for both' aquifer attach 'verify(twice, twice)' --name twice --as nbd
+refused 1 'volume-2: this tapdisk has it already \(use one node for both' aquifer attach 'verify(twice, twice)' --name twice --as nbd --force
+aquifer volume delete twice
+# A bare word in an expression may be meant as a file.
+truncate -s 1M "$dir/bare.img"
+(cd "$dir" && refused 1 "volume-1: there is no volume 'bare.img' \(if the file is meant: ./bare.img\)" aquifer attach 'ro(bare.img)' --name bare) || fail "a bare word"
 # Snapshots of an attached volume, asked of its tapdisk.
 aquifer snapshot create web1@one
 refused 1 'one' aquifer snapshot create web1@one

@@ -298,7 +298,7 @@ static int body_held(struct rig *r)
 	struct blk_node *n = attach(r, "v", false);
 	OK(r, store_volume_show(s, "v", &v, REPORT(r)));
 	cr_assert(v.state == STORE_HELD && strstr(v.holder.text, "the unit test") && v.epoch > 0);
-	FAILS(r, blktest_open(r->env, &driver_volume, NULL, false, (const char *[]){ "v", NULL }, &other, REPORT(r)), -EBUSY, "the unit test");
+	FAILS(r, blktest_open(r->env, &driver_volume, NULL, false, (const char *[]){ "v", NULL }, &other, REPORT(r)), -EBUSY, "this tapdisk has it already");
 	FAILS(r, store_volume_delete(s, "v", true, REPORT(r)), -EBUSY, "the unit test");
 	const char *shot = "v@s";
 	FAILS(r, store_snapshot_create(s, &shot, 1, REPORT(r)), -EBUSY, "the unit test");
