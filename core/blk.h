@@ -77,6 +77,7 @@ struct blk_info {
 	bool discard_zeroes;       /* discarded ranges read as zeroes */
 	bool multi_client;         /* a flush by one user covers what another's completed writes did */
 	bool rotational;
+	uint64_t identity;         /* of the content's origin, the same wherever and under whatever name it is opened: a volume, a snapshot, a layer; 0: not known */
 };
 
 /* Live counters of a node, kept by the core. */

@@ -17,7 +17,15 @@
 #define SEGMENTS_IN_SMALL_STORE 64
 #define CLOSE_NS (30 * NS_PER_S)
 
+/* Never 0. Of a volume, as its segments know it (so also after a catalog was lost, or it was renamed), and of a snapshot of it. */
+static uint64_t identity_of(const uuid *volume, uint64_t mark_seq)
+{
+	uint64_t id = get_le64(volume->bytes) ^ get_le64(volume->bytes + 8) ^ (mark_seq * UINT64_C(0x9e3779b97f4a7c15));
+	return id ? id : 1;
+}
+
 uint64_t volume_size(const struct volume *v) { return v->meta.size_bytes; }
+uint64_t volume_identity(const struct volume *v) { return identity_of(&v->meta.volume, 0); }
 uint64_t volume_acquisition(const struct volume *v) { return v->owner.stamp; }
 struct sources *volume_sources(struct volume *v) { return &v->sources; }
 struct tree *volume_tree(struct volume *v) { return &v->tree; }
@@ -517,7 +525,7 @@ struct volume_reader {
 	struct env *env;
 	struct tree tree;
 	struct sources sources;
-	uint64_t size_bytes, io_timeout_ns;
+	uint64_t size_bytes, io_timeout_ns, identity;
 };
 
 int volume_reader_open(struct env *env, const struct volume_reader_open *how, struct volume_reader **ret_reader,
@@ -535,8 +543,10 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 		r = report_set(report, -EAGAIN, "the snapshot has no root yet");
 	if (r == 0)
 		r = sources_open(&d->sources, env, how->catalog, how->places, how->volume, log, NULL, report);
-	if (r == 0)
+	if (r == 0) {
 		d->io_timeout_ns = log->io_timeout_ms * NS_PER_MS;
+		d->identity = identity_of(&log->volume, how->mark_seq);
+	}
 	free(log);
 	if (r < 0) {
 		free(d);
@@ -569,6 +579,7 @@ int volume_reader_close(struct volume_reader *d)
 }
 
 uint64_t volume_reader_size(const struct volume_reader *d) { return d->size_bytes; }
+uint64_t volume_reader_identity(const struct volume_reader *d) { return d->identity; }
 struct sources *volume_reader_sources(struct volume_reader *d) { return &d->sources; }
 struct tree *volume_reader_tree(struct volume_reader *d) { return &d->tree; }
 uint64_t volume_reader_io_timeout_ns(const struct volume_reader *d) { return d->io_timeout_ns; }

@@ -84,6 +84,7 @@ int volume_close_offering(struct volume *v, const struct volume_offer *to);
 int volume_destroy(struct volume *v);
 
 uint64_t volume_size(const struct volume *v); /* bytes */
+uint64_t volume_identity(const struct volume *v); /* for blk_info.identity */
 uint64_t volume_acquisition(const struct volume *v); /* a number of its own, in the owner record */
 
 /* ---- requests: what a frame of the block driver holds ---- */
@@ -177,6 +178,7 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 		       struct report *report);
 int volume_reader_close(struct volume_reader *r); /* FIBER */
 uint64_t volume_reader_size(const struct volume_reader *r);
+uint64_t volume_reader_identity(const struct volume_reader *r); /* the snapshot's */
 int volume_reader_lookup(struct volume_reader *r, uint64_t first, uint32_t count, struct pointer *ret_pointers, struct job *parent);
 int volume_reader_skip_holes(struct volume_reader *r, uint64_t *first, uint64_t end, struct job *parent);
 struct sources *volume_reader_sources(struct volume_reader *r);

@@ -40,6 +40,7 @@ void volume_node_init(struct volume_node *n, struct volume *v, struct volume_rea
 		.size = v ? volume_size(v) : d ? volume_reader_size(d) : 0, .block_size = 512, .preferred_size = BLOCK_BYTES,
 		.memory_align = BLOCK_BYTES, .max_transfer = (uint64_t)(VOLUME_IO_BLOCKS - 1) * BLOCK_BYTES, .read_only = d,
 		.can_discard = true, .can_zero = true, .can_map = true, .discard_zeroes = true, .multi_client = true,
+		.identity = v ? volume_identity(v) : d ? volume_reader_identity(d) : 0,
 	};
 }
 

@@ -82,6 +82,9 @@ static void cow_end(struct job *j);
 static void cow_write_pieces(struct job *j);
 static void cow_clear(struct job *j);
 
+/* What is seen of the parent: of one that has grown no more than the layer was made over. One that is smaller than that isn't opened, but may shrink. */
+static uint64_t parent_end(const struct cow *c) { return MIN(c->map.header.parent_size, c->node.child[0]->info.size); }
+
 static uint64_t block_of(uint64_t offset) { return offset / COW_BLOCK; }
 static uint64_t blocks_upto(uint64_t end) { return div_up(end, COW_BLOCK); }
 
@@ -152,8 +155,8 @@ static int64_t cow_read_run(struct cow_frame *f)
 	enum cow_state state = cow_map_state(&c->map, block_of(at));
 	end = run_end(c, at, end, state);
 	int r = 0;
-	if (state == COW_PARENT && at < parent->info.size) {
-		end = MIN(end, parent->info.size);
+	if (state == COW_PARENT && at < parent_end(c)) {
+		end = MIN(end, parent_end(c));
 		r = piece_start(f, parent, BLK_READ, 0, at, end - at, io->iov, io->iov_count, f->position);
 	} else if (state == COW_DATA) {
 		r = cow_map_check_data(&c->map, block_of(at));
@@ -319,9 +322,9 @@ static int pad_load(struct cow_frame *f, unsigned which, uint64_t edge)
 	struct iovec *iov = &f->piece[f->piece_count].iov[0];
 	*iov = (struct iovec){ f->pad->block[which], COW_BLOCK };
 	memset(iov->iov_base, 0, COW_BLOCK);
-	if (cow_map_state(&c->map, block_of(edge)) != COW_PARENT || start >= parent->info.size)
+	if (cow_map_state(&c->map, block_of(edge)) != COW_PARENT || start >= parent_end(c))
 		return 0;
-	iov->iov_len = MIN(COW_BLOCK, parent->info.size - start);
+	iov->iov_len = MIN(COW_BLOCK, parent_end(c) - start);
 	return piece_start(f, parent, BLK_READ, 0, start, iov->iov_len, iov, 1, 0);
 }
 
@@ -505,8 +508,8 @@ static void cow_map_step(struct job *j)
 		uint64_t at = io->offset + f->position;
 		enum cow_state state = cow_map_state(&c->map, block_of(at));
 		uint64_t end = run_end(c, at, io->offset + io->length, state);
-		if (state == COW_PARENT && at < parent->info.size) {
-			end = MIN(end, parent->info.size);
+		if (state == COW_PARENT && at < parent_end(c)) {
+			end = MIN(end, parent_end(c));
 			f->child_map = (struct blk_map){ .extents = map->extents + map->count, .max = map->max - map->count };
 			struct piece *p = &f->piece[f->piece_count++];
 			p->heap = NULL;
@@ -633,16 +636,36 @@ static void cow_describe_info(struct cow *c, bool read_only)
 		.can_map = true,
 		.multi_client = true,
 		.rotational = parent->rotational || top->rotational,
+		.identity = c->map.header.id,
 	};
 }
 
-static int cow_check_parent(const struct cow *c, const char *path, struct report *report)
+/* Is it the parent that the layer was made over? Those without an identity are told by their size; those with one may have grown. */
+static int cow_check_parent(const struct cow *c, bool rebase, const char *path, struct report *report)
 {
-	uint64_t was = c->map.header.parent_size, is = c->node.child[0]->info.size;
-	if (was == is)
+	const struct cow_header *h = &c->map.header;
+	const struct blk_node *parent = c->node.child[0];
+	bool known = h->parent_identity && parent->info.identity;
+	char was[24], is[24];
+	if (parent->info.size < h->parent_size)
+		return report_set(report, -EINVAL, "%s was made over a parent of %s, but %s has %s (give it the parent it was made with, or make this one as large again)", path,
+				  format_size(h->parent_size, was), parent->name, format_size(parent->info.size, is));
+	if (rebase || (known ? h->parent_identity == parent->info.identity : h->parent_size == parent->info.size))
 		return 0;
-	return report_set(report, -EINVAL, "%s was made over a parent of %llu bytes, but this one has %llu (give it the parent "
-			  "it was made with)", path, (unsigned long long)was, (unsigned long long)is);
+	if (known)
+		return report_set(report, -EINVAL, "%s was made over another parent than %s (give it that; or, if this one has the same content, rebase=on)", path, parent->name);
+	return report_set(report, -EINVAL, "%s was made over a parent of %s, but %s has %s (give it the parent it was made with; or, if this one is that and has grown, rebase=on)",
+			  path, format_size(h->parent_size, was), parent->name, format_size(parent->info.size, is));
+}
+
+/* FIBER. Notes whose content it stands on: of a layer from before that was noted, and of one that is told to stand on another. */
+static int cow_note_parent(struct cow *c, bool rebase)
+{
+	uint64_t identity = c->node.child[0]->info.identity;
+	if (c->map.read_only || c->map.header.parent_identity == identity || (!rebase && identity == 0))
+		return 0;
+	int r = cow_map_note_parent(&c->map, identity);
+	return r == -ENOSPC && !rebase ? 0 : r; /* it can be read all the same */
 }
 
 static int cow_open(struct blk_node *node, const struct blk_open *how, struct report *report)
@@ -650,12 +673,13 @@ static int cow_open(struct blk_node *node, const struct blk_open *how, struct re
 	struct cow *c = container_of(node, struct cow, node);
 	const char *path = option_string(how->options, "file");
 	const struct blk_info *parent = &node->child[0]->info;
+	bool rebase = option_bool(how->options, "rebase");
 	int r = 0;
 	if (parent->block_size > COW_BLOCK)
 		return report_set(report, -ENOTSUP, "the parent's blocks are larger than %llu bytes", (unsigned long long)COW_BLOCK);
 	range_lock_init(&c->lock);
 	if (!how->read_only)
-		r = cow_file_prepare(node->env, path, option_number(how->options, "size"), parent->size, report);
+		r = cow_file_prepare(node->env, path, option_number(how->options, "size"), parent, report);
 	if (r == 0)
 		r = cow_open_top(c, how, report);
 	if (r < 0)
@@ -664,7 +688,9 @@ static int cow_open(struct blk_node *node, const struct blk_open *how, struct re
 	if (r == 0)
 		r = cow_map_load(&c->map, c->top, how->read_only, how->force, path, report);
 	if (r == 0)
-		r = cow_check_parent(c, path, report);
+		r = cow_check_parent(c, rebase, path, report);
+	if (r == 0)
+		r = cow_note_parent(c, rebase);
 	if (r < 0) {
 		c->map.read_only = true; /* nothing is written to what is refused */
 		cow_map_close(&c->map);
@@ -699,6 +725,7 @@ static void cow_describe(struct blk_node *node, void (*item)(void *arg, const ch
 static const struct option_spec cow_options[] = {
 	{ "direct", OPTION_BOOL, .help = "bypass the page cache (default on)", .number_default = 1 },
 	{ "file", OPTION_STRING, .positional = true, .required = true, .help = "the layer's file; made if it is missing" },
+	{ "rebase", OPTION_BOOL, .help = "the parent is another than it was made over, with the same content (default off)" },
 	{ "size", OPTION_SIZE, .help = "of the disk, when the file is made or to grow it (default: the parent's)",
 	  .number_min = 512, .number_max = COW_SIZE_MAX },
 	{ NULL },

@@ -11,6 +11,7 @@
 
 #include "agent/components/cow_format.h"
 #include "core/fiber.h"
+#include "core/option.h"
 #include "core/plant.h"
 
 #define PATH_BYTES 4096
@@ -49,9 +50,10 @@ static int has_content(struct env *env, const char *path)
 }
 
 /* FIBER. Fills the file with an empty layer, durably. */
-static int write_empty(struct env *env, struct file *f, uint64_t size, uint64_t parent_size)
+static int write_empty(struct env *env, struct file *f, uint64_t size, const struct blk_info *parent)
 {
-	struct cow_header h = { .sequence = 1, .size = size, .parent_size = parent_size, .id = env_random(env), .clean = true };
+	struct cow_header h = { .sequence = 1, .size = size, .parent_size = parent->size, .parent_identity = parent->identity, .id = env_random(env),
+				.clean = true };
 	int r = truncate_wait(env, f, 0);
 	if (r == 0)
 		r = header_write_wait(f, &h, 0);
@@ -74,7 +76,7 @@ static int sync_parent_dir(struct env *env, const char *path)
 
 /* FIBER. */
 static int create_locked(struct env *env, struct file *f, const char *temporary, const char *path, uint64_t size,
-			 uint64_t parent_size)
+			 const struct blk_info *parent)
 {
 	int r = file_lock(f, /* exclusive= */ true);
 	if (r < 0)
@@ -82,7 +84,7 @@ static int create_locked(struct env *env, struct file *f, const char *temporary,
 	r = has_content(env, path); /* somebody else may have been faster; `f` may even be that file */
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = write_empty(env, f, size, parent_size);
+	r = write_empty(env, f, size, parent);
 	if (r == 0)
 		r = env_rename(env, temporary, path);
 	if (r < 0)
@@ -91,25 +93,25 @@ static int create_locked(struct env *env, struct file *f, const char *temporary,
 }
 
 /* FIBER. */
-static int create(struct env *env, const char *path, uint64_t size, uint64_t parent_size, struct report *report)
+static int create(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, struct report *report)
 {
-	char temporary[PATH_BYTES];
+	char temporary[PATH_BYTES], wanted[24], least[24];
 	struct file *f;
 	if (size == 0)
-		size = parent_size;
-	if (size < parent_size)
-		return report_set(report, -EINVAL, "size=%" PRIu64 " is less than its parent has (%" PRIu64 " bytes)", size,
-				  parent_size);
+		size = parent->size;
+	if (size < parent->size)
+		return report_set(report, -EINVAL, "size=%s is less than its parent has (leave it out, or give at least %s)", format_size(size, wanted),
+				  format_size(parent->size, least));
 	if (size % 512)
 		return report_set(report, -EINVAL, "size=%" PRIu64 " is not a multiple of 512", size);
 	if (size > COW_SIZE_MAX)
-		return report_set(report, -EFBIG, "a cow layer has at most 64T");
+		return report_set(report, -EFBIG, "its parent has %s, and a cow layer at most 64T", format_size(size, wanted));
 	if (snprintf(temporary, sizeof temporary, "%s.aquifer-new", path) >= (int)sizeof temporary)
 		return report_set(report, -ENAMETOOLONG, "the name of the cow layer is too long");
 	int r = file_open(env, temporary, FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f);
 	if (r < 0)
 		return report_path(report, r, "create", path);
-	r = create_locked(env, f, temporary, path, size, parent_size);
+	r = create_locked(env, f, temporary, path, size, parent);
 	file_close(env, f);
 	if (r == -EFBIG)
 		return report_set(report, r, "create %s: its file system has no files that large (%" PRIu64 " bytes)", path,
@@ -124,12 +126,13 @@ static int grow_file(struct env *env, struct file *f, uint64_t size, struct repo
 {
 	uint8_t pages[2 * COW_PAGE];
 	struct cow_header h, first;
+	char wanted[24], has[24];
 	size_t done;
 	int r = file_read_wait(f, pages, sizeof pages, 0, &done);
 	if (r < 0 || done < sizeof pages || cow_header_choose(pages, &h) != COW_OK || h.size == size)
 		return r; /* opening it will say what is wrong */
 	if (size < h.size)
-		return report_set(report, -EINVAL, "the layer has %" PRIu64 " bytes already; it can't shrink to %" PRIu64, h.size, size);
+		return report_set(report, -EINVAL, "size=%s: the layer has %s already, and can't shrink (leave it out)", format_size(size, wanted), format_size(h.size, has));
 	unsigned slot = cow_header_decode(pages, &first) != COW_OK || first.sequence != h.sequence;
 	h.sequence++;
 	h.size = size;
@@ -159,13 +162,13 @@ static int grow(struct env *env, const char *path, uint64_t size, struct report 
 	return r < 0 ? report_set(report, r, "grow %s: %s", path, strerror(-r)) : 0;
 }
 
-int cow_file_prepare(struct env *env, const char *path, uint64_t size, uint64_t parent_size, struct report *report)
+int cow_file_prepare(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, struct report *report)
 {
 	int r = has_content(env, path);
 	if (r < 0)
 		return report_path(report, r, "open", path);
 	if (r == 0)
-		return create(env, path, size, parent_size, report);
+		return create(env, path, size, parent, report);
 	/* Who made it may have died before its name was durable. */
 	r = PLANTED(cow_name_unsettled) ? 0 : sync_parent_dir(env, path);
 	if (r < 0)

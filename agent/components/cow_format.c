@@ -23,7 +23,7 @@ static bool page_blank(const uint8_t page[COW_PAGE])
 }
 
 /*  0 magic   8 version   12 crc   16 sequence   24 size   32 parent size   40 id   48 block bytes   52 clean
- * 56 group data bytes   64 group bytes   72 … 4095 zero */
+ * 56 group data bytes   64 group bytes   72 parent identity   80 … 4095 zero */
 void cow_header_encode(const struct cow_header *h, uint8_t page[COW_PAGE])
 {
 	memset(page, 0, COW_PAGE);
@@ -37,6 +37,7 @@ void cow_header_encode(const struct cow_header *h, uint8_t page[COW_PAGE])
 	put_le32(page + 52, h->clean);
 	put_le64(page + 56, COW_GROUP_DATA);
 	put_le64(page + 64, COW_GROUP);
+	put_le64(page + 72, h->parent_identity);
 	put_le32(page + CRC_AT, page_crc(page));
 }
 
@@ -54,6 +55,7 @@ enum cow_check cow_header_decode(const uint8_t page[COW_PAGE], struct cow_header
 		.sequence = get_le64(page + 16),
 		.size = get_le64(page + 24),
 		.parent_size = get_le64(page + 32),
+		.parent_identity = get_le64(page + 72),
 		.id = get_le64(page + 40),
 		.clean = get_le32(page + 52) == 1,
 	};

@@ -21,7 +21,8 @@ enum cow_state { COW_PARENT = 0, COW_DATA = 1, COW_ZERO = 2, COW_INVALID = 3 };
 struct cow_header {
 	uint64_t sequence;
 	uint64_t size;        /* of the disk, bytes */
-	uint64_t parent_size; /* bytes */
+	uint64_t parent_size; /* bytes; the parent may have grown since, and what it has beyond isn't seen */
+	uint64_t parent_identity; /* its info.identity; 0: not known */
 	uint64_t id;          /* random; map pages repeat it */
 	bool clean;           /* closed in order: every map page is whole */
 };

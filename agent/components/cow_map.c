@@ -297,10 +297,9 @@ static int load_header(struct cow_map *m, const char *path, struct report *repor
 	uint8_t *pages = env_alloc_aligned(2 * COW_PAGE);
 	if (!pages)
 		return -ENOMEM;
-	int r = m->top->info.size < COW_GROUP ? 0 : blk_read_wait(m->top, pages, 2 * COW_PAGE, 0);
-	enum cow_check check = COW_FOREIGN;
-	if (r == 0 && m->top->info.size >= COW_GROUP)
-		check = cow_header_choose(pages, &m->header);
+	bool whole = m->top->info.size >= 2 * COW_PAGE; /* else it's no layer, or what a truncation has left isn't worth a word */
+	int r = whole ? blk_read_wait(m->top, pages, 2 * COW_PAGE, 0) : 0;
+	enum cow_check check = r == 0 && whole ? cow_header_choose(pages, &m->header) : COW_FOREIGN;
 	if (r == 0 && check == COW_OK) {
 		struct cow_header first;
 		m->header_slot = cow_header_decode(pages, &first) != COW_OK || first.sequence != m->header.sequence;
@@ -360,14 +359,32 @@ static int commit_wait(struct cow_map *m)
 }
 
 /* FIBER. */
+static int header_write_wait(struct cow_map *m, const struct cow_header *h)
+{
+	struct job j;
+	job_init(&j, m->top->loop);
+	header_write(m, h, &j);
+	int r = fiber_wait(&j);
+	return r < 0 ? r : blk_op_wait(m->top, BLK_FLUSH, 0, 0, 0);
+}
+
+/* FIBER. */
 static int mark_clean(struct cow_map *m)
 {
 	struct cow_header h = header_next(m, /* clean= */ true);
-	struct job j;
-	job_init(&j, m->top->loop);
-	header_write(m, &h, &j);
-	int r = fiber_wait(&j);
-	return r < 0 ? r : blk_op_wait(m->top, BLK_FLUSH, 0, 0, 0);
+	return header_write_wait(m, &h);
+}
+
+int cow_map_note_parent(struct cow_map *m, uint64_t identity)
+{
+	struct cow_header h = header_next(m, m->header.clean);
+	h.parent_identity = identity;
+	int r = header_write_wait(m, &h);
+	if (r == 0) {
+		m->header = h;
+		m->header_slot ^= 1;
+	}
+	return r;
 }
 
 int cow_map_close(struct cow_map *m)

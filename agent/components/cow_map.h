@@ -39,6 +39,8 @@ struct cow_commit {
 /* FIBER. Reads header and map from the file. With `force`, the good copy of a damaged page is used. */
 int cow_map_load(struct cow_map *m, struct blk_node *top, bool read_only, bool force, const char *path,
 		 struct report *report);
+/* FIBER. Writes a header that says so, durably. */
+int cow_map_note_parent(struct cow_map *m, uint64_t identity);
 /* FIBER. Commits what is left, marks the file clean, frees. Harmless on a zeroed or half-loaded map. */
 int cow_map_close(struct cow_map *m);
 

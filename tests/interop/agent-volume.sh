@@ -112,6 +112,24 @@ cmp "$dir/two.raw" "$dir/kept.raw" || fail "a refused import changed the volume"
 aquifer image convert web9 "$dir/converted.raw"
 cmp "$dir/head.raw" "$dir/converted.raw" || fail "convert"
 
+# A layer over a volume knows it by more than its name and size, and isn't locked out when it has grown.
+over() { aquifer attach "cow($dir/over.cow, $1)" --name over --as nbd; }
+aquifer volume create base 1M
+aquifer volume create likewise 1M
+over base >/dev/null && aquifer detach over
+aquifer volume rename base gold
+aquifer volume resize gold 2M
+over gold >/dev/null && aquifer detach over || fail "over a volume that has grown"
+refused 1 'over another parent than volume-1' over likewise
+aquifer snapshot create gold@a
+refused 1 'over another parent than volume-1 .*rebase=on' over gold@a
+over 'gold@a, rebase=on' >/dev/null && aquifer detach over || fail "over what has the same content"
+over 'gold@a' >/dev/null && aquifer detach over || fail "over what it was moved to"
+aquifer snapshot create gold@b
+refused 1 'over another parent than volume-1' over gold@b
+aquifer volume delete gold --with-snapshots
+aquifer volume delete likewise
+
 refused 1 'snapshot' aquifer volume delete web9
 uri=$(aquifer attach web9@two --as nbd --name reader)
 aquifer snapshot delete web9@two

@@ -286,6 +286,9 @@ Test(cow, a_truncated_layer_is_refused)
 	sim_disk_write(w.s.host, "/top.raw", 0, pages, sizeof pages);
 	w.words[1] = NULL;
 	refused(&w, -EIO, "was truncated");
+	simfile_make(&w.s, "/top.raw", 1 << 20); /* not even a group */
+	sim_disk_write(w.s.host, "/top.raw", 0, pages, sizeof pages);
+	refused(&w, -EIO, "was truncated");
 	world_stop(&w);
 }
 

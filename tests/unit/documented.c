@@ -184,13 +184,14 @@ Test(documented, cow_header)
 		{ .name = "magic: \"AQFCOW\", CR, LF", .bytes = "AQFCOW\r\n" }, { "version: 1", .number = 1 }, { "CRC32C of the 4096 bytes, with zeroes here", .crc = { { 0, 4096 } } },
 		{ "sequence", .number = 7 }, { "size of the disk, bytes: a multiple of 512, at most 64 TiB", .number = 1 << 30 }, { "size of the parent", .number = 512 },
 		{ "id", .number = 0x1122334455667788 }, { "block: 4096", .number = 4096 }, { "clean", .number = 1 },
-		{ "bytes of the disk in a group: 66060288", .number = 66060288 }, { "bytes of the file in a group: 67108864", .number = 67108864 }, { 0 },
+		{ "bytes of the disk in a group: 66060288", .number = 66060288 }, { "bytes of the file in a group: 67108864", .number = 67108864 },
+		{ "identity of the parent", .number = 99 }, { 0 },
 	};
 	uint8_t b[COW_PAGE] = { 0 };
 	struct cow_header h;
 	doc_fill("cow.md", "## Header", 0, fields, b);
 	cr_assert_eq(cow_header_decode(b, &h), COW_OK);
-	cr_assert(h.sequence == 7 && h.size == 1 << 30 && h.parent_size == 512 && h.id == 0x1122334455667788 && h.clean);
+	cr_assert(h.sequence == 7 && h.size == 1 << 30 && h.parent_size == 512 && h.parent_identity == 99 && h.id == 0x1122334455667788 && h.clean);
 }
 
 Test(documented, cow_map)
