@@ -111,7 +111,11 @@ int cli_print_json(json_t *j);
 struct table;
 struct table *table_new(const char *const *headings); /* ends with NULL; a heading that begins with > is right-aligned */
 void table_cell(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void table_elastic(struct table *t, unsigned column); /* which column is cut where a terminal is too narrow */
+void table_note(struct table *t, const char *text); /* a line below the row that is complete now; copied */
 void table_print(struct table *t, FILE *to); /* and frees; nothing for no rows */
+/* Cuts `text` to so many columns of a terminal (at least 1), the last one "…" then; there is room for its three bytes. */
+char *cut_text(char *text, size_t columns);
 
 /* Progress of long work: a bar on a terminal, lines with --progress, silent otherwise. */
 struct progress {

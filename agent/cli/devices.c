@@ -28,13 +28,8 @@ static uint64_t number_at(const json_t *j, const char *key)
 
 /* ---- list ---- */
 
-/* Where `text` can be cut so that at most `bytes` of it stay, and no part of a character. */
-static char *cut_at(char *text, size_t bytes)
-{
-	while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80)
-		bytes--;
-	return text + bytes;
-}
+#define GRAPH_COLUMNS 96
+#define REASON_COLUMNS 30 /* what is longer makes the table too wide for all */
 
 int cli_list(struct cli *c)
 {
@@ -47,14 +42,17 @@ int cli_list(struct cli *c)
 	if (cli_flag(c, CLI_JSON))
 		return cli_print_json(devices);
 	struct table *t = table_new(headings);
+	table_elastic(t, 3);
 	for (size_t i = 0; i < json_array_size(devices); i++) {
 		const json_t *d = json_array_get(devices, i);
 		const char *reason = text_at(d, "reason"), *device = text_at(d, "device");
+		bool below = strlen(reason) > REASON_COLUMNS;
 		/* A graph file's graph has lines. */
-		char graph[100];
-		snprintf(graph, sizeof graph, "%s", text_at(d, "graph"));
-		if (strlen(text_at(d, "graph")) >= sizeof graph)
-			strcpy(cut_at(graph, sizeof graph - 4), "…");
+		char *graph = NULL;
+		if (asprintf(&graph, "%s...", text_at(d, "graph")) < 0)
+			abort();
+		graph[strlen(graph) - 3] = 0; /* room for the "…" */
+		cut_text(graph, GRAPH_COLUMNS);
 		for (char *p = graph; *p; p++)
 			if (*p == '\n')
 				*p = ';';
@@ -62,8 +60,14 @@ int cli_list(struct cli *c)
 		table_cell(t, "%s", device[0] ? device : "-");
 		table_cell(t, "%s", text_at(d, "export"));
 		table_cell(t, "%s", graph[0] ? graph : "-");
-		table_cell(t, "%s%s%s%s", text_at(d, "state"), reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+		if (reason[0] && !below)
+			table_cell(t, "%s (%s)", text_at(d, "state"), reason);
+		else
+			table_cell(t, "%s", text_at(d, "state"));
 		table_cell(t, "%" PRIu64, number_at(d, "pid"));
+		if (below)
+			table_note(t, reason);
+		free(graph);
 	}
 	table_print(t, stdout);
 	json_decref(devices);

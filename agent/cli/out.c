@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,11 +27,14 @@ int cli_print_json(json_t *j)
 /* ---- tables ---- */
 
 struct table {
-	unsigned columns;
+	unsigned columns, elastic; /* elastic: the one that gives way on a narrow terminal */
 	size_t count; /* cells, headings first */
 	char **cell;
+	size_t note_count;
+	char **note;  /* of a row, below it; NULL: none. Those that are missing at the end likewise */
 	bool right[16];
 };
+#define ELASTIC_LEAST 12
 
 static void table_add(struct table *t, char *cell)
 {
@@ -50,8 +54,11 @@ struct table *table_new(const char *const *headings)
 		t->right[t->columns] = h[0] == '>';
 		table_add(t, strdup(h[0] == '>' ? h + 1 : h));
 	}
+	t->elastic = t->columns;
 	return t;
 }
+
+void table_elastic(struct table *t, unsigned column) { t->elastic = column; }
 
 void table_cell(struct table *t, const char *format, ...)
 {
@@ -64,6 +71,17 @@ void table_cell(struct table *t, const char *format, ...)
 	table_add(t, cell);
 }
 
+void table_note(struct table *t, const char *text)
+{
+	assert(t->count % t->columns == 0 && t->count > t->columns);
+	for (size_t row = t->count / t->columns - 2; t->note_count <= row;) {
+		if (array_more(&t->note, t->note_count) < 0)
+			abort();
+		t->note[t->note_count++] = NULL;
+	}
+	t->note[t->note_count - 1] = strdup(text);
+}
+
 /* Columns of a terminal, about: characters of UTF-8. */
 static size_t columns_of(const char *text)
 {
@@ -73,18 +91,59 @@ static size_t columns_of(const char *text)
 	return n;
 }
 
+char *cut_text(char *text, size_t columns)
+{
+	size_t n = columns_of(text);
+	char *p = text;
+	if (n <= columns)
+		return text;
+	for (size_t k = 0; *p; p++)
+		if (((unsigned char)*p & 0xc0) != 0x80 && k++ == columns - 1)
+			break;
+	memcpy(p, "…", sizeof "…"); /* three bytes: where what is cut away is shorter, the caller has left room */
+	return text;
+}
+
+/* On a terminal that is too narrow for a row's line the elastic column is cut, as far as that is of use. */
+static void fit(struct table *t, FILE *to, size_t *width)
+{
+	struct winsize w;
+	size_t all = 2 * (t->columns - 1);
+	if (t->elastic >= t->columns || !isatty(fileno(to)) || ioctl(fileno(to), TIOCGWINSZ, &w) < 0 || w.ws_col == 0)
+		return;
+	for (unsigned i = 0; i < t->columns; i++)
+		all += width[i];
+	if (all <= w.ws_col || width[t->elastic] <= ELASTIC_LEAST)
+		return;
+	size_t most = all - w.ws_col < width[t->elastic] - ELASTIC_LEAST ? width[t->elastic] - (all - w.ws_col) : ELASTIC_LEAST;
+	width[t->elastic] = most;
+	for (size_t i = t->elastic; i < t->count; i += t->columns) {
+		char *longer = realloc(t->cell[i], strlen(t->cell[i]) + sizeof "…");
+		if (!longer)
+			abort();
+		t->cell[i] = cut_text(longer, most);
+	}
+}
+
 void table_print(struct table *t, FILE *to)
 {
 	assert(t->count % t->columns == 0);
 	size_t width[ARRAY_COUNT(t->right)] = { 0 };
 	for (size_t i = 0; i < t->count; i++)
 		width[i % t->columns] = MAX(width[i % t->columns], columns_of(t->cell[i]));
+	fit(t, to, width);
 	for (size_t i = 0; i < t->count && t->count > t->columns; i++) {
 		size_t column = i % t->columns;
 		bool last = column == t->columns - 1;
 		int w = (int)(width[column] + strlen(t->cell[i]) - columns_of(t->cell[i])); /* printf() counts bytes */
 		fprintf(to, "%*s%s", t->right[column] ? w : last ? 0 : -w, t->cell[i], last ? "\n" : "  ");
+		size_t row = i / t->columns;
+		if (last && row > 0 && row <= t->note_count && t->note[row - 1])
+			fprintf(to, "  %s\n", t->note[row - 1]);
 	}
+	for (size_t i = 0; i < t->note_count; i++)
+		free(t->note[i]);
+	free(t->note);
 	for (size_t i = 0; i < t->count; i++)
 		free(t->cell[i]);
 	free(t->cell);

@@ -69,6 +69,14 @@ done
 aquifer list | iconv -f UTF-8 -t UTF-8 >/dev/null || fail "not UTF-8: $(aquifer list)"
 [ "$(aquifer list | (export LC_ALL=C.UTF-8; while IFS= read -r line; do line=${line%%STATE*}; line=${line%%running*}; echo ${#line}; done) | sort -u | wc -l)" -eq 1 ] ||
 	fail "columns: $(aquifer list)"
+# On a terminal that is too narrow it is the graph that gives way, and only as far as it must.
+if command -v script >/dev/null; then
+	on_terminal() { TERM=dumb script -qec "stty cols $1; $top/$B/aquifer list" /dev/null </dev/null | tr -d '\r'; }
+	widest() { (export LC_ALL=C.UTF-8; while IFS= read -r line; do echo ${#line}; done) | sort -n | tail -n 1; }
+	full=$(aquifer list | widest)
+	[ "$(on_terminal "$full" | widest)" = "$full" ] && [ "$(on_terminal $((full - 30)) | widest)" = $((full - 30)) ] || fail "on a terminal: $(on_terminal $((full - 30)))"
+	on_terminal 40 | grep -q '  …\|[^ ]…  running' || fail "on a narrow one: $(on_terminal 40)"
+fi
 (cd "$dir" && echo 'export d as nbd long3' >g.graph && echo 'd = raw(disk3)' >>g.graph && truncate -s 1M disk3 && aquifer attach ./g.graph) >/dev/null
 [ "$(field long3 graph | head -n 1)" = "d = raw($dir/disk3)" ] || fail "a path: $(field long3 graph)"
 aquifer detach --all

@@ -52,6 +52,7 @@ until_true 20 eval '[ "$(waits .requests.write)" = 1 ]' || fail "show hides that
 waits .for | grep -q '^1 server that its segments belong to; missing: unix:' || fail "for what: $(waits .for)"
 [ "$(waits .since_ns)" -gt 0 ] && [ "$(waits .oldest_ns)" -gt 0 ] || fail "since when: $(aquifer show v --json)"
 aquifer show v | grep -q '1 write wait since 20.*at most: forever.* for 1 server' || fail "show: $(aquifer show v)"
+until_true 10 eval 'aquifer list | grep -q "^  .*1 write wait since 20.* for 1 server"' || fail "the list, below the device: $(aquifer list)"
 until_true 10 eval 'field v reason | grep -q "1 write wait since 20.* for 1 server.*missing: unix:"' || fail "list: $(aquifer list)"
 sleep 2.5
 kill -0 $pid 2>/dev/null || fail "it was given up: $(cat "$dir/said")"
