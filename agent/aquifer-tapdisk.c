@@ -105,10 +105,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_HELP:
 		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_DOC | ARGP_HELP_LONG, (char *)(uintptr_t)"aquifer-tapdisk");
-		exit(0);
+		args_said("aquifer-tapdisk");
 	case KEY_VERSION:
 		printf("aquifer-tapdisk %s\n", AQ_VERSION);
-		exit(0);
+		args_said("aquifer-tapdisk");
 	case ARGP_KEY_ARG:
 		if (a->graph)
 			return report_set(&a->report, EINVAL, "unexpected argument '%s' (quote the graph)", arg);
@@ -127,7 +127,7 @@ static const struct argp argp = {
 	       "\vPrints each device once it is there. SIGTERM closes them and ends; a device that is in use stays until it "
 	       "isn't, or until a second SIGTERM.\n\n"
 	       "  aquifer-tapdisk --export nbd:/tmp/s.sock 'raw(/images/a.img)'\n"
-	       "  aquifer-tapdisk --export loop:web1 'cow(/vms/top.cow, ro(raw(/images/gold.raw)))'\n",
+	       "  aquifer-tapdisk --export loop:web1 'cow(/vms/a.cow, ro(/images/b.img))'\n",
 };
 
 /* By hand: the devices on stdout; then what could not be had. */
