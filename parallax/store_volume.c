@@ -38,7 +38,7 @@ static int choose_replicas(struct store *s, const struct store_volume_options *o
 		return report_set(report, -EINVAL, "%u replicas need as many failure domains, and the servers are in %u (give each a --domain of its own)",
 				  log->replicas, domains);
 	if (log->min_replicas > log->replicas)
-		return report_set(report, -EINVAL, "min-replicas is more than replicas");
+		return report_set(report, -EINVAL, "min-replicas is more than replicas, %u here (give less, or --replicas too)", log->replicas);
 	return 0;
 }
 

@@ -446,10 +446,13 @@ static int fill(struct cli *c, const char *url, const char *file, const struct c
 static int confirm(struct cli *c, const char *url)
 {
 	struct catalog *catalog;
+	char restored[128] = "";
 	int r = open_any(c, url, false, &catalog);
 	if (r < 0)
 		return r;
 	r = catalog_marks_allow(catalog, url, &c->report);
+	if (r == 0)
+		r = catalog_mark_read(catalog, STORE_RESTORED, restored, sizeof restored, &c->report);
 	if (r == 0 && !cli_flag(c, CLI_FORCE) && catalog_recover_wanted(catalog, NULL) == 1)
 		r = report_set(&c->report, -EPERM, "what was written since the backup hasn't been looked for, and would be deleted (aquifer cluster recover; or give it up: --confirm --force)");
 	if (r == 0 && !cli_flag(c, CLI_FORCE) && catalog_any(catalog, STORE_RECOVER "/") == 1)
@@ -457,7 +460,8 @@ static int confirm(struct cli *c, const char *url)
 	if (r == 0)
 		r = catalog_mark_confirmed(catalog, &c->report);
 	catalog_close(catalog);
-	return r < 0 ? r : say(c, url, 0, "what the catalog doesn't know may be deleted from now on");
+	return r < 0 ? r : say(c, url, 0, restored[0] ? "what the catalog doesn't know may be deleted from now on"
+						       : "nothing is to be confirmed: the catalog wasn't restored from a backup, or that was confirmed");
 }
 
 int cli_cluster_restore(struct cli *c)

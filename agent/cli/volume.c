@@ -43,7 +43,7 @@ int cli_volume_create(struct cli *c)
 	if (timeout && store_parse_io_timeout(timeout, &o.io_timeout_ms, &why) < 0)
 		return cli_usage(c, "%s", why.text);
 	if (o.replicas && o.min_replicas > o.replicas)
-		return cli_usage(c, "--min-replicas is more than --replicas");
+		return cli_usage(c, "--min-replicas %u is more than --replicas %u", (unsigned)o.min_replicas, (unsigned)o.replicas);
 	if ((r = cli_store_open(c, true, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_create(s, c->arg[0], &o, &c->report));

@@ -61,7 +61,8 @@ content back third
 content back@before old
 aquifer volume list --json | jq -r '.[].name' | grep -q gone && fail "a deleted volume is there again"
 aquifer cluster check >"$dir/out" || fail "check: $(cat "$dir/out")"
-aquifer cluster restore --confirm >/dev/null || fail "confirm"
+[ "$(aquifer cluster restore --confirm)" = "what the catalog doesn't know may be deleted from now on" ] || fail "confirm"
+aquifer cluster restore --confirm | grep -q "^nothing is to be confirmed" || fail "confirmed again: $(aquifer cluster restore --confirm)"
 for v in web db made made-clone back; do write $v old && content $v old; done
 aquifer volume delete made-clone && aquifer volume delete web --with-snapshots && aquifer volume delete back --with-snapshots || fail "delete"
 aquifer cluster check >"$dir/out" || fail "check at the end: $(cat "$dir/out")"

@@ -28,7 +28,7 @@ aquifer volume create v 128M --replicas 3 >"$dir/said" 2>&1 && fail "three repli
 grep -q 'server' "$dir/said" || fail "it says: $(cat "$dir/said")"
 serve 1
 refused 1 'need as many failure domains, and the servers are in 1' aquifer volume create v 128M --replicas 2
-refused 1 'min-replicas is more than replicas' aquifer volume create v 128M --min-replicas 2
+refused 1 'min-replicas is more than replicas, 1 here .give less, or --replicas too.' aquifer volume create v 128M --min-replicas 2
 for n in 2 3; do serve $n; done
 [ "$(aquifer server list --json | jq -r 'map(select(.answers and .total > 0 and .share > 0.3)) | length')" = 3 ] ||
 	fail "server list: $(aquifer server list)"
