@@ -44,10 +44,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_HELP:
 		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_DOC | ARGP_HELP_LONG, (char *)(uintptr_t)"aquifer-agent");
-		exit(0);
+		args_said("aquifer-agent");
 	case KEY_VERSION:
 		printf("aquifer-agent %s\n", AQ_VERSION);
-		exit(0);
+		args_said("aquifer-agent");
 	case ARGP_KEY_ARG:
 		return report_set(&a->report, EINVAL, "unexpected argument '%s'", arg);
 	default:

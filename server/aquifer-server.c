@@ -136,6 +136,15 @@ static void __attribute__((format(printf, 1, 2), noreturn)) usage(const char *fo
 	exit(2);
 }
 
+/* --help or --version was printed. */
+static void __attribute__((noreturn)) said(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		exit(0);
+	fprintf(stderr, "aquifer-server: the output could not be written: %s\n", strerror(errno));
+	exit(1);
+}
+
 static void check_arguments(struct program *p)
 {
 	char host[256], advertised[256];
@@ -190,10 +199,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_HELP:
 		argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(unsigned)ARGP_HELP_EXIT_OK, (char *)(uintptr_t)"aquifer-server");
-		exit(0);
+		said();
 	case KEY_VERSION:
 		puts("aquifer-server " AQ_VERSION);
-		exit(0);
+		said();
 	case KEY_REBUILD_RATE:
 		if (parse_size(arg, &p->keeps.bytes_per_s) < 0)
 			usage("--rebuild-rate: '%s' is not a size (for example 100M; 0: no limit)", arg);

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The option that the `n` characters at `name` mean, as getopt_long() sees it: exactly, or as the only beginning. */
@@ -37,6 +39,14 @@ static int say_why(const struct argp_option *options, int argc, char **argv, str
 			return report_set(report, -EINVAL, "option --%s needs a value, --%s=%s", o->name, o->name, o->arg);
 	}
 	return report_set(report, -EINVAL, "an option is wrong");
+}
+
+void args_said(const char *program)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		exit(0);
+	fprintf(stderr, "%s: the output could not be written: %s\n", program, strerror(errno));
+	exit(1);
 }
 
 int args_parse(const struct argp *argp, int argc, char **argv, void *input, struct report *report)

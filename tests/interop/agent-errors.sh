@@ -126,6 +126,14 @@ refused 2 'empty' aquifer attach ./x --name ''
 refused 2 'empty' aquifer attach --graph=
 [ ! -e "$AQUIFER_ROOT/var" ] || fail "wrong usage made a store"
 
+# What can't be written is a failure, of help too.
+for program in aquifer aquifer-agent aquifer-tapdisk aquifer-server; do
+	for option in --help --version; do
+		"$top/$B/$program" $option >/dev/full 2>"$dir/err" && fail "$program $option into a full disk"
+		grep -q "^$program: .*the output could not be written: No space left" "$dir/err" && [ "$(wc -l <"$dir/err")" = 1 ] || fail "$program $option: $(cat "$dir/err")"
+	done
+done
+
 # Failures: 1.
 refused 1 'line 1, column' aquifer graph check 'ram('
 refused 1 '' aquifer graph check 'ram(1M) garbage'
