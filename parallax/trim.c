@@ -213,9 +213,13 @@ void trim_kick(struct volume *v)
 	fiber_cond_wake(&v->trims);
 }
 
+/* What a server refused is tried once more: else nobody is told until the volume is opened again. */
 void trim_finish(struct volume *v, uint64_t until_ns)
 {
 	v->trim_hurry = true;
+	v->trim_idle = false; /* it may be waiting to try again, or not have seen yet what the last checkpoint freed */
+	v->trim_kicked = true;
+	space_unstick(&v->space);
 	fiber_cond_wake(&v->trims);
 	while (fiber_sleep(&v->env->loop, NS_PER_MS) == 0 && !v->trim_idle && !v->failed && env_now_ns(v->env) < until_ns)
 		;

@@ -149,3 +149,45 @@ static int refused_once(void *arg)
 }
 
 Test(trim, what_a_server_refused_is_tried_again_without_a_checkpoint) { run(refused_once, 0); }
+
+/* The trimmer waits to try again what was refused, when the volume is closed: nobody would until it's opened again. */
+static int closed_while_refused(void *arg)
+{
+	struct trim_rig *g = arg;
+	struct volume *v = g->volume;
+	g->servers[0].refuses = true;
+	cr_assert_eq(trim_start(v), 0);
+	fiber_sleep(&g->w.env->loop, NS_PER_S);
+	cr_expect_eq(unsent(g), (uint32_t)FREE);
+	g->servers[0].refuses = false;
+	trim_finish(v, env_now_ns(g->w.env) + 2 * NS_PER_S);
+	cr_expect_eq(unsent(g), 0u, "a close tells nobody");
+	v->closing = true;
+	trim_kick(v);
+	while (v->log.fibers)
+		fiber_sleep(&g->w.env->loop, NS_PER_MS);
+	return 0;
+}
+
+Test(trim, a_close_tries_again_what_a_server_refused) { run(closed_while_refused, 0); }
+
+/* And what still is refused doesn't keep it. */
+static int closed_and_refused(void *arg)
+{
+	struct trim_rig *g = arg;
+	struct volume *v = g->volume;
+	g->servers[0].refuses = true;
+	cr_assert_eq(trim_start(v), 0);
+	fiber_sleep(&g->w.env->loop, NS_PER_S);
+	uint64_t began_ns = env_now_ns(g->w.env);
+	trim_finish(v, began_ns + 2 * NS_PER_S);
+	cr_expect_lt(env_now_ns(g->w.env) - began_ns, NS_PER_S);
+	cr_expect_eq(g->servers[0].asked, 2u);
+	v->closing = true;
+	trim_kick(v);
+	while (v->log.fibers)
+		fiber_sleep(&g->w.env->loop, NS_PER_MS);
+	return 0;
+}
+
+Test(trim, a_close_does_not_wait_for_a_server_that_refuses) { run(closed_and_refused, 0); }
