@@ -1,10 +1,11 @@
 /* A checkpoint's part in deleting snapshots (R25, R27): the dead lists of those that nothing holds are dealt with, and their keys go in its transaction.
  *
  * What waits is looked up once, and then dropped by as many checkpoints as that takes, CHECKPOINT_DROPS each, with a pause between two: a checkpoint writes the
- * whole space table, and meanwhile more may be deleted, which go along. */
+ * whole space table, and meanwhile more may be deleted, which go along. Who opens a volume and doesn't write it looks without a checkpoint. */
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "core/fiber.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/volume_private.h"
 
@@ -13,6 +14,7 @@ enum {
 	REAP_PAUSE_MS = 100,
 	REAP_SHARE = 4,          /* checkpoints for deletions alone take one part in so many of the time */
 	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read */
+	LOOK_MS = 10000,         /* after it was opened; or while a lost catalog isn't recovered */
 };
 
 /* ---- when ---- */
@@ -62,6 +64,47 @@ int volume_reap(struct volume *v, uint64_t *ret_dropped)
 	return r;
 }
 
+/* FIBER. Is there something that may be freed? 1, 0 or -errno. All of it waits until a lost catalog is recovered, or that is confirmed: -EAGAIN. */
+static int waits(struct volume *v)
+{
+	char noted[META_KEY_BYTES];
+	meta_key_reap(v->id, noted);
+	int r = catalog_any(v->catalog, noted), unfinished = r > 0 ? catalog_recover_unfinished(v->catalog) : 0;
+	return unfinished ? (unfinished < 0 ? unfinished : -EAGAIN) : r;
+}
+
+static int look_fiber(void *arg)
+{
+	struct volume *v = arg;
+	int r = waits(v);
+	v->looking = false;
+	if (r < 0)
+		checkpoint_look_later(v);
+	else if (r > 0)
+		volume_reap_soon(v);
+	return 0;
+}
+
+static void look_due(struct job *j)
+{
+	struct volume *v = container_of(j, struct volume, look_job);
+	if (j->status == 0 && fiber_start(&v->env->loop, look_fiber, v, NULL) == 0)
+		return;
+	v->looking = false;
+	if (j->status == 0)
+		checkpoint_look_later(v);
+}
+
+void checkpoint_look_later(struct volume *v)
+{
+	if (v->closing || v->failed || v->looking)
+		return;
+	v->looking = true;
+	job_init(&v->look_job, &v->env->loop);
+	timer_start(v->env, &v->look, LOOK_MS * NS_PER_MS, &v->look_job);
+	job_then(&v->look_job, look_due);
+}
+
 /* ---- what ---- */
 
 /* What is noted while this looks is looked at again. Where the catalog doesn't say, it can wait; the checkpoint can't. */
@@ -73,7 +116,9 @@ static void look(struct volume *v)
 	int r = doomed_find(v->catalog, v->id, &v->doomed), unfinished = r == 0 && v->doomed.count ? catalog_recover_unfinished(v->catalog) : 0;
 	v->doomed_unread = r < 0 || unfinished < 0;
 	if (unfinished)
-		doomed_free(&v->doomed); /* who opens it next looks again, and whoever deletes something tells him to */
+		doomed_free(&v->doomed);
+	if (unfinished > 0)
+		checkpoint_look_later(v); /* who recovers or confirms doesn't know all that have a volume */
 	v->doomed_unknown |= v->doomed_unread;
 	doomed_forget(v->catalog, v->id, &v->doomed);
 	for (size_t i = 0; i < v->doomed.count; i++)

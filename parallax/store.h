@@ -202,6 +202,10 @@ int store_server_drain(struct store *s, const char *id, bool undo, bool force, s
 unsigned store_server_release(struct store *s, const char *id, struct report *ret_held);
 /* It leaves the map. Unless `force`, -EBUSY while something may be only there, saying what, and as for draining. */
 int store_server_remove(struct store *s, const char *id, bool force, struct report *report);
+/* FIBER. Frees what waits to be freed (doomed.h) of volumes that nobody has: doomed snapshots nobody holds, and all of a volume that is doomed itself and of
+ * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
+ * never an error. */
+void store_reap(struct store *s);
 /* R31 on all servers that answer: waits until each has gone through its copies. */
 struct store_gc {
 	unsigned servers, silent, refused; /* that were asked; that didn't answer; that keep everything, because the catalog was restored */

@@ -80,10 +80,6 @@ int store_refuse_held(struct places *p, uint64_t volume, struct report *report);
 int store_refuse_owner(struct places *p, const struct meta_owner *owner, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if a device has it, as above. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
-/* Frees what waits to be freed (doomed.h) of volumes that nobody has: doomed snapshots nobody holds, and all of a volume that is doomed itself and of
- * which nobody holds anything; then its parent's, if that waited for it. What can't be done now is left to the next time:
- * never an error. */
-void store_reap(struct store *s);
 /* 1: the volume is there for nobody any more: no snapshot of it is left that has a name, and nothing began as one. 0 or -errno. */
 int store_forsaken(struct store *s, uint64_t volume, const struct meta_log *log);
 

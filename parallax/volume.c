@@ -70,6 +70,7 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	link_init(&v->marks);
 	timer_init(&v->tick);
 	timer_init(&v->reap);
+	timer_init(&v->look);
 	space_init(&v->space);
 	v->doomed_unknown = true;
 	if (log_init(v) < 0) {
@@ -85,6 +86,7 @@ static void volume_free(struct volume *v)
 	catalog_lease_end(v->alive);
 	timer_cancel(v->env, &v->tick);
 	timer_cancel(v->env, &v->reap);
+	timer_cancel(v->env, &v->look);
 	for (struct link *l; (l = link_pop(&v->marks));) {
 		struct pending_mark *m = container_of(l, struct pending_mark, link);
 		tree_version_release(&v->tree, &m->version);
@@ -217,6 +219,8 @@ static int open_steps(struct volume *v, const struct volume_open *how, struct re
 		r = trim_start(v);
 	if (r == 0)
 		r = log_leave_start(v);
+	if (r == 0)
+		checkpoint_look_later(v);
 	/* the list is long: it is made short before it can get longer. Where that fails there may be no space, and reading works */
 	if (r == 0 && v->meta.segment_count >= LOG_SEGMENTS_LISTED)
 		checkpoint_run(v);
@@ -231,7 +235,8 @@ static void stop_fibers(struct volume *v)
 		copies_cut(v->copies); /* nothing that is under way matters any more, and a server that hangs would be waited for */
 	timer_cancel(v->env, &v->tick);
 	timer_cancel(v->env, &v->reap);
-	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->reaping || v->apply.busy || v->log.flying_count || v->log.syncing) {
+	timer_cancel(v->env, &v->look);
+	while (v->log.fibers || v->log.retain_syncing || v->ticking || v->reaping || v->looking || v->apply.busy || v->log.flying_count || v->log.syncing) {
 		fiber_cond_wake(&v->due);
 		fiber_cond_wake(&v->trims);
 		fiber_cond_wake(&v->map_changed);

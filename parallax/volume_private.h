@@ -220,6 +220,9 @@ struct volume {
 	struct timer reap;              /* runs until the next checkpoint for them: `reaping` */
 	struct job reap_job;
 	bool reaping;
+	struct timer look;              /* runs until the catalog is asked, without a checkpoint, whether something waits: `looking` */
+	struct job look_job;
+	bool looking;
 	uint64_t checkpoint_took_ns;    /* the last one */
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
 	struct fiber_mutex deleting;    /* of those: */
@@ -348,6 +351,7 @@ struct checkpoint_drop_keys {
 };
 bool checkpoint_reaps(const struct volume *v);      /* something waits, as far as is known */
 void checkpoint_reap_later(struct volume *v);       /* it gets a checkpoint after a pause */
+void checkpoint_look_later(struct volume *v);       /* then that is looked up, and it gets one only if there is something */
 int checkpoint_drop(struct volume *v, struct checkpoint_drops *d); /* FIBER. Of what waits as much as fits: their lists are dealt with */
 void checkpoint_drop_failed(struct volume *v);      /* the transaction wasn't published */
 struct publication;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
+#include "agent/cli/store_cli.h"
 #include "agent/cli/transfer.h"
 #include "core/bytes.h"
 #include "core/config.h"
@@ -442,6 +443,19 @@ static int fill(struct cli *c, const char *url, const char *file, const struct c
 	return r;
 }
 
+/* FIBER. What waited for it is freed where nobody has the volume; whoever has one looks himself (checkpoint_drop.c). It is confirmed, whatever
+ * comes of this. */
+static void free_what_waited(struct cli *c)
+{
+	struct report report = c->report;
+	struct store *s;
+	if (cli_store_open(c, false, &s) == 0) {
+		store_reap(s);
+		store_close(s);
+	}
+	c->report = report;
+}
+
 /* FIBER. R5's confirmation. */
 static int confirm(struct cli *c, const char *url)
 {
@@ -460,6 +474,8 @@ static int confirm(struct cli *c, const char *url)
 	if (r == 0)
 		r = catalog_mark_confirmed(catalog, &c->report);
 	catalog_close(catalog);
+	if (r == 0 && restored[0])
+		free_what_waited(c);
 	return r < 0 ? r : say(c, url, 0, restored[0] ? "what the catalog doesn't know may be deleted from now on"
 						       : "nothing is to be confirmed: the catalog wasn't restored from a backup, or that was confirmed");
 }

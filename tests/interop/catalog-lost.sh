@@ -66,4 +66,12 @@ aquifer cluster restore --confirm | grep -q "^nothing is to be confirmed" || fai
 for v in web db made made-clone back; do write $v old && content $v old; done
 aquifer volume delete made-clone && aquifer volume delete web --with-snapshots && aquifer volume delete back --with-snapshots || fail "delete"
 aquifer cluster check >"$dir/out" || fail "check at the end: $(cat "$dir/out")"
+
+# what is deleted before that is given up waits for it, and no longer
+lose() { aquifer cluster backup "$dir/backup" --force >/dev/null && aquifer agent stop >/dev/null 2>&1; rm -f "$catalog" "$catalog"-*; aquifer cluster restore "$dir/backup" >/dev/null || fail "lose"; }
+noted() { aquifer cluster backup "$dir/now" --force >/dev/null && grep -c reap/ "$dir/now"; }
+aquifer snapshot create db@waits && lose && aquifer snapshot delete db@waits || fail "deleted before it is recovered"
+[ "$(noted)" = 1 ] || fail "it is noted $(noted) times"
+aquifer cluster restore --confirm --force >/dev/null || fail "give up"
+[ "$(noted)" = 0 ] || fail "what waited isn't freed: $(cat "$dir/now")"
 echo "written, marked, cloned, rolled back, deleted and killed since the backup: all is as it was"

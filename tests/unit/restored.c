@@ -6,6 +6,7 @@
 
 #include "core/fiber.h"
 #include "parallax/catalog_copy.h"
+#include "parallax/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { LATER = 100, LATER_BLOCKS = 400 }; /* more than a segment */
@@ -128,4 +129,61 @@ Test(restored, only_then)
 	cr_assert_eq(volume_rig_open(rig->g), -EUCLEAN);
 	cr_assert(strstr(rig->g->report.text, "is missing"), "%s", rig->g->report.text);
 	volume_rig_free(rig->g);
+}
+
+/* ---- what is deleted while not all could be recovered ---- */
+
+static uint64_t snapshot_count(struct volume_rig *g)
+{
+	struct catalog_tally t = { .prefix = "snapshot/" };
+	cr_assert_eq(catalog_count(g->places.catalog, &t, 1), 0);
+	return t.count;
+}
+
+static int body_delete(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct store_mark of;
+	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	cr_assert_eq(store_find_snapshot(&g->places, "v", "s", &of.volume, &of.mark, &g->report), 0);
+	cr_assert_eq(catalog_mark_recovered(g->places.catalog, &(struct catalog_since){ 1, 2 }, /* all= */ false, &g->report), 0);
+	cr_assert_eq(store_doom_snapshot(&g->store, of.volume, of.mark), 0);
+	volume_reap_soon(g->volume);
+	fiber_sleep(&g->env->loop, NS_PER_S);
+	uint64_t checkpoints = g->volume->counters.checkpoints;
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S);
+	cr_expect_eq(snapshot_count(g), 1u, "it may be what another volume is to be recovered from");
+	cr_expect_eq(g->volume->counters.checkpoints, checkpoints, "looking whether that is over costs checkpoints");
+	return 0;
+}
+
+static int body_delete_confirm(void *arg)
+{
+	struct volume_rig *g = arg;
+	cr_assert_eq(catalog_mark_confirmed(g->places.catalog, &g->report), 0);
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S);
+	cr_expect_eq(snapshot_count(g), 0u, "nobody frees it");
+	return 0;
+}
+
+/* Nobody tells who has the volume that it is over. */
+Test(restored, what_waited_for_the_confirmation_is_freed)
+{
+	struct volume_rig *g = volume_rig_make(1, 1024 * BLOCK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_delete), 0);
+	cr_assert_eq(volume_rig_run(g, body_delete_confirm), 0);
+	volume_rig_free(g);
+}
+
+/* Nor is it waited for when that is closed meanwhile. */
+Test(restored, a_volume_where_that_waits_is_closed)
+{
+	struct volume_rig *g = volume_rig_make(1, 1024 * BLOCK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_delete), 0);
+	cr_assert_eq(volume_rig_run(g, volume_rig_close), 0);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_delete_confirm), 0);
+	volume_rig_free(g);
 }
