@@ -38,6 +38,7 @@ struct recovery {
 	size_t left_count;
 	uint64_t *doomed;              /* those that had a name by the backup, and were deleted or rolled back */
 	size_t doomed_count;
+	struct recover_unfound unfound;
 	uint64_t done;
 };
 
@@ -186,6 +187,7 @@ static struct recovering *recovering_new(struct recovery *y, uint64_t id, struct
 	r->id = id;
 	r->ret = ret;
 	r->names = &y->names;
+	r->unfound = &y->unfound;
 	r->force = y->how->force;
 	r->complete = y->complete;
 	space_init(&r->table);
@@ -309,8 +311,12 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 		status = 0; /* it was recovered then, or nobody could have opened it */
 	else if (status == 0)
 		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
-	bool doomed = status == 0 && ret.name[0] && ret.how != STORE_RECOVERED_GONE && (r->s.what == SALVAGE_NOTHING ? r->known : r->s.log).doomed;
-	if (doomed && array_more(&y->doomed, y->doomed_count) < 0)
+	if (r->s.what == SALVAGE_NOTHING)
+		r->s.log = r->known;
+	bool doomed = status == 0 && ret.how != STORE_RECOVERED_GONE && r->s.log.doomed;
+	if (doomed && !ret.name[0])
+		status = recover_note_past(r); /* found when this was done before */
+	else if (doomed && array_more(&y->doomed, y->doomed_count) < 0)
 		status = -ENOMEM;
 	else if (doomed)
 		y->doomed[y->doomed_count++] = v->id;
@@ -401,6 +407,10 @@ static int recover_new(struct recovery *y, const struct unknown *u)
 	r->found = y->on_servers.copies + u->begin;
 	r->found_count = u->count;
 	int status = u->count ? recover_unknown(r, &report) : with_directory(y, r, recover_unknown, &report);
+	if (status < 0 && array_more(&y->unfound.names, y->unfound.count) < 0)
+		status = -ENOMEM;
+	else if (status < 0)
+		snprintf(y->unfound.names[y->unfound.count++], STORE_NAME_BYTES, "%s", ret.name);
 	say(y, r, status, &report);
 	recovering_free(r);
 	return status == -ENOMEM || status == -ESHUTDOWN ? status : 0;
@@ -428,6 +438,8 @@ static int recover_names(struct recovery *y)
 {
 	int status = 0;
 	for (size_t i = 0; status == 0 && i < y->doomed_count; i++) {
+		if (recover_unfound_has(&y->unfound, name_of(y, y->doomed[i])))
+			continue; /* one may have it, as this finds when it is done again */
 		struct report report = { "" };
 		struct store_recovered ret = { .id = y->doomed[i] };
 		int r = recover_name(y->store, name_of(y, ret.id), ret.id, &ret, &report);
@@ -509,6 +521,7 @@ int store_recover(struct store *s, struct store_recover *how, struct report *rep
 	free(y.volumes);
 	free(y.left);
 	free(y.doomed);
+	free(y.unfound.names);
 	free(y.names.entries);
 	if (r == 0)
 		store_reap(s); /* snapshots and volumes that were deleted since */

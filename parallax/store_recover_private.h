@@ -1,10 +1,27 @@
 /* What store_recover*.c share. */
 #ifndef AQ_STORE_RECOVER_PRIVATE_H
 #define AQ_STORE_RECOVER_PRIVATE_H
+#include <string.h>
+
 #include "parallax/salvage.h"
 #include "parallax/space.h"
 #include "parallax/store_private.h"
 #include "parallax/store_recover.h"
+
+/* New volumes that can't be recovered now: their names, "" where that isn't known. */
+struct recover_unfound {
+	char (*names)[STORE_NAME_BYTES];
+	size_t count;
+};
+
+/* May one of them have, or have had, that name? */
+static inline bool recover_unfound_has(const struct recover_unfound *u, const char *name)
+{
+	for (size_t i = 0; i < u->count; i++)
+		if (!u->names[i][0] || strcmp(u->names[i], name) == 0)
+			return true;
+	return false;
+}
 
 /* A volume that is being recovered. */
 struct recovering {
@@ -20,6 +37,7 @@ struct recovering {
 	bool force;                     /* also to what isn't the last that was written */
 	bool complete;                  /* all that may have something of it answered */
 	struct space table;             /* of the newest checkpoint */
+	const struct recover_unfound *unfound;
 	struct store_names *names;      /* as they were before anything was recovered, by volume; and those that had one since, and have none any more */
 	struct store_recovered *ret;
 };
@@ -28,6 +46,8 @@ struct recovering {
 /* store_recover_volume.c: one that the catalog knows; one that it doesn't. r->ret is filled but for what is known already. */
 int recover_known(struct recovering *r, struct report *report);
 int recover_unknown(struct recovering *r, struct report *report);
+/* It, as r->s.log has it, was rolled back or deleted itself: who was rolled back from what it was has its snapshots. */
+int recover_note_past(struct recovering *r);
 /* store_recover_snapshots.c: those in the catalog as the newest table has them: what was deleted goes, what was made is there again, as far as
  * the summary knows it (`newest`); what nobody knows any more is to be freed. `from_seq`: later marks are in the log. */
 int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report);

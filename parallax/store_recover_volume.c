@@ -261,8 +261,7 @@ static void take_past(const struct recovering *r, struct meta_name *mine)
 			take_history(r, &r->names->entries[i].named, mine);
 }
 
-/* It was rolled back or deleted itself, since. */
-static int note_past(struct recovering *r)
+int recover_note_past(struct recovering *r)
 {
 	struct meta_name mine = { .volume = r->id };
 	take_past(r, &mine);
@@ -293,6 +292,8 @@ static int choose_name(struct recovering *r, struct writing *w, struct report *r
 	struct catalog *c = r->store->catalog;
 	struct meta_name mine = { .volume = r->id }, other;
 	uint64_t revision = 0;
+	if (r->s.log.parent_volume && !r->force && recover_unfound_has(r->unfound, r->s.log.name))
+		return report_set(report, -EAGAIN, "it may have the snapshots of another one of its name, which can't be recovered (recover that first, or give --force)");
 	meta_key_name(r->s.log.name, w->name_key);
 	int status = meta_get_name(c, r->s.log.name, &other, &revision);
 	if (status == 0 && (status = is_doomed(r, other.volume, report)) == 1) {
@@ -300,6 +301,7 @@ static int choose_name(struct recovering *r, struct writing *w, struct report *r
 		catalog_txn_compare(&w->txn, w->name_key, revision);
 		status = 0;
 	} else if (status == 0) {
+		take_past(r, &mine);
 		take_history(r, &other, &mine);
 		status = replace_name(r, w, &other, revision, report);
 	} else if (status == -ENOENT) {
@@ -335,7 +337,7 @@ static int write_unknown(struct recovering *r, struct report *report)
 	struct meta_log *log = &r->s.log;
 	int status = w ? write_begin(r, w, log) : -ENOMEM;
 	if (status == 0)
-		status = log->doomed ? note_past(r) : choose_name(r, w, report);
+		status = log->doomed ? recover_note_past(r) : choose_name(r, w, report);
 	if (status == 0 && log->parent_volume)
 		status = hold_parent(r, w, report);
 	if (status == 0) /* before the log, as of one that is known */
