@@ -9,9 +9,12 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/catalog_etcd.h"
 #include "parallax/catalog_sqlite.h"
+
+enum { LEASE_TRIES = 5 };
 
 void catalog_value_free(struct catalog_value *v)
 {
@@ -135,6 +138,35 @@ void catalog_txn_lease(struct catalog_txn *t, const struct catalog_lease *l)
 {
 	assert(t->change_count > 0);
 	t->change[t->change_count - 1].lease = l->id;
+}
+
+static int lease_put_at(struct catalog_lease *l, const char *key, uint64_t revision)
+{
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return -ENOMEM;
+	catalog_txn_init(t);
+	if (!PLANTED(lease_put_blind))
+		catalog_txn_compare(t, key, revision);
+	catalog_txn_put(t, key, "", 0);
+	catalog_txn_lease(t, l);
+	int r = catalog_txn(l->catalog, t, NULL);
+	free(t);
+	return r;
+}
+
+/* Each attempt compares the key's revision, so one that is late fails, once a later one has put the key. */
+int catalog_lease_put(struct catalog_lease *l, const char *key)
+{
+	int r = lease_put_at(l, key, 0);
+	for (unsigned attempt = 0; r == -EAGAIN && attempt < LEASE_TRIES; attempt++) {
+		struct catalog_value there;
+		r = catalog_get(l->catalog, key, &there);
+		if (r == 0 || r == -ENOENT)
+			r = lease_put_at(l, key, there.revision);
+		catalog_value_free(&there);
+	}
+	return r == -EAGAIN ? -EBUSY : r;
 }
 
 /* ---- watches of engines that have none: a look every second ---- */

@@ -155,6 +155,9 @@ uint64_t catalog_lease_id(const struct catalog_lease *l);
 void catalog_lease_end(struct catalog_lease *l); /* FIBER; accepts NULL. Its keys go now, or when it runs out. */
 /* In the last change added to `t`. */
 void catalog_txn_lease(struct catalog_txn *t, const struct catalog_lease *l);
+/* FIBER, for engines: `key`, empty, is the lease's from now on, and what an earlier attempt with another lease sent takes it away no more, should it arrive
+ * only now. As catalog_txn(); -ENOENT: the lease has run out. */
+int catalog_lease_put(struct catalog_lease *l, const char *key);
 
 /* ---- watches: hints ---- */
 

@@ -97,17 +97,9 @@ static int lease_take(struct etcd_lease *l)
 {
 	uint64_t ttl_s;
 	int r = lease_call(l, "/v3/lease/grant", l->ttl_s, &l->lease.id, &ttl_s);
-	struct catalog_txn *t = r == 0 && l->key[0] ? malloc(sizeof *t) : NULL;
-	if (r < 0 || !l->key[0])
-		return r == -EBADMSG ? -EPROTO : r;
-	if (!t)
-		return -ENOMEM;
-	catalog_txn_init(t);
-	catalog_txn_put(t, l->key, "", 0);
-	catalog_txn_lease(t, &l->lease);
-	r = catalog_txn(l->lease.catalog, t, NULL);
-	free(t);
-	return r;
+	if (r == 0 && l->key[0])
+		return catalog_lease_put(&l->lease, l->key);
+	return r == -EBADMSG ? -EPROTO : r;
 }
 
 static void beat_once(struct etcd_lease *l, uint64_t *ret_pause_ns)

@@ -1,6 +1,8 @@
 #include "tests/sim/catalog_sim.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -454,7 +456,7 @@ static uint64_t grant_new(struct catalog_sim *s, unsigned ttl_s)
 	return g->id;
 }
 
-/* The key is put with it, and nothing else. */
+/* After the first one had run out. The key is put with it, and nothing else, at once. */
 static void lease_take(struct catalog_sim *s, struct lease *l)
 {
 	struct catalog_txn t;
@@ -467,6 +469,17 @@ static void lease_take(struct catalog_sim *s, struct lease *l)
 	txn_apply(s, &t, NULL);
 }
 
+/* While a lease lasts, and its holder knows of it, its key is there, and the lease's. */
+static void lease_check(const struct catalog_sim *s, const struct lease *l)
+{
+	bool found;
+	size_t i = item_find(s, l->key, &found);
+	if (!l->key[0] || (found && s->items[i].lease == l->lease.id))
+		return;
+	fprintf(stderr, "the key %s of lease %" PRIu64 " is %s\n", l->key, l->lease.id, found ? "another's" : "gone");
+	abort();
+}
+
 /* One that isn't heard, because there is an outage, or the process is stopped, is sent again in its time: it may be too late then. */
 static void lease_beat(struct sim_event *e)
 {
@@ -477,6 +490,7 @@ static void lease_beat(struct sim_event *e)
 	if (!p->paused && !s->down && !sim_happens(s->sim, SIM_CATALOG_TIMEOUT, s->doses.timeout)) {
 		struct grant *g = grant_find(s, l->lease.id);
 		if (g) {
+			lease_check(s, l);
 			sim_event_remove(s->sim, &g->event);
 			sim_event_add(s->sim, &g->event, NULL, g->ttl_ns);
 		} else {
@@ -497,8 +511,8 @@ static int sim_lease(struct catalog *catalog, unsigned ttl_s, const char *key, s
 	snprintf(l->key, sizeof l->key, "%s", key ? key : "");
 	int r = read_begin(c);
 	if (r == 0) {
-		lease_take(c->s, l);
-		r = travel(c);
+		l->lease.id = grant_new(c->s, ttl_s);
+		r = l->key[0] ? catalog_lease_put(&l->lease, l->key) : travel(c);
 	}
 	if (r < 0) { /* what was granted runs out */
 		free(l);

@@ -4,12 +4,15 @@
 
 #include "tests/unit/volumetest.h"
 
-/* The engine below, and how many leases it doesn't give. */
+/* The engine below, how many leases it doesn't give, and a put with a lease that nobody hears of until it arrives. */
 static struct {
 	const struct catalog_ops *ops;
 	struct catalog_ops fake;
 	unsigned refuses;
 	int status;
+	bool holds_put;
+	struct catalog_txn late;
+	char late_key[META_KEY_BYTES];
 } below;
 
 static int fake_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
@@ -21,6 +24,20 @@ static int fake_lease(struct catalog *c, unsigned ttl_s, const char *key, struct
 	return below.ops->lease(c, ttl_s, key, ret_lease);
 }
 
+static int fake_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
+{
+	if (!below.holds_put || t->change_count != 1 || !t->change[0].lease)
+		return below.ops->txn(c, t, ret_revision);
+	below.holds_put = false;
+	below.late = *t;
+	snprintf(below.late_key, sizeof below.late_key, "%s", t->change[0].key);
+	below.late.change[0].key = below.late_key;
+	below.late.change[0].bytes = "";
+	if (t->compare_count)
+		below.late.compare[0].key = below.late_key;
+	return -ETIMEDOUT;
+}
+
 static struct volume_rig *make(unsigned refuses, int status)
 {
 	struct volume_rig *g = volume_rig_make(1, 1 << 20);
@@ -30,6 +47,7 @@ static struct volume_rig *make(unsigned refuses, int status)
 	below.ops = g->places.catalog->ops;
 	below.fake = *below.ops;
 	below.fake.lease = fake_lease;
+	below.fake.txn = fake_txn;
 	below.refuses = refuses;
 	below.status = status;
 	g->places.catalog->ops = &below.fake;
@@ -66,5 +84,24 @@ Test(volume_acquire, without_a_lease_it_isnt_opened)
 	below.refuses = 0;
 	g->report.text[0] = '\0';
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	volume_rig_free(g);
+}
+
+/* When the second one has been put. */
+static int body_late(void *arg)
+{
+	struct volume_rig *g = arg;
+	cr_assert(below.late_key[0]);
+	below.ops->txn(g->places.catalog, &below.late, NULL);
+	fiber_sleep(&g->places.catalog->env->loop, 60 * NS_PER_S);
+	return body_shown(arg);
+}
+
+Test(volume_acquire, a_put_that_arrives_late_ends_no_life)
+{
+	struct volume_rig *g = make(0, 0);
+	below.holds_put = true;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_late), 0);
 	volume_rig_free(g);
 }
