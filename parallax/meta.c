@@ -203,6 +203,7 @@ uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length)
 	to.host = (char *)(uintptr_t)m->host;
 	to.pid = m->pid;
 	to.stamp = m->stamp;
+	to.boot = (char *)(uintptr_t)m->boot;
 	PACK(owner, &to);
 }
 
@@ -214,6 +215,7 @@ static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *re
 	copy_text(ret->holder, sizeof ret->holder, from->holder);
 	copy_text(ret->control, sizeof ret->control, from->control);
 	copy_text(ret->host, sizeof ret->host, from->host);
+	copy_text(ret->boot, sizeof ret->boot, from->boot);
 	return 0;
 }
 
@@ -309,6 +311,7 @@ uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
 	to.since_ns = m->since_ns;
 	to.protocol = m->protocol;
 	to.map_version = m->map_version;
+	to.boot = (char *)(uintptr_t)m->boot;
 	PACK(agent, &to);
 }
 
@@ -318,6 +321,7 @@ static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *re
 				     .protocol = from->protocol, .map_version = from->map_version };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->version, sizeof ret->version, from->version);
+	copy_text(ret->boot, sizeof ret->boot, from->boot);
 	if (from->token.len != META_TOKEN_BYTES)
 		return -EUCLEAN;
 	memcpy(ret->token, from->token.data, META_TOKEN_BYTES);

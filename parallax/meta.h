@@ -56,12 +56,14 @@ struct meta_log {
 	uint64_t mapped_blocks, live_blocks, dead_blocks; /* as of the last checkpoint */
 };
 
+enum { META_BOOT_BYTES = 37 };
 enum owner_state { OWNER_FREE, OWNER_HELD, OWNER_OFFERED };
 struct meta_owner {
 	uint64_t epoch;
 	enum owner_state state;
 	char holder[META_TEXT_MAX], control[META_TEXT_MAX], host[64];
 	uint64_t pid, stamp;
+	char boot[META_BOOT_BYTES]; /* of the machine that the process runs on; "": not known, as of an offer's target, or by an older program */
 };
 
 struct meta_snapshot {
@@ -93,6 +95,7 @@ struct meta_agent {
 	uint32_t protocol, map_version; /* newest versions that it speaks, and reads of `pgmap`; 0: it is of a time when there was only 1 */
 	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
 	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
+	char boot[META_BOOT_BYTES];      /* as an owner's */
 };
 
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */

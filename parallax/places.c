@@ -161,16 +161,20 @@ static int look_at_process(void *arg)
 	return is_ours(p->pid) && (!p->directory[0] || has_argument(p->pid, p->directory));
 }
 
+static bool is_boot(const char *boot, const struct meta_owner *owner) { return !owner->boot[0] || strcmp(owner->boot, boot) == 0; }
+
 /* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. After the machine has started anew, another
- * tapdisk may well have that pid: one that an agent started is known by its directory. */
+ * tapdisk may well have that pid. If the record is an older program's one that an agent started is known by its directory all the same. */
 static bool is_tapdisk(struct env *env, const struct meta_owner *owner)
 {
 	static const char before[] = "unix:", behind[] = "/control.sock";
+	char boot[META_BOOT_BYTES];
 	struct process p = { .pid = owner->pid };
 	size_t n = strlen(owner->control), around = strlen(before) + strlen(behind);
 	if (n > around && strncmp(owner->control, before, strlen(before)) == 0 && strcmp(owner->control + n - strlen(behind), behind) == 0)
 		snprintf(p.directory, sizeof p.directory, "%.*s", (int)(n - around), owner->control + strlen(before));
-	return owner->pid != 0 && env_brief_wait(env, look_at_process, &p) == 1;
+	env_boot_id(env, boot);
+	return owner->pid != 0 && is_boot(boot, owner) && env_brief_wait(env, look_at_process, &p) == 1;
 }
 
 bool places_owner_alive(struct env *env, const struct meta_owner *owner)
@@ -184,11 +188,17 @@ static bool is_elsewhere(const struct places *p, const struct meta_owner *owner)
 	return p->catalog->ops->lease && owner->state != OWNER_FREE && owner->host[0] && strcmp(owner->host, p->host) != 0;
 }
 
+/* On another machine that is called as this one is; or this one has started anew since: then the lease soon runs out. */
+static bool is_namesake(const struct places *p, const struct meta_owner *owner)
+{
+	return p->catalog->ops->lease && owner->state != OWNER_FREE && !is_boot(p->boot, owner) && !PLANTED(namesake_robbed);
+}
+
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
 {
 	char key[META_KEY_BYTES];
 	struct catalog_value v;
-	if (!is_elsewhere(p, owner))
+	if (!is_elsewhere(p, owner) && !is_namesake(p, owner))
 		return false;
 	meta_key_alive(owner->stamp, key); /* of an offer: its target's, see volume_move.c */
 	int r = catalog_get(p->catalog, key, &v);
@@ -206,7 +216,7 @@ static bool attached_elsewhere(void *arg, const struct meta_owner *owner) { retu
 
 static bool holder_alive(void *arg, const struct meta_owner *owner)
 {
-	return is_elsewhere(self(arg), owner) ? held_elsewhere(arg, owner) : places_owner_alive(self(arg)->env, owner);
+	return is_elsewhere(self(arg), owner) || is_namesake(self(arg), owner) ? held_elsewhere(arg, owner) : places_owner_alive(self(arg)->env, owner);
 }
 
 bool places_holder_alive(struct places *p, const struct meta_owner *owner)
@@ -381,7 +391,8 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	p->ops = (struct volume_places){ .open_embedded = open_embedded, .open_embedded_reader = open_embedded_reader,
 					 .lock = lock_volume, .snapshot_idle = snapshot_idle, .evict = evict,
 					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere, .attached_elsewhere = attached_elsewhere,
-					 .domain = p->domain, .arg = p };
+					 .boot = p->boot, .domain = p->domain, .arg = p };
+	env_boot_id(env, p->boot);
 	int r = config_host(env, root, p->host, report);
 	if (r == 0)
 		r = config_domain(env, root, p->domain, report);

@@ -12,7 +12,7 @@ struct places {
 	struct env *env;
 	struct catalog *catalog;
 	char dir[512];
-	char host[64], domain[64];
+	char host[64], domain[64], boot[META_BOOT_BYTES];
 	struct volume_places ops;
 	struct access_keeper *keeper; /* of env->identity */
 };
@@ -41,9 +41,11 @@ struct snapshot_hold {
  * On failure, too, let go. */
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct snapshot_hold *ret_hold);
 void places_let_go(struct places *p, struct snapshot_hold *h); /* FIBER */
-/* FIBER. Is the process that an owner record names alive on this host? The first needs no store. */
+/* FIBER. Is the process that an owner record names alive on this host? Not if the machine has started anew since, nor if it is another one that is called so.
+ * The first needs no store. */
 bool places_owner_alive(struct env *env, const struct meta_owner *owner);
-/* Is the holder on another host, and does its lease say that it lives, as far as is known? */
+/* Is the holder on another host, or on another machine of this name, and does its lease say that it lives, as far as is known? It may also be this machine before
+ * it started anew, until the lease has run out. */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
 /* Is it held by a device on another host, or offered to one there, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */

@@ -19,6 +19,7 @@ bool places_agent_alive(struct places *p, const char *host, const struct meta_ag
 {
 	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp };
 	snprintf(as_owner.host, sizeof as_owner.host, "%s", host);
+	memcpy(as_owner.boot, agent->boot, sizeof as_owner.boot);
 	return places_holder_alive(p, &as_owner);
 }
 
@@ -128,9 +129,10 @@ static int enter(struct store_registration *r, struct report *report)
 	char key[META_KEY_BYTES];
 	uint64_t revision;
 	int status = look(r, &there, &revision);
-	if (status == 0 && there.pid && there.pid != r->agent.pid && places_agent_alive(p, p->host, &there))
-		return report_set(report, -EADDRINUSE, "the agent with pid %llu is called %s too (give each its own name: host = NAME in etc/aquifer/aquifer.conf)",
-				  (unsigned long long)there.pid, p->host);
+	bool same = !there.boot[0] || strcmp(there.boot, r->agent.boot) == 0;
+	if (status == 0 && there.pid && !(same && there.pid == r->agent.pid) && places_agent_alive(p, p->host, &there))
+		return report_set(report, -EADDRINUSE, "the agent with pid %llu%s is called %s too (give each its own name: host = NAME in etc/aquifer/aquifer.conf)",
+				  (unsigned long long)there.pid, same ? "" : " on another machine", p->host);
 	meta_key_alive(r->agent.stamp, key);
 	if (status == 0 && !r->alive)
 		status = catalog_lease(r->store->catalog, ALIVE_S, key, &r->alive);
@@ -149,6 +151,7 @@ int store_agent_register(struct store *s, const char *address, const char *versi
 	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env),
 					 .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
 	snprintf(r->agent.address, sizeof r->agent.address, "%s", address);
+	env_boot_id(s->env, r->agent.boot);
 	snprintf(r->agent.version, sizeof r->agent.version, "%s", version);
 	for (unsigned i = 0; i < META_TOKEN_BYTES; i += 8)
 		put_le64(r->agent.token + i, env_random(s->env));
@@ -172,7 +175,8 @@ int store_agent_check(struct store_registration *r, struct report *report)
 		return report_set(report, status, "the catalog: %s", catalog_text(r->store->catalog, status));
 	if (there.stamp == r->agent.stamp)
 		return 0;
-	if (there.stamp)
+	/* one that is dead leaves the place to the next who comes */
+	if (there.stamp && places_agent_alive(r->store->places, r->store->places->host, &there))
 		return report_set(report, -EEXIST, "another agent is called %s too, and has taken this one's place (give each its own name: host = NAME in "
 				  "etc/aquifer/aquifer.conf)", r->store->places->host);
 	return enter(r, report);

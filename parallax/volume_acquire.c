@@ -13,8 +13,16 @@
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 
-static int held(const struct meta_owner *o, struct report *report)
+static bool is_namesake(const struct volume_open *how, const struct meta_owner *o)
 {
+	return o->boot[0] && how->places->boot && strcmp(o->boot, how->places->boot) != 0 && how->host && strcmp(o->host, how->host) == 0;
+}
+
+static int held(const struct volume_open *how, const struct meta_owner *o, struct report *report)
+{
+	if (is_namesake(how, o))
+		return report_set(report, -EBUSY, "it is attached as %s on another machine that is called %s too (give each its own name: host = NAME in "
+				  "etc/aquifer/aquifer.conf; or attach with --force to take it away)", o->holder, o->host);
 	return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it there, or attach with --force to take it away)",
 			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
 }
@@ -118,13 +126,13 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 		if (is_ours(&owner, how))
 			return report_set(report, r, "this tapdisk has it already (use one node for both: name it in a graph file)");
 		if (!how->force || attempt > 0)
-			return held(&owner, report);
+			return held(how, &owner, report);
 		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
 			r = 0;
 			break;
 		}
 		if (!p->evict)
-			return held(&owner, report);
+			return held(how, &owner, report);
 		r = p->evict(p->arg, &owner, report);
 		if (r < 0)
 			return r;
@@ -202,6 +210,17 @@ static bool is_held(const struct volume *v, const struct volume_open *how, const
 	return (p->held_elsewhere && p->held_elsewhere(p->arg, now)) || (here && p->holder_alive && p->holder_alive(p->arg, now));
 }
 
+/* FIBER. The same; but who held it on this machine before it started anew is dead, which his lease may not say yet. */
+static bool is_held_still(const struct volume *v, const struct volume_open *how, const struct meta_owner *now)
+{
+	bool is = is_held(v, how, now);
+	for (unsigned waited_ms = 0; is && is_namesake(how, now) && waited_ms <= 1000 * (ALIVE_S + 1); waited_ms += 200) {
+		fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
+		is = is_held(v, how, now);
+	}
+	return is;
+}
+
 /* owner := (me, held, epoch + 1), whoever held it before. */
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
@@ -209,6 +228,7 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
+	snprintf(mine.boot, sizeof mine.boot, "%s", how->places->boot ? how->places->boot : "");
 	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
 	bool refused = false;
 	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
@@ -232,8 +252,8 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 		if (r == 0 && refused)
 			return report_set(report, -EBUSY, "it was changed meanwhile (try again)");
 		if (r == 0 || r == -ENOENT) {
-			if (r == 0 && !mine.epoch && is_held(v, how, &now))
-				return held(&now, report);
+			if (r == 0 && !mine.epoch && is_held_still(v, how, &now))
+				return held(how, &now, report);
 			if (!mine.epoch) {
 				int refusal = r == 0 ? refuse_maintenance(how, &now, report) : 0;
 				refusal = refusal ? refusal : judge_offer(how, &now, report);
@@ -242,7 +262,7 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 				mine.epoch = now.epoch + 1;
 			}
 			if (r == 0 && now.epoch >= mine.epoch)
-				return held(&now, report); /* somebody was faster */
+				return held(how, &now, report); /* somebody was faster */
 			r = put_owner(v, &mine, revision, how->seen);
 			if (r == 0) {
 				v->owner = mine;

@@ -386,6 +386,10 @@ Test(frozen, catalog_values)
 	server.map_version = agent.map_version = 2;
 	VALUE_IS("value-server-2", server, meta_server_decode, meta_server_encode);
 	VALUE_IS("value-agent-2", agent, meta_agent_decode, meta_agent_encode);
+	strcpy(owner.boot, "01234567-89ab-cdef-0123-456789abcdef");
+	strcpy(agent.boot, owner.boot);
+	VALUE_IS("value-owner-2", owner, meta_owner_decode, meta_owner_encode);
+	VALUE_IS("value-agent-3", agent, meta_agent_decode, meta_agent_encode);
 }
 
 Test(frozen, catalog_keys)

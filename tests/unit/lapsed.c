@@ -123,6 +123,44 @@ static void lapsed(struct rig *r, enum owner_state state)
 	OK(r, store_snapshot_delete(r->store, "v@new", &r->report));
 }
 
+static void put_alive(struct rig *r, bool there)
+{
+	char key[META_KEY_BYTES];
+	struct catalog_txn t;
+	meta_key_alive(77, key);
+	catalog_txn_init(&t);
+	if (there)
+		catalog_txn_put(&t, key, "", 0);
+	else
+		catalog_txn_delete(&t, key);
+	OK(r, catalog_txn(r->store->catalog, &t, NULL));
+}
+
+/* Another machine that is called as this one is has it: while its lease says so nobody takes it; afterwards it may as well be this machine before it started anew. */
+static void namesake(struct rig *r)
+{
+	struct meta_owner o;
+	struct places *p = r->store->places;
+	OK(r, meta_get_owner(r->store->catalog, r->id, &o, NULL));
+	o.epoch++;
+	o.state = OWNER_HELD;
+	o.stamp = 77;
+	o.pid = 1;
+	snprintf(o.host, sizeof o.host, "%s", p->host);
+	snprintf(o.holder, sizeof o.holder, "device v");
+	snprintf(o.boot, sizeof o.boot, "01234567-89ab-cdef-0123-456789abcdef");
+	put_owner(r, &o);
+	put_alive(r, true);
+	cr_assert(places_holder_alive(p, &o) && places_held_elsewhere(p, &o));
+	cr_assert_eq(delete_it(r), -EBUSY);
+	cr_assert(strstr(r->report.text, "it is attached as device v"), "%s", r->report.text);
+	is_as_before(r, &o, "delete");
+	put_alive(r, false);
+	cr_assert(!places_holder_alive(p, &o) && !places_held_elsewhere(p, &o) && !places_attached_elsewhere(p, &o));
+	OK(r, snapshot_one(r));
+	OK(r, store_snapshot_delete(r->store, "v@new", &r->report));
+}
+
 static int body(struct rig *r)
 {
 	struct store_volume_options volume = { .size_bytes = BYTES };
@@ -138,6 +176,7 @@ static int body(struct rig *r)
 	r->store->catalog->ops = &leases;
 	lapsed(r, OWNER_HELD);
 	lapsed(r, OWNER_OFFERED);
+	namesake(r);
 	r->store->catalog->ops = before;
 	store_close(r->store);
 	return 0;

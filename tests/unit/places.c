@@ -49,20 +49,28 @@ static void rig_end(struct rig *g)
 	env_linux_destroy(g->env);
 }
 
-static bool alive(struct rig *g, const char *control)
+static bool alive_since(struct rig *g, const char *control, const char *boot)
 {
 	struct meta_owner o = { .state = OWNER_HELD, .pid = (uint64_t)g->pid };
+	snprintf(o.boot, sizeof o.boot, "%s", boot);
 	snprintf(o.control, sizeof o.control, "%s", control);
 	return places_owner_alive(g->env, &o);
 }
 
+static bool alive(struct rig *g, const char *control) { return alive_since(g, control, ""); }
+
 static int look(void *arg)
 {
 	struct rig *g = arg;
-	char own[128];
+	char own[128], boot[META_BOOT_BYTES];
+	env_boot_id(g->env, boot);
 	snprintf(own, sizeof own, "unix:%s/control.sock", g->dir);
 	cr_assert(alive(g, own));
 	cr_assert(alive(g, ""), "started by hand: there is only its name");
+	cr_assert(alive_since(g, "", boot) && alive_since(g, own, boot));
+	boot[0] = boot[0] == 'a' ? 'b' : 'a';
+	cr_assert(!alive_since(g, "", boot), "what has its number since the machine started anew");
+	cr_assert(!alive_since(g, own, boot));
 	cr_assert(!alive(g, "unix:/run/aquifer/tapdisks/other/control.sock"), "another one's number");
 	struct meta_owner o = { .state = OWNER_HELD, .pid = (uint64_t)getpid() };
 	cr_assert(!places_owner_alive(g->env, &o), "no program of ours");

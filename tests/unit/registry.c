@@ -1,4 +1,6 @@
 /* An agent's entry in the catalog: one per host name, and who may ask an agent for something. */
+#include <sys/prctl.h>
+
 #include "agent/daemon/registry.h"
 
 #include <criterion/criterion.h>
@@ -68,7 +70,12 @@ static int register_run(void *arg)
 	/* the same process again: it takes the place, and the first one hears of it and doesn't take the second's with it */
 	cr_assert_eq(store_agent_register(s, "tcp:127.0.0.1:2", "9", &second, NULL), 0);
 	report.text[0] = '\0';
+	prctl(PR_SET_NAME, "aquifer-agent");
 	cr_assert_eq(store_agent_check(first, &report), -EEXIST);
+	/* … unless the second was killed: then it is the first one's again, and so on */
+	prctl(PR_SET_NAME, "dead");
+	cr_assert_eq(store_agent_check(first, &report), 0);
+	cr_assert_eq(store_agent_check(second, &report), 0);
 	store_agent_leave(first);
 	r->listed = 0;
 	cr_assert(store_agent_list(s, entry, r, NULL) == 0 && r->listed == 1);

@@ -1,6 +1,8 @@
 /* Acquiring a volume while the catalog's engine has moments of its own. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tests/unit/volumetest.h"
 
@@ -103,5 +105,75 @@ Test(volume_acquire, a_put_that_arrives_late_ends_no_life)
 	below.holds_put = true;
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 	cr_assert_eq(volume_rig_run(g, body_late), 0);
+	volume_rig_free(g);
+}
+
+/* ---- machines of one name ---- */
+
+static struct {
+	struct volume_rig *g;
+	uint64_t until_ns; /* so long its lease says that it lives */
+} namesake;
+
+static bool namesake_alive(void *arg, const struct meta_owner *owner)
+{
+	(void)arg, (void)owner;
+	return env_now_ns(namesake.g->env) < namesake.until_ns;
+}
+
+static int body_held(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct meta_owner o = { .state = OWNER_HELD, .epoch = 5, .stamp = 77, .pid = 12, .host = "here", .holder = "device v", .boot = "before" };
+	char key[META_KEY_BYTES];
+	size_t length;
+	uint8_t *bytes = meta_owner_encode(&o, &length);
+	struct catalog_txn t;
+	meta_key_owner(1, key);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
+	free(bytes);
+	namesake.until_ns += env_now_ns(g->env);
+	return 0;
+}
+
+static struct volume_rig *make_namesake(uint64_t lives_ns)
+{
+	struct volume_rig *g = make(0, 0);
+	strcpy(g->places.host, "here");
+	g->places.ops.boot = "now";
+	g->places.ops.held_elsewhere = namesake_alive;
+	namesake.g = g;
+	namesake.until_ns = lives_ns;
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text); /* it has a directory */
+	cr_assert_eq(volume_rig_run(g, volume_rig_close), 0);
+	cr_assert_eq(volume_rig_run(g, body_held), 0);
+	return g;
+}
+
+static int body_boot(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct meta_owner o;
+	cr_assert_eq(meta_get_owner(g->places.catalog, 1, &o, NULL), 0);
+	cr_assert_str_eq(o.boot, "now");
+	return 0;
+}
+
+/* A machine that was faster than its lease. */
+Test(volume_acquire, who_held_it_before_this_machine_started_anew_is_waited_for)
+{
+	struct volume_rig *g = make_namesake(9 * NS_PER_S);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_boot), 0);
+	volume_rig_free(g);
+}
+
+Test(volume_acquire, another_machine_of_this_name_is_not_robbed)
+{
+	struct volume_rig *g = make_namesake(3600 * NS_PER_S);
+	cr_assert_eq(volume_rig_open(g), -EBUSY);
+	cr_assert(strstr(g->report.text, "device v on another machine that is called here too"), "%s", g->report.text);
 	volume_rig_free(g);
 }
