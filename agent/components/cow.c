@@ -50,7 +50,7 @@ struct piece {
  * WRITE to own blocks   cow_write_pieces ⟲ ─────────────────────────────────────▶ cow_settle ─▶ cow_end
  * WRITE, allocating     cow_alloc ─▶ [cow_pad_load ─▶] cow_pad_loaded ─▶ cow_write_pieces ⟲ ─▶ cow_written ─┘ (FUA: commit)
  *                                                                       (failed: cow_give_back ⟲) ─┘
- * ZERO, DISCARD         cow_clear ─▶ [allocating write for each partial block] ⟲ ─▶ cow_punch ⟲ ─▶ cow_settle ─▶ cow_end
+ * ZERO, DISCARD         cow_clear ─▶ [allocating write for each partial block] ⟲ ─▶ (cow_punch ─▶ cow_punched) ⟲ ─▶ cow_settle ─▶ cow_end
  * FLUSH                 commit ─▶ cow_end
  * MAP                   cow_map_step ⟲ ─▶ cow_end */
 struct cow_frame {
@@ -70,6 +70,7 @@ struct cow_frame {
 	struct pad *pad;
 	struct link link;              /* in pad_waiters */
 	struct cow_commit commit;
+	struct cow_reserve reserve;    /* of what is being written or cleared */
 	/* a map request */
 	struct blk_map child_map;
 	/* a clear: which edge comes next */
@@ -243,7 +244,7 @@ static void cow_alloc_over(struct job *j)
 		cow_clear(j); /* a write for an edge */
 }
 
-/* Blocks that have not become the layer's take no space: of a full file system, that is what the map needs to be written. */
+/* Blocks that have not become the layer's take no space. */
 static void cow_give_back(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
@@ -290,15 +291,15 @@ static bool needs_pad(const struct cow_frame *f, uint64_t offset)
 static void cow_pad_load(struct job *j);
 static void cow_pad_loaded(struct job *j);
 
-/* The range is owned. [write_start, write_end) is to be written from write_iov. */
+/* The range is owned. [write_start, write_end) is to be written from write_iov. Meanwhile the map gets its room, or else it fails. */
 static void cow_alloc(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
 	struct cow *c = f->cow;
 	f->position = 0;
 	c->allocating++;
-	j->status = cow_map_prepare(&c->map, block_of(f->write_start),
-				    blocks_upto(f->write_end) - block_of(f->write_start));
+	j->status = cow_map_prepare(&c->map, &f->reserve, block_of(f->write_start),
+				    blocks_upto(f->write_end) - block_of(f->write_start), j);
 	if (j->status == 0 && (needs_pad(f, f->write_start) || needs_pad(f, f->write_end))) {
 		struct link *l = link_pop(&c->pads_free);
 		f->pad = l ? container_of(l, struct pad, link) : NULL;
@@ -446,8 +447,19 @@ static void cow_clear(struct job *j)
 	cow_punch(j);
 }
 
+/* The part that cow_punch() has begun, to f->position. */
+static void cow_punched(struct job *j)
+{
+	struct cow_frame *f = container_of(j, struct cow_frame, job);
+	uint64_t start = round_up(f->io->offset, COW_BLOCK), end = round_down(f->io->offset + f->io->length, COW_BLOCK);
+	pieces_reset(f);
+	if (j->status == 0)
+		cow_map_set(&f->cow->map, block_of(f->write_start), block_of(start + f->position - f->write_start), PLANTED(cow_zero_parent) ? COW_PARENT : COW_ZERO);
+	job_then(j, j->status == 0 && start + f->position < end ? cow_punch : cow_settle);
+}
+
 /* Whole blocks become zero, and what they took of the file is given back; also where the map knows of nothing: what was written and not
- * committed before a kill is in the file all the same. */
+ * committed before a kill is in the file all the same. And also where the map gets no room: then there may be some the next time. */
 static void cow_punch(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
@@ -455,18 +467,20 @@ static void cow_punch(struct job *j)
 	uint64_t start = round_up(f->io->offset, COW_BLOCK), end = round_down(f->io->offset + f->io->length, COW_BLOCK);
 	bool punch = (f->io->op == BLK_DISCARD || (f->io->flags & BLK_MAY_UNMAP)) && c->top->info.can_discard;
 	pieces_reset(f);
-	while (j->status == 0 && start + f->position < end && f->piece_count < PIECES) {
-		uint64_t at = start + f->position;
-		uint64_t n = MIN(end - at, COW_GROUP_DATA - at % COW_GROUP_DATA), blocks = n / COW_BLOCK;
-		j->status = cow_map_prepare(&c->map, block_of(at), blocks);
-		if (j->status == 0)
-			cow_map_set(&c->map, block_of(at), blocks, PLANTED(cow_zero_parent) ? COW_PARENT : COW_ZERO);
-		if (j->status == 0 && punch)
-			piece_start(f, c->top, BLK_DISCARD, 0, cow_place(at), n, NULL, 0, 0);
-		f->position += n;
+	if (j->status < 0 || start + f->position >= end) {
+		cow_settle(j);
+		return;
 	}
-	bool more = j->status == 0 && start + f->position < end;
-	job_then(j, more ? cow_punch : cow_settle);
+	f->write_start = start + f->position;
+	for (unsigned n = 0; start + f->position < end && n < PIECES; n++) {
+		uint64_t at = start + f->position, length = MIN(end - at, COW_GROUP_DATA - at % COW_GROUP_DATA);
+		if (punch)
+			piece_start(f, c->top, BLK_DISCARD, 0, cow_place(at), length, NULL, 0, 0);
+		f->position += length;
+	}
+	int r = cow_map_prepare(&c->map, &f->reserve, block_of(f->write_start), block_of(start + f->position - f->write_start), j);
+	j->status = j->status ? j->status : r;
+	job_then(j, cow_punched);
 }
 
 /* ---- allocation map ---- */
@@ -691,6 +705,8 @@ static int cow_open(struct blk_node *node, const struct blk_open *how, struct re
 		r = cow_check_parent(c, rebase, path, report);
 	if (r == 0)
 		r = cow_note_parent(c, rebase);
+	if (r == 0 && !how->read_only && (r = cow_map_reserve_header(&c->map)) == -ENOSPC)
+		r = 0; /* it can be read all the same */
 	if (r < 0) {
 		c->map.read_only = true; /* nothing is written to what is refused */
 		cow_map_close(&c->map);

@@ -57,6 +57,8 @@ static int write_empty(struct env *env, struct file *f, uint64_t size, const str
 	int r = truncate_wait(env, f, 0);
 	if (r == 0)
 		r = header_write_wait(f, &h, 0);
+	if (r == 0) /* takes its space: a full file system is no reason not to commit */
+		r = file_write_wait(f, (uint8_t[COW_PAGE]){ 0 }, COW_PAGE, COW_PAGE);
 	if (r == 0)
 		r = truncate_wait(env, f, cow_group_count(size) * COW_GROUP);
 	return r < 0 ? r : file_sync_wait(f);

@@ -1,5 +1,6 @@
 #include "agent/components/cow_map.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,9 +17,10 @@ struct cow_page {
 	uint8_t *out;           /* what a commit writes, page aligned; NULL while there is none */
 	uint64_t group, sequence;
 	unsigned slot;          /* the copy on disk that is in force */
-	bool is_dirty, is_committing;
+	unsigned blank;         /* a bit for each copy on disk that may take no space */
+	bool is_dirty, is_committing, is_reserving;
 	struct link dirty, committing;
-	struct blk_io io;
+	struct blk_io io, reserve_io;
 	struct iovec iov;
 };
 
@@ -37,18 +39,79 @@ static struct cow_page *page_make(struct cow_map *m, uint64_t group)
 		return NULL;
 	p->group = group;
 	p->slot = 1; /* so that the first goes to copy 0 */
+	p->blank = 3;
 	m->page[group] = p;
 	m->page_count++;
 	return p;
 }
 
-int cow_map_prepare(struct cow_map *m, uint64_t block, uint64_t count)
+/* ---- room for the pages ---- */
+
+static void reserve_done(struct job *j);
+
+static uint64_t page_offset(const struct cow_page *p, unsigned slot) { return p->group * COW_GROUP + COW_MAP_START + slot * COW_PAGE; }
+
+static void page_reserve(struct cow_map *m, struct cow_page *p)
 {
-	for (uint64_t g = block / COW_GROUP_BLOCKS; g <= (block + count - 1) / COW_GROUP_BLOCKS; g++)
+	struct iovec *iov = &m->blank_iov[p->blank == 3];
+	if (!p->blank || p->is_reserving)
+		return;
+	p->is_reserving = true;
+	p->reserve_io = (struct blk_io){ .op = BLK_WRITE, .offset = page_offset(p, p->blank == 2), .length = iov->iov_len, .iov = iov, .iov_count = 1 };
+	blk_submit(m->top, &p->reserve_io, &m->reserve_job);
+}
+
+static void reserve_start(struct cow_map *m)
+{
+	if (!link_empty(&m->reserving) || link_empty(&m->wanting))
+		return;
+	link_splice(&m->reserving, &m->wanting);
+	job_init(&m->reserve_job, m->top->loop);
+	link_for(l, &m->reserving) {
+		const struct cow_reserve *r = container_of(l, struct cow_reserve, link);
+		for (uint64_t g = r->first; g <= r->last; g++)
+			page_reserve(m, m->page[g]);
+	}
+	job_then(&m->reserve_job, reserve_done);
+}
+
+static void reserve_done(struct job *j)
+{
+	struct cow_map *m = container_of(j, struct cow_map, reserve_job);
+	for (struct link *l; (l = link_pop(&m->reserving));) {
+		const struct cow_reserve *r = container_of(l, struct cow_reserve, link);
+		int status = 0;
+		for (uint64_t g = r->first; g <= r->last; g++) {
+			struct cow_page *p = m->page[g];
+			if (p->is_reserving && p->reserve_io.status == 0)
+				p->blank = 0;
+			p->is_reserving = false;
+			if (p->blank && status == 0)
+				status = p->reserve_io.status;
+		}
+		job_put(r->parent, status);
+	}
+	reserve_start(m);
+}
+
+int cow_map_prepare(struct cow_map *m, struct cow_reserve *r, uint64_t block, uint64_t count, struct job *parent)
+{
+	bool blank = false;
+	*r = (struct cow_reserve){ .parent = parent, .first = block / COW_GROUP_BLOCKS, .last = (block + count - 1) / COW_GROUP_BLOCKS };
+	for (uint64_t g = r->first; g <= r->last; g++) {
 		if (!m->page[g] && !page_make(m, g))
 			return -ENOMEM;
+		blank |= m->page[g]->blank && !PLANTED(cow_map_unreserved);
+	}
+	if (blank) {
+		job_hold(parent);
+		link_push(&m->wanting, &r->link);
+		reserve_start(m);
+	}
 	return 0;
 }
+
+/* ---- changes ---- */
 
 static void page_soil(struct cow_map *m, struct cow_page *p)
 {
@@ -66,6 +129,7 @@ void cow_map_set(struct cow_map *m, uint64_t block, uint64_t count, enum cow_sta
 		unsigned at = (unsigned)(b % COW_GROUP_BLOCKS);
 		if (cow_state_get(states, at) == state)
 			continue;
+		assert(!p->blank || PLANTED(cow_map_unreserved));
 		cow_state_set(states, at, state);
 		page_soil(m, p);
 	}
@@ -170,8 +234,7 @@ static void commit_write(struct job *j)
 		if (PLANTED(cow_late_snapshot))
 			page_copy(m, p);
 		p->iov = (struct iovec){ p->out, COW_PAGE };
-		p->io = (struct blk_io){ .op = BLK_WRITE, .length = COW_PAGE, .iov = &p->iov, .iov_count = 1,
-					 .offset = p->group * COW_GROUP + COW_MAP_START + (p->slot ^ 1) * COW_PAGE };
+		p->io = (struct blk_io){ .op = BLK_WRITE, .length = COW_PAGE, .iov = &p->iov, .iov_count = 1, .offset = page_offset(p, p->slot ^ 1) };
 		m->pages_written++;
 		blk_submit(m->top, &p->io, j);
 	}
@@ -248,6 +311,7 @@ static int load_page(struct cow_map *m, uint64_t group, const uint8_t *copies, b
 	struct cow_page *p = page_make(m, group);
 	if (!p)
 		return report_set(report, -ENOMEM, "%s: no memory for its map", path);
+	p->blank = (check[0] == COW_BLANK) | (check[1] == COW_BLANK) << 1;
 	if (any_good) {
 		p->slot = check[0] != COW_OK || (check[1] == COW_OK && sequence[1] > sequence[0]);
 		p->sequence = sequence[p->slot];
@@ -303,6 +367,7 @@ static int load_header(struct cow_map *m, const char *path, struct report *repor
 	if (r == 0 && check == COW_OK) {
 		struct cow_header first;
 		m->header_slot = cow_header_decode(pages, &first) != COW_OK || first.sequence != m->header.sequence;
+		m->header_blank = cow_header_decode(pages + (m->header_slot ^ 1) * COW_PAGE, &first) == COW_BLANK;
 	}
 	uint32_t newer = r == 0 && check == COW_NEWER ? cow_header_version(pages) : 0;
 	free(pages);
@@ -330,7 +395,12 @@ static int load_all(struct cow_map *m, bool force, const char *path, struct repo
 				  m->group_count * COW_GROUP);
 	m->header_page = env_alloc_aligned(COW_PAGE);
 	m->page = calloc(m->group_count, sizeof(struct cow_page *));
-	r = m->header_page && m->page ? load_pages(m, force, path, report) : -ENOMEM;
+	m->blank = env_alloc_aligned(2 * COW_PAGE);
+	if (m->blank)
+		memset(m->blank, 0, 2 * COW_PAGE);
+	for (unsigned i = 0; i < 2; i++)
+		m->blank_iov[i] = (struct iovec){ m->blank, (i + 1) * COW_PAGE };
+	r = m->header_page && m->page && m->blank ? load_pages(m, force, path, report) : -ENOMEM;
 	return r < 0 ? report_set(report, r, "%s: read its map: %s", path, strerror(-r)) : 0;
 }
 
@@ -342,6 +412,8 @@ int cow_map_load(struct cow_map *m, struct blk_node *top, bool read_only, bool f
 	link_init(&m->committing);
 	link_init(&m->waiting);
 	link_init(&m->running);
+	link_init(&m->wanting);
+	link_init(&m->reserving);
 	int r = load_all(m, force, path, report);
 	if (r < 0)
 		m->read_only = true; /* closing it writes nothing */
@@ -375,6 +447,11 @@ static int mark_clean(struct cow_map *m)
 	return header_write_wait(m, &h);
 }
 
+int cow_map_reserve_header(struct cow_map *m)
+{
+	return m->header_blank ? blk_write_wait(m->top, m->blank, COW_PAGE, (m->header_slot ^ 1) * COW_PAGE, 0) : 0;
+}
+
 int cow_map_note_parent(struct cow_map *m, uint64_t identity)
 {
 	struct cow_header h = header_next(m, m->header.clean);
@@ -400,6 +477,7 @@ int cow_map_close(struct cow_map *m)
 		free(m->page[g]);
 	free(m->page);
 	free(m->header_page);
+	free(m->blank);
 	*m = (struct cow_map){ .top = NULL };
 	return r;
 }

@@ -414,7 +414,7 @@ Test(cow, a_write_that_fails_takes_no_space)
 	run_ok(&w, world_open, &w);
 	run_ok(&w, write_unflushed, &w);
 	sim_host_fill(w.s.host, 256 << 10);
-	uint64_t used = sim_disk_used(w.s.host);
+	uint64_t used = sim_disk_used(w.s.host) + 2 * COW_PAGE; /* the map of another group */
 	for (unsigned i = 0; i < 8; i++) {
 		cr_assert_eq(sim_run_fiber(w.s.env, write_more_than_fits, &w), -ENOSPC);
 		cr_assert_eq(sim_disk_used(w.s.host), used);
@@ -422,6 +422,72 @@ Test(cow, a_write_that_fails_takes_no_space)
 	run_ok(&w, flush, &w); /* there is room for the map */
 	run_ok(&w, world_close, &w);
 	world_stop(&w);
+}
+
+/* ---- a full file system ---- */
+
+static int write_group(struct world *w, unsigned group)
+{
+	uint8_t data[COW_BLOCK];
+	memset(data, (int)group + 1, sizeof data);
+	return blk_write_wait(w->node, data, sizeof data, group * COW_GROUP_DATA, 0);
+}
+
+static int expect_group(struct world *w, unsigned group)
+{
+	uint8_t data[COW_BLOCK];
+	int r = blk_read_wait(w->node, data, sizeof data, group * COW_GROUP_DATA);
+	cr_expect(r < 0 || (data[0] == group + 1 && data[COW_BLOCK - 1] == group + 1), "group %u", group);
+	return r;
+}
+
+static int write_groups(void *arg)
+{
+	unsigned taken[2] = { 0 };
+	int r = 0;
+	for (unsigned i = 0; i < 2; i++)
+		taken[i] = (r = write_group(arg, i)) == 0;
+	cr_expect(r == 0 || r == -ENOSPC);
+	if (!taken[1]) {
+		r = blk_op_wait(((struct world *)arg)->node, BLK_ZERO, COW_GROUP_DATA, COW_BLOCK, 0); /* takes no more than the map */
+		cr_expect(r == 0 || r == -ENOSPC);
+	}
+	return (int)(taken[0] | taken[1] << 1);
+}
+
+static int expect_groups(void *arg)
+{
+	struct world *w = arg;
+	int r = 0;
+	for (unsigned i = 0; r == 0 && i < 2; i++)
+		if (w->test.operations >> i & 1)
+			r = expect_group(w, i);
+	return r;
+}
+
+/* What is acknowledged can be flushed: its map has room. */
+Test(cow, a_full_file_system_refuses_writes_and_no_flush)
+{
+	bool all = false;
+	for (unsigned left = 0; !all; left++) {
+		struct world w;
+		world_start(&w, 1, 512);
+		run_ok(&w, world_open, &w);
+		sim_host_fill(w.s.host, left * UINT64_C(4096));
+		int taken = sim_run_fiber(w.s.env, write_groups, &w);
+		cr_assert_eq(sim_run_fiber(w.s.env, flush, &w), 0, "with %u blocks left", left);
+		sim_kill(w.s.env);
+		sim_drain_dead(w.s.env);
+		sim_run_fiber(w.s.env, world_close, &w);
+		simfile_reboot(&w.s);
+		w.test.operations = (unsigned)taken;
+		run_ok(&w, world_open, &w);
+		run_ok(&w, expect_groups, &w);
+		run_ok(&w, world_close, &w); /* which says that it's clean */
+		world_stop(&w);
+		all = taken == 3;
+		cr_assert_leq(left, 6u, "two blocks, and two map pages of two copies");
+	}
 }
 
 static int discard_unflushed(void *arg) { return blk_op_wait(((struct world *)arg)->node, BLK_DISCARD, 0, COW_BLOCK, 0); }
@@ -439,6 +505,7 @@ Test(cow, a_discard_gives_back_what_was_written_before_a_kill)
 	sim_run_fiber(w.s.env, world_close, &w);
 	simfile_reboot(&w.s);
 	run_ok(&w, world_open, &w);
+	used += 2 * COW_PAGE; /* the map's */
 	cr_assert_gt(sim_disk_used(w.s.host), used);
 	run_ok(&w, discard_unflushed, &w);
 	cr_assert_eq(sim_disk_used(w.s.host), used);
