@@ -136,6 +136,18 @@ static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
 
 enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
 
+/* What the list before has got now is put together with what it has of that kind. One that can't be read stays as it is. */
+static int merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
+{
+	struct space_chunk chunk;
+	int r = 0;
+	while (r == 0 && *reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_wait(&v->sources, &chunk.at, block) == 0) {
+		r = space_merge_chunk(&v->space, mark_seq, chunk, block);
+		++*reads;
+	}
+	return r;
+}
+
 /* Of the whole list; the rest is the next checkpoint's. A part that can't be read keeps nothing else waiting, the checkpoint least of all. */
 static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum drop_result *ret)
 {
@@ -155,8 +167,12 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 		*reads += content && *ret == DROP_WHOLE;
 		v->drop_steps += *ret == DROP_WHOLE;
 	}
+	if (r == 0 && *ret == DROP_WHOLE)
+		r = space_drop_finish(&v->space, mark_seq);
+	if (r == 0 && *ret == DROP_WHOLE)
+		r = merge(v, mark_seq, reads, block);
 	free(block);
-	return r == 0 && *ret == DROP_WHOLE ? space_drop_finish(&v->space, mark_seq) : r;
+	return r;
 }
 
 /* The head of a volume that was deleted or rolled back is what its newest snapshot is; without that one it is to be cut back to the one before. */

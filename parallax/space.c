@@ -546,6 +546,49 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 	return r;
 }
 
+/* ---- merging ---- */
+
+static bool is_short(const struct space_chunk *c, unsigned k) { return c->nodes == k && c->count < SPACE_CHUNK_ENTRIES / 2; }
+
+bool space_merge_next(const struct space *s, uint64_t mark_seq, struct space_chunk *ret)
+{
+	uint32_t n = lists_up_to(s, mark_seq);
+	const struct space_list *l = n ? &s->lists[n - 1] : NULL;
+	for (unsigned k = 0; l && k < 2; k++) {
+		uint32_t parts = l->tail_changed[k] && l->tail[k].count;
+		for (uint32_t i = 0; i < l->chunk_count; i++) {
+			if (!is_short(&l->chunks[i], k))
+				continue;
+			*ret = l->chunks[i];
+			if (++parts == 2)
+				return true;
+		}
+	}
+	return false;
+}
+
+int space_merge_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content)
+{
+	struct space_list *l = space_list_up_to(s, mark_seq);
+	struct space_tail *t = &l->tail[chunk.nodes];
+	uint32_t at = 0;
+	while (at < l->chunk_count && l->chunks[at].at.position != chunk.at.position)
+		at++;
+	assert(at < l->chunk_count);
+	int r = array_reserve(&t->entries, &t->room, t->count + chunk.count);
+	if (r < 0)
+		return r;
+	sums_without(s, l);
+	l->chunks[at] = l->chunks[--l->chunk_count];
+	live_add(s, chunk.at.position, -1);
+	for (uint32_t e = 0; e < chunk.count; e++)
+		t->entries[t->count++] = get_le64((const uint8_t *)content + e * 8);
+	t->sorted = false;
+	l->tail_changed[chunk.nodes] = true;
+	sums_with(s, l);
+	return 0;
+}
+
 void space_free(struct space *s, uint64_t position) { live_add(s, position, -1); }
 
 void space_list_clear(struct space *s, struct space_list *l)
