@@ -77,7 +77,8 @@ struct store_volume {
 	uint64_t id;
 	uint64_t size_bytes;
 	uint64_t used_bytes;       /* reachable from its head, shared or not */
-	uint64_t exclusive_bytes;  /* freed if it and its snapshots were deleted */
+	uint64_t exclusive_bytes;  /* freed if it and its snapshots were deleted, but for what its clones need; with what only it keeps of: */
+	uint64_t kept_bytes;       /* deleted volumes that it was cloned from, perhaps for other clones, too */
 	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones; of what it was before a rollback, all */
 	uint64_t epoch;
 	uint32_t replicas, min_replicas;

@@ -73,6 +73,10 @@ struct listing {
 	char keys[CATALOG_TXN_MAX][META_KEY_BYTES];
 	struct listed some[LIST_TOGETHER];
 	unsigned count;
+	struct kept {            /* a deleted volume, the last one asked for: often many are clones of one */
+		uint64_t volume, parent, bytes;
+		bool by_one;
+	} kept;
 };
 
 /* Reads the first `count` of `keys`; the values are in `wants`, to be freed. */
@@ -202,6 +206,45 @@ static int add_history(struct listing *l, uint64_t volume, struct store_volume *
 	return r;
 }
 
+/* A volume that was deleted, and is there for clones. */
+static int look_kept(struct listing *l, uint64_t volume)
+{
+	struct catalog_tally clones = { .prefix = l->keys[0] };
+	if (l->kept.volume == volume)
+		return 0;
+	l->kept.volume = 0;
+	int r = meta_get_log(l->store->catalog, volume, &l->log, NULL);
+	meta_key_clones(volume, l->keys[0]);
+	if (r == 0)
+		r = catalog_count(l->store->catalog, &clones, 1);
+	if (r == 0)
+		l->kept = (struct kept){ volume, l->log.parent_volume, l->log.live_blocks * BLOCK_BYTES, clones.count <= 1 };
+	return r;
+}
+
+/* What deleted volumes that it was cloned from take: it goes with the last clone (R29). What it was before a rollback is counted already. */
+static int add_kept(struct listing *l, struct listed *one)
+{
+	const struct meta_name *named = &one->named->named;
+	bool alone = true;
+	int r = 0;
+	for (uint64_t at = one->parent; r == 0 && at;) {
+		bool own = false;
+		for (uint32_t k = 0; k < named->history_count; k++)
+			own |= named->history[k] == at;
+		if (!own && names_find(l->names, at))
+			break;
+		r = look_kept(l, at);
+		alone &= r == 0 && (own || l->kept.by_one);
+		if (r == 0 && !own) {
+			one->volume.kept_bytes += l->kept.bytes;
+			one->volume.exclusive_bytes += alone ? l->kept.bytes : 0;
+		}
+		at = l->kept.parent;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
 static int fill_some(struct listing *l)
 {
 	int r = read_records(l);
@@ -213,6 +256,8 @@ static int fill_some(struct listing *l)
 		struct listed *one = &l->some[i];
 		for (uint32_t k = 0; one->status == 0 && k < one->named->named.history_count; k++)
 			one->status = add_history(l, one->named->named.history[k], &one->volume);
+		if (one->status == 0)
+			one->status = add_kept(l, one);
 	}
 	return r;
 }

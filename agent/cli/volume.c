@@ -55,9 +55,9 @@ static json_t *volume_json(const struct store_volume *v)
 {
 	json_t *holder = v->state == STORE_FREE ? json_null()
 						: json_pack("{s:s, s:s}", "text", v->holder.text, "control", v->holder.control);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:I, s:i, s:I, s:s, s:s, s:b}", "name", v->name, "id",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:i, s:i, s:I, s:i, s:I, s:s, s:s, s:b}", "name", v->name, "id",
 			 (json_int_t)v->id, "size", (json_int_t)v->size_bytes, "used", (json_int_t)v->used_bytes, "exclusive",
-			 (json_int_t)v->exclusive_bytes, "snapshot_bytes", (json_int_t)v->snapshot_bytes, "state",
+			 (json_int_t)v->exclusive_bytes, "kept_bytes", (json_int_t)v->kept_bytes, "snapshot_bytes", (json_int_t)v->snapshot_bytes, "state",
 			 store_state_name(v->state), "holder", holder, "epoch", (json_int_t)v->epoch, "replicas",
 			 (int)v->replicas, "min_replicas", (int)v->min_replicas, "io_timeout_ms", (json_int_t)v->io_timeout_ms, "snapshots", (int)v->snapshot_count,
 			 "created_ns", (json_int_t)v->created_ns, "parent", v->parent, "health", v->health,
@@ -116,6 +116,8 @@ int cli_volume_show(struct cli *c)
 	print_bytes("used", v.used_bytes);
 	print_bytes("exclusive", v.exclusive_bytes);
 	print_bytes("held by snapshots", v.snapshot_bytes);
+	if (v.kept_bytes)
+		print_bytes("kept of deleted", v.kept_bytes);
 	printf("%-22s %u\n", "snapshots", v.snapshot_count);
 	printf("%-22s %s\n", "clone of", v.parent[0] ? v.parent : "-");
 	printf("%-22s %s\n", "created", cli_time(v.created_ns, created));

@@ -161,6 +161,21 @@ static void take(struct rig *r, unsigned first, unsigned count)
 	cr_assert_eq(volume_close(v), 0);
 }
 
+static void overwrite(struct rig *r, const char *name, uint32_t blocks)
+{
+	uint64_t id;
+	struct volume *v = volume_opened(r, name, &id);
+	struct iovec iov = { env_alloc_aligned(BYTES), blocks * BLOCK_BYTES };
+	struct volume_write w = { .first = 0, .count = blocks, .iov = &iov, .iov_count = 1 };
+	struct job j;
+	memset(iov.iov_base, 7, BYTES);
+	job_init(&j, &r->env->loop);
+	volume_write(v, &w, &j);
+	cr_assert_eq(fiber_wait(&j), 0);
+	free(iov.iov_base);
+	cr_assert_eq(volume_close(v), 0);
+}
+
 static int count_key(void *arg, const char *key, const struct catalog_value *value)
 {
 	(void)key;
@@ -266,6 +281,48 @@ static int body_older(struct rig *r)
 }
 
 Test(doomed, what_an_older_program_noted) { rig_test(body_older); }
+
+/* ---- what it would give back ---- */
+
+static void expect_kept(struct rig *r, const char *name, uint64_t exclusive_blocks, uint64_t kept_blocks)
+{
+	struct store_volume v;
+	OK(r, store_volume_show(r->store, name, &v, REPORT(r)));
+	uint64_t exclusive = v.exclusive_bytes / BLOCK_BYTES, kept = v.kept_bytes / BLOCK_BYTES; /* a few nodes are in them */
+	cr_assert(exclusive >= exclusive_blocks && exclusive <= exclusive_blocks + 8, "%s: exclusive %llu blocks", name, (unsigned long long)exclusive);
+	cr_assert(kept >= kept_blocks && kept <= kept_blocks + 8, "%s: keeps %llu blocks", name, (unsigned long long)kept);
+}
+
+/* What is deleted lives on for its clones, and goes with the last of them: that one's deletion gives it back. */
+static int body_kept(struct rig *r)
+{
+	const char *const snapshots[] = { "v@a", "c@b", "e@x" };
+	create(r, "v");
+	overwrite(r, "v", 100);
+	OK(r, store_snapshot_create(r->store, &snapshots[0], 1, REPORT(r)));
+	OK(r, store_clone(r->store, "v@a", "c", REPORT(r)));
+	OK(r, store_clone(r->store, "v@a", "d", REPORT(r)));
+	overwrite(r, "c", 30);
+	expect_kept(r, "c", 30, 0);
+	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
+	expect_kept(r, "c", 30, 100);
+	expect_kept(r, "d", 0, 100);
+	OK(r, store_volume_delete(r->store, "d", false, REPORT(r)));
+	expect_kept(r, "c", 130, 100);
+	OK(r, store_snapshot_create(r->store, &snapshots[1], 1, REPORT(r)));
+	OK(r, store_clone(r->store, "c@b", "e", REPORT(r)));
+	OK(r, store_volume_delete(r->store, "c", true, REPORT(r)));
+	expect_kept(r, "e", 130, 130);
+	overwrite(r, "e", 20);
+	OK(r, store_snapshot_create(r->store, &snapshots[2], 1, REPORT(r)));
+	OK(r, store_snapshot_rollback(r->store, "e@x", REPORT(r)));
+	expect_kept(r, "e", 150, 130);
+	OK(r, store_volume_delete(r->store, "e", true, REPORT(r)));
+	cr_assert(keys_of(r, "volume/") == 0 && keys_of(r, "clone/") == 0);
+	return 0;
+}
+
+Test(doomed, what_was_deleted_is_its_only_clones) { rig_test(body_kept); }
 
 /* ---- who may have lost only the catalog ---- */
 
