@@ -333,32 +333,84 @@ int cli_cluster_move_catalog(struct cli *c)
 
 /* ---- backup and restore ---- */
 
+#define BACKUP_BEGINS "{\"aquifer-catalog\":" /* catalog_image_encode() */
+#define PART ".part-"
+
+enum { PART_DIGITS = 8, PART_TRIES = 10 };
+
+struct left_parts {
+	struct cli *c;
+	const char *dir, *base; /* "", or all up to the last slash, and what is behind it */
+};
+
+/* A backup, or the beginning of one. */
+static bool is_backup(struct file *f)
+{
+	char begins[sizeof BACKUP_BEGINS - 1];
+	size_t done = 0;
+	return file_read_wait(f, begins, sizeof begins, 0, &done) == 0 && memcmp(begins, BACKUP_BEGINS, done) == 0;
+}
+
+/* BASE.part-XXXXXXXX that a backup left that was killed: no other holds it locked. Anything else of such a name is somebody's. */
+static int remove_part(void *arg, const char *name)
+{
+	struct left_parts *l = arg;
+	size_t base = strlen(l->base), digits = base + strlen(PART);
+	char path[PATHS_MAX];
+	struct file *f;
+	if (strlen(name) != digits + PART_DIGITS || memcmp(name, l->base, base) != 0 || memcmp(name + base, PART, strlen(PART)) != 0 ||
+	    strspn(name + digits, "0123456789abcdef") != PART_DIGITS || (size_t)snprintf(path, sizeof path, "%s%s", l->dir, name) >= sizeof path)
+		return 0;
+	if (file_open(l->c->env, path, FILE_OPEN_WRITE, &f) < 0)
+		return 0;
+	if (file_lock(f, /* exclusive= */ true) == 0 && is_backup(f))
+		env_unlink(l->c->env, path);
+	file_close(l->c->env, f);
+	return 0;
+}
+
+/* -EAGAIN: another backup, which removed what such left, was faster than the lock. */
+static int write_part(struct cli *c, const char *path, const char *text, size_t length)
+{
+	char part[PATHS_MAX];
+	struct file *f;
+	/* what is there is somebody's, or another's who is at it */
+	if ((size_t)snprintf(part, sizeof part, "%s" PART "%08x", path, (unsigned)env_random(c->env)) >= sizeof part)
+		return report_set(&c->report, -ENAMETOOLONG, "%s: the name is too long", path);
+	int r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
+	if (r < 0)
+		return r;
+	r = file_lock(f, /* exclusive= */ true);
+	if (r == -ENOTSUP || r == -EOPNOTSUPP || r == -ENOSYS || r == -ENOLCK || r == -EINVAL) /* a file system without: then nobody removes it either */
+		r = 0;
+	if (r == 0)
+		r = file_write_wait(f, text, length, 0);
+	if (r == 0)
+		r = file_sync_wait(f);
+	if (r == 0 && (r = env_rename(c->env, part, path)) == -ENOENT)
+		r = -EAGAIN;
+	if (r < 0 && r != -EAGAIN)
+		env_unlink(c->env, part);
+	file_close(c->env, f);
+	return r;
+}
+
 /* FIBER. Appears under its name when it is whole and durable. */
 static int write_backup(struct cli *c, const char *name, const char *text, size_t length)
 {
-	char path[PATHS_MAX], part[PATHS_MAX], dir[PATHS_MAX];
-	unsigned other = (unsigned)env_random(c->env); /* what is there is somebody's, or another's who is at it */
-	struct file *f;
+	char path[PATHS_MAX], dir[PATHS_MAX];
 	int r = transfer_target(c, name, "choose another name, or give --force", path);
 	if (r < 0)
 		return r;
-	const char *slash = strrchr(path, '/');
-	snprintf(dir, sizeof dir, "%.*s", slash ? (int)MAX(slash - path, 1) : 1, slash ? path : ".");
-	if ((size_t)snprintf(part, sizeof part, "%s.part-%08x", path, other) >= sizeof part)
-		return report_set(&c->report, -ENAMETOOLONG, "%s: the name is too long", path);
-	r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
-	if (r == 0) {
-		r = file_write_wait(f, text, length, 0);
-		if (r == 0)
-			r = file_sync_wait(f);
-		file_close(c->env, f);
-		if (r == 0)
-			r = env_rename(c->env, part, path);
-		if (r < 0)
-			env_unlink(c->env, part);
-		else
-			r = env_sync_dir(c->env, dir);
-	}
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	struct left_parts left = { c, dir, base };
+	snprintf(dir, sizeof dir, "%.*s", (int)(base - path), path);
+	env_list_dir(c->env, dir[0] ? dir : ".", remove_part, &left);
+	r = -EAGAIN;
+	for (unsigned i = 0; r == -EAGAIN && i < PART_TRIES; i++)
+		r = write_part(c, path, text, length);
+	if (r == 0)
+		r = env_sync_dir(c->env, dir[0] ? dir : ".");
 	return r < 0 ? report_path(&c->report, r, "write", path) : 0;
 }
 

@@ -3,7 +3,7 @@
 # were when the last process that had them was killed.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/agent
-need jq nbdcopy
+need jq nbdcopy python3
 catalog=$AQUIFER_ROOT/var/lib/aquifer/catalog.db
 for f in old new third; do head -c 3M /dev/urandom >"$dir/$f"; done
 write() { # VOLUME FILE
@@ -24,6 +24,22 @@ aquifer cluster backup "$dir/backup" >/dev/null || fail "backup"
 ln -s backup "$dir/latest" # to where cron keeps them
 aquifer cluster backup "$dir/latest" --force >/dev/null && [ -L "$dir/latest" ] && [ ! -L "$dir/backup" ] || fail "a link became the backup: $(ls -l "$dir")"
 rm "$dir/latest"
+
+# what a backup left that was killed goes with the next one; not what another has that runs, nor what is somebody's
+for left in 01234567 89abcdef; do head -c 300 "$dir/backup" >"$dir/backup.part-$left"; done
+: >"$dir/backup.part-00000000"
+for mine in backup.part-fffffff backup.part-fffffffff backup.part-FFFFFFFF backup2.part-ffffffff; do cp "$dir/backup" "$dir/$mine"; done
+echo mine >"$dir/backup.part-ffffffff"
+mkfifo "$dir/backup.part-eeeeeeee"
+python3 -c 'import fcntl, sys, time; f = open(sys.argv[1], "r+"); fcntl.lockf(f, fcntl.LOCK_EX); print("locked", flush=True); time.sleep(60)' "$dir/backup.part-89abcdef" >"$dir/locked" &
+locker=$!
+until_true 10 grep -q locked "$dir/locked"
+aquifer cluster backup "$dir/backup" --force >/dev/null || fail "backup again"
+kill $locker
+there=$(cd "$dir" && echo backup*)
+[ "$there" = "backup backup.part backup.part-89abcdef backup.part-FFFFFFFF backup.part-eeeeeeee backup.part-fffffff backup.part-ffffffff backup.part-fffffffff backup2.part-ffffffff" ] ||
+	fail "after a backup there are $there"
+rm "$dir"/backup*.part-*
 
 # since then
 aquifer detach db && write db new || fail "db"
