@@ -26,7 +26,8 @@ enum segment_op {
 			   `block` <= its length; only while fenced at exactly `epoch` and not sealed. Durable when
 			   answered, as is all that was there before (written again where a sync failed, or may have);
 			   `blocks` 0 only makes durable what is there (a doubtful copy refuses SYNC) */
-	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there */
+	SEGMENT_DELETE, /* R29: gone for ever, its file may be recycled; 0 also if it isn't there. Not by who was fenced (`epoch` 0: who isn't an owner): a
+			   taker may have made it anew, or counts on it */
 	SEGMENT_STAT,   /* as FENCE but fences nothing */
 	SEGMENT_TRIM,   /* R28: `trim` has a bit for each of the first `blocks` blocks, set for those that are free for ever.
 			   United with what the copy knows, durable when answered, from any sender, in any order; takes

@@ -432,11 +432,14 @@ static int delete_file(struct copy *c)
 	return 0;
 }
 
-static int control_delete(struct copy *c)
+/* Epoch 0: of this server itself, which has asked the catalog. A fence that can't be read holds against everybody, and nobody could delete what is under it. */
+static int control_delete(struct copy *c, const struct segment_io *io)
 {
 	struct segment_dir *d = c->dir;
 	char path[DIR_PATH_MAX], parent[DIR_PATH_MAX];
 	int r;
+	if (io->epoch && c->fenced_epoch > io->epoch && c->fenced_epoch != UINT64_MAX && !PLANTED(segment_delete_unfenced))
+		return -EPERM;
 	if (c->exists)
 		return delete_file(c);
 	if (c->fenced_epoch == 0)
@@ -482,7 +485,7 @@ static int control_run(struct copy *c, struct segment_io *io)
 	case SEGMENT_STAT: return control_stat(c, io);
 	case SEGMENT_SEAL: return control_seal(c, io);
 	case SEGMENT_REPAIR: return control_repair(c, io);
-	case SEGMENT_DELETE: return control_delete(c);
+	case SEGMENT_DELETE: return control_delete(c, io);
 	case SEGMENT_APPEND: return control_repeated(c, io);
 	case SEGMENT_HOLDS: return control_holds(c, io);
 	case SEGMENT_FETCH: return control_fetch(c, io);

@@ -456,8 +456,13 @@ static void do_delete(struct world *w, struct model_segment *s)
 {
 	if (!s->tried || !s->sealed)
 		return;
+	bool again = s->deleted;
 	s->deleted = true;
-	struct segment_io io = { .op = SEGMENT_DELETE, .segment = s->header.segment, .epoch = s->header.epoch };
+	struct segment_io io = { .op = SEGMENT_DELETE, .segment = s->header.segment, .epoch = MAX(s->header.epoch, s->fenced_sent) };
+	if (s->fenced > s->header.epoch && !again) {
+		struct segment_io late = { .op = SEGMENT_DELETE, .segment = s->header.segment, .epoch = s->header.epoch };
+		CHECK(w, s, segment_op(w, &late) < 0, "who was fenced deleted it");
+	}
 	int r = segment_op(w, &io);
 	CHECK(w, s, r == 0 || r == -ESHUTDOWN || w->errors, "delete: %d", r);
 	if (r < 0)
