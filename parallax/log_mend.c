@@ -178,15 +178,21 @@ static int mend_once(struct volume *v)
 
 enum { MEND_WAIT_MS = 100, MEND_ATTEMPTS_MAX = 100 };
 
+static bool mend_waits(const struct volume *v, int status)
+{
+	if (v->meta.embedded && status == -ETIMEDOUT) /* nothing of it is away: its catalog is a file that takes nothing */
+		return false;
+	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE;
+}
+
 /* May it be better later? The server or the catalog is away, busy, restarting, or lacks space. What else there is may be
- * a file system that became read only, or a disk that failed once: it is asked again for a while, so that an operator can act. */
-static bool mend_again(const struct volume *v, int status, unsigned attempt)
+ * a file system that became read only, or a disk that failed once: it is asked again for a while, so that an operator can act. Only
+ * these attempts count: a server that was away for long may fail once when it is back. */
+static bool mend_again(const struct volume *v, int status, unsigned *failures)
 {
 	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))
 		return false;
-	if (v->meta.embedded && status == -ETIMEDOUT) /* nothing of it is away: its catalog is a file that takes nothing */
-		return attempt < MEND_ATTEMPTS_MAX;
-	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE || attempt < MEND_ATTEMPTS_MAX;
+	return mend_waits(v, status) || (*failures)++ < MEND_ATTEMPTS_MAX;
 }
 
 void log_note_away(struct volume *v, int status)
@@ -238,9 +244,9 @@ static int mender(void *arg)
 		log_refuse(v);
 	}
 	int r = -EIO;
-	for (unsigned attempt = 0; !v->failed; attempt++) {
+	for (unsigned failures = 0; !v->failed;) {
 		r = v->env->dead ? -ESHUTDOWN : mend_once(v);
-		if (r == 0 || !mend_again(v, r, attempt))
+		if (r == 0 || !mend_again(v, r, &failures))
 			break;
 		log_note_away(v, r);
 		log_refuse(v);

@@ -9,6 +9,7 @@ static struct {
 	const struct segment_server_ops *real;
 	struct segment_server_ops ops;
 	unsigned appends, fences, repairs; /* so many of them fail, on any server */
+	unsigned waits;                    /* before those so many fences are to be asked again */
 } failing;
 
 static bool fails(unsigned *left)
@@ -20,6 +21,11 @@ static bool fails(unsigned *left)
 
 static void failing_submit(struct segment_server *s, struct segment_io *io)
 {
+	if (io->op == SEGMENT_FENCE && fails(&failing.waits)) {
+		io->status = -EAGAIN;
+		job_put(io->parent, io->status);
+		return;
+	}
 	if ((io->op == SEGMENT_APPEND && fails(&failing.appends)) || (io->op == SEGMENT_FENCE && fails(&failing.fences)) ||
 	    (io->op == SEGMENT_REPAIR && fails(&failing.repairs))) {
 		io->status = -EIO;
@@ -43,7 +49,7 @@ static int write_body(void *arg)
 }
 
 /* One append fails, and then so many fences and repairs. What fails once on each server is no reason to end: no copy has said that it is of no use. */
-static void write_with(unsigned fences, unsigned repairs)
+static void write_with(unsigned waits, unsigned fences, unsigned repairs)
 {
 	struct cluster_rig *c = cluster_make();
 	c->shift = 100;
@@ -51,12 +57,13 @@ static void write_with(unsigned fences, unsigned repairs)
 	failing.ops = *failing.real;
 	failing.ops.submit = failing_submit;
 	failing.appends = 0;
+	failing.waits = waits;
 	failing.fences = fences;
 	failing.repairs = repairs;
 	for (unsigned i = 0; i < SERVERS; i++)
 		c->servers[i].dir->ops = &failing.ops;
 	cr_assert_eq(volume_rig_run(&c->g, write_body), 0);
-	cr_assert_eq(failing.appends + failing.fences + failing.repairs, 0, "not as many were asked");
+	cr_assert_eq(failing.appends + failing.waits + failing.fences + failing.repairs, 0, "not as many were asked");
 	cr_assert_gt(c->g.volume->counters.mends, 0);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
 	for (unsigned i = 0; i < SERVERS; i++)
@@ -64,6 +71,9 @@ static void write_with(unsigned fences, unsigned repairs)
 	cluster_free(c);
 }
 
-Test(log_mend, two_servers_that_cant_be_asked_are_asked_again) { write_with(2, 0); }
-Test(log_mend, all_servers_that_cant_be_asked_are_asked_again) { write_with(SERVERS, 0); }
-Test(log_mend, all_servers_that_cant_sync_what_they_have_are_asked_again) { write_with(0, SERVERS); }
+Test(log_mend, two_servers_that_cant_be_asked_are_asked_again) { write_with(0, 2, 0); }
+Test(log_mend, all_servers_that_cant_be_asked_are_asked_again) { write_with(0, SERVERS, 0); }
+Test(log_mend, all_servers_that_cant_sync_what_they_have_are_asked_again) { write_with(0, 0, SERVERS); }
+
+/* For longer than they would be asked if that was a failure. */
+Test(log_mend, servers_that_fail_once_after_they_were_waited_for_are_asked_again) { write_with(150 * SERVERS, SERVERS, 0); }
