@@ -22,7 +22,8 @@ stop INT
 [ "$status" = 0 ] || fail "SIGINT: $status"
 
 start
-"$load" stat "$at" 1 | grep -q 'fenced=7' || fail "a fence was forgotten"
+kill -HUP "$server"
+"$load" stat "$at" 1 | grep -q 'fenced=7' || fail "a fence was forgotten, or SIGHUP ended it"
 "$load" verify "$at" 1 "$acked" >/dev/null || fail "after two clean stops"
 refused 1 'Operation not permitted' "$load" fence "$at" 1 6
 
