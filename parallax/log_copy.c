@@ -62,6 +62,17 @@ static int read_records(struct volume *v, const struct meta_segment *m, struct p
 	return bad ? bad : r;
 }
 
+/* All that a copy made from it would have. 0, or why not. */
+static int source_is_right(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t length)
+{
+	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
+	int r = bytes ? 0 : -ENOMEM;
+	for (uint32_t block = 1, n = 0; r == 0 && block < length; block += n)
+		r = read_records(v, m, source, block, length, bytes, &n);
+	free(bytes);
+	return PLANTED(copy_fresh_unread) ? 0 : r;
+}
+
 static bool source_damaged(struct volume *v, const struct meta_segment *m, struct peer *source, uint32_t from, uint32_t length)
 {
 	uint8_t *bytes = env_alloc_aligned(RECORD_BYTES_MAX);
@@ -121,15 +132,22 @@ int log_copy_blocks(struct volume *v, const struct meta_segment *m, struct peer 
 	return copy_blocks(v, m, source, to, from, length, &wrong);
 }
 
+/* What was there before us. */
+struct useless {
+	bool useless; /* with -EIO: nothing there is worth anything for the cut */
+	bool had;     /* but it may have blocks that can't be read elsewhere */
+};
+
 /* A copy there, fenced at our epoch like the others, before it is made: so its server knows that it doesn't count before it is sealed, for the next one may ask
  * that server while there is only a part of it. One that exists may be this segment's too: its server was left out before the segment was listed, or has lost
- * power since. What is in it is the same then, as far as it goes (R2). With -EIO, `ret_useless`: nothing there is worth anything. */
-static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to, bool *ret_useless)
+ * power since. What is in it is the same then, as far as it goes (R2). */
+static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to, struct useless *ret)
 {
 	struct segment_io io = { .op = SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
 	bool wrong;
 	int r = peer_wait(to, &io);
-	*ret_useless = r == -ENOENT || (r == 0 && (io.state == COPY_ABSENT || io.state == COPY_BROKEN));
+	ret->had = r == 0 && io.state != COPY_ABSENT;
+	ret->useless = r == -ENOENT || (r == 0 && (io.state == COPY_ABSENT || io.state == COPY_BROKEN));
 	if (r == -ENOENT || (r == 0 && io.state == COPY_ABSENT)) {
 		io = (struct segment_io){ .op = SEGMENT_CREATE, .segment = m->id, .epoch = v->epoch, .incarnation = peer_incarnation(to),
 					  .header = { m->id, v->meta.volume, m->epoch, m->salt, m->size_blocks } };
@@ -143,7 +161,7 @@ static int copy_try(struct volume *v, const struct meta_segment *m, uint32_t len
 	if (io.state == COPY_BROKEN)
 		return -EIO;
 	if (io.length < length)
-		return copy_blocks(v, m, source, to, io.length, length, ret_useless);
+		return copy_blocks(v, m, source, to, io.length, length, &ret->useless);
 	io = (struct segment_io){ .op = SEGMENT_REPAIR, .segment = m->id, .epoch = v->epoch, .block = length };
 	return peer_wait(to, &io);
 }
@@ -165,16 +183,19 @@ static bool is_listed(const struct meta_segment *m, const struct peer *p)
 }
 
 /* What is there and is of no use may go. Of a listed copy that is not so because it can't be written now: it has what was flushed, which counts when the source is
- * lost next. */
+ * lost next. Nor does anything go before the source was read: a block that is damaged there, and nobody knew of, may be right in what is broken otherwise. */
 static int copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *source, struct peer *to)
 {
-	bool useless;
-	int r = copy_try(v, m, length, source, to, &useless);
-	if (r != -EIO || (!useless && is_listed(m, to)))
+	struct useless was;
+	int r = copy_try(v, m, length, source, to, &was);
+	if (r != -EIO || (!was.useless && is_listed(m, to)))
+		return r;
+	r = was.had ? source_is_right(v, m, source, length) : 0;
+	if (r < 0)
 		return r;
 	struct segment_io io = { .op = SEGMENT_DELETE, .segment = m->id, .epoch = v->epoch };
 	r = peer_wait(to, &io);
-	return r < 0 ? r : copy_try(v, m, length, source, to, &useless);
+	return r < 0 ? r : copy_try(v, m, length, source, to, &was);
 }
 
 unsigned log_copy_fresh(struct volume *v, const struct meta_segment *m, uint32_t length, struct peer *const *without, unsigned without_count,

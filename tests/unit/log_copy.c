@@ -13,7 +13,8 @@ enum { SERVERS = 3, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };
 struct scripted {
 	struct segment_server server; /* first */
 	int reads, repairs;           /* how these end */
-	bool damaged;                 /* what it has there is no record */
+	bool damaged, damaged_early;  /* what it has there is no record; up to SHORT */
+	enum copy_state state;
 	bool good;                    /* its copy becomes as long as it should be */
 	unsigned deletes;
 };
@@ -25,21 +26,29 @@ struct rig {
 	struct peer *peers[SERVERS];
 };
 
-/* A record at SHORT, up to LENGTH. */
-static void fill(struct segment_io *io, bool damaged)
+/* A record of zeroes in [at, end). */
+static void make(uint8_t *blocks, uint32_t at, uint32_t end, uint64_t seq, bool damaged)
 {
-	uint8_t *bytes = calloc(LENGTH - SHORT, BLOCK_BYTES);
-	uint32_t crcs[LENGTH - SHORT - 1];
-	struct record_entry e = { .first = 0, .count = LENGTH - SHORT - 1 };
+	uint8_t *bytes = blocks + (size_t)at * BLOCK_BYTES;
+	uint32_t crcs[LENGTH];
+	struct record_entry e = { .first = 0, .count = end - at - 1 };
 	for (uint32_t i = 0; i < e.count; i++)
 		crcs[i] = crc32c(0, bytes + (size_t)(1 + i) * BLOCK_BYTES, BLOCK_BYTES);
-	struct record r = { .kind = RECORD_DATA, .segment = ID, .block = SHORT, .epoch = 1, .seq = 9, .salt = SALT, .payload_blocks = e.count, .entry_count = 1,
+	struct record r = { .kind = RECORD_DATA, .segment = ID, .block = at, .epoch = 1, .seq = seq, .salt = SALT, .payload_blocks = e.count, .entry_count = 1,
 			    .entries = &e, .crcs = crcs };
 	record_encode(&r, bytes);
 	bytes[BLOCK_BYTES + 7] ^= damaged;
-	if (io->block == SHORT && io->blocks == LENGTH - SHORT)
-		iov_scatter(io->iov, io->iov_count, 0, bytes, (size_t)(LENGTH - SHORT) * BLOCK_BYTES);
-	free(bytes);
+}
+
+/* A record up to SHORT, and one up to LENGTH. */
+static void fill(const struct scripted *s, struct segment_io *io)
+{
+	uint8_t *blocks = calloc(LENGTH, BLOCK_BYTES);
+	make(blocks, 1, SHORT, 8, s->damaged_early);
+	make(blocks, SHORT, LENGTH, 9, s->damaged);
+	cr_assert_leq(io->block + io->blocks, LENGTH);
+	iov_scatter(io->iov, io->iov_count, 0, blocks + (size_t)io->block * BLOCK_BYTES, (size_t)io->blocks * BLOCK_BYTES);
+	free(blocks);
 }
 
 /* Each has a copy that is shorter than it should be, and stays so but for `good` ones. */
@@ -50,12 +59,12 @@ static void scripted_submit(struct segment_server *server, struct segment_io *io
 	case SEGMENT_CREATE: io->status = -EEXIST; break;
 	case SEGMENT_READ:
 		io->status = s->reads;
-		fill(io, s->damaged);
+		fill(s, io);
 		break;
 	case SEGMENT_REPAIR: io->status = s->repairs; break;
 	case SEGMENT_FENCE:
 		io->status = 0;
-		io->state = COPY_DOUBTFUL;
+		io->state = s->state;
 		io->length = s->good ? LENGTH : SHORT;
 		break;
 	case SEGMENT_DELETE:
@@ -90,8 +99,7 @@ static int fresh(void *arg)
 	return (int)log_copy_fresh(&g->volume, &m, LENGTH, NULL, 0, holders, 1);
 }
 
-/* The second one is to be brought to the first one's length, or the third, which isn't listed; how often is the second one deleted? */
-static unsigned deletes(int reads, int repairs, bool damaged, bool third)
+static struct rig *rig_make(void)
 {
 	struct rig *g = calloc(1, sizeof *g);
 	map_rig_make(&g->w, 1, SERVERS);
@@ -100,6 +108,15 @@ static unsigned deletes(int reads, int repairs, bool damaged, bool third)
 	g->volume.copies = g->w.copies;
 	g->volume.epoch = 2;
 	g->volume.meta.min_replicas = 2;
+	for (unsigned i = 0; i < SERVERS; i++)
+		g->servers[i].state = COPY_DOUBTFUL;
+	return g;
+}
+
+/* The second one is to be brought to the first one's length, or the third, which isn't listed; how often is the second one deleted? */
+static unsigned deletes(int reads, int repairs, bool damaged, bool third)
+{
+	struct rig *g = rig_make();
 	g->servers[0].reads = reads;
 	g->servers[0].damaged = damaged;
 	g->servers[1].repairs = repairs;
@@ -124,3 +141,20 @@ Test(log_copy, a_source_that_is_damaged_costs_no_other_copy) { cr_assert_eq(dele
 
 /* It is worth nothing where there is a better one; but if that is lost next, it is all there is. */
 Test(log_copy, a_server_that_is_not_listed_is_asked_before_a_listed_copy_goes) { cr_assert_eq(deletes(0, 0, false, true), 0); }
+
+/* The second one failed a sync, or stays bad behind what was there. Something before is damaged in the first one, and nobody has seen that yet. */
+static unsigned deletes_of(enum copy_state state, bool damaged_early)
+{
+	struct rig *g = rig_make();
+	g->servers[0].damaged_early = damaged_early;
+	g->servers[1].state = state;
+	cr_assert_eq(sim_run_fiber(g->w.env, fresh, g), 1);
+	unsigned n = g->servers[1].deletes;
+	map_rig_free(&g->w);
+	free(g);
+	return n;
+}
+
+Test(log_copy, what_is_broken_is_made_anew) { cr_assert_eq(deletes_of(COPY_BROKEN, false), 1); }
+Test(log_copy, but_not_before_all_of_the_source_was_read) { cr_assert_eq(deletes_of(COPY_BROKEN, true), 0); }
+Test(log_copy, nor_is_what_stays_bad) { cr_assert_eq(deletes_of(COPY_DOUBTFUL, true), 0); }
