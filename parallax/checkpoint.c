@@ -308,6 +308,7 @@ static int make_summary(struct checkpoint *c, struct checkpoint_summary **ret)
 		*log = c->v->meta;
 		fill_log(c, log);
 		unsealed_let_go(c->v, log, position_segment(c->from_position));
+		unsealed_foresee(c->v, log, position_segment(c->from_position));
 		r = checkpoint_summary_make(c->v, log, snapshots, c->marked_count, &c->space, ret);
 	}
 	free(snapshots);

@@ -445,7 +445,7 @@ static bool is_cut(const struct search *s, const struct salvage_copy *copies, si
 }
 
 /* Replay needs no more. But what had been finished, and not yet cut or not yet sealed anywhere, when the catalog was lost is listed with its cut, or nobody could seal it
- * any more, and it were never copied. Cuts are made in order: what comes before one that is known has been cut, too. What can't be read here is no reason to go on from
+ * any more, and it were never copied. Cuts are made in order: what comes before one that is known has been cut, too, and the summary says where, or the backup (unsealed.c). What can't be read here is no reason to go on from
  * something else. 1 or -errno. */
 static int follow_uncut(struct search *s, size_t end)
 {
@@ -507,12 +507,27 @@ static void list_ahead(struct search *s, const struct salvage_copy *copies, cons
 	}
 }
 
+/* What the backup lists as cut, behind which replay begins: a checkpoint would have kept that (unsealed.c). */
+static void keep_cuts(const struct search *s, struct meta_log *log)
+{
+	for (uint32_t i = 0; i < s->known->segment_count && log->unsealed_count < META_UNSEALED_MAX; i++) {
+		const struct meta_segment *m = &s->known->segments[i];
+		bool listed = !m->cut || m->id >= position_segment(log->from_position);
+		for (uint32_t k = 0; k < s->segment_count && !listed; k++)
+			listed = s->segments[k].id == m->id;
+		if (!listed)
+			log->unsealed[log->unsealed_count++] = *m;
+	}
+}
+
 /* The record to go on with. */
 static void fill(struct search *s)
 {
 	struct salvage *ret = s->ret;
 	ret->log = ret->what == SALVAGE_NEWER ? ret->summary.log : *s->known;
 	ret->log.segment_count = 0;
+	if (ret->what == SALVAGE_LONGER)
+		keep_cuts(s, &ret->log);
 	qsort(s->segments, s->segment_count, sizeof *s->segments, by_id);
 	for (uint32_t i = 0; i < s->segment_count; i++)
 		if (s->segments[i].ensemble_count)

@@ -92,6 +92,21 @@ static void keep(struct meta_log *log, const struct meta_segment *m)
 	log->unsealed[log->unsealed_count++] = *m;
 }
 
+/* Nothing is sent there any more, and all of it is acknowledged: it will be cut at its end, by us, or by who finds the log as it is. */
+void unsealed_foresee(struct volume *v, struct meta_log *log, uint64_t before)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		struct meta_segment m = g->meta;
+		if (!g->finished || g->cut || g->acked != g->next || g->acked == 1 || m.id >= before || !is_needed(v, m.id) || PLANTED(unsealed_unforeseen))
+			continue;
+		m.cut = true;
+		m.length = g->acked;
+		m.prev = g->acked_crc;
+		keep(log, &m);
+	}
+}
+
 void unsealed_let_go(struct volume *v, struct meta_log *log, uint64_t before)
 {
 	uint32_t unsealed = 0, listed = 0;

@@ -387,6 +387,8 @@ int trim_note_table(struct volume *v);  /* FIBER. Where the last checkpoint's ta
 void unsealed_seal(struct volume *v, uint64_t before);
 /* Takes out of the list what is cut and ends before `before`, and keeps of it what isn't known to be sealed. */
 void unsealed_let_go(struct volume *v, struct meta_log *log, uint64_t before);
+/* Adds those that wait for their cut, behind which replay begins likewise: to a summary, from which nobody would know it who has no catalog. */
+void unsealed_foresee(struct volume *v, struct meta_log *log, uint64_t before);
 /* orphans.c: FIBER. Deletes what a dead owner of an embedded volume left in its directory. */
 void orphans_delete(struct volume *v);
 /* recover.c: FIBER. After acquire: fence, find the lengths, cut, list new segments, replay (R17). */

@@ -1,0 +1,121 @@
+/* The catalog is lost when a segment has been cut, and no server heard of that, but those after it are sealed (parallax/salvage.c). */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/fiber.h"
+#include "parallax/segment_dir.h"
+#include "tests/unit/salvagetest.h"
+
+static const struct catalog_ops *real_catalog;
+static bool held;
+
+static int held_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision) { return held ? -ETIMEDOUT : real_catalog->txn(c, t, ret_revision); }
+
+static const struct segment_server_ops *real;
+static uint64_t unsealed; /* nobody is told where this one was cut */
+
+static void submit(struct segment_server *s, struct segment_io *io)
+{
+	if (io->op != SEGMENT_SEAL || io->segment != unsealed) {
+		real->submit(s, io);
+		return;
+	}
+	io->status = -EIO;
+	job_put(io->parent, io->status);
+}
+
+static bool ended;
+
+static int checkpoint(void *arg)
+{
+	cr_assert_eq(salvage_checkpoint(arg), 0);
+	ended = true;
+	return 0;
+}
+
+enum { LIVE = 10 }; /* so many blocks are left where they are: in the first segment */
+
+static int write_again(struct cluster_rig *c, unsigned b, unsigned flags)
+{
+	memset(c->g.buffer, (int)(b + c->shift), BLOCK_BYTES);
+	return blk_write_wait(c->g.node, c->g.buffer, BLOCK_BYTES, b * BLOCK_BYTES, flags);
+}
+
+/* While the catalog is slow the third segment is reached, and a checkpoint's summary is in it. The first is cut then, and the second. */
+static int body_cut(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume *v = c->g.volume;
+	const struct log *l = &v->log;
+	struct catalog_ops ops = *c->g.places.catalog->ops;
+	uint64_t second = container_of(l->current->link.next, struct log_segment, link)->meta.id;
+	real_catalog = c->g.places.catalog->ops;
+	ops.txn = held_txn;
+	c->g.places.catalog->ops = &ops;
+	unsealed = l->current->meta.id;
+	held = true;
+	for (unsigned i = 0; l->current->meta.id <= second; i++)
+		cr_assert_eq(write_again(c, LIVE + i % (BLOCKS - LIVE), 0), 0);
+	cr_assert_eq(write_again(c, LIVE, BLK_FUA), 0);
+	ended = false;
+	cr_assert_eq(fiber_start(&c->g.env->loop, checkpoint, c, NULL), 0);
+	fiber_sleep(&c->g.env->loop, NS_PER_S);
+	cr_assert(!ended);
+	held = false;
+	while (!ended)
+		fiber_sleep(&c->g.env->loop, 10 * NS_PER_MS);
+	fiber_sleep(&c->g.env->loop, NS_PER_S);
+	c->g.places.catalog->ops = real_catalog;
+	return 0;
+}
+
+static int body_stat(void *arg)
+{
+	struct one_server *s = arg;
+	return segment_wait(s->dir, &s->rig->io);
+}
+
+static unsigned sealed_at(struct cluster_rig *c, uint64_t segment)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < SERVERS; i++) {
+		c->io = (struct segment_io){ .op = SEGMENT_STAT, .segment = segment };
+		cr_assert_eq(sim_run_fiber(c->servers[i].env, body_stat, &c->servers[i]), 0);
+		n += c->io.sealed;
+	}
+	return n;
+}
+
+/* Unsealed it would never be copied to another server. `late`: the backup has the cuts. */
+static void recover_cut(bool late)
+{
+	static struct segment_server_ops ops;
+	struct cluster_rig *c = cluster_make();
+	if (!late)
+		cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	real = c->servers[0].dir->ops;
+	ops = *real;
+	ops.submit = submit;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &ops;
+	cr_assert_eq(volume_rig_run(&c->g, body_cut), 0);
+	uint64_t first = unsealed;
+	cr_assert_eq(sealed_at(c, first), 0);
+	cr_assert_eq(sealed_at(c, first + 1), SERVERS);
+	salvage_next_owner(c);
+	if (late)
+		cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	unsealed = 0;
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[late ? STORE_RECOVERED_SAME : STORE_RECOVERED_NEWER], 1);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(sealed_at(c, first), SERVERS);
+	cluster_free(c);
+}
+
+Test(salvage_cut, what_comes_before_a_sealed_segment_is_cut_too) { recover_cut(false); }
+Test(salvage_cut, what_the_backup_says_of_a_cut_stays) { recover_cut(true); }
