@@ -12,6 +12,7 @@
 #include "core/plant.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/catalog_etcd.h"
+#include "parallax/catalog_etcd_wire.h"
 #include "parallax/catalog_sqlite.h"
 
 enum { LEASE_TRIES = 5 };
@@ -251,16 +252,26 @@ const char *catalog_text(const struct catalog *c, int status)
 
 bool catalog_is_file(const char *url) { return strncmp(url, "sqlite:", 7) == 0; }
 
+int catalog_url_check(const char *url, struct report *report)
+{
+	if (strncmp(url, "etcd:", 5) != 0)
+		return catalog_is_file(url) && url[7] ? 0 : report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
+	struct etcd_endpoints *at = malloc(sizeof *at);
+	int r = at ? etcd_endpoints_parse(url + 5, at, report) : -ENOMEM;
+	free(at);
+	return r;
+}
+
 /* The keys of `also` are read as well. */
 static int open_and(struct env *env, const char *url, const struct catalog_access *access, bool create, struct catalog_want *also, unsigned count,
 		    struct catalog **ret_catalog, struct report *report)
 {
 	if (strncmp(url, "etcd:", 5) == 0)
 		return catalog_etcd_open(env, url + 5, access, create, also, count, ret_catalog, report);
-	if (strncmp(url, "sqlite:", 7) != 0 || !url[7])
-		return report_set(report, -EINVAL, "catalog '%s' is not a catalog URL (give sqlite:PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
 	struct catalog *c;
-	int r = catalog_sqlite_open(env, url + 7, create, &c, report);
+	int r = catalog_url_check(url, report);
+	if (r == 0)
+		r = catalog_sqlite_open(env, url + 7, create, &c, report);
 	if (r < 0)
 		return r;
 	r = count ? catalog_get_many(c, also, count) : 0;

@@ -187,4 +187,6 @@ int catalog_open_any(struct env *env, const char *url, const struct catalog_acce
 		     struct report *report);
 /* A store is made by the first use of its catalog: of a file, but never in etcd, where an empty one may be one that was lost. */
 bool catalog_is_file(const char *url);
+/* Is it one of those forms? 0 or -EINVAL with a report. Nobody is asked. */
+int catalog_url_check(const char *url, struct report *report);
 #endif

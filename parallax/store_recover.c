@@ -231,7 +231,7 @@ static int read_known(struct recovering *r, struct report *report)
 	if (status < 0)
 		return report_set(report, status, "its record can't be read: %s", catalog_text(c, status));
 	if (r->owner.state != OWNER_FREE)
-		return report_set(report, -EBUSY, "it is attached as %s", r->owner.holder);
+		return report_set(report, -EBUSY, "it is attached as %s%s%s", r->owner.holder, r->owner.host[0] ? " on host " : "", r->owner.host);
 	return 0;
 }
 

@@ -161,6 +161,9 @@ static void check_arguments(struct program *p)
 	if (!p->advertise && is_wildcard(host))
 		usage("--listen %s: clients can't connect to that; say with --advertise ADDR:PORT what they can",
 			   p->listen);
+	struct report report = { "" };
+	if (p->catalog_url && catalog_url_check(p->catalog_url, &report) < 0)
+		usage("--catalog: %s", report.text);
 	if (p->domain && !name_valid(p->domain))
 		usage("--domain: '%s' is not a name (letters, digits, dots, dashes, at most 63)", p->domain);
 }

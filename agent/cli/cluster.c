@@ -40,8 +40,10 @@ static void directory_of(const char *url, char ret_dir[CONFIG_VALUE_BYTES])
 
 int cli_catalog(struct cli *c, const char *url)
 {
-	if (!catalog_is_file(url) && strncmp(url, "etcd:", 5) != 0)
-		return cli_usage(c, "'%.100s' is not a catalog URL (sqlite:/PATH or etcd:http[s]://HOST:PORT[,HOST:PORT...])", url);
+	struct report why = { "" };
+	int r = catalog_url_check(url, &why);
+	if (r < 0)
+		return r == -EINVAL ? cli_usage(c, "%s", why.text) : r;
 	if (strlen(url) >= CONFIG_VALUE_BYTES || strpbrk(url, "#\n\r"))
 		return cli_usage(c, "'%.100s' can't stand in the configuration", url);
 	if (catalog_is_file(url) && url[strlen("sqlite:")] != '/')

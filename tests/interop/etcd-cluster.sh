@@ -24,7 +24,8 @@ head -c 4M /dev/urandom >"$dir/new"
 # init, in a file
 refused 2 "'foo' is not a catalog URL" aquifer cluster init --catalog foo
 refused 2 "absolute" aquifer cluster init --catalog sqlite:here.db
-refused 1 "http://" aquifer cluster init --catalog etcd:nowhere:1
+refused 2 "http://" aquifer cluster init --catalog etcd:nowhere:1
+refused 2 "is not HOST:PORT" aquifer cluster move-catalog etcd:http://nowhere
 refused 1 "127.0.0.1:1:" aquifer cluster init --catalog etcd:http://127.0.0.1:1
 file=sqlite:$AQUIFER_ROOT/var/lib/aquifer/catalog.db
 [ "$(aquifer cluster init --catalog "$file" --json | jq -r .catalog)" = "$file" ] || fail "init"

@@ -19,6 +19,8 @@ refused 2 'is not ADDR:PORT' "$S" --data "$dir/data" --listen :0 --advertise now
 refused 2 'advertise ADDR:PORT' "$S" --data "$dir/data" --listen 0.0.0.0:7700
 refused 2 'the path of a socket has 107 characters at most, and this one 201' "$S" --data "$dir/data" --listen "unix:/$(printf '%0200d' 0)"
 refused 2 'advertise: .* 107 characters at most' "$S" --data "$dir/data" --listen :0 --advertise "unix:/$(printf '%0600d' 0)"
+refused 2 "'oracle:x' is not a catalog URL" "$S" --data "$dir/data" --listen :0 --catalog oracle:x
+refused 2 "http://" "$S" --data "$dir/data" --listen :0 --catalog etcd:nowhere:1
 refused 2 "'a b' is not a name" "$S" --data "$dir/data" --listen :0 --domain 'a b'
 refused 2 "'much' is not a size" "$S" --data "$dir/data" --listen :0 --size-limit much
 refused 2 "'0' is not a number" "$S" --data "$dir/data" --listen :0 --connections 0
@@ -30,7 +32,6 @@ refused 2 'listen lacks its ADDR:PORT' "$S" --data "$dir/data" --listen
 refused 2 "what is 'extra'" "$S" --data "$dir/data" --listen :0 extra
 [ ! -e "$dir/data" ] || fail "wrong usage made a data directory"
 
-refused 1 'not a catalog URL' "$S" --data "$dir/data" --listen :0 --catalog oracle:x
 refused 1 "$dir/none/c" "$S" --data "$dir/data" --listen :0 --catalog "sqlite:$dir/none/c"
 refused 1 "$dir/none/data" "$S" --data "$dir/none/data" --listen :0 --catalog "$c"
 echo 'this is not a database, but long enough to look at' >"$dir/junk"
