@@ -132,6 +132,7 @@ int agent_attach(struct agent *a, const Aquifer__AttachCall *q, const char *grap
 	if (status < 0)
 		return status;
 	char *text = graph_print(plan.graph);
+	taps_refresh(&a->taps);
 	await_killed(a, &plan);
 	status = !text ? -ENOMEM : q->incoming ? check_incoming(plan.graph, report) : 0;
 	if (status == 0)

@@ -78,17 +78,57 @@ static void kill_hung(struct agent *a, struct tap *tap)
 	tap_wait_end(tap, END_NS);
 }
 
+/* The device is gone, whoever took it away; of a process that is dead the others are to be seen as such. */
+static void forget_device(struct tap *tap, const char *name)
+{
+	for (unsigned i = 0; tap->listed && i < tap->state.device_count; i++)
+		if (!strcmp(tap->state.device[i].name, name)) {
+			tap_forget_device(tap, i);
+			return;
+		}
+}
+
+static void forget_dead(struct tap *tap, const char *name)
+{
+	if (tap->phase == TAP_DIED)
+		forget_device(tap, name);
+	else
+		tap_forget(tap);
+}
+
+/* A device of the same process that nobody wants to be rid of; NULL: none. */
+static const char *in_want(const struct tap *tap)
+{
+	for (unsigned i = 0; i < tap->state.device_count; i++)
+		if (!tap->state.device[i].unwanted)
+			return tap->state.device[i].name;
+	return NULL;
+}
+
+/* FIBER. One device of several takes long to close, by force: is the process alive, and serving others? Then it isn't killed. */
+static int spare_others(struct agent *a, struct tap *tap, struct report *report)
+{
+	struct client_call call = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW, .deadline_ns = KILL_NS };
+	char *text = NULL;
+	if (!in_want(tap) || ask_tapdisk(a, tap, &call, &text, NULL) < 0)
+		return 0;
+	free(text);
+	const char *other = in_want(tap);
+	report->text[0] = '\0';
+	return other ? report_set(report, -ETIMEDOUT, "it goes when its requests have ended; its tapdisk (pid %d) isn't killed, since it serves %s too (detach that as well, by force)",
+				  (int)tap->state.pid, other) : 0;
+}
+
 /* After CLOSE: which devices stay? With none, wait for its end. */
 static int after_close(struct agent *a, struct tap *tap, const char *name, const char *text, bool force, struct report *report)
 {
 	json_t *left = json_loads(text, 0, NULL);
 	size_t count = json_array_size(left);
 	json_decref(left);
-	for (unsigned i = 0; count && i < tap->state.device_count; i++)
-		if (!strcmp(tap->state.device[i].name, name)) {
-			tap_forget_device(tap, i);
-			return 0;
-		}
+	if (count) {
+		forget_device(tap, name);
+		return 0;
+	}
 	if (tap_wait_end(tap, force ? CLOSE_FORCED_NS : END_NS) == 0) {
 		tap_forget(tap);
 		return 0;
@@ -97,7 +137,7 @@ static int after_close(struct agent *a, struct tap *tap, const char *name, const
 		return report_set(report, -ETIMEDOUT, "the device is closed, but its tapdisk (pid %d) doesn't end (detach --force kills it)",
 				  (int)tap->state.pid);
 	kill_hung(a, tap);
-	tap_forget(tap);
+	forget_dead(tap, name);
 	return 0;
 }
 
@@ -147,17 +187,20 @@ int agent_detach(struct agent *a, const char *name, bool force, struct report *r
 	bool last = tap->state.device_count == 1;
 	if (last)
 		tap->phase = TAP_STOPPING;
+	tap->state.device[index].unwanted |= force;
 	int r = ask_tapdisk(a, tap, &call, &text, report);
 	if (r == 0) {
 		r = after_close(a, tap, device, text, force, report);
 	} else if (tap->pidfd < 0 || (r == -ENOTCONN && tap_wait_end(tap, NS_PER_S) == 0)) {
-		tap_forget(tap); /* it died meanwhile: gone is gone */
+		forget_dead(tap, device); /* it died meanwhile: gone is gone */
 		r = 0;
 	} else if (force && (r == -ETIMEDOUT || r == -ENOTCONN)) {
-		log_line("tapdisk %s (pid %d) doesn't answer and is killed, as asked", tap->state.name, (int)tap->state.pid);
-		kill_hung(a, tap);
-		tap_forget(tap);
-		r = 0;
+		r = spare_others(a, tap, report);
+		if (r == 0) {
+			log_line("tapdisk %s (pid %d) doesn't answer and is killed, as asked", tap->state.name, (int)tap->state.pid);
+			kill_hung(a, tap);
+			forget_dead(tap, device);
+		}
 	} else if (force && last && tap_wait_end(tap, END_NS) == 0)
 		tap_forget(tap); /* it lost something, and says so; the name is free all the same */
 	if (r < 0 && last && tap->phase == TAP_STOPPING)
@@ -182,6 +225,7 @@ static int names_to_detach(struct agent *a, const Aquifer__DetachCall *q, char *
 {
 	unsigned index;
 	int r = 0;
+	taps_refresh(&a->taps);
 	if (!q->all) {
 		struct tap *tap = taps_find(&a->taps, q->device, &index);
 		if (!tap)
@@ -190,8 +234,10 @@ static int names_to_detach(struct agent *a, const Aquifer__DetachCall *q, char *
 	}
 	link_for(l, &a->taps.list) {
 		struct tap *tap = container_of(l, struct tap, link);
-		for (unsigned i = 0; r == 0 && i < tap->state.device_count; i++)
+		for (unsigned i = 0; r == 0 && i < tap->state.device_count; i++) {
 			r = append_name(names, count, tap->state.device[i].name);
+			tap->state.device[i].unwanted |= q->force;
+		}
 	}
 	return r;
 }
@@ -242,6 +288,7 @@ static int detach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 static json_t *list_json(struct agent *a)
 {
 	json_t *j = json_array();
+	taps_refresh(&a->taps);
 	link_for(l, &a->taps.list)
 		add_devices(j, container_of(l, struct tap, link));
 	return j;

@@ -26,6 +26,7 @@ struct tap_device {
 	char export[16];   /* nbd, loop … */
 	char device[256];  /* what the user is told */
 	char node[64];     /* the node that is exported */
+	bool unwanted;     /* the agent's, not in the text: somebody asked by force that it goes */
 };
 
 struct tap_state {

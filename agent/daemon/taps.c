@@ -125,6 +125,15 @@ void tap_forget(struct tap *tap)
 	free_if_over(tap);
 }
 
+/* A dead one can't say itself what of it is still to be shown, and the next agent would show all. */
+static void rewrite_status(const struct tap *tap)
+{
+	char path[PATHS_MAX], *text = tap_state_encode(&tap->state);
+	if (text && path_in(tap->directory, "status", path))
+		state_file_write(path, text, strlen(text));
+	free(text);
+}
+
 void tap_forget_device(struct tap *tap, unsigned index)
 {
 	assert(index < tap->state.device_count);
@@ -133,6 +142,30 @@ void tap_forget_device(struct tap *tap, unsigned index)
 	memmove(d + index, d + index + 1, (--tap->state.device_count - index) * sizeof *d);
 	if (tap->state.device_count == 0)
 		tap_forget(tap);
+	else if (tap->phase == TAP_DIED)
+		rewrite_status(tap);
+}
+
+static bool has_device(const struct tap_state *s, const char *name)
+{
+	for (unsigned i = 0; i < s->device_count; i++)
+		if (strcmp(s->device[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+void taps_refresh(struct taps *t)
+{
+	link_for(l, &t->list) {
+		struct tap *tap = container_of(l, struct tap, link);
+		struct tap_state s = { 0 };
+		if (tap->phase != TAP_RUNNING || tap->state.device_count < 2 || read_status(tap->directory, &s, NULL) < 0)
+			continue;
+		for (unsigned i = tap->state.device_count; s.device_count && i-- > 0;)
+			if (!has_device(&s, tap->state.device[i].name))
+				tap_forget_device(tap, i);
+		tap_state_free(&s);
+	}
 }
 
 /* ---- ends ---- */

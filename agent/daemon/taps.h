@@ -65,6 +65,8 @@ int tap_watch(struct tap *tap, pid_t pid);
 int tap_wait_end(struct tap *tap, uint64_t timeout_ns);
 /* kill -9 by its pidfd. */
 void tap_kill(struct tap *tap);
+/* Of several devices of one tapdisk, those that it has closed by itself go off the list: their closing took longer than who asked for it waited. */
+void taps_refresh(struct taps *t);
 /* Takes device `index` off the list; with the last one, the tap. */
 void tap_forget_device(struct tap *tap, unsigned index);
 /* Removes its directory, takes it off the list. */
