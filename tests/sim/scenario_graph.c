@@ -197,6 +197,8 @@ static void client_flush(struct request *q)
 	uint64_t began = block_oracle_begin(w->oracle);
 	int r = request_io(q, BLK_FLUSH, 0);
 	sim_note(w->sim, "flush: %d", r);
+	if (r == -ENOSPC) /* what was acknowledged has its space */
+		scenario_fail(w->run, "life %u: a flush failed: %s: %s", w->life, strerror(-r), w->text);
 	if (status_good(w, r) && !w->env->dead)
 		block_oracle_flushed(w->oracle, began, r);
 }
