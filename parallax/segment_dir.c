@@ -433,7 +433,8 @@ int dir_space(struct segment_dir *d)
 
 int segment_dir_space(struct segment_server *s) { return dir_space(dir_of(s)); }
 
-/* With a limit, what is there counts from the start. */
+/* With a limit, what is there counts from the start. One that can't be looked into (its slots can't be read, or are of a newer version) doesn't keep the others from being
+ * served: it counts as long as its file. */
 static int dir_count_used(struct segment_dir *d)
 {
 	struct id_list list = { .suffix = ".seg" };
@@ -444,9 +445,11 @@ static int dir_count_used(struct segment_dir *d)
 			r = -ENOMEM;
 			break;
 		}
-		r = copy_load(c);
-		if (r == 0)
-			d->size_used += c->charged;
+		r = dir_load(c);
+		if (r != -ENOMEM && r != -ESHUTDOWN) {
+			d->size_used += r == 0 ? c->charged : c->info.size;
+			r = 0;
+		}
 		copy_release(c);
 		dir_evict(d);
 	}

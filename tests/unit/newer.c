@@ -218,12 +218,14 @@ static void op_append(struct dir *d, uint64_t segment, uint64_t seq)
 	free(bytes);
 }
 
-static void dir_open(struct dir *d)
+static void dir_open_limited(struct dir *d, uint64_t size_limit)
 {
-	struct segment_dir_options o = { .create = true };
+	struct segment_dir_options o = { .create = true, .size_limit = size_limit };
 	cr_assert_eq(env_mkdir(d->g->env, "/volumes"), 0);
 	cr_assert_eq(segment_dir_open(d->g->env, VOLUME_RIG_DIR, d->g->places.catalog, &o, &d->server, &d->g->report), 0, "%s", d->g->report.text);
 }
+
+static void dir_open(struct dir *d) { dir_open_limited(d, 0); }
 
 /* Another process of this program, which has looked at nothing yet. */
 static void dir_reopen(struct dir *d)
@@ -339,5 +341,37 @@ Test(newer, the_map_of_a_packed_copy)
 {
 	struct volume_rig *g = volume_rig_make(4, 1 << 20);
 	cr_assert_eq(volume_rig_run(g, body_packed), 0);
+	volume_rig_free(g);
+}
+
+/* Each copy is looked at when the directory is opened: what one can't be counted by is no reason not to serve the others. */
+static int body_limited(void *arg)
+{
+	struct dir d = { .g = arg };
+	uint8_t slot[BLOCK_BYTES], *room = env_alloc_aligned(RECORD_BYTES_MAX);
+	dir_open(&d);
+	for (uint64_t segment = 5; segment <= 6; segment++) {
+		op_create(&d, segment);
+		op_append(&d, segment, 1);
+	}
+	cr_assert_eq(segment_server_close(d.server), 0);
+	records_path(&d.l, 5);
+	cr_assert_eq(sim_disk_read(d.g->host, d.l.path, 0, slot, sizeof slot), 0);
+	newer_slot(slot);
+	cr_assert_eq(sim_disk_write(d.g->host, d.l.path, 0, slot, sizeof slot), 0);
+	dir_open_limited(&d, 8 << 20);
+	cr_assert_eq(op(&d, SEGMENT_READ, 6, room, 1), 0);
+	cr_assert_eq(op(&d, SEGMENT_READ, 5, room, 1), -EPROTONOSUPPORT);
+	uint64_t each = (COPY_BASE / BLOCK_BYTES + BLOCKS) * BLOCK_BYTES, used = (8 << 20) - d.server->free_bytes;
+	cr_assert(used > each && used <= 2 * each, "%llu are used", (unsigned long long)used);
+	cr_assert_eq(segment_server_close(d.server), 0);
+	free(room);
+	return 0;
+}
+
+Test(newer, a_copy_in_a_limited_directory)
+{
+	struct volume_rig *g = volume_rig_make(5, 1 << 20);
+	cr_assert_eq(volume_rig_run(g, body_limited), 0);
 	volume_rig_free(g);
 }
