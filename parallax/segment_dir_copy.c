@@ -115,6 +115,22 @@ enum copy_state copy_state(const struct copy *c)
 
 /* ---- loading ---- */
 
+/* Both, or that which the disk can read: a sector of the other may be bad. That then looks damaged. */
+static int slots_read_once(struct copy *c, uint8_t *blocks, size_t *ret_done)
+{
+	int r = file_read_wait(c->file, blocks, SLOT_COUNT * BLOCK_BYTES, 0, ret_done);
+	if (r != -EIO)
+		return r;
+	memset(blocks, 0, SLOT_COUNT * BLOCK_BYTES);
+	for (unsigned i = 0; i < SLOT_COUNT; i++) {
+		size_t done = 0;
+		if (file_read_wait(c->file, blocks + i * BLOCK_BYTES, BLOCK_BYTES, i * BLOCK_BYTES, &done) == 0)
+			r = 0;
+	}
+	*ret_done = SLOT_COUNT * BLOCK_BYTES;
+	return r;
+}
+
 /* Reads the slots, again if they look damaged: a bit may flip on the way. */
 static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, unsigned *ret_good)
 {
@@ -123,7 +139,7 @@ static int slots_read(struct copy *c, uint8_t *blocks, struct copy_slot *ret, un
 	*ret_good = 0;
 	for (int try = 0; try < 3 && (*ret_good < SLOT_COUNT || torn); try++) {
 		size_t done = 0;
-		r = file_read_wait(c->file, blocks, SLOT_COUNT * BLOCK_BYTES, 0, &done);
+		r = slots_read_once(c, blocks, &done);
 		if (r == -EIO)
 			continue;
 		if (r < 0)
