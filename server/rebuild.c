@@ -7,6 +7,8 @@
  *       a sealed one                                        ─▶ trims that it missed are taken
  *       any                                 doesn't         ─▶ it is deleted when all where it belongs say, under this map, that they have it
  *
+ * Where there is no room for a copy none is made in that round, but all else is done: what goes makes some.
+ *
  * First all is looked at, so that there is an estimate; then, if there is anything to do, again, and that is done. */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@ struct round {
 	int wanted_status;          /* not 0: the catalog doesn't answer */
 	struct found_list list;
 	bool incomplete, left;      /* somebody wasn't asked; something is left to do */
+	bool full;                  /* there is no room for a copy: none is made any more */
 	uint64_t silent;
 	struct group_set held;
 	unsigned chunk;             /* groups */
@@ -283,7 +286,8 @@ static int act_missing(struct round *r, const struct segment_look *l)
 	if (l->own && l->own->e.whole)
 		s = take_seal(r, l);
 	if (s < 0)
-		s = make_copy(r, l);
+		s = r->full ? -ENOSPC : make_copy(r, l);
+	r->full |= s == -ENOSPC;
 	if (s == 0)
 		r->k->status.missing -= r->k->status.missing > 0;
 	return s;
@@ -344,8 +348,6 @@ static int act_on_list(struct round *r)
 		r->left |= s != 0;
 		if (keeper_ends(r->k))
 			return -ESHUTDOWN;
-		if (s == -ENOSPC)
-			return s; /* it won't be better with the next */
 	}
 	return 0;
 }
