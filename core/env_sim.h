@@ -37,7 +37,8 @@
  *
  * Network
  *   - Delay without bound between connections, never reordering within one; back-pressure.
- *   - A connection is dropped at any moment, with any part of what was sent delivered.
+ *   - A connection is dropped at any moment, with any part of what was sent delivered. Or one end learns of that at once, and the other
+ *     up to 10 s later: what was under way to it arrives meanwhile, perhaps after what is sent on a new connection.
  *   - Connects are refused. sim_partition() cuts one direction between two hosts: connects time out,
  *     data waits for the heal, for up to 30 s, then the connection is dropped.
  *   - Bytes are never changed (TCP and frame checksums are tested elsewhere).

@@ -19,6 +19,7 @@
 #define CUT_POLL_NS (20 * NS_PER_MS)
 #define CUT_GIVE_UP_NS (30 * NS_PER_S)
 #define CONNECT_GIVE_UP_NS (60 * NS_PER_S)
+#define HALF_DROP_NS (5 * NS_PER_S)
 #define BACKLOG 128u
 
 struct sim_stream {
@@ -160,6 +161,27 @@ static void connection_drop(struct sim_stream *s)
 	}
 }
 
+static struct piece *piece_send(struct sim_stream *to, size_t length, uint64_t delay_ns);
+
+/* One end learns that the connection broke, and perhaps makes a new one; what was under way to the other still arrives there, late: after what is
+ * sent on the new one. That end learns it later, or when it sends. */
+static void connection_half_drop(struct sim_stream *knows)
+{
+	struct sim_stream *deaf = knows->peer;
+	struct sim *sim = knows->process->sim;
+	sim_trace(sim, knows->process, "half dropped", 0, 0);
+	knows->peer = deaf->peer = NULL;
+	pieces_drop(knows);
+	stream_reset(knows);
+	if (!link_empty(&deaf->pieces)) { /* the others never before the first */
+		struct sim_event *first = &container_of(deaf->pieces.next, struct piece, link)->event;
+		sim_event_remove(sim, first);
+		sim_event_add(sim, first, NULL, sim_below(sim, HALF_DROP_NS));
+	}
+	struct piece *end = piece_send(deaf, 0, sim_below(sim, 2 * HALF_DROP_NS));
+	end->end = end->lost = true;
+}
+
 static void piece_arrives(struct piece *c)
 {
 	struct sim_stream *s = c->to;
@@ -204,12 +226,21 @@ static void piece_fire(struct sim_event *e)
 		return;
 	}
 	if (!c->lost && sim_happens(sim, SIM_DROP, sim->doses.drop)) {
+		bool half = s->peer && sim_random(sim) & 1;
+		if (half && sim_random(sim) & 1) { /* who sent it: the rest comes after it */
+			piece_arrives(c);
+			connection_half_drop(s->peer);
+			return;
+		}
 		size_t part = sim_below(sim, c->length + 1);
 		s->on_the_way -= c->length - part;
 		c->length = part;
 		c->end = false;
 		piece_arrives(c);
-		connection_drop(s);
+		if (half)
+			connection_half_drop(s);
+		else
+			connection_drop(s);
 		return;
 	}
 	piece_arrives(c);

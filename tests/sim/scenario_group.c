@@ -759,6 +759,7 @@ static void world_begin(struct group_world *w)
 {
 	sim_doses(w->sim)->slow = draw(w, 2) ? 20000 : 0;
 	w->remote = draw(w, 2);
+	sim_doses(w->sim)->drop = draw(w, 3) == 0 ? 300 : 0;
 	w->durable = draw(w, 3) == 0;
 	w->lossy = draw(w, 3) == 0 ? 30000 : 0;
 	w->place_count = 2 + (unsigned)draw(w, PLACES_MAX - 1);

@@ -491,6 +491,7 @@ static void takeover_run(struct scenario_run *run)
 	t->run = run;
 	t->sim = scenario_sim(run, NULL);
 	sim_doses(t->sim)->slow = draw(t, 2) ? 20000 : 0;
+	sim_doses(t->sim)->drop = draw(t, 3) == 0 ? 300 : 0;
 	block_server_init(&t->server, t->sim, 0, 512 << 20);
 	t->catalogs = catalog_sim_create(t->sim);
 	t->oracle = oracle_create(BLOCKS * 8);
