@@ -2,7 +2,7 @@
  *
  * Two processes, each with a device of one volume on a server. Round by round the one that serves hands over to the other: the
  * target is made, or told to expect the volume again, the source offers it, the target is told to look, and when something fails the source is asked to take
- * it back and the target to give up. Whoever says all that may stop at any step; either process may be killed
+ * it back and the target to give up. Whoever says all that may stop at any step, and what he said may come once more, late; either process may be killed
  * at any step, the catalog may be away for a while, and so may the server. Clients write, read and flush at both devices all the time.
  *
  * Checked: at no step do both serve; every read is right, wherever; each request ends; without a kill one of them serves in the end, of
@@ -18,7 +18,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 
-enum { CLIENTS = 3, BLOCKS = 64, STEPS_MAX = 2000000, EXPECT_MS = 10000, ACTIVATE_MS = 5000, BACK_MS = 15000 };
+enum { CLIENTS = 3, STRAYS = 4, SAID = 12, BLOCKS = 64, STEPS_MAX = 2000000, EXPECT_MS = 10000, ACTIVATE_MS = 5000, BACK_MS = 15000 };
 #define SETTLE_NS (120 * NS_PER_S)
 
 struct side;
@@ -29,6 +29,14 @@ struct client {
 	unsigned ops;
 };
 
+/* What is said to a side. */
+struct message {
+	struct side *to;
+	const char *verb, *args[6];
+	char text[3][24];
+	struct scenario_task task;
+};
+
 struct side {
 	struct move_world *w;
 	const char *name;
@@ -37,9 +45,15 @@ struct side {
 	struct volume_move move;
 	struct client clients[CLIENTS];
 	bool running, stop; /* it has a process, and a device; its clients end */
-	/* the verb under way */
-	const char *verb, *args[6];
-	char text[3][24];
+	struct message message; /* under way */
+};
+
+/* What was said once, to be said again. */
+struct said {
+	struct side *to;
+	const struct side *other;
+	const char *verb;
+	uint64_t offer, ms;
 };
 
 struct event { /* once, at a step of the round; UINT64_MAX: never */
@@ -63,6 +77,11 @@ struct move_world {
 	bool killed;
 	uint64_t haste_ms; /* so long at most, so that the target has been asking the catalog for a while */
 	bool hasty; /* of all rounds: whoever leads the moves has little patience, and the catalog is slow */
+	bool echoes; /* of all rounds: messages come once more, late */
+	uint64_t echo_at;
+	struct said said[SAID]; /* the last ones */
+	unsigned said_count;
+	struct message strays[STRAYS];
 };
 
 #define FAIL(w, ...) scenario_fail((w)->run, __VA_ARGS__)
@@ -224,10 +243,75 @@ static void side_kill(struct side *s)
 	s->running = false;
 }
 
+/* ---- messages ---- */
+
+static int message_run(void *arg)
+{
+	struct message *m = arg;
+	struct report report = { "" };
+	char *json = NULL;
+	int r = volume_move_control(&m->to->move, m->verb, m->args, &json, &report);
+	int serving = json && strstr(json, "\"serves\":true") ? 1 : 0;
+	free(json);
+	return r < 0 ? r : serving;
+}
+
+static void message_start(struct message *m, const struct said *s)
+{
+	m->to = s->to;
+	m->verb = s->verb;
+	memset(m->args, 0, sizeof m->args);
+	snprintf(m->text[0], sizeof m->text[0], "%llx", (unsigned long long)s->offer);
+	snprintf(m->text[1], sizeof m->text[1], "%llu", (unsigned long long)s->ms);
+	unsigned n = 0;
+	m->args[n++] = m->text[0];
+	if (strcmp(s->verb, "handover-offer") == 0) {
+		m->args[n++] = s->other->name;
+		m->args[n++] = s->other->name;
+		m->args[n++] = "";
+		m->args[n++] = "0";
+	} else if (strcmp(s->verb, "handover-cancel") != 0) {
+		m->args[n++] = m->text[1];
+		if (strcmp(s->verb, "handover-expect") == 0)
+			m->args[n++] = s->other->name;
+	}
+	scenario_task_start(&m->task, s->to->o.env, message_run, m);
+}
+
+/* One that was said, once more; or what somebody else makes of what he knew of it. */
+static void stray(struct move_world *w)
+{
+	static const char *const verbs[] = { "handover-expect", "handover-offer", "handover-activate", "handover-back", "handover-moved", "handover-cancel" };
+	struct said s = w->said[draw(w, MIN(w->said_count, (unsigned)SAID))];
+	if (draw(w, 3) == 0) {
+		s.to = &w->sides[draw(w, 2)];
+		s.other = &w->sides[s.to == w->sides];
+		s.verb = verbs[draw(w, ARRAY_COUNT(verbs))];
+		s.ms = draw(w, EXPECT_MS);
+	}
+	for (unsigned i = 0; i < STRAYS && s.to->running; i++) {
+		if (!w->strays[i].task.ended)
+			continue;
+		sim_note(w->sim, "round %u: %s once more: %s %llx", w->round, s.to->name, s.verb, (unsigned long long)s.offer);
+		message_start(&w->strays[i], &s);
+		return;
+	}
+}
+
+static bool strays_ended(const struct move_world *w, const struct side *s)
+{
+	for (unsigned i = 0; i < STRAYS; i++)
+		if (!w->strays[i].task.ended && (!s || w->strays[i].to == s))
+			return false;
+	return true;
+}
+
 /* ---- time goes on ---- */
 
 static void events(struct move_world *w)
 {
+	if (w->step == w->echo_at)
+		stray(w);
 	if (w->step == w->kill.at)
 		side_kill(w->kill.side);
 	if (w->step == w->outage.at || w->step == w->outage.until)
@@ -270,55 +354,33 @@ static void heal(struct move_world *w)
 	if (w->step >= w->away.at && w->step < w->away.until)
 		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
 	w->outage = w->away = (struct event){ .at = UINT64_MAX, .until = UINT64_MAX };
+	w->echo_at = UINT64_MAX;
 }
 
 /* ---- what agents say ---- */
-
-static int verb_run(void *arg)
-{
-	struct side *s = arg;
-	struct report report = { "" };
-	char *json = NULL;
-	int r = volume_move_control(&s->move, s->verb, s->args, &json, &report);
-	int serving = json && strstr(json, "\"serves\":true") ? 1 : 0;
-	free(json);
-	return r < 0 ? r : serving;
-}
 
 /* An answer, or -ENOTCONN: it died. */
 static int say(struct side *s, const char *verb, uint64_t ms, const struct side *other)
 {
 	struct move_world *w = s->w;
-	struct scenario_task t;
+	struct scenario_task *t = &s->message.task;
 	if (!s->running)
 		return -ENOTCONN;
-	s->verb = verb;
-	memset(s->args, 0, sizeof s->args);
-	snprintf(s->text[0], sizeof s->text[0], "%llx", (unsigned long long)w->offer);
-	snprintf(s->text[1], sizeof s->text[1], "%llu", (unsigned long long)ms);
-	unsigned n = 0;
-	s->args[n++] = s->text[0];
-	if (strcmp(verb, "handover-offer") == 0) {
-		s->args[n++] = other->name;
-		s->args[n++] = other->name;
-		s->args[n++] = "";
-		s->args[n++] = "0";
-	} else if (strcmp(verb, "handover-cancel") != 0) {
-		s->args[n++] = s->text[1];
-		if (strcmp(verb, "handover-expect") == 0)
-			s->args[n++] = other->name;
-	}
+	struct said *said = &w->said[w->said_count++ % SAID];
+	*said = (struct said){ .to = s, .other = other, .verb = verb, .offer = w->offer, .ms = ms };
+	if (w->echoes && draw(w, 2))
+		w->echo_at = w->step + 1 + draw(w, draw(w, 2) ? 100 : 3000);
 	sim_note(w->sim, "round %u: %s: %s", w->round, s->name, verb);
-	scenario_task_start(&t, s->o.env, verb_run, s);
-	for (uint64_t i = 0; !t.ended && i < STEPS_MAX && step(w); i++)
+	message_start(&s->message, said);
+	for (uint64_t i = 0; !t->ended && i < STEPS_MAX && step(w); i++)
 		;
-	if (!t.ended && !w->run->failed)
+	if (!t->ended && !w->run->failed)
 		FAIL(w, "round %u: %s doesn't end at %s", w->round, verb, s->name);
-	while (!t.ended) { /* the run has failed: its frame is on this stack */
+	while (!t->ended) { /* the run has failed */
 		sim_kill(s->o.env);
 		sim_drain_dead(s->o.env);
 	}
-	return s->running ? t.status : -ENOTCONN;
+	return s->running ? t->status : -ENOTCONN;
 }
 
 /* As agent/daemon/migrate.c; true: it goes on. */
@@ -407,6 +469,14 @@ static void side_end(struct side *s)
 		side_kill(s);
 		return;
 	}
+	for (uint64_t i = 0; !strays_ended(w, s) && i < STEPS_MAX && step(w); i++) /* nothing is closed under a command */
+		;
+	if (!s->running || w->run->failed || !strays_ended(w, s)) {
+		if (s->running && !w->run->failed)
+			FAIL(w, "round %u: what was said once more doesn't end at %s", w->round, s->name);
+		side_kill(s);
+		return;
+	}
 	bool served = serves(s);
 	int r = sim_run_fiber(s->o.env, end_run, s);
 	if (r < 0 && served)
@@ -462,7 +532,7 @@ static void round_run(struct move_world *w)
 		migrate(w, from, to);
 	heal(w);
 	uint64_t until = sim_now_ns(w->sim) + SETTLE_NS;
-	while (!is_settled(w) && sim_now_ns(w->sim) < until && step(w))
+	while (!(is_settled(w) && strays_ended(w, NULL)) && sim_now_ns(w->sim) < until && step(w))
 		;
 	if (!is_settled(w) && !w->run->failed)
 		FAIL(w, "round %u: nobody knows who has the volume: %d at a, %d at b", w->round, w->sides[0].move.state, w->sides[1].move.state);
@@ -506,6 +576,10 @@ static void move_run(struct scenario_run *run)
 	owner_end(&w->sides[0].o);
 	catalog_sim_doses(w->catalogs)->timeout = draw(w, 2) ? 50000 : 0;
 	w->hasty = draw(w, 4);
+	w->echoes = draw(w, 2);
+	w->echo_at = UINT64_MAX;
+	for (unsigned i = 0; i < STRAYS; i++)
+		w->strays[i].task.ended = true;
 	catalog_sim_doses(w->catalogs)->latency_ns = w->hasty ? draw(w, 6 * NS_PER_MS) : 0;
 	w->haste_ms = 2 + 8 * catalog_sim_doses(w->catalogs)->latency_ns / NS_PER_MS;
 	catalog_sim_doses(w->catalogs)->watches = draw(w, 3);
