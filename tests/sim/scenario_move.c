@@ -559,6 +559,7 @@ static void move_run(struct scenario_run *run)
 	sim_doses(w->sim)->drop = draw(w, 3) == 0 ? 300 : 0;
 	block_server_init(&w->server, w->sim, 0, 256 << 20);
 	w->catalogs = catalog_sim_create(w->sim);
+	catalog_sim_doses(w->catalogs)->leases = draw(w, 2);
 	w->oracle = oracle_create(BLOCKS * 8);
 	w->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
 		.replay_bytes = 400 * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(w, 4) };
