@@ -2,7 +2,7 @@
  *
  * Two to four volumes, each with an owner of its own (embedded on one host, or on a server and each on its own host), one catalog.
  * Writers write 1, 2, 3, … round robin over the volumes, each number when the one before has been acknowledged. One or two
- * commands take snapshots of some or all volumes, over connections that are slow and lose calls, while a command or an owner is killed,
+ * commands take snapshots of some or all volumes, over connections that are slow, lose calls and bring some twice, while a command or an owner is killed,
  * one of them is stopped, a host loses power, the server or the catalog goes away; now and then a volume is idle. Checked: a group's snapshots show
  * no number without all earlier ones, and everything that was acknowledged before the command began; they stay so; all
  * or none; a command that succeeded has them; commands end, writes go on, and no key of a group is left. */
@@ -70,7 +70,7 @@ struct group_world {
 	struct env *client;
 	struct volume_limits limits;
 	bool remote, durable, stopping;
-	uint32_t lossy;
+	uint32_t lossy, echoes;
 	unsigned place_count, group_count, round;
 	struct place places[PLACES_MAX];
 	struct writer writers[WRITERS];
@@ -101,6 +101,22 @@ static struct call *call_new(struct group_world *w, struct place *p, int (*run)(
 	return c;
 }
 
+/* It comes once more, late. */
+static int echo_run(void *arg)
+{
+	struct call *c = arg;
+	int r = fiber_sleep(&c->place->o.env->loop, draw(c->place->w, (draw(c->place->w, 2) ? 4000 : 50) * NS_PER_MS));
+	return r < 0 || !c->place->open ? -ESHUTDOWN : c->run(c);
+}
+
+static void echo(struct group_world *w, const struct call *c)
+{
+	struct call *again = call_new(w, c->place, c->run);
+	memcpy(again->verb, c->verb, sizeof again->verb);
+	memcpy(again->args, c->args, sizeof again->args);
+	scenario_task_start(&again->task, c->place->o.env, echo_run, again);
+}
+
 /* FIBER of `from`. */
 static int call_wait(struct group_world *w, struct env *from, struct call *c, uint64_t deadline_ns)
 {
@@ -109,6 +125,8 @@ static int call_wait(struct group_world *w, struct env *from, struct call *c, ui
 	bool lost = c->verb[0] && sim_chance(w->sim, w->lossy), deaf = c->verb[0] && sim_chance(w->sim, w->lossy);
 	if (r == 0 && !c->place->open)
 		return -ECONNREFUSED;
+	if (r == 0 && c->verb[0] && sim_chance(w->sim, w->echoes))
+		echo(w, c);
 	if (r == 0 && !lost)
 		scenario_task_start(&c->task, c->place->o.env, call_run, c);
 	/* who was stopped looks before he judges */
@@ -337,7 +355,9 @@ static void place_close(struct place *p)
 	if (!p->running)
 		return;
 	p->open = false;
-	for (unsigned busy = 1; busy && sim_step(p->w->sim);) {
+	for (unsigned busy = 1, n = 0; busy && sim_step(p->w->sim);) {
+		if (++n % 64) /* they are many */
+			continue;
 		busy = 0;
 		link_for(l, &p->w->calls) {
 			const struct call *c = container_of(l, struct call, link);
@@ -466,8 +486,8 @@ static int check_run(void *arg)
 static void check(struct group_world *w)
 {
 	struct scenario_task task;
-	uint32_t timeout = catalog_sim_doses(w->catalogs)->timeout;
-	catalog_sim_doses(w->catalogs)->timeout = 0;
+	uint32_t timeout = catalog_sim_doses(w->catalogs)->timeout, drop = sim_doses(w->sim)->drop;
+	catalog_sim_doses(w->catalogs)->timeout = sim_doses(w->sim)->drop = 0;
 	owner_begin(&w->checker, w->sim, w->command_host, w->catalogs, /* locks= */ !w->remote);
 	w->checker.places.ops.holder_alive = checker_holder_alive;
 	scenario_task_start(&task, w->checker.env, check_run, w);
@@ -480,6 +500,7 @@ static void check(struct group_world *w)
 	}
 	owner_end(&w->checker);
 	catalog_sim_doses(w->catalogs)->timeout = timeout;
+	sim_doses(w->sim)->drop = drop;
 }
 
 /* ---- a round ---- */
@@ -700,7 +721,7 @@ static void world_heal(struct group_world *w)
 {
 	struct command *m = &w->commands[0];
 	catalog_sim_doses(w->catalogs)->timeout = 0;
-	w->lossy = 0;
+	w->lossy = w->echoes = 0;
 	w->stopping = true;
 	for (uint64_t n = 0; !writers_ended(w) && n < STEPS_MAX; n++)
 		sim_step(w->sim);
@@ -762,6 +783,7 @@ static void world_begin(struct group_world *w)
 	sim_doses(w->sim)->drop = draw(w, 3) == 0 ? 300 : 0;
 	w->durable = draw(w, 3) == 0;
 	w->lossy = draw(w, 3) == 0 ? 30000 : 0;
+	w->echoes = draw(w, 3) == 0 ? 200000 : 0;
 	w->place_count = 2 + (unsigned)draw(w, PLACES_MAX - 1);
 	w->client_host = sim_host_create(w->sim, "client", 1 << 20, 512);
 	w->command_host = sim_host_create(w->sim, "host", 512 << 20, 4096);
