@@ -155,7 +155,7 @@ struct stream_io {
 	size_t sent;
 };
 
-/* FIBER. `timeout_ns` 0: for ever. -ETIMEDOUT, -ECONNREFUSED … */
+/* FIBER. `timeout_ns` 0: for ever. -ETIMEDOUT, -ECONNREFUSED … A name's addresses are tried one after the other, each for its share of the time. */
 int stream_connect(struct env *env, const char *address, uint64_t timeout_ns, struct stream **ret_stream);
 /* FIBER. A unix socket is created with mode 0600; a stale one (nobody answers) is replaced, -EADDRINUSE otherwise. */
 int stream_listen(struct env *env, const char *address, struct listener **ret_listener);

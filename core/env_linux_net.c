@@ -418,6 +418,14 @@ static int connect_to(struct env *env, const struct address *a, uint64_t due_ns,
 	return 0;
 }
 
+/* What is left until `due_ns` is shared by `left` addresses: one where nobody answers (a host's IPv6 address, where only its IPv4 is routed) isn't all that
+ * is tried. */
+static uint64_t due_of_next(struct env *env, uint64_t due_ns, unsigned left)
+{
+	uint64_t now_ns = env_now_ns(env);
+	return due_ns == UINT64_MAX || due_ns <= now_ns ? due_ns : now_ns + (due_ns - now_ns) / left;
+}
+
 int env_linux_stream_connect(struct env *env, const char *address, uint64_t timeout_ns, struct stream **ret_stream)
 {
 	struct address all[ADDRESS_MAX];
@@ -427,8 +435,8 @@ int env_linux_stream_connect(struct env *env, const char *address, uint64_t time
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < count; i++) {
-		r = connect_to(env, &all[i], due_ns, ret_stream);
-		if (r == 0 || r == -ETIMEDOUT)
+		r = connect_to(env, &all[i], due_of_next(env, due_ns, count - i), ret_stream);
+		if (r == 0 || (r == -ETIMEDOUT && env_now_ns(env) >= due_ns))
 			break;
 	}
 	return r;
