@@ -2,6 +2,7 @@
  *
  * What waits is looked up once, and then dropped by as many checkpoints as that takes, CHECKPOINT_DROPS each, with a pause between two: a checkpoint writes the
  * whole space table, and meanwhile more may be deleted, which go along. Who opens a volume and doesn't write it looks without a checkpoint. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "core/bytes.h"
@@ -136,7 +137,7 @@ static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
 
 enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
 
-/* What the list before has got now is put together with what it has of that kind. One that can't be read stays as it is. */
+/* What a list has got now is put together with what it has of that kind. One that can't be read stays as it is. */
 static int merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
 {
 	struct space_chunk chunk;
@@ -145,6 +146,20 @@ static int merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *
 		r = space_merge_chunk(&v->space, mark_seq, chunk, block);
 		++*reads;
 	}
+	return r;
+}
+
+/* What the owner before had not finished of the newest list is a chunk like the others now. */
+static int merge_newest(struct volume *v, unsigned *reads)
+{
+	const struct space_list *l = space_list_up_to(&v->space, UINT64_MAX);
+	struct space_chunk chunk;
+	if (!l || !space_merge_next(&v->space, l->mark_seq, &chunk))
+		return 0;
+	uint64_t mark_seq = l->mark_seq; /* meanwhile there may be a newer one */
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? merge(v, mark_seq, reads, block) : -ENOMEM;
+	free(block);
 	return r;
 }
 
@@ -213,7 +228,7 @@ int checkpoint_drop(struct volume *v, struct checkpoint_drops *d)
 			note_dropped(v, d, s, end);
 		v->doomed_at++;
 	}
-	return r;
+	return r ? r : merge_newest(v, &reads);
 }
 
 void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p)

@@ -125,7 +125,7 @@ uint64_t space_drop_border(const struct space *s, uint64_t mark_seq, bool nodes)
 bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk);
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);
 int space_drop_finish(struct space *s, uint64_t mark_seq);
-/* Afterwards, of the list before that one: a chunk that is less than half full, and not the only one of its kind, if what is to be written is
+/* Afterwards, of the list before that one, or of that with this mark: a chunk that is less than half full, and not the only one of its kind, if what is to be written is
  * counted, too. For each its content goes to space_merge_chunk(), to be written together: else a snapshot that is kept while others come and go would
  * have as many chunks as there were of these. false: none is left. Not merging is no error. */
 bool space_merge_next(const struct space *s, uint64_t mark_seq, struct space_chunk *ret);

@@ -149,3 +149,33 @@ Test(space_back, what_was_freed_before_a_kill)
 	volume_rig_run(g, body_find);
 	volume_rig_free(g);
 }
+
+/* ---- dead lists of one that is opened and closed again and again ---- */
+
+enum { OPENINGS = 40 };
+static unsigned opening;
+
+/* The first has a snapshot, and each replaces a block that it has. */
+static int body_replace(void *arg)
+{
+	struct volume_rig *g = arg;
+	for (unsigned i = 0; opening == 0 && i < OPENINGS; i++)
+		cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, i * BLOCK_BYTES, 0), 0);
+	if (opening == 0)
+		cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	cr_assert_eq(blk_write_wait(g->node, g->buffer, BLOCK_BYTES, opening * BLOCK_BYTES, 0), 0);
+	cr_assert_eq(volume_checkpoint(g->volume), 0);
+	uint64_t chunks = g->volume->space.chunk_sum;
+	cr_assert_leq(chunks, 4u, "%llu chunks of %u positions", (unsigned long long)chunks, opening + 1);
+	return volume_rig_close(g);
+}
+
+Test(space_back, an_opening_leaves_no_chunk_behind)
+{
+	struct volume_rig *g = volume_rig_make(1, 1024 * BLOCK_BYTES);
+	for (opening = 0; opening < OPENINGS; opening++) {
+		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+		cr_assert_eq(volume_rig_run(g, body_replace), 0);
+	}
+	volume_rig_free(g);
+}
