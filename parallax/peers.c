@@ -374,11 +374,26 @@ static bool reach_any(struct copies *c)
 	return true;
 }
 
+/* What keeps us from all of them alike is ours, and nothing that starting them would mend; "": there is no such thing. */
+static const char *why_none(const struct copies *c)
+{
+	const char *why = NULL;
+	for (unsigned i = 0; i < c->count; i++) {
+		const char *one = c->peers[i]->server ? segment_why(c->peers[i]->server) : "";
+		if (why && strcmp(why, one) != 0)
+			return "";
+		why = one;
+	}
+	return why && c->count > 1 ? why : "";
+}
+
 int copies_await(struct copies *c, struct report *report)
 {
 	char who[META_TEXT_MAX];
 	if (!c->catalog || reach_any(c))
 		return c->count ? 0 : report_set(report, -ENOENT, "the catalog has no server (start one: see aquifer-server(8))");
+	if (*why_none(c))
+		return report_set(report, -ENOTCONN, "none of the servers that hold it can be used from here: %s", why_none(c));
 	peers_missing(c->peers, c->count, who, sizeof who);
 	return report_set(report, -ENOTCONN, c->count == 1 ? "the server that holds it doesn't answer: %s (start it, then try again)"
 							   : "none of the servers that hold it answers: %s (start them, then try again)", who);

@@ -255,6 +255,7 @@ int volume_open(struct env *env, const struct volume_open *how, struct volume **
 	if (r < 0) {
 		volume_fail(v, r);
 		stop_fibers(v);
+		volume_disown(v, how);
 		volume_free(v);
 		return r;
 	}

@@ -30,7 +30,7 @@ static int held(const struct volume_open *how, const struct meta_owner *o, struc
 /* Two nodes of one graph: neither is to be told of the other as of a stranger, nor to fence it. */
 static bool is_ours(const struct meta_owner *o, const struct volume_open *how)
 {
-	return !how->offer && o->state != OWNER_FREE && how->pid && o->pid == how->pid && how->holder && strcmp(o->holder, how->holder) == 0 && how->host &&
+	return !how->offer && !is_namesake(how, o) && o->state != OWNER_FREE && how->pid && o->pid == how->pid && how->holder && strcmp(o->holder, how->holder) == 0 && how->host &&
 	       strcmp(o->host, how->host) == 0;
 }
 
@@ -260,6 +260,7 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 				if (refusal < 0)
 					return refusal;
 				mine.epoch = now.epoch + 1;
+				v->was_free = r == 0 && now.state == OWNER_FREE;
 			}
 			if (r == 0 && now.epoch >= mine.epoch)
 				return held(how, &now, report); /* somebody was faster */
@@ -276,6 +277,24 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
 	}
 	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
+}
+
+/* As it was, where it needs no recovery; else as after a command that was killed, so that whoever needs the volume next recovers it. Offers know
+ * themselves how far they had come, by the number in the record. */
+void volume_disown(struct volume *v, const struct volume_open *how)
+{
+	struct meta_owner left = v->owner;
+	if (how->offer || how->acquisition || left.state != OWNER_HELD || left.stamp != v->stamp || PLANTED(failed_open_holds))
+		return;
+	left.control[0] = '\0';
+	if (v->was_free && v->meta.segment_count == 0) {
+		left.state = OWNER_FREE;
+		left.holder[0] = left.host[0] = left.boot[0] = '\0';
+		left.pid = 0;
+	} else {
+		snprintf(left.holder, sizeof left.holder, "%s", VOLUME_MAINTENANCE);
+	}
+	put_owner(v, &left, v->owner_revision, NULL); /* if that fails, too, attaching takes it over */
 }
 
 /* ---- beforehand ---- */

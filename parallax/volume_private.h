@@ -189,6 +189,7 @@ struct volume {
 	int failed;                     /* 0, or why everything fails (R18, R14) */
 	bool closing;
 	bool space_loaded;
+	bool was_free;                  /* when it was acquired */
 	bool handed;                    /* it was offered to us: somebody waits */
 	struct meta_segment next;       /* made for the owner after this one, not listed; id 0: none */
 	uint64_t close_by_ns;           /* closing: what can't be had until then is left to the next opener; 0: not closing */
@@ -422,6 +423,8 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 /* Before the owner record names us: whoever sees that finds us alive. */
 int volume_show_life(struct volume *v, const struct volume_open *how, struct report *report);
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report);
+/* What came after that has failed, and nothing of ours goes on: the owner record doesn't name us as one who may serve a guest. Changes nothing if we aren't in it. */
+void volume_disown(struct volume *v, const struct volume_open *how);
 /* volume_close.c */
 struct publication;
 struct volume_closing {

@@ -350,7 +350,7 @@ int tls_connect(struct env *env, struct stream *stream, unsigned roles, const ch
 {
 	struct tls *t;
 	int r = env->identity ? tls_create(env, env->identity, stream, /* client= */ true, roles, &t)
-			      : report_set(report, -EACCES, "this host isn't enrolled in the cluster, or its certificate can't be read (aquifer cluster join)");
+			      : report_set(report, -EACCES, "this host isn't enrolled in the cluster, or only for another role, or its certificate can't be read (aquifer cluster join)");
 	if (r < 0) {
 		stream_close(stream);
 		return r;

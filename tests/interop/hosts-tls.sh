@@ -23,6 +23,12 @@ mkdir -p "$dir/x/etc/aquifer"
 printf 'catalog = %s\nhost = x\n' "$url" >"$dir/x/etc/aquifer/aquifer.conf"
 refused 1 "isn't enrolled" on x volume import "$B/aquifer" w
 refused 1 "isn't enrolled" on x snapshot create v@t
+# what it fails to attach is nobody's afterwards, for all: it isn't a guest's that might be running there
+on a volume create free 64M || fail "create"
+refused 1 "none of the servers that hold it can be used from here: this host isn't enrolled in the cluster, or only for another role.*.aquifer cluster join.$" on x attach free --as nbd
+[ "$(on a volume show free --json | jq -c '[.state, .holder, .health]')" = '["free",null,"good"]' ] || fail "after a failed attach: $(on a volume show free)"
+on a volume delete free || fail "delete what could not be attached elsewhere"
+on x agent stop >/dev/null
 address=$(agent_at b)
 { sleep 0.5; echo hello; sleep 0.5; } | timeout 10 openssl s_client -connect "${address#tls:}" >"$dir/said" 2>&1 || true
 grep -q 'certificate required' "$dir/said" || fail "a stranger at the agent: $(tail -n 3 "$dir/said")"

@@ -15,7 +15,17 @@ static struct {
 	bool holds_put;
 	struct catalog_txn late;
 	char late_key[META_KEY_BYTES];
+	unsigned logs; /* so many reads of the volume's record are answered, if it isn't 0, and no more */
 } below;
+
+static int fake_get(struct catalog *c, const char *key, struct catalog_value *ret)
+{
+	char log[META_KEY_BYTES];
+	meta_key_log(1, log);
+	if (below.logs && strcmp(key, log) == 0 && --below.logs == 0)
+		return -EPROTO;
+	return below.ops->get(c, key, ret);
+}
 
 static int fake_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
 {
@@ -50,6 +60,8 @@ static struct volume_rig *make(unsigned refuses, int status)
 	below.fake = *below.ops;
 	below.fake.lease = fake_lease;
 	below.fake.txn = fake_txn;
+	below.fake.get = fake_get;
+	below.logs = 0;
 	below.refuses = refuses;
 	below.status = status;
 	g->places.catalog->ops = &below.fake;
@@ -175,5 +187,46 @@ Test(volume_acquire, another_machine_of_this_name_is_not_robbed)
 	struct volume_rig *g = make_namesake(3600 * NS_PER_S);
 	cr_assert_eq(volume_rig_open(g), -EBUSY);
 	cr_assert(strstr(g->report.text, "device v on another machine that is called here too"), "%s", g->report.text);
+	volume_rig_free(g);
+}
+
+/* ---- what fails ---- */
+
+static int body_owner(void *arg)
+{
+	struct meta_owner o;
+	const struct volume_rig *g = arg;
+	int r = meta_get_owner(g->places.catalog, 1, &o, NULL);
+	cr_assert_eq(r, 0);
+	return o.state == OWNER_FREE ? 0 : strcmp(o.holder, VOLUME_MAINTENANCE) == 0 ? 1 : 2;
+}
+
+/* Opening it fails after it was acquired: on another host a record that names a device would stand for one that may serve its guest. */
+static void fails_to_open(struct volume_rig *g, int owner)
+{
+	below.logs = 2;
+	g->report.text[0] = '\0';
+	cr_assert_eq(volume_rig_open(g), -EPROTO, "%s", g->report.text);
+	cr_assert_eq(below.logs, 0);
+	cr_assert_eq(volume_rig_run(g, body_owner), owner);
+}
+
+Test(volume_acquire, what_could_not_be_opened_is_nobodys)
+{
+	struct volume_rig *g = make(0, 0);
+	fails_to_open(g, 0);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);
+	cr_assert_eq(volume_rig_run(g, body_owner), 2);
+	volume_rig_kill(g);
+	volume_rig_begin(g);
+	const struct catalog_ops *ops = g->places.catalog->ops;
+	g->places.catalog->ops = &below.fake;
+	below.ops = ops;
+	fails_to_open(g, 1); /* its log must be replayed still */
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, volume_rig_check), 0);
+	cr_assert_eq(volume_rig_run(g, volume_rig_close), 0);
+	cr_assert_eq(volume_rig_run(g, body_owner), 0);
 	volume_rig_free(g);
 }
