@@ -10,8 +10,7 @@ url=$(etcd_url)
 
 # nobody there; there, but without a store; then with one
 says "ENOTCONN .*127.0.0.1" get a
-etcd_start 1 --quota-backend-bytes $((16 << 20))
-etcd_up
+etcd_serve --quota-backend-bytes $((16 << 20))
 says "ENODATA there is no store.*aquifer cluster init" get a
 says "^ok" make
 says "^ok" make # no harm done
@@ -31,8 +30,7 @@ says "^ok 61$" count n 1
 # killed and restarted; standing still; compacted
 etcd_kill 1
 says "ENOTCONN" get before
-etcd_start 1 --quota-backend-bytes $((16 << 20))
-etcd_up
+etcd_serve --quota-backend-bytes $((16 << 20))
 says "^ok restart$" get before
 kill -STOP "${etcd_pid[1]}"
 says "(ETIMEDOUT|ENOTCONN) .*127.0.0.1" get before
@@ -68,8 +66,7 @@ etcd_kill 1
 rm -rf "$dir/etcd1"
 
 # users
-etcd_start 1
-etcd_up
+etcd_serve
 says "^ok" make
 ctl user add root:secret
 ctl user add aq:word
@@ -125,8 +122,7 @@ url=$(etcd_url)
 catalog_root=$dir/r
 conf() { printf '%s\n' "$@" >"$dir/r/etc/aquifer/aquifer.conf"; }
 conf "catalog-ca = $dir/ca.pem" "catalog-cert = $dir/client.pem" "catalog-key = $dir/client.key"
-etcd_start 1 --cert-file "$dir/server.pem" --key-file "$dir/server.key" --client-cert-auth --trusted-ca-file "$dir/ca.pem"
-etcd_up
+etcd_serve --cert-file "$dir/server.pem" --key-file "$dir/server.key" --client-cert-auth --trusted-ca-file "$dir/ca.pem"
 says "^ok" make
 says "^ok" conform
 conf "catalog-ca = $dir/ca.pem"

@@ -2,11 +2,7 @@
 # cluster init, move-catalog (there and back, interrupted, refused while in use), backup and restore: volumes keep their content, and nobody goes on
 # with the catalog that was left.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
-B=$(cd "$B" && pwd)
-top=
-. tests/interop/lib/etcd
-. tests/interop/lib/store
+. tests/interop/lib/etcd-store
 need jq nbdcopy
 conf=$AQUIFER_ROOT/etc/aquifer/aquifer.conf
 unserve() {
@@ -35,9 +31,7 @@ refused 1 "move-catalog" aquifer cluster init --catalog "sqlite:$dir/other.db"
 
 # an embedded volume, then one on a server
 aquifer volume create e 32M && uri=$(aquifer attach e --as nbd) && nbdcopy --flush "$dir/data" "$uri" || fail "an embedded volume"
-etcd_start 1
-etcd_up
-url=$(etcd_url)
+etcd_serve
 refused 1 "attached as device e" aquifer cluster move-catalog "$url"
 aquifer detach e
 serve
@@ -86,8 +80,7 @@ unserve
 refused 1 "there is a store already" aquifer cluster restore "$dir/backup"
 etcd_kill 1
 rm -rf "$dir/etcd1"
-etcd_start 1
-etcd_up
+etcd_serve
 refused 1 "there is no store" aquifer volume list
 head -c 300 "$dir/backup" >"$dir/cut"
 refused 1 "ends too early" aquifer cluster restore "$dir/cut"

@@ -2,11 +2,7 @@
 # Two hosts (two roots, two host names) share a catalog on etcd and a server: the second one sees who holds a volume, asks for a snapshot by way of his agent, takes it only
 # with --force or when he is dead for as long as a lease lasts; and who lost it can't write any more.
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
-B=$(cd "$B" && pwd)
-top=
-. tests/interop/lib/etcd
-. tests/interop/lib/store
+. tests/interop/lib/etcd-store
 need jq nbdcopy qemu-io unshare
 unshare --uts true 2>/dev/null || { echo "skipped: no UTS namespaces (needs root)"; exit 77; }
 there() { AQUIFER_ROOT=$dir/there unshare --uts sh -c 'hostname elsewhere && exec "$@"' sh "$B/aquifer" "$@"; }
@@ -16,9 +12,7 @@ end() {
 	store_end
 }
 trap end EXIT
-etcd_start 1
-etcd_up
-url=$(etcd_url)
+etcd_serve
 for root in "$dir/there"; do
 	mkdir -p "$root/etc/aquifer"
 	echo "catalog = $url" >"$root/etc/aquifer/aquifer.conf"

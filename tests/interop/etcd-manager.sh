@@ -15,9 +15,7 @@ end() {
 	rm -rf "$store"
 }
 trap end EXIT
-etcd_start 1
-etcd_up
-url=$(etcd_url)
+etcd_serve
 says "^ok" make
 ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@"; }
 for n in 1 2; do
@@ -39,8 +37,7 @@ other=$((3 - is))
 # etcd forgets its history, and is started again: it is the same one still
 ctl compact "$(ctl get aquifer/format -w json | sed 's/.*"revision":\([0-9]*\).*/\1/')" >/dev/null
 etcd_kill 1
-etcd_start 1
-etcd_up
+etcd_serve
 [ "$(manager)" = "$first" ] || fail "after a restart of etcd '$(manager)' is the manager, not $first"
 
 sleep 1 # it, and who watches it, have found etcd again

@@ -3,11 +3,7 @@
 # configuration names, and what waits meanwhile goes on.
 # limit: 120
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
-B=$(cd "$B" && pwd)
-top=
-. tests/interop/lib/etcd
-. tests/interop/lib/store
+. tests/interop/lib/etcd-store
 need jq nbdcopy etcdctl openssl
 etc=$AQUIFER_ROOT/etc/aquifer
 mkdir -p "$etc"

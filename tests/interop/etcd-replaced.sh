@@ -5,9 +5,7 @@ cd "$(dirname "$0")/../.."
 . tests/interop/lib/hosts
 need jq nbdcopy etcdctl
 head -c 4M /dev/urandom >"$dir/data"
-etcd_start 1
-etcd_up
-url=$(etcd_url)
+etcd_serve
 # one that an older program made: no id until it is opened
 ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@"; }
 id() { ctl get --print-value-only aquifer/id; }
@@ -36,8 +34,7 @@ for c in "${!waits[@]}"; do until_true 10 grep -q open "$dir/$c.said" || fail "$
 
 etcd_kill 1
 mv "$dir/etcd1" "$dir/right"
-etcd_start 1
-etcd_up
+etcd_serve
 refused 1 "there is no store" on here volume list
 touch "$dir/go"
 for c in "${!waits[@]}"; do
@@ -58,8 +55,7 @@ sleep 4 # an agent's heartbeat, and some rounds of the server
 etcd_kill 1
 mv "$dir/etcd1" "$dir/wrong"
 mv "$dir/right" "$dir/etcd1"
-etcd_start 1
-etcd_up
+etcd_serve
 touch "$dir/again"
 wait "${waits[alien]}" && fail "another store's program wrote into this one"
 grep -q "is not the cluster's (id $mine, expected $theirs)" "$dir/alien.said" || fail "$(cat "$dir/alien.said")"

@@ -3,11 +3,7 @@
 # writes go on within open segments, the rest waits and says so, nothing is lost. Snapshots, clones, kill -9 of the holder.
 # limit: 180
 cd "$(dirname "$0")/../.."
-. tests/interop/lib/agent
-B=$(cd "$B" && pwd)
-top=
-. tests/interop/lib/etcd
-. tests/interop/lib/store
+. tests/interop/lib/etcd-store
 need jq fio nbdcopy nbdinfo etcdctl
 url=$(etcd_url)
 quota="--quota-backend-bytes $((24 << 20))"
@@ -15,8 +11,7 @@ mkdir -p "$AQUIFER_ROOT/etc/aquifer"
 echo "catalog = $url" >"$AQUIFER_ROOT/etc/aquifer/aquifer.conf"
 
 refused 1 "127.0.0.1.*" aquifer volume create v 64M
-etcd_start 1 $quota
-etcd_up
+etcd_serve $quota
 refused 1 "there is no store.*cluster init" aquifer volume create v 64M
 says "^ok" make
 refused 1 "start an aquifer-server" aquifer volume create v 64M
@@ -63,8 +58,7 @@ refused 1 "127.0.0.1" aquifer volume list
 load waits --offset=64M --size=160M --bs=64k
 until_true 30 reason v "waits* since .* for the catalog" || fail "the list hides it: $(aquifer list)"
 kill -0 $fio || fail "it didn't wait: $(tail -n 5 "$dir/fio.waits")"
-etcd_start 1 $quota
-etcd_up
+etcd_serve $quota
 finish waits
 well() { [ "$(field v reason)" = null ]; }
 until_true 20 well || fail "all is well, and the list doesn't know: $(aquifer list)"
@@ -109,8 +103,7 @@ until_true 5 grep -q 'signal 15' "$run/tapdisks/w/log" || fail "no word of the s
 sleep 0.3
 aquifer detach w --force || fail "detach --force of one that is closing: $(aquifer list)"
 [ -z "$(field w pid)" ] || fail "it is still there: $(aquifer list)"
-etcd_start 1 $quota
-etcd_up
+etcd_serve $quota
 w=$(aquifer attach w --as nbd) || fail "attach the clone again"
 nbdcopy "$w" - | cmp -n 8388608 - "$dir/data" || fail "content of the clone, recovered"
 aquifer detach --all || fail "detach"
