@@ -165,7 +165,7 @@ static void print_rebuild(const struct store_status *t)
 		return;
 	if (rate)
 		snprintf(left, sizeof left, ", about %" PRIu64 " s left", bytes / rate);
-	printf("%-10s %" PRIu64 " copies, %s, to be made (%s/s%s); %" PRIu64 " to go from where they don't belong\n", "rebuilding", missing, format_size_human(bytes, a),
+	printf("%-10s %" PRIu64 " %s, %s, to be made (%s/s%s); %" PRIu64 " to go from where they don't belong\n", "rebuilding", missing, missing == 1 ? "copy" : "copies", format_size_human(bytes, a),
 	       format_size_human(rate, b), left, misplaced);
 }
 
