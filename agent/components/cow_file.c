@@ -34,14 +34,12 @@ static int header_write_wait(struct file *f, const struct cow_header *h, unsigne
 	return file_write_wait(f, page, COW_PAGE, slot * COW_PAGE);
 }
 
-/* FIBER. Is there a file with something in it? 1, 0 or -errno. */
+/* FIBER. Is there a file with something in it? 1, 0 or -errno: -ENOENT if there is none. */
 static int has_content(struct env *env, const char *path)
 {
 	struct file *f;
 	struct file_info info;
 	int r = file_open(env, path, 0, &f);
-	if (r == -ENOENT)
-		return 0;
 	if (r < 0)
 		return r;
 	r = file_stat(f, &info);
@@ -64,16 +62,32 @@ static int write_empty(struct env *env, struct file *f, uint64_t size, const str
 	return r < 0 ? r : file_sync_wait(f);
 }
 
+static const char *parent_dir(const char *path, char dir[PATH_BYTES])
+{
+	snprintf(dir, PATH_BYTES, "%s", path);
+	char *slash = strrchr(dir, '/');
+	if (!slash)
+		return ".";
+	slash[slash == dir] = '\0';
+	return dir;
+}
+
 /* FIBER. */
 static int sync_parent_dir(struct env *env, const char *path)
 {
 	char dir[PATH_BYTES];
-	snprintf(dir, sizeof dir, "%s", path);
-	char *slash = strrchr(dir, '/');
-	if (!slash)
-		return env_sync_dir(env, ".");
-	slash[slash == dir] = '\0';
-	return env_sync_dir(env, dir);
+	return env_sync_dir(env, parent_dir(path, dir));
+}
+
+static int is_it(void *arg, const char *name) { return strcmp(name, arg) == 0; }
+
+/* FIBER. Of a name behind which there is no file: is it there? Then it is a symbolic link, into what isn't mounted, say, and would be replaced. */
+static bool leads_nowhere(struct env *env, const char *path)
+{
+	char dir[PATH_BYTES], name[PATH_BYTES];
+	const char *slash = strrchr(path, '/');
+	snprintf(name, sizeof name, "%s", slash ? slash + 1 : path);
+	return env_list_dir(env, parent_dir(path, dir), is_it, name) == 1;
 }
 
 /* FIBER. */
@@ -84,7 +98,7 @@ static int create_locked(struct env *env, struct file *f, const char *temporary,
 	if (r < 0)
 		return r;
 	r = has_content(env, path); /* somebody else may have been faster; `f` may even be that file */
-	if (r != 0)
+	if (r != 0 && r != -ENOENT)
 		return r < 0 ? r : 0;
 	r = write_empty(env, f, size, parent);
 	if (r == 0)
@@ -167,9 +181,11 @@ static int grow(struct env *env, const char *path, uint64_t size, struct report 
 int cow_file_prepare(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, struct report *report)
 {
 	int r = has_content(env, path);
-	if (r < 0)
+	if (r == -ENOENT && leads_nowhere(env, path))
+		return report_set(report, r, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path);
+	if (r < 0 && r != -ENOENT)
 		return report_path(report, r, "open", path);
-	if (r == 0)
+	if (r <= 0)
 		return create(env, path, size, parent, report);
 	/* Who made it may have died before its name was durable. */
 	r = PLANTED(cow_name_unsettled) ? 0 : sync_parent_dir(env, path);

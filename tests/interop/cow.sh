@@ -53,6 +53,9 @@ refused() {
 refused "a raw image as a layer" "is not a cow layer" "cow($dir/copy.img, ro(raw($dir/gold.img)))"
 truncate -s 1M "$dir/other.img"
 refused "another parent" "made over a parent of" "cow($dir/top.cow, ro(raw($dir/other.img)))"
+ln -s nowhere/top.cow "$dir/link.cow"
+refused "a link to nothing" "link.cow is a symbolic link to what isn't there" "cow($dir/link.cow, ro(raw($dir/gold.img)))"
+[ -L "$dir/link.cow" ] || fail "a link was replaced by $(ls -l "$dir/link.cow")"
 refused "a missing directory" "No such file" "cow($dir/none/top.cow, ro(raw($dir/gold.img)))"
 
 # A disk that is discarded as a whole, as mkfs does, takes as much memory as the manual says: 4 KiB for 63 MiB.
