@@ -264,7 +264,7 @@ int graph_default_name(const struct graph *g, char ret_name[64], struct report *
 	}
 	if (!name_valid(name)) {
 		char shown[80];
-		return report_set(report, -EINVAL, "%s can't be a device's name (give --name)", graph_quote(name, shown, sizeof shown));
+		return report_set(report, -EINVAL, name[0] ? "%s can't be a device's name (give --name)" : "it ends in no name that a device could have (give --name)", graph_quote(name, shown, sizeof shown));
 	}
 	memcpy(ret_name, name, strlen(name) + 1);
 	return 0;

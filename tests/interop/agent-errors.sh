@@ -193,6 +193,7 @@ refused 1 "isn't an ordinary file" aquifer volume export v "$dir" --force
 [ -p "$dir/pipe" ] || fail "a pipe was replaced"
 refused 1 'neither a file nor a block device' aquifer attach "$dir/pipe" --name pipe
 refused 1 'Is a directory .give a file' aquifer attach "$dir" --name directory
+refused 1 'it ends in no name that a device could have .give --name' aquifer attach "$dir/"
 refused 1 '' aquifer image create raw "$dir/x" 1M --backing "$dir/good"
 refused 1 'No such file' aquifer image info "$dir/none"
 refused 1 'exists' aquifer image convert "$dir/good" "$dir/half"
