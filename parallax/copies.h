@@ -144,4 +144,6 @@ bool peers_await(struct peer *const *peers, unsigned count, unsigned need);
 int copies_await(struct copies *c, struct report *report);
 /* "tcp:host:port, …": the addresses of those that are needed and not connected, for people. */
 void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes);
+/* Of all; one that was removed from the cluster isn't worth a word, unless it is the only one. */
+void copies_missing(const struct copies *c, char *ret_text, size_t bytes);
 #endif

@@ -321,25 +321,45 @@ void peers_try(struct peer *const *peers, unsigned count, unsigned least)
 		await(peers, count, least, /* known= */ true);
 }
 
+/* In `map`, if that isn't NULL. */
+static bool is_placed(const struct placement *map, const struct peer *p)
+{
+	for (uint32_t i = 0; map && i < map->server_count; i++)
+		if (memcmp(&map->servers[i].id, &p->id, sizeof p->id) == 0)
+			return true;
+	return !map;
+}
+
+static bool is_missing(struct peer *p, const struct placement *map) { return !peer_connected(p) && !peer_idle(p) && is_placed(map, p); }
+
 /* One that came back with an empty disk is another server at the same place. */
-static bool same_address_before(struct peer *const *peers, unsigned i)
+static bool same_address_before(struct peer *const *peers, unsigned i, const struct placement *map)
 {
 	for (unsigned k = 0; k < i; k++)
-		if (strcmp(peers[k]->address, peers[i]->address) == 0 && !peer_connected(peers[k]) && !peer_idle(peers[k]))
+		if (strcmp(peers[k]->address, peers[i]->address) == 0 && is_missing(peers[k], map))
 			return true;
 	return false;
 }
 
-void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes)
+static void list_missing(struct peer *const *peers, unsigned count, const struct placement *map, char *ret_text, size_t bytes)
 {
 	size_t n = 0;
 	*ret_text = '\0';
 	for (unsigned i = 0; i < count && n < bytes; i++)
-		if (!peer_connected(peers[i]) && !peer_idle(peers[i]) && !same_address_before(peers, i)) {
+		if (is_missing(peers[i], map) && !same_address_before(peers, i, map)) {
 			const char *why = peers[i]->server ? segment_why(peers[i]->server) : "";
 			n += (size_t)snprintf(ret_text + n, bytes - n, "%s%s%s%s%s", n ? ", " : "",
 					      peers[i]->address[0] ? peers[i]->address : "one that isn't in the catalog", *why ? " (" : "", why, *why ? ")" : "");
 		}
+}
+
+void peers_missing(struct peer *const *peers, unsigned count, char *ret_text, size_t bytes) { list_missing(peers, count, NULL, ret_text, bytes); }
+
+void copies_missing(const struct copies *c, char *ret_text, size_t bytes)
+{
+	list_missing(c->peers, c->count, &c->map, ret_text, bytes);
+	if (!*ret_text)
+		list_missing(c->peers, c->count, NULL, ret_text, bytes);
 }
 
 static bool any_connected(struct copies *c)

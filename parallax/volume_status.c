@@ -12,7 +12,7 @@
 /* Those that are away, and those that are full. */
 static void missing_servers(struct volume *v, char *ret, size_t bytes)
 {
-	peers_missing(v->copies->peers, v->copies->count, ret, bytes);
+	copies_missing(v->copies, ret, bytes);
 	size_t n = strlen(ret);
 	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
 		const struct peer *p = v->copies->peers[i];

@@ -266,6 +266,13 @@ static int some_away(struct peers_rig *g)
 	cr_assert_eq(copies_place(g->c, segment_at(g, 2), 2, 2, list), 2);
 	peers_missing(g->c->peers, g->c->count, who, sizeof who);
 	cr_assert(strstr(who, "s4:") && strstr(who, "s5:") && !strstr(who, "s7:") && !strstr(who, "s1:"), "%s", who);
+	copies_missing(g->c, who, sizeof who);
+	cr_assert(strstr(who, "s4:") && strstr(who, "s5:"), "%s", who);
+	struct placed_server five = g->c->map.servers[5];
+	memset(&g->c->map.servers[5].id, 0xff, sizeof(uuid)); /* it is removed */
+	copies_missing(g->c, who, sizeof who);
+	cr_assert(strstr(who, "s4:") && !strstr(who, "s5:"), "%s", who);
+	g->c->map.servers[5] = five;
 	struct peer *twice[] = { copies_placed(g->c, 4), copies_placed(g->c, 4) }; /* a server, and the one whose place it took */
 	peers_missing(twice, 2, who, sizeof who);
 	cr_assert(strstr(who, "s4:") && !strstr(strstr(who, "s4:") + 1, "s4:"), "%s", who);
