@@ -428,7 +428,9 @@ static int open_db(const struct open_call *c, sqlite3 **ret_db)
 	if (system == ENOENT && !c->create)
 		return report_set(c->report, -ENOENT, "there is no store yet: no %s (the first `aquifer volume create` makes it; a FILE needs a slash)",
 				  c->s->path);
-	return report_set(c->report, system == ENOENT ? -EIO : -system, "catalog %s: %s", c->s->path, strerror(system));
+	if (system == ENOENT)
+		return report_set(c->report, -EIO, "catalog %s can't be made: what it should be in isn't there (make that first)", c->s->path);
+	return report_set(c->report, -system, "catalog %s: %s", c->s->path, strerror(system));
 }
 
 static int open_run(void *arg)

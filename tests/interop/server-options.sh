@@ -32,7 +32,7 @@ refused 2 'listen lacks its ADDR:PORT' "$S" --data "$dir/data" --listen
 refused 2 "what is 'extra'" "$S" --data "$dir/data" --listen :0 extra
 [ ! -e "$dir/data" ] || fail "wrong usage made a data directory"
 
-refused 1 "$dir/none/c" "$S" --data "$dir/data" --listen :0 --catalog "sqlite:$dir/none/c"
+refused 1 "catalog $dir/none/c can't be made: what it should be in isn't there .make that first" "$S" --data "$dir/data" --listen :0 --catalog "sqlite:$dir/none/c"
 refused 1 "$dir/none/data" "$S" --data "$dir/none/data" --listen :0 --catalog "$c"
 echo 'this is not a database, but long enough to look at' >"$dir/junk"
 refused 1 "$dir/junk" "$S" --data "$dir/data" --listen :0 --catalog "sqlite:$dir/junk"
