@@ -12,12 +12,9 @@
 #include "core/fiber.h"
 #include "parallax/catalog_copy.h"
 #include "parallax/segment_dir.h"
-#include "parallax/store_check.h"
-#include "parallax/store_private.h"
 #include "parallax/store_recover.h"
 #include "parallax/volume_private.h"
-#include "tests/unit/blktest.h"
-#include "tests/unit/tempdir.h"
+#include "tests/unit/storetest.h"
 
 enum { BYTES = 100 * BLOCK_BYTES };
 
@@ -27,14 +24,6 @@ static struct {
 	unsigned calls, keys; /* keys: read or listed */
 	unsigned spared, refused; /* so many transactions are, and so many after them aren't applied */
 } meter;
-
-struct rig {
-	struct env *env;
-	char dir[64];
-	struct store *store;
-	struct report report;
-	int (*body)(struct rig *r);
-};
 
 static int meter_txn(struct catalog *c, const struct catalog_txn *t, uint64_t *ret_revision)
 {
@@ -87,11 +76,10 @@ static int meter_list(struct catalog *c, const char *prefix, int (*entry)(void *
 	return meter.ops->list(c, prefix, meter_entry, &l);
 }
 
-static int run(void *arg)
+static int (*metered)(struct rig *r);
+
+static int run(struct rig *r)
 {
-	struct rig *r = arg;
-	struct store_options o = { .root = r->dir, .create = true };
-	cr_assert_eq(store_open(r->env, &o, &r->store, &r->report), 0, "%s", r->report.text);
 	meter.ops = r->store->catalog->ops;
 	struct catalog_ops ops = *meter.ops;
 	ops.txn = meter_txn;
@@ -100,30 +88,16 @@ static int run(void *arg)
 	ops.count = meter_count;
 	ops.list = meter_list;
 	r->store->catalog->ops = &ops;
-	int e = r->body(r);
+	int e = metered(r);
 	r->store->catalog->ops = meter.ops;
-	store_close(r->store);
 	return e;
 }
 
-static void rig_test(int (*body)(struct rig *r))
+static void metered_test(int (*body)(struct rig *r))
 {
-	struct rig r = { .dir = "/tmp/aqdoomed.XXXXXX", .body = body };
-	cr_assert(mkdtemp(r.dir));
-	blktest_root = r.dir;
-	cr_assert_eq(env_linux_create(0, &r.env), 0);
-	cr_assert_eq(env_linux_run_fiber(r.env, run, &r), 0);
-	env_linux_destroy(r.env);
-	tempdir_remove(r.dir);
+	metered = body;
+	rig_test(run);
 }
-
-#define OK(r, call)                                                                    \
-	do {                                                                           \
-		(r)->report.text[0] = '\0';                                            \
-		int status_ = (call);                                                  \
-		cr_assert_eq(status_, 0, "%s: %d %s", #call, status_, (r)->report.text); \
-	} while (0)
-#define REPORT(r) (&(r)->report)
 
 static void create(struct rig *r, const char *name)
 {
@@ -176,33 +150,6 @@ static void overwrite(struct rig *r, const char *name, uint32_t blocks)
 	cr_assert_eq(volume_close(v), 0);
 }
 
-static int count_key(void *arg, const char *key, const struct catalog_value *value)
-{
-	(void)key;
-	(void)value;
-	++*(unsigned *)arg;
-	return 0;
-}
-
-static unsigned keys_of(struct rig *r, const char *prefix)
-{
-	unsigned n = 0;
-	cr_assert_eq(catalog_list(r->store->catalog, prefix, count_key, &n), 0);
-	return n;
-}
-
-static void fault(void *arg, const char *volume, const char *text)
-{
-	(void)arg;
-	cr_assert(0, "%s: %s", volume, text);
-}
-
-static void check(struct rig *r)
-{
-	struct store_check how = { .fault = fault };
-	OK(r, store_check(r->store, &how, REPORT(r)));
-}
-
 /* ---- what it costs ---- */
 
 static void cost(struct rig *r, const char *name, unsigned *ret_calls, unsigned *ret_keys)
@@ -232,11 +179,11 @@ static int body_cost(struct rig *r)
 	}
 	cost(r, "v@s71", &some, &many);
 	cr_assert(some <= calls[0] + 1 && many <= keys[0] + 4, "%u calls and %u keys, with 30 that are held %u and %u", calls[0], keys[0], some, many);
-	check(r);
+	rig_check(r);
 	return 0;
 }
 
-Test(doomed, a_deletion_costs_the_same_with_many_snapshots) { rig_test(body_cost); }
+Test(doomed, a_deletion_costs_the_same_with_many_snapshots) { metered_test(body_cost); }
 
 /* ---- notes ---- */
 
@@ -247,20 +194,20 @@ static int body_notes(struct rig *r)
 	OK(r, store_clone(r->store, "v@s2", "c", REPORT(r)));
 	OK(r, store_clone(r->store, "v@s2", "d", REPORT(r)));
 	OK(r, store_snapshot_delete(r->store, "v@s2", REPORT(r)));
-	cr_assert_eq(keys_of(r, "reap/"), 0, "what clones hold is noted by nobody");
-	cr_assert_eq(keys_of(r, "snapshot/"), 6);
-	check(r);
+	cr_assert_eq(rig_keys(r, "reap/"), 0, "what clones hold is noted by nobody");
+	cr_assert_eq(rig_keys(r, "snapshot/"), 6);
+	rig_check(r);
 	OK(r, store_volume_delete(r->store, "c", false, REPORT(r)));
-	cr_assert_eq(keys_of(r, "snapshot/"), 6);
-	check(r);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 6);
+	rig_check(r);
 	OK(r, store_volume_delete(r->store, "d", false, REPORT(r)));
-	cr_assert_eq(keys_of(r, "snapshot/"), 5, "the last clone is gone");
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	check(r);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 5, "the last clone is gone");
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	rig_check(r);
 	return 0;
 }
 
-Test(doomed, the_last_clone_notes_what_it_held) { rig_test(body_notes); }
+Test(doomed, the_last_clone_notes_what_it_held) { metered_test(body_notes); }
 
 /* As older programs leave it: the volume is noted, and not the snapshot. */
 static int body_older(struct rig *r)
@@ -271,16 +218,16 @@ static int body_older(struct rig *r)
 	for (unsigned i = 0; i < 2; i++)
 		OK(r, store_find_snapshot(r->store->places, "v", i ? "s3" : "s1", &of[i].volume, &of[i].mark, REPORT(r)));
 	OK(r, store_doom_all(r->store, of, 2));
-	cr_assert(keys_of(r, "reap/") == 1 && keys_of(r, "snapname/") == 3 && keys_of(r, "snapshot/") == 5);
-	check(r);
+	cr_assert(rig_keys(r, "reap/") == 1 && rig_keys(r, "snapname/") == 3 && rig_keys(r, "snapshot/") == 5);
+	rig_check(r);
 	store_reap(r->store);
-	cr_assert_eq(keys_of(r, "snapshot/"), 3);
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	check(r);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 3);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	rig_check(r);
 	return 0;
 }
 
-Test(doomed, what_an_older_program_noted) { rig_test(body_older); }
+Test(doomed, what_an_older_program_noted) { metered_test(body_older); }
 
 /* ---- what it would give back ---- */
 
@@ -318,64 +265,11 @@ static int body_kept(struct rig *r)
 	OK(r, store_snapshot_rollback(r->store, "e@x", REPORT(r)));
 	expect_kept(r, "e", 150, 130);
 	OK(r, store_volume_delete(r->store, "e", true, REPORT(r)));
-	cr_assert(keys_of(r, "volume/") == 0 && keys_of(r, "clone/") == 0);
+	cr_assert(rig_keys(r, "volume/") == 0 && rig_keys(r, "clone/") == 0);
 	return 0;
 }
 
-Test(doomed, what_was_deleted_is_its_only_clones) { rig_test(body_kept); }
-
-/* ---- who may have lost only the catalog ---- */
-
-static int no_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
-{
-	(void)c, (void)ttl_s, (void)key, (void)ret_lease;
-	return -ENOTSUP;
-}
-
-static void put_owner(struct rig *r, uint64_t id, const struct meta_owner *o)
-{
-	char key[META_KEY_BYTES];
-	size_t length;
-	uint8_t *bytes = meta_owner_encode(o, &length);
-	struct catalog_txn t;
-	meta_key_owner(id, key);
-	catalog_txn_init(&t);
-	catalog_txn_put(&t, key, bytes, length);
-	OK(r, catalog_txn(r->store->catalog, &t, NULL));
-	free(bytes);
-}
-
-/* A holder on another host whose lease has run out keeps the volume, whatever is deleted; a command there that was killed doesn't. */
-static int body_lapsed(struct rig *r)
-{
-	struct meta_owner o, now;
-	uint64_t id;
-	struct catalog_ops leases = *r->store->catalog->ops;
-	create(r, "v");
-	take(r, 0, 3);
-	OK(r, store_find_volume(r->store->places, "v", &id, REPORT(r)));
-	OK(r, meta_get_owner(r->store->catalog, id, &o, NULL));
-	o.epoch++;
-	o.state = OWNER_HELD;
-	o.stamp = 77;
-	snprintf(o.host, sizeof o.host, "another");
-	snprintf(o.holder, sizeof o.holder, "device v");
-	put_owner(r, id, &o);
-	leases.lease = no_lease;
-	r->store->catalog->ops = &leases;
-	OK(r, store_snapshot_delete(r->store, "v@s1", REPORT(r)));
-	OK(r, meta_get_owner(r->store->catalog, id, &now, NULL));
-	cr_assert(now.epoch == o.epoch && now.stamp == o.stamp, "it was taken from who may serve a guest");
-	cr_assert(keys_of(r, "snapshot/") == 3 && keys_of(r, "reap/") == 1, "it stays noted");
-	snprintf(o.holder, sizeof o.holder, VOLUME_MAINTENANCE);
-	put_owner(r, id, &o);
-	store_reap(r->store);
-	cr_assert(keys_of(r, "snapshot/") == 2 && keys_of(r, "reap/") == 0);
-	check(r);
-	return 0;
-}
-
-Test(doomed, a_lapsed_lease_is_no_reason_to_take_a_volume) { rig_test(body_lapsed); }
+Test(doomed, what_was_deleted_is_its_only_clones) { metered_test(body_kept); }
 
 /* The head that was rolled back is cut back to what is its newest snapshot then. */
 static int rolled_back(struct rig *r, unsigned refused)
@@ -403,25 +297,25 @@ static int rolled_back(struct rig *r, unsigned refused)
 		OK(r, volume_reap(v, &dropped));
 	OK(r, volume_close(v));
 	cr_assert_eq(dropped, 1u);
-	cr_assert_eq(keys_of(r, "reap/"), 1, "nobody knows that the head is to be cut back");
+	cr_assert_eq(rig_keys(r, "reap/"), 1, "nobody knows that the head is to be cut back");
 	store_reap(r->store);
 	OK(r, meta_get_log(r->store->catalog, id, log, NULL));
 	live[1] = log->live_blocks;
 	free(log);
 	cr_assert(live[1] + 2 <= live[0], "%llu of %llu blocks are live", (unsigned long long)live[1], (unsigned long long)live[0]);
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	cr_assert_eq(keys_of(r, "snapshot/"), 2);
-	check(r);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 2);
+	rig_check(r);
 	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
-	cr_assert(keys_of(r, "reap/") == 0 && keys_of(r, "snapshot/") == 0 && keys_of(r, "volume/") == 0);
+	cr_assert(rig_keys(r, "reap/") == 0 && rig_keys(r, "snapshot/") == 0 && rig_keys(r, "volume/") == 0);
 	return 0;
 }
 
 static int body_rolled_back(struct rig *r) { return rolled_back(r, 0); }
 static int body_refused(struct rig *r) { return rolled_back(r, 1); }
 
-Test(doomed, a_rolled_back_head_loses_its_newest_snapshot) { rig_test(body_rolled_back); }
-Test(doomed, a_rolled_back_head_loses_its_newest_snapshot_by_a_second_checkpoint) { rig_test(body_refused); }
+Test(doomed, a_rolled_back_head_loses_its_newest_snapshot) { metered_test(body_rolled_back); }
+Test(doomed, a_rolled_back_head_loses_its_newest_snapshot_by_a_second_checkpoint) { metered_test(body_refused); }
 
 /* ---- many ---- */
 
@@ -437,15 +331,15 @@ static int body_many(struct rig *r)
 		names[i] = text[i];
 	}
 	OK(r, store_snapshots_delete(r->store, names, GO, REPORT(r)));
-	cr_assert_eq(keys_of(r, "snapshot/"), MANY - GO);
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	check(r);
+	cr_assert_eq(rig_keys(r, "snapshot/"), MANY - GO);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	rig_check(r);
 	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
-	cr_assert(keys_of(r, "reap/") == 0 && keys_of(r, "snap") == 0 && keys_of(r, "volume/") == 0);
+	cr_assert(rig_keys(r, "reap/") == 0 && rig_keys(r, "snap") == 0 && rig_keys(r, "volume/") == 0);
 	return 0;
 }
 
-Test(doomed, many_at_once) { rig_test(body_many); }
+Test(doomed, many_at_once) { metered_test(body_many); }
 
 /* What is being taken away, and was interrupted when a part of it had gone, is nobody's loss. */
 static int body_half_gone(struct rig *r)
@@ -457,14 +351,14 @@ static int body_half_gone(struct rig *r)
 	OK(r, store_volume_delete(r->store, "v", true, REPORT(r)));
 	cr_assert_lt(meter.refused, 100u);
 	meter.refused = 0;
-	cr_assert_neq(keys_of(r, "volume/"), 0);
-	check(r);
+	cr_assert_neq(rig_keys(r, "volume/"), 0);
+	rig_check(r);
 	store_reap(r->store);
-	cr_assert_eq(keys_of(r, "volume/"), 0);
+	cr_assert_eq(rig_keys(r, "volume/"), 0);
 	return 0;
 }
 
-Test(doomed, a_volume_that_is_half_gone_is_no_fault) { rig_test(body_half_gone); }
+Test(doomed, a_volume_that_is_half_gone_is_no_fault) { metered_test(body_half_gone); }
 
 /* Whoever has the volume does it soon by himself; what he hasn't done when he closes is done then. */
 static int body_soon(struct rig *r)
@@ -482,20 +376,20 @@ static int body_soon(struct rig *r)
 	struct volume *v = volume_opened(r, "v", &id);
 	OK(r, store_doom_snapshots(r->store, of, MANY - 2));
 	volume_reap_soon(v);
-	for (unsigned n = 0; n < 1000 && keys_of(r, "reap/"); n++)
+	for (unsigned n = 0; n < 1000 && rig_keys(r, "reap/"); n++)
 		fiber_sleep(&r->env->loop, 10 * NS_PER_MS);
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	cr_assert_eq(keys_of(r, "snapshot/"), 4);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 4);
 	OK(r, store_doom_snapshots(r->store, of + MANY - 2, 2));
 	volume_reap_soon(v);
 	cr_assert_eq(volume_close(v), 0);
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	cr_assert_eq(keys_of(r, "snapshot/"), 2);
-	check(r);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 2);
+	rig_check(r);
 	return 0;
 }
 
-Test(doomed, a_holder_frees_soon) { rig_test(body_soon); }
+Test(doomed, a_holder_frees_soon) { metered_test(body_soon); }
 
 /* One byte of a block on the disk. */
 static void flip(struct rig *r, uint64_t volume, uint64_t position)
@@ -530,18 +424,18 @@ static int body_unreadable(struct rig *r)
 	flip(r, id, at);
 	OK(r, store_doom_snapshots(r->store, of, 2));
 	OK(r, volume_checkpoint(v));
-	cr_assert_eq(keys_of(r, "snapshot/"), 5, "the one that can be read is gone, the other one is there");
+	cr_assert_eq(rig_keys(r, "snapshot/"), 5, "the one that can be read is gone, the other one is there");
 	cr_assert(space_list_find(&v->space, of[0].mark) && !space_list_find(&v->space, of[1].mark));
-	cr_assert_eq(keys_of(r, "reap/"), 1);
+	cr_assert_eq(rig_keys(r, "reap/"), 1);
 	flip(r, id, at);
 	OK(r, volume_checkpoint(v));
-	cr_assert(keys_of(r, "snapshot/") == 4 && keys_of(r, "reap/") == 0);
+	cr_assert(rig_keys(r, "snapshot/") == 4 && rig_keys(r, "reap/") == 0);
 	cr_assert_eq(volume_close(v), 0);
-	check(r);
+	rig_check(r);
 	return 0;
 }
 
-Test(doomed, a_list_that_cannot_be_read_waits) { rig_test(body_unreadable); }
+Test(doomed, a_list_that_cannot_be_read_waits) { metered_test(body_unreadable); }
 
 /* ---- after a restoration ---- */
 
@@ -554,7 +448,6 @@ static void restore(struct rig *r, struct catalog_image *backup)
 	OK(r, catalog_mark_restored(c, backup, "today", REPORT(r)));
 	catalog_image_free(backup);
 }
-
 
 static void recover_now(struct rig *r, unsigned not_recovered)
 {
@@ -613,14 +506,14 @@ static int body_unrecovered(struct rig *r)
 	recover_now(r, 0);
 	cr_assert_eq(value_of(r, "c", 2), 3);
 	OK(r, store_volume_delete(r->store, "c", true, REPORT(r)));
-	cr_assert_eq(keys_of(r, "reap/"), 0);
-	cr_assert_eq(keys_of(r, "snapshot/"), 2, "s1 and the second s2");
-	check(r);
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	cr_assert_eq(rig_keys(r, "snapshot/"), 2, "s1 and the second s2");
+	rig_check(r);
 	free(log);
 	return 0;
 }
 
-Test(doomed, nothing_is_freed_while_a_volume_is_not_recovered) { rig_test(body_unrecovered); }
+Test(doomed, nothing_is_freed_while_a_volume_is_not_recovered) { metered_test(body_unrecovered); }
 
 Test(doomed, keys)
 {

@@ -5,25 +5,9 @@
 #include <string.h>
 
 #include "parallax/store_check.h"
-#include "parallax/store_private.h"
-#include "tests/unit/tempdir.h"
+#include "tests/unit/storetest.h"
 
 enum { BYTES = 1 << 20 };
-
-struct rig {
-	struct env *env;
-	char dir[64];
-	struct store *store;
-	struct report report;
-	uint64_t id;
-};
-
-#define OK(r, call)                                                                    \
-	do {                                                                           \
-		(r)->report.text[0] = '\0';                                            \
-		int status_ = (call);                                                  \
-		cr_assert_eq(status_, 0, "%s: %d %s", #call, status_, (r)->report.text); \
-	} while (0)
 
 /* An engine that has leases; nobody's is there. */
 static int no_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
@@ -90,7 +74,8 @@ static void is_as_before(struct rig *r, const struct meta_owner *before, const c
 	cr_assert(now.epoch == before->epoch && now.stamp == before->stamp && now.state == before->state, "%s has taken it from who may serve a guest", command);
 }
 
-static void lapsed(struct rig *r, enum owner_state state)
+/* Somebody else has it, and his lease has run out. */
+static struct meta_owner lose_lease(struct rig *r, enum owner_state state)
 {
 	struct meta_owner o;
 	OK(r, meta_get_owner(r->store->catalog, r->id, &o, NULL));
@@ -100,6 +85,20 @@ static void lapsed(struct rig *r, enum owner_state state)
 	snprintf(o.host, sizeof o.host, "another");
 	snprintf(o.holder, sizeof o.holder, "device v");
 	put_owner(r, &o);
+	return o;
+}
+
+/* A command there that was killed, which has no guest. */
+static void put_killed(struct rig *r, struct meta_owner *o)
+{
+	snprintf(o->holder, sizeof o->holder, VOLUME_MAINTENANCE);
+	o->state = OWNER_HELD;
+	put_owner(r, o);
+}
+
+static void lapsed(struct rig *r, enum owner_state state)
+{
+	struct meta_owner o = lose_lease(r, state);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
 		r->report.text[0] = '\0';
 		int e = commands[i].run(r);
@@ -113,10 +112,7 @@ static void lapsed(struct rig *r, enum owner_state state)
 	struct store_checked v = checked(r);
 	cr_assert(v.attached && !v.complete && strstr(v.why, "on host another"), "%s", v.why);
 	is_as_before(r, &o, "check");
-	/* a command there that was killed has no guest */
-	snprintf(o.holder, sizeof o.holder, VOLUME_MAINTENANCE);
-	o.state = OWNER_HELD;
-	put_owner(r, &o);
+	put_killed(r, &o);
 	v = checked(r);
 	cr_assert(!v.attached && v.complete, "%s", v.why);
 	OK(r, snapshot_one(r));
@@ -161,11 +157,10 @@ static void namesake(struct rig *r)
 	OK(r, store_snapshot_delete(r->store, "v@new", &r->report));
 }
 
-static int body(struct rig *r)
+/* Runs `part` on a volume v with a snapshot s, and w, where there are leases. */
+static void with_leases(struct rig *r, void (*part)(struct rig *r))
 {
 	struct store_volume_options volume = { .size_bytes = BYTES };
-	struct store_options o = { .root = r->dir, .create = true };
-	OK(r, store_open(r->env, &o, &r->store, &r->report));
 	struct catalog_ops leases = *r->store->catalog->ops;
 	const struct catalog_ops *before = r->store->catalog->ops;
 	leases.lease = no_lease;
@@ -174,22 +169,36 @@ static int body(struct rig *r)
 	OK(r, store_snapshot_create(r->store, (const char *const[]){ "v@s" }, 1, &r->report));
 	OK(r, store_find_volume(r->store->places, "v", &r->id, &r->report));
 	r->store->catalog->ops = &leases;
+	part(r);
+	r->store->catalog->ops = before;
+}
+
+static void all_commands(struct rig *r)
+{
 	lapsed(r, OWNER_HELD);
 	lapsed(r, OWNER_OFFERED);
 	namesake(r);
-	r->store->catalog->ops = before;
-	store_close(r->store);
-	return 0;
 }
 
-static int run(void *arg) { return body(arg); }
+static int body_commands(struct rig *r) { return with_leases(r, all_commands), 0; }
 
-Test(lapsed, no_command_takes_the_volume)
+Test(lapsed, no_command_takes_the_volume) { rig_test(body_commands); }
+
+/* What is deleted of it is noted, and freed when he is known to have no guest. */
+static void deletion(struct rig *r)
 {
-	struct rig r = { .dir = "/tmp/aqlapsed.XXXXXX" };
-	cr_assert(mkdtemp(r.dir));
-	cr_assert_eq(env_linux_create(0, &r.env), 0);
-	cr_assert_eq(env_linux_run_fiber(r.env, run, &r), 0);
-	env_linux_destroy(r.env);
-	tempdir_remove(r.dir);
+	OK(r, store_snapshot_create(r->store, (const char *const[]){ "v@t" }, 1, &r->report));
+	OK(r, store_snapshot_create(r->store, (const char *const[]){ "v@u" }, 1, &r->report));
+	struct meta_owner o = lose_lease(r, OWNER_HELD);
+	OK(r, store_snapshot_delete(r->store, "v@t", REPORT(r)));
+	is_as_before(r, &o, "deleting a snapshot");
+	cr_assert(rig_keys(r, "snapshot/") == 3 && rig_keys(r, "reap/") == 1, "it stays noted");
+	put_killed(r, &o);
+	store_reap(r->store);
+	cr_assert(rig_keys(r, "snapshot/") == 2 && rig_keys(r, "reap/") == 0);
+	rig_check(r);
 }
+
+static int body_deletion(struct rig *r) { return with_leases(r, deletion), 0; }
+
+Test(lapsed, a_deletion_waits_for_who_may_serve_a_guest) { rig_test(body_deletion); }

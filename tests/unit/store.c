@@ -14,79 +14,17 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
-#include "parallax/store_private.h"
 #include "parallax/verify.h"
 #include "tests/unit/blktest.h"
-#include "tests/unit/tempdir.h"
+#include "tests/unit/storetest.h"
 
 enum { BLOCKS = 600, BYTES = BLOCKS * 4096, THINGS = 12, SHOTS = 24 };
-
-struct rig {
-	struct env *env;
-	char dir[64];
-	struct store *store;
-	struct report report;
-	int (*body)(struct rig *r);
-	uint64_t random;
-};
-
-static int rig_run(void *arg)
-{
-	struct rig *r = arg;
-	blktest_root = r->dir;
-	struct store_options o = { .root = r->dir, .create = true };
-	int e = store_open(r->env, &o, &r->store, &r->report);
-	cr_assert_eq(e, 0, "%s", r->report.text);
-	e = r->body(r);
-	store_close(r->store);
-	return e;
-}
-
-static struct rig rig_make(void)
-{
-	struct rig r = { .dir = "/tmp/aqstore.XXXXXX", .random = 1 };
-	cr_assert(mkdtemp(r.dir));
-	cr_assert_eq(env_linux_create(0, &r.env), 0);
-	return r;
-}
-
-static void rig_free(struct rig *r)
-{
-	env_linux_destroy(r->env);
-	tempdir_remove(r->dir);
-}
-
-static void rig_test(int (*body)(struct rig *r))
-{
-	struct rig r = rig_make();
-	r.body = body;
-	blktest_root = r.dir;
-	cr_assert_eq(env_linux_run_fiber(r.env, rig_run, &r), 0);
-	rig_free(&r);
-}
 
 static uint64_t draw(struct rig *r, uint64_t below)
 {
 	r->random = r->random * 6364136223846793005u + 1442695040888963407u;
 	return (r->random >> 33) % below;
 }
-
-/* Works; a failure says why. */
-#define OK(r, call)                                                                    \
-	do {                                                                           \
-		(r)->report.text[0] = '\0';                                            \
-		int status_ = (call);                                                  \
-		cr_assert_eq(status_, 0, "%s: %d %s", #call, status_, (r)->report.text); \
-	} while (0)
-/* Fails so, with one line that says `why`. */
-#define FAILS(r, call, status, why)                                                                 \
-	do {                                                                                        \
-		(r)->report.text[0] = '\0';                                                         \
-		int status_ = (call);                                                               \
-		cr_assert_eq(status_, status, "%s: %d %s", #call, status_, (r)->report.text);       \
-		cr_assert(strstr((r)->report.text, why) && !strchr((r)->report.text, '\n'), "%s: '%s'", #call, (r)->report.text); \
-	} while (0)
-#define REPORT(r) (&(r)->report)
 
 static void create(struct rig *r, const char *name, uint64_t bytes)
 {
