@@ -138,7 +138,7 @@ fail_parts() {
 		pause 300
 		fault_$kind
 		loads_live
-		until_true 60 settled || fail "$what: copies are missing: $(on a server list)"
+		until_true 300 settled || fail "$what: copies are missing: $(on a server list)"
 		loads_live
 	done
 }
