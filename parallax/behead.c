@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/plant.h"
 #include "parallax/volume_private.h"
 
 /* Frees what lies below a pointer and was born after the borders; what is older is the snapshot's too, whole subtrees of it. */
@@ -24,14 +25,34 @@ static int free_head(struct volume *v, const struct pointer *at, uint32_t level,
 	return r;
 }
 
-static void forget_list(struct volume *v, struct space_list *l)
+static int forget_index(struct volume *v, const struct space_chunk *index)
 {
-	for (uint32_t i = 0; i < l->chunk_count; i++)
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? sources_read_wait(&v->sources, &index->at, block) : -ENOMEM;
+	for (uint32_t i = 0; r == 0 && i < index->count; i++) {
+		struct space_chunk c;
+		r = space_index_decode(index, block, i, &c);
+		if (r == 0)
+			space_free(&v->space, c.at.position);
+	}
+	free(block);
+	return r;
+}
+
+static int forget_list(struct volume *v, struct space_list *l)
+{
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < l->chunk_count; i++) {
+		r = l->chunks[i].index && !PLANTED(behead_index_only) ? forget_index(v, &l->chunks[i]) : 0;
 		space_free(&v->space, l->chunks[i].at.position);
+	}
+	if (r < 0)
+		return r;
 	for (unsigned k = 0; k < 2; k++)
 		if (l->written[k].count)
 			space_free(&v->space, l->written[k].at.position);
 	space_list_clear(&v->space, l);
+	return 0;
 }
 
 /* 1: it was longer than its newest snapshot. What goes wrong in the middle fails the volume: half of it must not be published. */
@@ -47,11 +68,11 @@ static int cut_back(struct volume *v)
 	if (v->meta.root.pointer.position == s.root.pointer.position)
 		return 0;
 	r = free_head(v, &v->meta.root.pointer, v->meta.root.level, newest);
+	r = r ? r : forget_list(v, newest);
 	if (r < 0) {
 		volume_fail(v, r);
 		return r;
 	}
-	forget_list(v, newest);
 	tree_settle(&v->tree);
 	tree_destroy(&v->tree);
 	tree_init(&v->tree, v->env, sources_read_nodes, &v->sources, &s.root.pointer, s.root.level,

@@ -88,7 +88,7 @@ void checkpoint_dirty(struct volume *v)
 uint64_t checkpoint_table_reserve(const struct volume *v)
 {
 	uint64_t table = space_table_blocks_max(&v->space) + 2;
-	return table + table / 16;
+	return table + table / 16 + space_indexes_max(&v->space) * 2;
 }
 
 uint64_t checkpoint_reserve(const struct volume *v)
@@ -173,6 +173,16 @@ static int write_versions(struct checkpoint *c)
 
 /* ---- dead lists and the table ---- */
 
+static int append_frees(struct volume *v, const void *block, struct pointer *ret_at)
+{
+	uint32_t crc = crc32c(0, block, BLOCK_BYTES);
+	struct iovec iov = { (void *)(uintptr_t)block, BLOCK_BYTES };
+	struct log_append a = { .kind = RECORD_FREES, .iov = &iov, .iov_count = 1, .crcs = &crc, .payload_blocks = 1 };
+	int r = log_append_wait(v, &a);
+	*ret_at = (struct pointer){ a.payload_position, crc, 0 };
+	return r;
+}
+
 static int write_tails(struct checkpoint *c)
 {
 	struct volume *v = c->v;
@@ -180,14 +190,18 @@ static int write_tails(struct checkpoint *c)
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
 	int r = block ? 0 : -ENOMEM;
 	while (r == 0 && space_tail_next(&v->space, &w, block)) {
-		uint32_t crc = crc32c(0, block, BLOCK_BYTES);
-		struct iovec iov = { block, BLOCK_BYTES };
-		struct log_append a = { .kind = RECORD_FREES, .iov = &iov, .iov_count = 1, .crcs = &crc, .payload_blocks = 1 };
+		struct pointer at = { 0 };
 		if (w.count)
-			r = log_append_wait(v, &a);
-		struct pointer at = { a.payload_position, crc, 0 };
+			r = append_frees(v, block, &at);
 		if (r == 0)
 			r = space_tail_written(&v->space, &w, &at);
+	}
+	struct space_index_write x;
+	for (uint64_t n = space_indexes_max(&v->space); r == 0 && n > 0 && space_index_next(&v->space, &x, block); n--) {
+		struct pointer at;
+		r = append_frees(v, block, &at);
+		if (r == 0)
+			r = space_index_written(&v->space, &x, &at);
 	}
 	free(block);
 	return r;

@@ -171,14 +171,19 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 	int r = block ? 0 : -ENOMEM;
 	*ret = DROP_WHOLE;
 	while (r == 0 && *ret == DROP_WHOLE && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0) {
-		struct space_chunk chunk = l->chunks[0];
+		struct space_chunk chunk = l->chunks[l->chunk_count - 1];
 		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
 		if (*reads == DROP_READS_MAX)
 			*ret = DROP_PART;
 		else if (content && sources_read_wait(&v->sources, &chunk.at, block) < 0)
 			*ret = DROP_UNREAD;
 		else
-			r = space_drop_chunk(&v->space, mark_seq, chunk, content ? block : NULL);
+			r = content && chunk.index ? space_drop_index(&v->space, mark_seq, chunk, block) :
+						     space_drop_chunk(&v->space, mark_seq, chunk, content ? block : NULL);
+		if (r == -EUCLEAN) {
+			*ret = DROP_UNREAD;
+			r = 0;
+		}
 		*reads += content && *ret == DROP_WHOLE;
 		v->drop_steps += *ret == DROP_WHOLE;
 	}

@@ -11,7 +11,7 @@
 #include "parallax/positions.h"
 #include "parallax/space_private.h"
 
-void space_init(struct space *s) { *s = (struct space){ 0 }; }
+void space_init(struct space *s) { *s = (struct space){ .index_from = SPACE_INDEX_FROM, .index_chunks = SPACE_INDEX_CHUNKS }; }
 
 /* An older list gets more only when a younger snapshot is deleted: there may be ten thousand. */
 static void tail_free(struct space_tail *t)
@@ -424,7 +424,7 @@ static int tail_written(struct space *s, const struct space_tail_write *w, const
 	struct space_list *l = &s->lists[w->list];
 	unsigned k = w->nodes;
 	struct space_tail *t = &l->tail[k];
-	struct space_chunk c = { .at = *at, .count = w->count, .nodes = w->nodes };
+	struct space_chunk c = { .at = *at, .count = w->count, .entries = w->count, .nodes = w->nodes };
 	if (l->written[k].count) { /* the unfinished chunk's old place is free now */
 		live_add(s, l->written[k].at.position, -1);
 		l->written[k].count = 0;
@@ -458,6 +458,82 @@ int space_tail_written(struct space *s, const struct space_tail_write *w, const 
 	int r = tail_written(s, w, at);
 	sums_with(s, &s->lists[w->list]);
 	return r;
+}
+
+/* ---- indexes ---- */
+
+/* So few at a time that a checkpoint doesn't grow by it. */
+enum { INDEXES_TOGETHER = 256 };
+
+uint64_t space_indexes_max(const struct space *s)
+{
+	return s->chunk_sum > s->index_from ? MIN(s->chunk_sum / s->index_chunks, (uint64_t)INDEXES_TOGETHER) : 0;
+}
+
+/* May a chunk go to an index with the others of its kind? */
+static bool is_plain(const struct space_chunk *c, bool nodes) { return !c->index && c->nodes == nodes; }
+
+static bool has_plain(const struct space_list *l, bool nodes, uint32_t least)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < l->chunk_count && n < least; i++)
+		n += is_plain(&l->chunks[i], nodes);
+	return n == least;
+}
+
+/* Of those that were added first. */
+static void index_fill(const struct space *s, const struct space_list *l, bool nodes, uint8_t *block)
+{
+	uint32_t n = 0;
+	memset(block, 0, BLOCK_BYTES);
+	for (uint32_t i = 0; n < s->index_chunks; i++)
+		if (is_plain(&l->chunks[i], nodes)) {
+			block = space_chunk_encode(&l->chunks[i], block);
+			n++;
+		}
+}
+
+bool space_index_next(struct space *s, struct space_index_write *ret_write, void *ret_block)
+{
+	if (s->chunk_sum <= s->index_from)
+		return false;
+	for (uint32_t i = 0; i < s->list_count; i++) {
+		const struct space_list *l = &s->lists[i];
+		for (unsigned k = 0; l->folded && k < 2; k++)
+			if (has_plain(l, k, s->index_chunks)) {
+				*ret_write = (struct space_index_write){ l->mark_seq, k };
+				index_fill(s, l, k, ret_block);
+				return true;
+			}
+	}
+	return false;
+}
+
+static void index_add(struct space_chunk *index, const struct space_chunk *c)
+{
+	index->min = index->count ? MIN(index->min, c->min) : c->min;
+	index->max = MAX(index->max, c->max);
+	index->count++;
+	index->entries += c->count;
+}
+
+/* As they were when the block was filled: only a checkpoint changes finished chunks, and there is one. */
+int space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at)
+{
+	struct space_list *l = space_list_find(s, w->mark_seq);
+	struct space_chunk index = { .at = *at, .nodes = w->nodes, .index = true };
+	uint32_t kept = 0;
+	sums_without(s, l);
+	for (uint32_t i = 0; i < l->chunk_count; i++)
+		if (index.count < s->index_chunks && is_plain(&l->chunks[i], w->nodes))
+			index_add(&index, &l->chunks[i]);
+		else
+			l->chunks[kept++] = l->chunks[i];
+	l->chunks[kept++] = index;
+	l->chunk_count = kept;
+	sums_with(s, l);
+	live_add(s, at->position, 1);
+	return 0;
 }
 
 /* ---- dropping a snapshot ---- */
@@ -501,15 +577,20 @@ static int drop_entry(struct space *s, uint32_t index, bool nodes, uint64_t posi
 	return 0;
 }
 
+/* Those are dealt with that come last. */
+static void take_chunk(struct space_list *l, const struct space_chunk *chunk)
+{
+	uint32_t at = l->chunk_count;
+	do
+		assert(at > 0);
+	while (l->chunks[--at].at.position != chunk->at.position);
+	l->chunks[at] = l->chunks[--l->chunk_count];
+}
+
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content)
 {
 	uint32_t index = list_index(s, mark_seq);
-	struct space_list *l = &s->lists[index];
-	uint32_t at = 0;
-	while (at < l->chunk_count && l->chunks[at].at.position != chunk.at.position)
-		at++;
-	assert(at < l->chunk_count);
-	l->chunks[at] = l->chunks[--l->chunk_count];
+	take_chunk(&s->lists[index], &chunk);
 	if (!content) { /* wholly the predecessor's; the sums stay */
 		int status = space_chunk_add(&s->lists[index - 1], &chunk);
 		s->chunk_sum -= status < 0;
@@ -521,6 +602,26 @@ int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chun
 	for (uint32_t e = 0; r == 0 && e < chunk.count; e++)
 		r = drop_entry(s, index, chunk.nodes, get_le64((const uint8_t *)content + e * 8), /* pending= */ false);
 	return r;
+}
+
+int space_drop_index(struct space *s, uint64_t mark_seq, struct space_chunk index, const void *content)
+{
+	struct space_list *l = space_list_find(s, mark_seq);
+	struct space_chunk c;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < index.count; i++) /* all of it, or nothing */
+		r = space_index_decode(&index, content, i, &c);
+	r = r ? r : array_reserve(&l->chunks, &l->chunk_room, l->chunk_count + index.count);
+	if (r < 0)
+		return r;
+	sums_without(s, l);
+	take_chunk(l, &index);
+	for (uint32_t i = 0; i < index.count; i++)
+		space_index_decode(&index, content, i, &l->chunks[l->chunk_count++]);
+	sums_with(s, l);
+	if (!PLANTED(space_index_stays))
+		live_add(s, index.at.position, -1);
+	return 0;
 }
 
 int space_drop_finish(struct space *s, uint64_t mark_seq)
@@ -548,7 +649,7 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 
 /* ---- merging ---- */
 
-static bool is_short(const struct space_chunk *c, unsigned k) { return c->nodes == k && c->count < SPACE_CHUNK_ENTRIES / 2; }
+static bool is_short(const struct space_chunk *c, unsigned k) { return is_plain(c, k) && c->count < SPACE_CHUNK_ENTRIES / 2; }
 
 bool space_merge_next(const struct space *s, uint64_t mark_seq, struct space_chunk *ret)
 {
@@ -571,15 +672,11 @@ int space_merge_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chu
 {
 	struct space_list *l = space_list_up_to(s, mark_seq);
 	struct space_tail *t = &l->tail[chunk.nodes];
-	uint32_t at = 0;
-	while (at < l->chunk_count && l->chunks[at].at.position != chunk.at.position)
-		at++;
-	assert(at < l->chunk_count);
 	int r = array_reserve(&t->entries, &t->room, t->count + chunk.count);
 	if (r < 0)
 		return r;
 	sums_without(s, l);
-	l->chunks[at] = l->chunks[--l->chunk_count];
+	take_chunk(l, &chunk);
 	live_add(s, chunk.at.position, -1);
 	for (uint32_t e = 0; e < chunk.count; e++)
 		t->entries[t->count++] = get_le64((const uint8_t *)content + e * 8);
@@ -594,7 +691,7 @@ void space_free(struct space *s, uint64_t position) { live_add(s, position, -1);
 void space_list_clear(struct space *s, struct space_list *l)
 {
 	for (uint32_t i = 0; i < l->chunk_count; i++)
-		s->dead -= l->chunks[i].count;
+		s->dead -= l->chunks[i].entries;
 	s->dead -= l->tail[0].count + l->tail[1].count;
 	sums_without(s, l);
 	struct space_list empty = { .mark_seq = l->mark_seq, .mark_position = l->mark_position, .node_end = l->node_end, .folded = l->folded };

@@ -4,7 +4,8 @@
  * part of a dead list. Per snapshot M, oldest first: its *dead list*, what was replaced after M
  * and before the next snapshot but born before M; deleting M frees from it what was born after
  * M's predecessor and gives the rest to the predecessor. Dead lists live in the log in chunks of
- * 512 positions; only the newest list's unfinished chunk is in memory.
+ * 512 positions; only the newest list's unfinished chunk is in memory. Of which chunks there are the table tells, which each checkpoint writes: where
+ * there are so many that this would be much, it names index blocks instead, of up to 102 chunks each, that are written once.
  *
  * Two hands change the numbers: applying guest writes (into `pending` parts) and the one
  * checkpoint that runs (into the others). space_fold() at the checkpoint's freeze moves what is
@@ -13,7 +14,7 @@
  *
  * What isn't live any more, or never was (headers), is kept segment by segment until the server has it (R28, frees.h).
  * So of a segment wholly before `from`: live + unsent + what its server knows to be free + block 0 = its length.
- * Memory: 40 bytes a segment, and what is in its `frees`; 40 a chunk. What is asked for each write doesn't depend on how many
+ * Memory: 40 bytes a segment, and what is in its `frees`; 48 a chunk or index. What is asked for each write doesn't depend on how many
  * snapshots there are. */
 #ifndef AQ_SPACE_H
 #define AQ_SPACE_H
@@ -24,7 +25,11 @@
 #include "parallax/format.h"
 #include "parallax/frees.h"
 
-enum { SPACE_CHUNK_ENTRIES = BLOCK_BYTES / 8 };
+enum {
+	SPACE_CHUNK_ENTRIES = BLOCK_BYTES / 8,
+	SPACE_INDEX_CHUNKS = BLOCK_BYTES / 40,
+	SPACE_INDEX_FROM = 400000, /* so many chunks, 16 MiB of table, hold 0.8 TiB */
+};
 
 struct space_segment {
 	uint64_t id;
@@ -38,8 +43,8 @@ struct space_segment {
 
 struct space_chunk {
 	struct pointer at;
-	uint32_t count;
-	bool nodes;
+	uint32_t count, entries; /* of an index: chunks; positions in all of them. Otherwise positions, both */
+	bool nodes, index;
 	uint64_t min, max;  /* positions in it */
 };
 
@@ -73,6 +78,9 @@ struct space {
 	uint32_t loose_lists;           /* lists that have any */
 	uint64_t chunk_sum;             /* chunks, the unfinished ones that are written too */
 	uint32_t tail_at;               /* the list space_tail_next() was at */
+	/* when there are more chunks than that in the table, those of a list that has so many of one kind are moved to an index */
+	uint64_t index_from;
+	uint32_t index_chunks;
 };
 
 void space_init(struct space *s);
@@ -118,12 +126,24 @@ struct space_tail_write {
 bool space_tail_next(struct space *s, struct space_tail_write *ret_write, void *ret_block);
 int space_tail_written(struct space *s, const struct space_tail_write *w, const struct pointer *at);
 
+/* Then, while the table names too many chunks, the next index, likewise. */
+struct space_index_write {
+	uint64_t mark_seq;
+	bool nodes;
+};
+bool space_index_next(struct space *s, struct space_index_write *ret_write, void *ret_block);
+int space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at);
+uint64_t space_indexes_max(const struct space *s); /* that one checkpoint writes */
+/* Chunk `i` of an index block. -EUCLEAN: it is none. */
+int space_index_decode(const struct space_chunk *index, const void *block, uint32_t i, struct space_chunk *ret);
+
 /* Deleting a snapshot: for each finished chunk of its list that space_drop_reads() says must be read, its content goes
- * to space_drop_chunk(); the others need none. At the end space_drop_finish() removes the list and re-files what is
+ * to space_drop_chunk(), and that of an index to space_drop_index(), by which its chunks are the list's own again; the others need none. At the end space_drop_finish() removes the list and re-files what is
  * still in memory. */
 uint64_t space_drop_border(const struct space *s, uint64_t mark_seq, bool nodes); /* what was born after it becomes free */
 bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk);
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);
+int space_drop_index(struct space *s, uint64_t mark_seq, struct space_chunk index, const void *content);
 int space_drop_finish(struct space *s, uint64_t mark_seq);
 /* Afterwards, of the list before that one, or of that with this mark: a chunk that is less than half full, and not the only one of its kind, if what is to be written is
  * counted, too. For each its content goes to space_merge_chunk(), to be written together: else a snapshot that is kept while others come and go would

@@ -9,18 +9,22 @@
 /* header 48 bytes: magic "AQSPACE1" u64, version u32, segment count u32, list count u32, zero u32, mapped u64, dead u64, zero u64
  * segment 24 bytes (version 1: 16): id u64, live u32, blocks u32, present u32, frees u32
  * list 32 bytes: mark seq u64, mark position u64, node end u64, chunk count u32, zero u32; then its chunks,
- * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes), zero u32
+ * 40 bytes each: position u64, crc u32, count u32, min u64, max u64, flags u32 (1: nodes; 2, since version 3: an index, a block of `count` chunks
+ * likewise), positions in those of an index u32
  * then for each segment whose `frees` isn't 0 which blocks its server may not know to be free: with bit 31 a bitmap of
  * div_up(blocks, 8) bytes, otherwise as many u16 */
 
 #define SPACE_MAGIC UINT64_C(0x3145434150535141)
-#define SPACE_VERSION 2u
+#define SPACE_VERSION 3u
+#define SPACE_VERSION_PLAIN 2u /* without an index, so that programs of before them read it */
 #define HEADER_BYTES 48u
 #define SEGMENT_BYTES 24u
 #define SEGMENT_BYTES_1 16u
 #define FREES_BITMAP (UINT32_C(1) << 31)
 #define LIST_BYTES 32u
 #define CHUNK_BYTES 40u
+#define CHUNK_NODES 1u
+#define CHUNK_INDEX 2u
 
 uint64_t space_tail_blocks_max(const struct space *s)
 {
@@ -83,7 +87,7 @@ size_t space_encoded_bytes(const struct space *s)
 	return bytes;
 }
 
-static uint8_t *chunk_encode(const struct space_chunk *c, uint8_t *p)
+uint8_t *space_chunk_encode(const struct space_chunk *c, uint8_t *p)
 {
 	memset(p, 0, CHUNK_BYTES);
 	put_le64(p, c->at.position);
@@ -91,8 +95,26 @@ static uint8_t *chunk_encode(const struct space_chunk *c, uint8_t *p)
 	put_le32(p + 12, c->count);
 	put_le64(p + 16, c->min);
 	put_le64(p + 24, c->max);
-	put_le32(p + 32, c->nodes);
+	put_le32(p + 32, (c->nodes ? CHUNK_NODES : 0) | (c->index ? CHUNK_INDEX : 0));
+	put_le32(p + 36, c->index ? c->entries : 0);
 	return p + CHUNK_BYTES;
+}
+
+static int chunk_decode(const uint8_t *p, bool indexes, struct space_chunk *ret)
+{
+	uint32_t flags = get_le32(p + 32);
+	*ret = (struct space_chunk){ .at = { get_le64(p), get_le32(p + 8), 0 }, .count = get_le32(p + 12), .min = get_le64(p + 16), .max = get_le64(p + 24),
+				     .nodes = flags & CHUNK_NODES, .index = indexes && flags & CHUNK_INDEX };
+	ret->entries = ret->index ? get_le32(p + 36) : ret->count;
+	if (ret->count == 0 || ret->count > (ret->index ? (uint32_t)SPACE_INDEX_CHUNKS : (uint32_t)SPACE_CHUNK_ENTRIES))
+		return -EUCLEAN;
+	return ret->entries < ret->count || ret->entries > SPACE_INDEX_CHUNKS * SPACE_CHUNK_ENTRIES ? -EUCLEAN : 0;
+}
+
+int space_index_decode(const struct space_chunk *index, const void *block, uint32_t i, struct space_chunk *ret)
+{
+	int r = chunk_decode((const uint8_t *)block + (size_t)i * CHUNK_BYTES, /* indexes= */ false, ret);
+	return r ? r : ret->nodes != index->nodes || ret->min < index->min || ret->max > index->max ? -EUCLEAN : 0;
 }
 
 static uint8_t *list_encode(const struct space_list *l, uint8_t *p)
@@ -104,11 +126,20 @@ static uint8_t *list_encode(const struct space_list *l, uint8_t *p)
 	put_le32(p + 24, space_list_chunks(l));
 	p += LIST_BYTES;
 	for (uint32_t c = 0; c < l->chunk_count; c++)
-		p = chunk_encode(&l->chunks[c], p);
+		p = space_chunk_encode(&l->chunks[c], p);
 	for (unsigned k = 0; k < 2; k++)
 		if (l->written[k].count)
-			p = chunk_encode(&l->written[k], p);
+			p = space_chunk_encode(&l->written[k], p);
 	return p;
+}
+
+static bool has_index(const struct space *s)
+{
+	for (uint32_t i = 0; i < s->list_count; i++)
+		for (uint32_t c = 0; s->lists[i].folded && c < s->lists[i].chunk_count; c++)
+			if (s->lists[i].chunks[c].index)
+				return true;
+	return false;
 }
 
 void space_encode(const struct space *s, void *buffer)
@@ -119,7 +150,7 @@ void space_encode(const struct space *s, void *buffer)
 	for (uint32_t i = 0; i < s->list_count; i++)
 		lists += s->lists[i].folded;
 	put_le64(p, SPACE_MAGIC);
-	put_le32(p + 8, SPACE_VERSION);
+	put_le32(p + 8, has_index(s) ? SPACE_VERSION : SPACE_VERSION_PLAIN);
 	put_le32(p + 12, s->segment_count);
 	put_le32(p + 16, lists);
 	put_le64(p + 24, s->mapped);
@@ -139,7 +170,7 @@ void space_encode(const struct space *s, void *buffer)
 		p = frees_encode(&s->segments[i], p);
 }
 
-static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
+static int list_decode(struct space *s, bool indexes, const uint8_t **p, const uint8_t *end)
 {
 	if (end - *p < LIST_BYTES)
 		return -EUCLEAN;
@@ -155,9 +186,9 @@ static int list_decode(struct space *s, const uint8_t **p, const uint8_t *end)
 	l->folded = true;
 	*p += LIST_BYTES;
 	for (uint32_t c = 0; r == 0 && c < chunks; c++, *p += CHUNK_BYTES) {
-		struct space_chunk k = { .at = { get_le64(*p), get_le32(*p + 8), 0 }, .count = get_le32(*p + 12),
-					 .min = get_le64(*p + 16), .max = get_le64(*p + 24), .nodes = get_le32(*p + 32) & 1 };
-		r = k.count == 0 || k.count > SPACE_CHUNK_ENTRIES ? -EUCLEAN : space_chunk_add(l, &k);
+		struct space_chunk k;
+		r = chunk_decode(*p, indexes, &k);
+		r = r ? r : space_chunk_add(l, &k);
 		s->chunk_sum += r == 0;
 	}
 	return r;
@@ -210,7 +241,7 @@ int space_decode(struct space *s, const void *buffer, size_t length)
 			s->segments[s->segment_count - 1].present = MIN(get_le32(p + 16), blocks);
 	}
 	for (uint32_t i = 0; r == 0 && i < lists; i++)
-		r = list_decode(s, &p, end);
+		r = list_decode(s, get_le32((const uint8_t *)buffer + 8) > SPACE_VERSION_PLAIN, &p, end);
 	for (uint32_t i = 0; r == 0 && !old && i < segments; i++)
 		r = frees_decode(s, &s->segments[i], get_le32(entries + i * each + 20), &p, end);
 	return r;

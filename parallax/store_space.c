@@ -93,26 +93,35 @@ void store_space_close(struct store_space *p)
 	free(p);
 }
 
+/* What of a chunk, or of all of an index, goes with its list. */
+static int count_chunk(struct store_space *p, const struct space_chunk *c, uint64_t border, uint64_t *sum)
+{
+	if (c->max <= border)
+		return 0;
+	if (c->min > border) {
+		*sum += c->entries;
+		return 0;
+	}
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	int r = block ? sources_read_wait(&p->sources, &c->at, block) : -ENOMEM;
+	for (uint32_t k = 0; r == 0 && k < c->count; k++) {
+		struct space_chunk below;
+		if (!c->index)
+			*sum += get_le64(block + (size_t)k * 8) > border;
+		else if ((r = space_index_decode(c, block, k, &below)) == 0)
+			r = count_chunk(p, &below, border, sum); /* that is no index */
+	}
+	free(block);
+	return r;
+}
+
 static int count_freed(struct store_space *p, uint64_t mark_seq, uint64_t *ret_bytes)
 {
 	const struct space_list *l = space_list_find(&p->space, mark_seq);
-	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
 	uint64_t sum = 0;
-	int r = block ? 0 : -ENOMEM;
-	for (uint32_t i = 0; r == 0 && l && i < l->chunk_count; i++) {
-		const struct space_chunk *c = &l->chunks[i];
-		uint64_t border = space_drop_border(&p->space, mark_seq, c->nodes);
-		if (c->max <= border)
-			continue;
-		if (c->min > border) {
-			sum += c->count;
-			continue;
-		}
-		r = sources_read_wait(&p->sources, &c->at, block);
-		for (uint32_t k = 0; r == 0 && k < c->count; k++)
-			sum += get_le64(block + (size_t)k * 8) > border;
-	}
-	free(block);
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && l && i < l->chunk_count; i++)
+		r = count_chunk(p, &l->chunks[i], space_drop_border(&p->space, mark_seq, l->chunks[i].nodes), &sum);
 	*ret_bytes = sum * BLOCK_BYTES;
 	return r;
 }

@@ -142,17 +142,24 @@ static void work_free(struct verify_work *w)
 
 /* ---- dead lists ---- */
 
-static int read_chunk(struct verify_work *w, struct verify_list *l, const struct space_chunk *c, uint8_t *block)
+static int read_chunk(struct verify_work *w, struct verify_list *l, const struct space_chunk *c);
+
+static int read_index(struct verify_work *w, struct verify_list *l, const struct space_chunk *index, const uint8_t *block)
 {
-	int r = verify_use(w, c->at.position);
-	if (r < 0 || c->count == 0)
-		return r;
-	r = sources_read_wait(w->how->sources, &c->at, block);
-	if (r < 0) {
-		w->partial = true;
-		return verify_fault(w, r, "a part of %s, in segment %llu, can't be read: %s", w->where, (unsigned long long)position_segment(c->at.position),
-				    errno_text(r));
+	uint64_t before = l->entries;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < index->count; i++) {
+		struct space_chunk c;
+		r = space_index_decode(index, block, i, &c);
+		r = r ? verify_fault(w, -EUCLEAN, "%s: an index has an entry that is none", w->where) : read_chunk(w, l, &c);
 	}
+	return r || w->partial || l->entries - before == index->entries ? r : verify_fault(w, -EUCLEAN, "%s: an index has %llu entries, and says %u", w->where,
+											   (unsigned long long)(l->entries - before), index->entries);
+}
+
+static int read_entries(struct verify_work *w, struct verify_list *l, const struct space_chunk *c, const uint8_t *block)
+{
+	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < c->count; i++) {
 		uint64_t position = get_le64(block + (size_t)i * 8);
 		if (position < c->min || position > c->max)
@@ -164,14 +171,32 @@ static int read_chunk(struct verify_work *w, struct verify_list *l, const struct
 	return r;
 }
 
-static int read_list(struct verify_work *w, struct verify_list *l, uint8_t *block)
+static int read_chunk(struct verify_work *w, struct verify_list *l, const struct space_chunk *c)
+{
+	int r = verify_use(w, c->at.position);
+	if (r < 0 || c->count == 0)
+		return r;
+	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
+	r = block ? sources_read_wait(w->how->sources, &c->at, block) : -ENOMEM;
+	if (r == 0) {
+		r = c->index ? read_index(w, l, c, block) : read_entries(w, l, c, block);
+	} else if (block) {
+		w->partial = true;
+		r = verify_fault(w, r, "a part of %s, in segment %llu, can't be read: %s", w->where, (unsigned long long)position_segment(c->at.position),
+				 errno_text(r));
+	}
+	free(block);
+	return r;
+}
+
+static int read_list(struct verify_work *w, struct verify_list *l)
 {
 	char where[128];
 	int r = 0;
 	snprintf(where, sizeof where, "the dead list of snapshot %s", l->name);
 	w->where = where;
 	for (uint32_t i = 0; r == 0 && i < l->chunk_count; i++)
-		r = read_chunk(w, l, &l->chunks[i], block);
+		r = read_chunk(w, l, &l->chunks[i]);
 	for (uint32_t i = 0; r == 0 && i < l->loose_count; i++)
 		r = verify_dead(w, l->loose[i]);
 	l->entries += l->loose_count;
@@ -180,11 +205,9 @@ static int read_list(struct verify_work *w, struct verify_list *l, uint8_t *bloc
 
 static int read_lists(struct verify_work *w)
 {
-	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
-	int r = block ? 0 : -ENOMEM;
+	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < w->list_count; i++)
-		r = read_list(w, &w->lists[i], block);
-	free(block);
+		r = read_list(w, &w->lists[i]);
 	return r;
 }
 

@@ -72,6 +72,10 @@ static struct volume *volume_new(struct env *env, const struct volume_open *how)
 	timer_init(&v->reap);
 	timer_init(&v->look);
 	space_init(&v->space);
+	if (v->limits.index_from)
+		v->space.index_from = v->limits.index_from;
+	if (v->limits.index_chunks)
+		v->space.index_chunks = MIN(v->limits.index_chunks, (uint32_t)SPACE_INDEX_CHUNKS);
 	v->doomed_unknown = true;
 	if (log_init(v) < 0) {
 		log_destroy(v);

@@ -18,6 +18,8 @@ struct volume_limits {             /* 0 means the default */
 	uint64_t replay_bytes;     /* checkpoint when so much log would have to be replayed: 192 MiB of the 256 allowed */
 	uint64_t checkpoint_ns;    /* … and after so long with changes: 20 s (R20) */
 	uint32_t window;           /* records in flight */
+	uint32_t index_from;       /* dead lists' chunks in the space table; of more of them indexes are made: SPACE_INDEX_FROM */
+	uint32_t index_chunks;     /* … of so many: SPACE_INDEX_CHUNKS */
 	uint64_t retain_bytes;     /* kept of what servers have acknowledged and not synced (R14): 16 MiB */
 };
 

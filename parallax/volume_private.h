@@ -375,7 +375,7 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing);
 unsigned checkpoint_delete_freed(struct volume *v, unsigned most);
 void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most; */
-uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table, of which another is no shorter */
+uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table and indexes, of which another is no shorter */
 /* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
 int trim_start(struct volume *v);       /* the fiber that does it */
 void trim_kick(struct volume *v);       /* a checkpoint was published */

@@ -97,6 +97,14 @@ int owner_node(struct owner *o, struct owner_driver *driver, struct volume *v, s
 	return blk_open(o->env, &driver->driver, &how, NULL, 0, ret_node, report);
 }
 
+void owner_limit_indexes(const struct scenario_run *run, struct volume_limits *l)
+{
+	if (run->seed % 3 == 0)
+		return;
+	l->index_from = 1 + (uint32_t)(run->seed / 3 % 5);
+	l->index_chunks = 1 + (uint32_t)(run->seed / 15 % 4);
+}
+
 int owner_open(struct owner *o, const char *name, const struct volume_limits *limits, bool force, struct report *report)
 {
 	uint64_t id = 0;
@@ -159,6 +167,10 @@ int owner_attach(struct owner *o, const char *name, const struct volume_limits *
 	o->attached = true;
 	o->volume = container_of(o->node, struct volume_node, node)->volume;
 	o->volume->limits = *limits; /* as it opened it, it has more of everything */
+	if (limits->index_from) {
+		o->volume->space.index_from = limits->index_from;
+		o->volume->space.index_chunks = limits->index_chunks;
+	}
 	return 0;
 }
 

@@ -34,6 +34,8 @@ struct owner {
 void owner_begin(struct owner *o, struct sim *sim, struct sim_host *host, struct catalog_sim *catalogs, bool locks);
 /* For owner.idle_ns: in some runs they end while the scenario still goes on, in some even those that are needed now and then. */
 uint64_t owner_idle_ns(const struct scenario_run *run);
+/* In two runs of three dead lists have indexes, which take hundreds of thousands of chunks otherwise. */
+void owner_limit_indexes(const struct scenario_run *run, struct volume_limits *l);
 /* Nothing is open any more. */
 void owner_end(struct owner *o);
 /* FIBER. Opens the volume of that name, and a block node over it. */

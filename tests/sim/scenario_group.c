@@ -792,6 +792,7 @@ static void world_begin(struct group_world *w)
 	w->client = sim_process_create(w->sim, w->client_host);
 	w->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
 		.replay_bytes = 400 * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(w, 4) };
+	owner_limit_indexes(w->run, &w->limits);
 	link_init(&w->calls);
 	for (unsigned i = 0; i < w->place_count; i++) {
 		struct place *p = &w->places[i];

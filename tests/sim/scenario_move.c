@@ -563,6 +563,7 @@ static void move_run(struct scenario_run *run)
 	w->oracle = oracle_create(BLOCKS * 8);
 	w->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
 		.replay_bytes = 400 * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(w, 4) };
+	owner_limit_indexes(run, &w->limits);
 	for (unsigned i = 0; i < 2; i++) {
 		w->sides[i].w = w;
 		w->sides[i].name = i ? "b" : "a";

@@ -497,6 +497,7 @@ static void takeover_run(struct scenario_run *run)
 	t->oracle = oracle_create(BLOCKS * 8);
 	t->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(t, 200),
 		.replay_bytes = 400 * BLOCK_BYTES, .checkpoint_ns = (1 + draw(t, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(t, 4) };
+	owner_limit_indexes(run, &t->limits);
 	for (unsigned i = 0; i < 2; i++) {
 		t->sides[i].t = t;
 		t->sides[i].host = sim_host_create(t->sim, i ? "b" : "a", 64 << 20, 512);

@@ -809,6 +809,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 	w->limits = (struct volume_limits){ .cache_bytes = (16 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, draw(w, 2) ? 16 : 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS,
 		.window = 1 + (uint32_t)draw(w, 4) };
+	owner_limit_indexes(run, &w->limits);
 	w->limits.retain_bytes = draw(w, 3) ? 0 : (8 + draw(w, 200)) * BLOCK_BYTES; /* then servers must sync although nobody flushes */
 	if (w->drains && draw(w, 2)) { /* then what the log lists moves, too */
 		w->limits.replay_bytes *= 8;

@@ -93,7 +93,7 @@ Test(documented, footer)
 Test(documented, space_table)
 {
 	static const struct doc_field head[] = {
-		{ .name = "magic `AQSPACE1`", .bytes = "AQSPACE1" }, { "version, 2", .number = 2 }, { "number of segments", .number = 0 }, { "number of lists", .number = 1 },
+		{ .name = "magic `AQSPACE1`", .bytes = "AQSPACE1" }, { "version: 2", .number = 2 }, { "number of segments", .number = 0 }, { "number of lists", .number = 1 },
 		{ "blocks that the head maps", .number = 123 }, { "blocks in dead lists", .number = 45 }, { 0 },
 	};
 	static const struct doc_field list[] = {

@@ -317,6 +317,42 @@ static int body_refused(struct rig *r) { return rolled_back(r, 1); }
 Test(doomed, a_rolled_back_head_loses_its_newest_snapshot) { metered_test(body_rolled_back); }
 Test(doomed, a_rolled_back_head_loses_its_newest_snapshot_by_a_second_checkpoint) { metered_test(body_refused); }
 
+/* Its list is forgotten with what an index of it stands for. */
+static int body_indexed(struct rig *r)
+{
+	enum { BLOCKS = 1000, TOGETHER = 100 };
+	struct store_volume_options o = { .size_bytes = BLOCKS * BLOCK_BYTES };
+	uint64_t id;
+	uint8_t *bytes = env_alloc_aligned(TOGETHER * BLOCK_BYTES);
+	OK(r, store_volume_create(r->store, "v", &o, REPORT(r)));
+	struct volume *v = volume_opened(r, "v", &id);
+	v->space.index_from = 0;
+	v->space.index_chunks = 1;
+	for (unsigned i = 0; i < 2 * BLOCKS; i += TOGETHER) {
+		struct iovec iov = { bytes, TOGETHER * BLOCK_BYTES };
+		struct volume_write w = { .first = i % BLOCKS, .count = TOGETHER, .iov = &iov, .iov_count = 1 };
+		struct job j;
+		memset(bytes, (int)(i / TOGETHER + 1), TOGETHER * BLOCK_BYTES);
+		if (i == BLOCKS) {
+			OK(r, volume_snapshot(v, "s0", REPORT(r)));
+			OK(r, volume_snapshot(v, "s1", REPORT(r)));
+		}
+		job_init(&j, &r->env->loop);
+		volume_write(v, &w, &j);
+		cr_assert_eq(fiber_wait(&j), 0);
+	}
+	free(bytes);
+	OK(r, volume_checkpoint(v));
+	cr_assert(v->space.list_count == 2 && v->space.lists[1].chunk_count == 1 && v->space.lists[1].chunks[0].index);
+	OK(r, volume_close(v));
+	OK(r, store_snapshot_rollback(r->store, "v@s0", REPORT(r)));
+	cr_assert_eq(rig_keys(r, "reap/"), 0);
+	rig_check(r);
+	return 0;
+}
+
+Test(doomed, a_rolled_back_head_has_an_index) { rig_test(body_indexed); }
+
 /* ---- many ---- */
 
 static int body_many(struct rig *r)

@@ -173,7 +173,7 @@ static uint8_t *put_chunk(uint8_t *p, uint32_t block, uint32_t count, uint32_t f
 static size_t space_table(uint8_t *b, uint32_t version)
 {
 	uint8_t *p = b + 48;
-	bool old = version == 1;
+	bool old = version == 1, index = version == 3;
 	memcpy(b, "AQSPACE1", 8);
 	put_le32(b + 8, version);
 	put_le32(b + 12, 3);
@@ -186,7 +186,9 @@ static size_t space_table(uint8_t *b, uint32_t version)
 	p = put_list(p, 40, 3);
 	p = put_chunk(p, 1, SPACE_CHUNK_ENTRIES, 0);
 	p = put_chunk(p, 2, SPACE_CHUNK_ENTRIES, 1);
-	p = put_chunk(p, 3, SPACE_CHUNK_ENTRIES, 0);
+	p = put_chunk(p, 3, index ? 102 : SPACE_CHUNK_ENTRIES, index ? 2 : 0);
+	if (index)
+		put_le32(p - 4, 102 * SPACE_CHUNK_ENTRIES);
 	p = put_list(p, 50, 0);
 	if (old)
 		return (size_t)(p - b);
@@ -221,6 +223,10 @@ Test(frozen, space_table)
 	size_t length = space_table(now, 2);
 	fixture_is("space-table-2", now, length);
 	space_is("space-table-2", now, length);
+	memset(now, 0, sizeof now);
+	length = space_table(now, 3);
+	fixture_is("space-table-3", now, length);
+	space_is("space-table-3", now, length);
 	fixture_is("space-table-1", old, space_table(old, 1));
 	/* it knows nothing of frees, nor of what segments take; it is written as version 2 */
 	memset(now, 0, sizeof now);

@@ -30,6 +30,8 @@ struct model {
 	uint64_t (*disk)[SPACE_CHUNK_ENTRIES]; /* chunks' content, by the order they were written in */
 	uint64_t *disk_at;
 	size_t disk_count;
+	unsigned indexes;          /* written; and taken apart again */
+	unsigned taken_apart;
 	bool gone[SEGMENTS_MAX];
 	bool keeps;                /* no snapshot is dropped by chance */
 };
@@ -110,20 +112,34 @@ static const uint64_t *disk_read(const struct model *m, uint64_t at)
 	return NULL;
 }
 
+static struct pointer disk_write(struct model *m, const uint64_t *block)
+{
+	struct pointer at = { place(m), 1, 0 };
+	m->disk = realloc(m->disk, (m->disk_count + 1) * sizeof *m->disk);
+	m->disk_at = realloc(m->disk_at, (m->disk_count + 1) * sizeof *m->disk_at);
+	memcpy(m->disk[m->disk_count], block, BLOCK_BYTES);
+	m->disk_at[m->disk_count++] = at.position;
+	return at;
+}
+
 static void write_tails(struct model *m)
 {
 	struct space_tail_write w;
+	struct space_index_write x;
 	uint64_t block[SPACE_CHUNK_ENTRIES];
 	while (space_tail_next(&m->s, &w, block)) {
-		struct pointer at = { w.count ? place(m) : 0, 1, 0 };
-		if (w.count) {
-			m->disk = realloc(m->disk, (m->disk_count + 1) * sizeof *m->disk);
-			m->disk_at = realloc(m->disk_at, (m->disk_count + 1) * sizeof *m->disk_at);
-			memcpy(m->disk[m->disk_count], block, sizeof block);
-			m->disk_at[m->disk_count++] = at.position;
-		}
+		struct pointer at = { 0 };
+		if (w.count)
+			at = disk_write(m, block);
 		cr_assert_eq(space_tail_written(&m->s, &w, &at), 0);
 	}
+	uint64_t most = space_indexes_max(&m->s);
+	for (; most > 0 && space_index_next(&m->s, &x, block); most--) {
+		struct pointer at = disk_write(m, block);
+		cr_assert_eq(space_index_written(&m->s, &x, &at), 0);
+		m->indexes++;
+	}
+	cr_assert(most || !space_index_next(&m->s, &x, block), "there were to be no more of them");
 }
 
 static void drop(struct model *m, unsigned index)
@@ -131,9 +147,10 @@ static void drop(struct model *m, unsigned index)
 	uint64_t seq = m->shot[index].seq;
 	struct space_list *l;
 	while ((l = space_list_find(&m->s, seq)) && l->chunk_count > 0) {
-		struct space_chunk c = l->chunks[0];
+		struct space_chunk c = l->chunks[l->chunk_count - 1];
 		const uint64_t *content = space_drop_reads(&m->s, seq, &c) ? disk_read(m, c.at.position) : NULL;
-		cr_assert_eq(space_drop_chunk(&m->s, seq, c, content), 0);
+		cr_assert_eq(c.index && content ? space_drop_index(&m->s, seq, c, content) : space_drop_chunk(&m->s, seq, c, content), 0);
+		m->taken_apart += c.index && content;
 	}
 	cr_assert_eq(space_drop_finish(&m->s, seq), 0);
 	struct space_chunk c;
@@ -179,6 +196,21 @@ static size_t unique(uint64_t *set, size_t n)
 	return kept;
 }
 
+/* Where it is, and, of an index, where its chunks are. */
+static size_t add_chunk(const struct model *m, uint64_t *set, size_t n, const struct space_chunk *c)
+{
+	uint32_t entries = 0;
+	set[n++] = c->at.position;
+	for (uint32_t i = 0; c->index && i < c->count; i++) {
+		struct space_chunk below;
+		cr_assert_eq(space_index_decode(c, disk_read(m, c->at.position), i, &below), 0);
+		n = add_chunk(m, set, n, &below);
+		entries += below.entries;
+	}
+	cr_assert_eq(c->entries, c->index ? entries : c->count);
+	return n;
+}
+
 static void check(struct model *m)
 {
 	uint64_t *set = malloc((SNAPSHOTS + 2) * (BLOCKS + NODES) * sizeof *set);
@@ -190,7 +222,7 @@ static void check(struct model *m)
 	for (uint32_t i = 0; i < m->s.list_count; i++) {
 		const struct space_list *l = &m->s.lists[i];
 		for (uint32_t c = 0; c < l->chunk_count; c++)
-			set[n++] = l->chunks[c].at.position;
+			n = add_chunk(m, set, n, &l->chunks[c]);
 		for (unsigned k = 0; k < 2; k++)
 			if (l->written[k].count)
 				set[n++] = l->written[k].at.position;
@@ -231,6 +263,8 @@ static void restart(struct model *m)
 	cr_assert_eq(space_encoded_bytes(&fresh), bytes);
 	space_encode(&fresh, b);
 	cr_assert_eq(memcmp(a, b, bytes), 0);
+	fresh.index_from = m->s.index_from;
+	fresh.index_chunks = m->s.index_chunks;
 	space_destroy(&m->s);
 	m->s = fresh;
 	free(a);
@@ -286,10 +320,16 @@ static void model_free(struct model *m)
 	free(m);
 }
 
-Test(space, counts_what_is_reachable)
+/* `index_chunks` 0: no indexes. */
+static void counts_what_is_reachable(uint32_t index_chunks)
 {
+	unsigned indexes = 0, taken_apart = 0;
 	for (uint64_t seed = 1; seed <= 12; seed++) {
 		struct model *m = model_new(seed);
+		if (index_chunks) {
+			m->s.index_from = seed;
+			m->s.index_chunks = index_chunks;
+		}
 		for (unsigned round = 0; round < 40; round++) {
 			write_some(m, 20 + (unsigned)draw(m, 900));
 			for (unsigned i = (unsigned)draw(m, 3); i > 0; i--) {
@@ -314,9 +354,17 @@ Test(space, counts_what_is_reachable)
 		checkpoint(m, false);
 		check(m);
 		cr_assert_eq(space_live(&m->s), 0);
+		indexes += m->indexes;
+		taken_apart += m->taken_apart;
 		model_free(m);
 	}
+	cr_assert_eq(indexes > 0, index_chunks > 0);
+	cr_assert_eq(taken_apart > 0, index_chunks > 0);
 }
+
+Test(space, counts_what_is_reachable) { counts_what_is_reachable(0); }
+Test(space, counts_what_is_reachable_by_indexes) { counts_what_is_reachable(3); }
+Test(space, counts_what_is_reachable_by_indexes_of_one) { counts_what_is_reachable(1); }
 
 /* One is kept, and others are taken and deleted: what is overwritten meanwhile comes to its list a few positions at a time. */
 Test(space, short_chunks_are_merged)
@@ -411,7 +459,7 @@ Test(space, table_that_makes_no_sense)
 		uint32_t value;
 		int want;
 	} lies[] = {
-		{ 0, 1, -EUCLEAN }, { 8, 3, -EPROTONOSUPPORT }, { 12, UINT32_MAX, -EUCLEAN }, { 16, UINT32_MAX, -EUCLEAN },
+		{ 0, 1, -EUCLEAN }, { 8, 4, -EPROTONOSUPPORT }, { 12, UINT32_MAX, -EUCLEAN }, { 16, UINT32_MAX, -EUCLEAN },
 		{ 48, 0, -EUCLEAN },                       /* the first segment has no id */
 		{ 48 + 24, 1, -EUCLEAN },                  /* the second has the first one's */
 		{ 52, 0x10000, -EUCLEAN },                 /* an id of more than 48 bits */
@@ -428,6 +476,30 @@ Test(space, table_that_makes_no_sense)
 	}
 	free(b);
 	model_free(m);
+}
+
+/* What stands in an index is what the list said of it, and no index. */
+Test(space, index_that_makes_no_sense)
+{
+	struct space_chunk index = { .count = 2, .entries = 20, .index = true, .min = 100, .max = 900 }, c;
+	uint8_t b[BLOCK_BYTES] = { 0 };
+	for (uint32_t i = 0; i < 2; i++) {
+		put_le32(b + i * 40 + 12, 10);
+		put_le64(b + i * 40 + 16, 100);
+		put_le64(b + i * 40 + 24, 900);
+	}
+	cr_assert_eq(space_index_decode(&index, b, 1, &c), 0);
+	cr_assert(c.count == 10 && c.entries == 10 && !c.index);
+	static const struct {
+		size_t at;
+		uint32_t value;
+	} lies[] = { { 12, 0 }, { 12, SPACE_CHUNK_ENTRIES + 1 }, { 16, 99 }, { 24, 901 }, { 32, 1 } };
+	for (unsigned i = 0; i < ARRAY_COUNT(lies); i++) {
+		uint32_t was = get_le32(b + 40 + lies[i].at);
+		put_le32(b + 40 + lies[i].at, lies[i].value);
+		cr_assert_eq(space_index_decode(&index, b, 1, &c), -EUCLEAN, "case %u", i);
+		put_le32(b + 40 + lies[i].at, was);
+	}
 }
 
 /* Free blocks go through the stages, and of what is sent only the rest stays. */
