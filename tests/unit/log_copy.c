@@ -158,3 +158,26 @@ static unsigned deletes_of(enum copy_state state, bool damaged_early)
 Test(log_copy, what_is_broken_is_made_anew) { cr_assert_eq(deletes_of(COPY_BROKEN, false), 1); }
 Test(log_copy, but_not_before_all_of_the_source_was_read) { cr_assert_eq(deletes_of(COPY_BROKEN, true), 0); }
 Test(log_copy, nor_is_what_stays_bad) { cr_assert_eq(deletes_of(COPY_DOUBTFUL, true), 0); }
+
+static int blocks_status;
+
+static int copy_body(void *arg)
+{
+	struct rig *g = arg;
+	const struct meta_segment m = { .id = ID, .epoch = 1, .salt = SALT, .size_blocks = 100 };
+	blocks_status = log_copy_blocks(&g->volume, &m, g->peers[0], g->peers[1], SHORT, LENGTH);
+	return 0;
+}
+
+/* Who takes a volume over looks for another source then. */
+Test(log_copy, what_isnt_right_after_it_was_written_is_the_source_s_fault_if_that_is_damaged)
+{
+	for (unsigned damaged = 0; damaged < 2; damaged++) {
+		struct rig *g = rig_make();
+		g->servers[0].damaged = damaged;
+		cr_assert_eq(sim_run_fiber(g->w.env, copy_body, g), 0);
+		cr_expect_eq(blocks_status, damaged ? -EBADMSG : -EIO, "%d", blocks_status);
+		map_rig_free(&g->w);
+		free(g);
+	}
+}
