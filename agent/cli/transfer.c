@@ -223,6 +223,12 @@ static int not_in_use(struct cli *c, const char *path)
 	return r;
 }
 
+/* It would be replaced, not written to. */
+static int not_ordinary(struct cli *c, const char *path)
+{
+	return report_set(&c->report, -EINVAL, "%s is there and isn't an ordinary file (give the name of a new one)", path);
+}
+
 /* What a symbolic link leads to is what is replaced, not the link: who made it wants the file to be there. */
 static int follow_link(struct cli *c, const char *path, char ret_path[PATHS_MAX])
 {
@@ -232,10 +238,14 @@ static int follow_link(struct cli *c, const char *path, char ret_path[PATHS_MAX]
 			return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", path);
 		return 0;
 	}
+	/* stat() goes where opening it would: if the kernel doesn't follow somebody else's link in /tmp, neither do we. */
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? report_set(&c->report, -ENOENT, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path)
+				       : report_path(&c->report, -errno, "open", path);
+	if (!S_ISREG(st.st_mode)) /* a pipe that is /dev/stdout has no path */
+		return not_ordinary(c, path);
 	char *real = realpath(path, NULL);
 	int r = real ? 0 : -errno;
-	if (r == -ENOENT)
-		return report_set(&c->report, r, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path);
 	if (r == 0 && strlen(real) >= PATHS_MAX)
 		r = -ENAMETOOLONG;
 	if (r == 0)
@@ -250,8 +260,8 @@ int transfer_target(struct cli *c, const char *path, const char *cure, char ret_
 	int r = follow_link(c, path, ret_path);
 	if (r < 0 || stat(ret_path, &st) < 0)
 		return r;
-	if (!S_ISREG(st.st_mode)) /* it would be replaced, not written to */
-		return report_set(&c->report, -EINVAL, "%s is there and isn't an ordinary file (give the name of a new one)", path);
+	if (!S_ISREG(st.st_mode))
+		return not_ordinary(c, path);
 	return cli_flag(c, CLI_FORCE) ? not_in_use(c, ret_path) : report_set(&c->report, -EEXIST, "%s exists (%s)", path, cure);
 }
 

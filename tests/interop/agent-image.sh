@@ -39,6 +39,9 @@ aquifer image convert "$dir/a.img" "$dir/link.img" --force
 [ -L "$dir/link.img" ] && [ ! -L "$dir/c.img" ] && cmp "$dir/a.img" "$dir/c.img" || fail "a link: $(ls -l "$dir")"
 refused 1 'dangling.img is a symbolic link to what isn.t there' aquifer image convert "$dir/a.img" "$dir/dangling.img" --force
 [ -L "$dir/dangling.img" ] || fail "a link to nothing became $(ls -l "$dir/dangling.img")"
+exec 9< <(:) # as /dev/stdout may be: a link to what has no name is no link to nothing, that one would be told to remove
+refused 1 '/dev/fd/9 is there and isn.t an ordinary file' aquifer image convert "$dir/a.img" /dev/fd/9 --force
+exec 9<&-
 refused 2 'no image format' aquifer image convert "$dir/a.img" "$dir/d.img" --to floppy
 
 # A source that can't be read ends it, and names the place.
