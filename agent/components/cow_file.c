@@ -181,7 +181,7 @@ static int grow(struct env *env, const char *path, uint64_t size, struct report 
 int cow_file_prepare(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, struct report *report)
 {
 	int r = has_content(env, path);
-	if (r == -ENOENT && leads_nowhere(env, path))
+	if (r == -ENOENT && leads_nowhere(env, path) && (r = has_content(env, path)) == -ENOENT) /* else somebody has made it meanwhile */
 		return report_set(report, r, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path);
 	if (r < 0 && r != -ENOENT)
 		return report_path(report, r, "open", path);

@@ -460,6 +460,7 @@ int cow_map_note_parent(struct cow_map *m, uint64_t identity)
 	if (r == 0) {
 		m->header = h;
 		m->header_slot ^= 1;
+		m->header_blank = false; /* the other one has spoken until now */
 	}
 	return r;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/components/cow_file.h"
 #include "agent/components/cow_format.h"
 #include "core/bytes.h"
 #include "core/crc.h"
@@ -307,6 +308,45 @@ Test(cow, making_a_layer_takes_nobodys_file)
 	cr_assert_eq(sim_disk_read(w.s.host, "/top.raw.new", 0, after, sizeof after), 0);
 	cr_assert_arr_eq(after, other, sizeof after);
 	world_stop(&w);
+}
+
+struct maker {
+	struct env *env;
+	struct report report;
+	int status;
+};
+
+static int make_layer(void *arg)
+{
+	struct maker *m = arg;
+	fiber_sleep(&m->env->loop, env_random(m->env) % NS_PER_MS);
+	m->status = cow_file_prepare(m->env, "/top.raw", 0, &(struct blk_info){ .size = 1 << 20 }, &m->report);
+	return 0;
+}
+
+/* Whoever comes second finds it made, or being made; what the other does meanwhile isn't taken for anything else. */
+Test(cow, two_may_make_a_layer_at_once)
+{
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		struct simfile s;
+		struct job done;
+		simfile_start(&s, seed, 512);
+		struct maker m[2] = { { .env = s.env }, { .env = sim_process_create(s.sim, s.host) } };
+		job_init(&done, &s.env->loop);
+		for (unsigned i = 0; i < 2; i++) {
+			job_hold(&done);
+			fiber_start(&m[i].env->loop, make_layer, &m[i], &done);
+		}
+		while (sim_step(s.sim))
+			;
+		for (unsigned i = 0; i < 2; i++)
+			cr_assert(m[i].status == 0 || (m[i].status == -EAGAIN && strstr(m[i].report.text, "another process is creating it")), "seed %lu: %d: %s",
+				  (unsigned long)seed, m[i].status, m[i].report.text);
+		cr_assert(m[0].status == 0 || m[1].status == 0);
+		cr_assert_eq(done.pending, 1);
+		sim_process_destroy(m[1].env);
+		simfile_stop(&s);
+	}
 }
 
 /* ---- damage ---- */

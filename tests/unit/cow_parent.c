@@ -154,6 +154,9 @@ Test(cow_parent, a_layer_that_doesnt_know_its_parent_learns_it_when_it_is_opened
 	sim_disk_read(w.s.host, "/top.cow", 0, pages, sizeof pages);
 	cr_assert(cow_header_choose(pages, &h) == COW_OK && h.parent_identity == 0);
 	w.read_only = false;
+	opens(&w);
+	sim_disk_read(w.s.host, "/top.cow", 0, pages, sizeof pages);
+	cr_assert(cow_header_decode(pages, &h) == COW_OK && cow_header_decode(pages + COW_PAGE, &h) == COW_OK, "a copy was taken away");
 	open_ok(&w);
 	writes(&w, 0, 9);
 	close_ok(&w);
