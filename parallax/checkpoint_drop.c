@@ -142,7 +142,7 @@ static int merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *
 {
 	struct space_chunk chunk;
 	int r = 0;
-	while (r == 0 && *reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_wait(&v->sources, &chunk.at, block) == 0) {
+	while (r == 0 && *reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_now(&v->sources, &chunk.at, block) == 0) {
 		r = space_merge_chunk(&v->space, mark_seq, chunk, block);
 		++*reads;
 	}
@@ -175,7 +175,7 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
 		if (*reads == DROP_READS_MAX)
 			*ret = DROP_PART;
-		else if (content && sources_read_wait(&v->sources, &chunk.at, block) < 0)
+		else if (content && sources_read_now(&v->sources, &chunk.at, block) < 0)
 			*ret = DROP_UNREAD;
 		else
 			r = content && chunk.index ? space_drop_index(&v->space, mark_seq, chunk, block) :

@@ -37,13 +37,13 @@ static int load_from_catalog(struct volume *v)
 	return r;
 }
 
-/* One record, whose first block has the others' checksums. */
+/* One record, whose first block has the others' checksums. Where nobody answers the catalog does. */
 static int read_blocks(struct volume *v, const struct meta_root *at, uint8_t *bytes)
 {
-	int r = sources_read_wait(&v->sources, &at->pointer, bytes);
+	int r = sources_read_now(&v->sources, &at->pointer, bytes);
 	for (uint32_t i = 1; r == 0 && i < div_up(at->length, BLOCK_BYTES); i++) {
 		struct pointer p = { at->pointer.position + i, summary_crc(bytes, i), 0 };
-		r = sources_read_wait(&v->sources, &p, bytes + (size_t)i * BLOCK_BYTES);
+		r = sources_read_now(&v->sources, &p, bytes + (size_t)i * BLOCK_BYTES);
 	}
 	return r;
 }

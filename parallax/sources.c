@@ -275,7 +275,7 @@ static void read_failed(struct block_read *r, int status)
 		status = -ENODATA;
 	else if (r->away && !segment_away(status))
 		status = -ENOTCONN;
-	bool again = segment_away(status) ? s->patient : look_again(r, status) || (s->unsettled && s->unsettled(s->unsettled_arg));
+	bool again = segment_away(status) ? s->patient && !r->prompt : look_again(r, status) || (s->unsettled && s->unsettled(s->unsettled_arg));
 	if (again && !s->env->dead) {
 		if (segment_away(status) && link_empty(&r->waits)) {
 			link_push(&s->waiting, &r->waits);
@@ -380,8 +380,8 @@ void block_read_rival_done(struct block_read *r, int status)
 	}
 }
 
-void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
-		  const struct iovec *iov, int iov_count, struct job *parent)
+static void read_begin(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
+		       const struct iovec *iov, int iov_count, bool prompt, struct job *parent)
 {
 	job_hold(parent);
 	r->sources = s;
@@ -394,11 +394,18 @@ void sources_read(struct sources *s, struct block_read *r, const struct pointer 
 	r->rival = NULL;
 	r->apart = NULL;
 	r->lost = r->expired = false;
+	r->prompt = prompt;
 	r->busy = true;
 	link_init(&r->slow);
 	link_init(&r->waits);
 	timer_init(&r->again);
 	read_start(r);
+}
+
+void sources_read(struct sources *s, struct block_read *r, const struct pointer *pointers, uint32_t count,
+		  const struct iovec *iov, int iov_count, struct job *parent)
+{
+	read_begin(s, r, pointers, count, iov, iov_count, /* prompt= */ false, parent);
 }
 
 void block_read_expire(struct block_read *r)
@@ -486,12 +493,15 @@ void sources_read_nodes(void *sources, const struct pointer *at, void *const *pa
 	job_then(&n->job, nodes_read_done);
 }
 
-int sources_read_wait(struct sources *s, const struct pointer *at, void *page)
+static int read_one_block(struct sources *s, const struct pointer *at, void *page, bool prompt)
 {
 	struct iovec v = { page, BLOCK_BYTES };
 	struct block_read r;
 	struct job j;
 	job_init(&j, &s->env->loop);
-	sources_read(s, &r, at, 1, &v, 1, &j);
+	read_begin(s, &r, at, 1, &v, 1, prompt, &j);
 	return fiber_wait(&j);
 }
+
+int sources_read_wait(struct sources *s, const struct pointer *at, void *page) { return read_one_block(s, at, page, /* prompt= */ false); }
+int sources_read_now(struct sources *s, const struct pointer *at, void *page) { return read_one_block(s, at, page, /* prompt= */ true); }

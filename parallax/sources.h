@@ -93,6 +93,7 @@ struct block_read {
 	bool absent;            /* one that should have it has it not, or can't read it: others are asked first for a while */
 	bool gone;              /* it is free for ever, says one: nobody need be waited for */
 	bool busy, expired;     /* under way; and given up by who asked */
+	bool prompt;            /* servers that are away aren't waited for, however patient others are */
 	struct link waits;      /* sources.waiting */
 	uint64_t away_ns;       /* since then */
 	struct job *parent;
@@ -119,8 +120,9 @@ void block_read_end(struct block_read *r, int status);
 void block_read_apart_expire(struct block_read *r);
 /* A tree_read, with the sources as argument. */
 void sources_read_nodes(void *sources, const struct pointer *at, void *const *pages, unsigned count, struct job *parent);
-/* FIBER: one block. */
+/* FIBER: one block. The second doesn't wait for servers that are away: for what can be done later. */
 int sources_read_wait(struct sources *s, const struct pointer *at, void *page);
+int sources_read_now(struct sources *s, const struct pointer *at, void *page);
 /* CRC32C of each of `blocks` blocks of an iovec, after its first `skip` bytes. */
 void iov_block_crcs(const struct iovec *iov, int iov_count, uint64_t skip, uint32_t blocks, uint32_t *ret_crcs);
 #endif
