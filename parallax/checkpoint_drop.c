@@ -137,30 +137,27 @@ static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
 
 enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
 
-/* What a list has got now is put together with what it has of that kind. One that can't be read stays as it is. */
-static int merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
+/* What a list has got now is put together with what it has of that kind. One that can't be read, or for which there is no memory, stays as it is. */
+static void merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
 {
 	struct space_chunk chunk;
-	int r = 0;
-	while (r == 0 && *reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_now(&v->sources, &chunk.at, block) == 0) {
-		r = space_merge_chunk(&v->space, mark_seq, chunk, block);
+	while (*reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_now(&v->sources, &chunk.at, block) == 0 &&
+	       space_merge_chunk(&v->space, mark_seq, chunk, block) == 0)
 		++*reads;
-	}
-	return r;
 }
 
 /* What the owner before had not finished of the newest list is a chunk like the others now. */
-static int merge_newest(struct volume *v, unsigned *reads)
+static void merge_newest(struct volume *v, unsigned *reads)
 {
 	const struct space_list *l = space_list_up_to(&v->space, UINT64_MAX);
 	struct space_chunk chunk;
 	if (!l || !space_merge_next(&v->space, l->mark_seq, &chunk))
-		return 0;
+		return;
 	uint64_t mark_seq = l->mark_seq; /* meanwhile there may be a newer one */
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
-	int r = block ? merge(v, mark_seq, reads, block) : -ENOMEM;
+	if (block)
+		merge(v, mark_seq, reads, block);
 	free(block);
-	return r;
 }
 
 /* Of the whole list; the rest is the next checkpoint's. A part that can't be read keeps nothing else waiting, the checkpoint least of all. */
@@ -190,7 +187,7 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 	if (r == 0 && *ret == DROP_WHOLE)
 		r = space_drop_finish(&v->space, mark_seq);
 	if (r == 0 && *ret == DROP_WHOLE)
-		r = merge(v, mark_seq, reads, block);
+		merge(v, mark_seq, reads, block);
 	free(block);
 	return r;
 }
@@ -233,7 +230,9 @@ int checkpoint_drop(struct volume *v, struct checkpoint_drops *d)
 			note_dropped(v, d, s, end);
 		v->doomed_at++;
 	}
-	return r ? r : merge_newest(v, &reads);
+	if (r == 0)
+		merge_newest(v, &reads);
+	return r;
 }
 
 void checkpoint_drop_add(const struct volume *v, const struct checkpoint_drops *d, struct checkpoint_drop_keys *keys, struct publication *p)

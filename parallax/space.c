@@ -425,6 +425,10 @@ static int tail_written(struct space *s, const struct space_tail_write *w, const
 	unsigned k = w->nodes;
 	struct space_tail *t = &l->tail[k];
 	struct space_chunk c = { .at = *at, .count = w->count, .entries = w->count, .nodes = w->nodes };
+	if (w->count && w->finish && array_reserve(&l->chunks, &l->chunk_room, l->chunk_count + 1) < 0) {
+		space_unused(s, at->position, 1);
+		return -ENOMEM;
+	}
 	if (l->written[k].count) { /* the unfinished chunk's old place is free now */
 		live_add(s, l->written[k].at.position, -1);
 		l->written[k].count = 0;
@@ -442,9 +446,7 @@ static int tail_written(struct space *s, const struct space_tail_write *w, const
 		l->tail_changed[k] = false;
 		return 0;
 	}
-	int r = space_chunk_add(l, &c);
-	if (r < 0)
-		return r;
+	l->chunks[l->chunk_count++] = c;
 	t->count -= w->count;
 	l->tail_changed[k] = t->count > 0;
 	if (t->count == 0 && l != space_newest(s))
@@ -558,6 +560,16 @@ bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct spa
 	return i == 0 || chunk->max > border(s, i, chunk->nodes);
 }
 
+/* The predecessor may get so many. */
+static int drop_reserve(struct space *s, uint32_t index, bool nodes, uint32_t count, bool pending)
+{
+	if (index == 0 || count == 0)
+		return 0;
+	struct space_list *before = &s->lists[index - 1];
+	struct space_tail *t = pending ? &before->pending : &before->tail[nodes];
+	return array_reserve(&t->entries, &t->room, t->count + count);
+}
+
 /* One position of a dropped mark's list: free, or the predecessor's. */
 static int drop_entry(struct space *s, uint32_t index, bool nodes, uint64_t position, bool pending)
 {
@@ -590,15 +602,15 @@ static void take_chunk(struct space_list *l, const struct space_chunk *chunk)
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content)
 {
 	uint32_t index = list_index(s, mark_seq);
-	take_chunk(&s->lists[index], &chunk);
-	if (!content) { /* wholly the predecessor's; the sums stay */
-		int status = space_chunk_add(&s->lists[index - 1], &chunk);
-		s->chunk_sum -= status < 0;
-		return status;
-	}
+	struct space_list *l = &s->lists[index];
+	int r = content ? drop_reserve(s, index, chunk.nodes, chunk.count, /* pending= */ false) : space_chunk_add(l - 1, &chunk);
+	if (r < 0)
+		return r;
+	take_chunk(l, &chunk);
+	if (!content) /* wholly the predecessor's; the sums stay */
+		return 0;
 	s->chunk_sum--;
 	live_add(s, chunk.at.position, -1);
-	int r = 0;
 	for (uint32_t e = 0; r == 0 && e < chunk.count; e++)
 		r = drop_entry(s, index, chunk.nodes, get_le64((const uint8_t *)content + e * 8), /* pending= */ false);
 	return r;
@@ -631,7 +643,11 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 		return 0;
 	struct space_list *l = &s->lists[index];
 	assert(l->chunk_count == 0);
-	int r = 0;
+	int r = drop_reserve(s, index, false, l->pending.count, /* pending= */ true);
+	for (unsigned k = 0; r == 0 && k < 2; k++)
+		r = drop_reserve(s, index, k, l->tail[k].count, /* pending= */ false);
+	if (r < 0)
+		return r;
 	for (unsigned k = 0; k < 2; k++) {
 		if (l->written[k].count)
 			live_add(s, l->written[k].at.position, -1);

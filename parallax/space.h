@@ -139,7 +139,7 @@ int space_index_decode(const struct space_chunk *index, const void *block, uint3
 
 /* Deleting a snapshot: for each finished chunk of its list that space_drop_reads() says must be read, its content goes
  * to space_drop_chunk(), and that of an index to space_drop_index(), by which its chunks are the list's own again; the others need none. At the end space_drop_finish() removes the list and re-files what is
- * still in memory. */
+ * still in memory. -ENOMEM: nothing has changed. */
 uint64_t space_drop_border(const struct space *s, uint64_t mark_seq, bool nodes); /* what was born after it becomes free */
 bool space_drop_reads(const struct space *s, uint64_t mark_seq, const struct space_chunk *chunk);
 int space_drop_chunk(struct space *s, uint64_t mark_seq, struct space_chunk chunk, const void *content);

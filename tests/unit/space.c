@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/array.h"
 #include "core/bytes.h"
 
 enum { BLOCKS = 1200, GROUP = 40, NODES = BLOCKS / GROUP, SEGMENT = 200, SNAPSHOTS = 12, SEGMENTS_MAX = 4000 };
@@ -388,6 +389,65 @@ Test(space, short_chunks_are_merged)
 	}
 	uint64_t most = m->s.dead / (SPACE_CHUNK_ENTRIES / 2) + 2 * m->s.list_count;
 	cr_assert_leq(m->s.chunk_sum, most, "%llu chunks of %llu positions", (unsigned long long)m->s.chunk_sum, (unsigned long long)m->s.dead);
+	while (m->shots)
+		drop(m, 0);
+	checkpoint(m, false);
+	check(m);
+	cr_assert_eq(m->s.dead, 0);
+	model_free(m);
+}
+
+static void fill_up(struct space_tail *t) { t->count = t->room = ARRAY_BYTES_MAX / sizeof *t->entries; }
+
+/* What there is no memory for hasn't been begun, and can be done later. */
+Test(space, what_lacks_memory_is_as_it_was)
+{
+	struct model *m = model_new(1);
+	m->keeps = true;
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned b = 0; b < BLOCKS; b++)
+			write_block(m, b, false);
+		mark(m);
+		checkpoint(m, false);
+	}
+	for (unsigned b = 0; b < BLOCKS; b += 2) /* positions that the second has, and the first hasn't */
+		write_block(m, b, false);
+	checkpoint(m, false);
+	for (unsigned b = 0; b < BLOCKS / 4; b++)
+		write_block(m, b, false);
+	drop(m, 1);
+	struct space *s = &m->s;
+	uint64_t seq = m->shot[1].seq;
+	struct space_list *before = &s->lists[0], *l = &s->lists[1];
+	const struct space_tail kept[2] = { before->tail[0], before->tail[1] };
+	uint32_t count = l->chunk_count, room = before->chunk_room, had = before->chunk_count;
+	cr_assert_gt(count, 0u);
+	struct space_chunk c = l->chunks[count - 1];
+	fill_up(&before->tail[0]);
+	fill_up(&before->tail[1]);
+	cr_assert_eq(space_drop_chunk(s, seq, c, disk_read(m, c.at.position)), -ENOMEM);
+	before->tail[0] = kept[0];
+	before->tail[1] = kept[1];
+	before->chunk_count = before->chunk_room = ARRAY_BYTES_MAX / sizeof c;
+	cr_assert_eq(space_drop_chunk(s, seq, c, NULL), -ENOMEM);
+	before->chunk_count = had;
+	before->chunk_room = room;
+	cr_assert_eq(l->chunk_count, count);
+	while (l->chunk_count) {
+		c = l->chunks[l->chunk_count - 1];
+		cr_assert_eq(space_drop_chunk(s, seq, c, space_drop_reads(s, seq, &c) ? disk_read(m, c.at.position) : NULL), 0);
+	}
+	uint64_t live = space_live(s);
+	struct space_tail now = before->pending;
+	cr_assert_gt(l->pending.count, 0u);
+	fill_up(&before->pending);
+	cr_assert_eq(space_drop_finish(s, seq), -ENOMEM);
+	before->pending = now;
+	cr_assert_eq(space_live(s), live);
+	cr_assert_eq(s->list_count, 2u);
+	drop(m, 1);
+	checkpoint(m, false);
+	check(m);
 	while (m->shots)
 		drop(m, 0);
 	checkpoint(m, false);
