@@ -656,6 +656,9 @@ int space_drop_finish(struct space *s, uint64_t mark_seq)
 	}
 	for (uint32_t e = 0; r == 0 && e < l->pending.count; e++)
 		r = drop_entry(s, index, false, l->pending.entries[e], true);
+	for (unsigned k = 0; index > 0 && k < 2; k++)
+		if (!l[-1].tail[k].count) /* nothing came of what there was room for */
+			tail_free(&l[-1].tail[k]);
 	sums_without(s, l);
 	list_clear(l);
 	memmove(l, l + 1, (s->list_count - index - 1) * sizeof *l);

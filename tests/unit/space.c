@@ -397,6 +397,28 @@ Test(space, short_chunks_are_merged)
 	model_free(m);
 }
 
+/* A list that gets nothing takes no memory for it: there may be ten thousand. */
+Test(space, a_list_that_gets_nothing_has_no_room)
+{
+	struct model *m = model_new(1);
+	m->keeps = true;
+	for (unsigned i = 0; i < 4; i++) { /* what the third is to lose it has alone */
+		for (unsigned b = 0; b < BLOCKS; b++)
+			write_block(m, b, false);
+		if (i < 3)
+			mark(m);
+		checkpoint(m, false);
+	}
+	mark(m);
+	checkpoint(m, false);
+	cr_assert_gt(m->s.lists[2].chunk_count, 0u);
+	uint64_t dead = m->s.dead;
+	drop(m, 2);
+	cr_assert_lt(m->s.dead, dead);
+	cr_assert_null(m->s.lists[1].tail[0].entries);
+	model_free(m);
+}
+
 static void fill_up(struct space_tail *t) { t->count = t->room = ARRAY_BYTES_MAX / sizeof *t->entries; }
 
 /* What there is no memory for hasn't been begun, and can be done later. */
