@@ -6,13 +6,25 @@
 #include "core/plant.h"
 #include "parallax/volume_private.h"
 
+enum { AWAY_S = 30, AGAIN_MS = 200 };
+
+/* Servers that are away are waited for, but not for ever: somebody gave a command, and it can be done later. */
+static int read_block(struct volume *v, const struct pointer *at, void *page)
+{
+	uint64_t until_ns = env_now_ns(v->env) + AWAY_S * NS_PER_S;
+	int r = sources_read_now(&v->sources, at, page);
+	while (segment_away(r) && !v->failed && env_now_ns(v->env) < until_ns && fiber_sleep(&v->env->loop, AGAIN_MS * NS_PER_MS) == 0)
+		r = sources_read_now(&v->sources, at, page);
+	return r;
+}
+
 /* Frees what lies below a pointer and was born after the borders; what is older is the snapshot's too, whole subtrees of it. */
 static int free_head(struct volume *v, const struct pointer *at, uint32_t level, const struct space_list *newest)
 {
 	if (at->position == 0 || at->position <= newest->node_end)
 		return 0;
 	struct pointer *slots = env_alloc_aligned(BLOCK_BYTES);
-	int r = slots ? sources_read_wait(&v->sources, at, slots) : -ENOMEM;
+	int r = slots ? read_block(v, at, slots) : -ENOMEM;
 	for (unsigned i = 0; r == 0 && i < NODE_FANOUT; i++) {
 		if (level > 0)
 			r = free_head(v, &slots[i], level - 1, newest);
@@ -28,7 +40,7 @@ static int free_head(struct volume *v, const struct pointer *at, uint32_t level,
 static int forget_index(struct volume *v, const struct space_chunk *index)
 {
 	uint8_t *block = env_alloc_aligned(BLOCK_BYTES);
-	int r = block ? sources_read_wait(&v->sources, &index->at, block) : -ENOMEM;
+	int r = block ? read_block(v, &index->at, block) : -ENOMEM;
 	for (uint32_t i = 0; r == 0 && i < index->count; i++) {
 		struct space_chunk c;
 		r = space_index_decode(index, block, i, &c);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
+#include "parallax/behead.h"
 #include "parallax/verify.h"
 #include "tests/unit/clustertest.h"
 
@@ -99,13 +100,20 @@ static int body_checkpoint(void *arg)
 	return at.status;
 }
 
-static struct cluster_rig *begin_apart(void)
+/* What there is of it is on one server. */
+static struct cluster_rig *begin_written(void)
 {
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
 	cr_assert_eq(volume_rig_run(&c->g, create_alone), 0, "%s", c->g.report.text);
 	cluster_open(c);
 	cr_assert_eq(volume_rig_run(&c->g, body_begin), 0);
+	return c;
+}
+
+static struct cluster_rig *begin_apart(void)
+{
+	struct cluster_rig *c = begin_written();
 	at.apart = false;
 	for (unsigned tries = 0; !at.apart; tries++) {
 		cr_assert_lt(tries, 50u);
@@ -167,5 +175,35 @@ Test(checkpoint_away, what_a_deleted_snapshot_had_is_not_waited_for)
 	cr_assert_geq(c->g.volume->space.list_count, 1u);
 	cluster_server_begin(c, at.away);
 	cr_assert_eq(volume_rig_run(&c->g, body_freed), 0);
+	cluster_free(c);
+}
+
+/* ---- a volume that was deleted ---- */
+
+static int run_behead(void *arg)
+{
+	struct cluster_rig *c = arg;
+	at.status = volume_behead(c->g.volume);
+	at.done = true;
+	return 0;
+}
+
+static int body_behead(void *arg)
+{
+	struct cluster_rig *c = arg;
+	at.done = false;
+	cr_assert_eq(fiber_start(&c->g.env->loop, run_behead, c, NULL), 0);
+	for (unsigned s = 0; s < PATIENCE_S && !at.done; s++)
+		fiber_sleep(&c->g.env->loop, NS_PER_S);
+	cr_assert(at.done, "it waits for server %u", at.away);
+	return at.status;
+}
+
+/* Its root is where nobody answers: who frees what it had says so, and doesn't wait for ever. */
+Test(checkpoint_away, a_head_is_not_waited_for_long)
+{
+	struct cluster_rig *c = begin_written();
+	cluster_server_end(c, at.away);
+	cr_assert_lt(volume_rig_run(&c->g, body_behead), 0);
 	cluster_free(c);
 }
