@@ -127,6 +127,11 @@ over 'gold@a, rebase=on' >/dev/null && aquifer detach over || fail "over what ha
 over 'gold@a' >/dev/null && aquifer detach over || fail "over what it was moved to"
 aquifer snapshot create gold@b
 refused 1 'over another parent than volume-1' over gold@b
+over 'gold, rebase=on' >/dev/null && aquifer detach over
+aquifer snapshot rollback gold@a
+refused 1 'over another parent than volume-1' over gold
+over 'gold@b, rebase=on' >/dev/null && aquifer detach over
+over 'gold@b' >/dev/null && aquifer detach over || fail "over a snapshot of a volume that was rolled back"
 aquifer volume delete gold --with-snapshots
 aquifer volume delete likewise
 
