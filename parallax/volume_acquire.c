@@ -287,10 +287,10 @@ void volume_disown(struct volume *v, const struct volume_open *how)
 	if (how->offer || how->acquisition || left.state != OWNER_HELD || left.stamp != v->stamp || PLANTED(failed_open_holds))
 		return;
 	left.control[0] = '\0';
+	left.pid = 0; /* a tapdisk with other volumes lives on */
 	if (v->was_free && v->meta.segment_count == 0) {
 		left.state = OWNER_FREE;
 		left.holder[0] = left.host[0] = left.boot[0] = '\0';
-		left.pid = 0;
 	} else {
 		snprintf(left.holder, sizeof left.holder, "%s", VOLUME_MAINTENANCE);
 	}

@@ -198,6 +198,7 @@ static int body_owner(void *arg)
 	const struct volume_rig *g = arg;
 	int r = meta_get_owner(g->places.catalog, 1, &o, NULL);
 	cr_assert_eq(r, 0);
+	cr_assert(o.pid == 0 || (o.state == OWNER_HELD && strcmp(o.holder, VOLUME_MAINTENANCE) != 0), "who lives on would be taken for its holder");
 	return o.state == OWNER_FREE ? 0 : strcmp(o.holder, VOLUME_MAINTENANCE) == 0 ? 1 : 2;
 }
 
@@ -214,6 +215,7 @@ static void fails_to_open(struct volume_rig *g, int owner)
 Test(volume_acquire, what_could_not_be_opened_is_nobodys)
 {
 	struct volume_rig *g = make(0, 0);
+	g->pid = 4711;
 	fails_to_open(g, 0);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 	cr_assert_eq(volume_rig_run(g, volume_rig_write), 0);

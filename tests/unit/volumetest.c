@@ -85,7 +85,7 @@ static int body_open(void *arg)
 	uint64_t id;
 	g->report.text[0] = '\0';
 	int r = store_find_volume(&g->places, "v", &id, &g->report);
-	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = id, .holder = "test", .host = g->places.host,
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = id, .holder = "test", .host = g->places.host, .pid = g->pid,
 				   .accept_flushed = g->accept_flushed, .limits.segment_blocks = g->segment_blocks };
 	if (r == 0)
 		r = volume_open(g->env, &how, &g->volume, &g->report);

@@ -20,6 +20,7 @@ struct volume_rig {
 	struct blk_node *node;
 	struct report report;
 	bool accept_flushed;
+	uint64_t pid;            /* of who opens it; 0: not known */
 	uint64_t size_bytes;
 	uint32_t segment_blocks; /* 256; 0: as a volume chooses */
 	uint8_t *buffer; /* a block */
