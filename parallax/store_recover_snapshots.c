@@ -43,11 +43,28 @@ static const struct meta_snapshot *find(const struct meta_snapshot *s, uint32_t 
 
 /* ---- changes, each a transaction of its own: all can be done again ---- */
 
-static int put(struct recovering *r, const struct meta_snapshot *m, uint64_t revision)
+/* One that is doomed has no name any more, and who has it by now keeps it. */
+static int take_name(struct recovering *r, const char *name, uint64_t mark_seq, char *key, struct catalog_txn *t)
+{
+	struct catalog_value v;
+	meta_key_snapshot_name(r->id, name, key);
+	int status = catalog_get(r->store->catalog, key, &v);
+	if (status < 0)
+		return status == -ENOENT ? 0 : status;
+	if (v.length == 8 && get_le64(v.bytes) == mark_seq) {
+		catalog_txn_compare(t, key, v.revision);
+		catalog_txn_delete(t, key);
+	}
+	catalog_value_free(&v);
+	return 0;
+}
+
+/* `was`: as the catalog has it, or NULL. */
+static int put(struct recovering *r, const struct meta_snapshot *m, const struct listed *was)
 {
 	struct catalog *c = r->store->catalog;
 	struct catalog_txn *t = malloc(sizeof *t);
-	char key[META_KEY_BYTES], name_key[META_KEY_BYTES], note_key[META_KEY_BYTES];
+	char key[META_KEY_BYTES], name_key[META_KEY_BYTES], old_key[META_KEY_BYTES], note_key[META_KEY_BYTES];
 	uint8_t seq[8];
 	size_t length = 0;
 	uint8_t *bytes = meta_snapshot_encode(m, &length);
@@ -58,13 +75,16 @@ static int put(struct recovering *r, const struct meta_snapshot *m, uint64_t rev
 	put_le64(seq, m->mark_seq);
 	if (status == 0) {
 		catalog_txn_init(t);
-		catalog_txn_compare(t, key, revision);
+		catalog_txn_compare(t, key, was ? was->revision : 0);
 		catalog_txn_put(t, key, bytes, length);
 		if (m->doomed)
 			catalog_txn_put(t, note_key, "", 0);
 		else
 			catalog_txn_put(t, name_key, seq, sizeof seq);
-		status = store_txn(c, t);
+		if (m->doomed && was && !PLANTED(recover_keeps_name))
+			status = take_name(r, was->snapshot.name, m->mark_seq, old_key, t);
+		if (status == 0)
+			status = store_txn(c, t);
 	}
 	free(bytes);
 	free(t);
@@ -110,12 +130,12 @@ static int take_away(struct recovering *r, const struct listed *l, struct report
 }
 
 /* Nobody knows its name or its root any more. */
-static int doom(struct recovering *r, const struct space_list *l, uint64_t revision)
+static int doom(struct recovering *r, const struct space_list *l, const struct listed *was)
 {
 	struct meta_snapshot m = { .mark_seq = l->mark_seq, .mark_position = l->mark_position, .node_end = l->node_end, .doomed = true, .has_root = true,
 				   .size_bytes = r->s.log.size_bytes };
 	snprintf(m.name, sizeof m.name, "lost-%llu", (unsigned long long)l->mark_seq);
-	return put(r, &m, revision);
+	return put(r, &m, was);
 }
 
 /* ---- which ---- */
@@ -147,15 +167,15 @@ static int settle(struct recovering *r, const struct listed *l, uint64_t from_se
 	struct meta_snapshot m = l->snapshot;
 	m.doomed = doomed;
 	if (l->snapshot.has_root)
-		return doomed == l->snapshot.doomed ? 0 : put(r, &m, l->revision);
+		return doomed == l->snapshot.doomed ? 0 : put(r, &m, l);
 	const struct meta_snapshot *known = find(newest, count, mark);
 	if (!known) {
 		r->ret->snapshots_gone += !doomed;
-		return doom(r, list, l->revision);
+		return doom(r, list, l);
 	}
 	m = *known;
 	m.doomed = doomed;
-	return put(r, &m, l->revision);
+	return put(r, &m, l);
 }
 
 /* One that the table has and the catalog hasn't. */
@@ -163,11 +183,11 @@ static int add(struct recovering *r, const struct space_list *list, const struct
 {
 	const struct meta_snapshot *known = find(newest, count, list->mark_seq);
 	if (!known)
-		return doom(r, list, 0);
+		return doom(r, list, NULL);
 	struct meta_snapshot m = *known;
 	m.doomed |= outlived(r, &m, newest, count);
 	r->ret->snapshots_back += !m.doomed;
-	return put(r, &m, 0);
+	return put(r, &m, NULL);
 }
 
 int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report)

@@ -549,6 +549,29 @@ Test(salvage, the_older_of_two_snapshots_of_one_name_was_deleted)
 	cluster_free(c);
 }
 
+/* A clone holds a snapshot that was deleted; by the backup it has no root yet, and no summary knows it any more. Its name is nobody's. */
+Test(salvage, a_snapshot_that_is_lost_keeps_no_name)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_clone), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_delete), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_close), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_strip), 0);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	salvage_lose_catalog(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_list), 0);
+	cr_assert_eq(live, 0);
+	salvage_must_have_all(c);
+	cr_assert_eq(volume_rig_run(&c->g, body_snapshot), 0, "%s", c->g.report.text);
+	cluster_free(c);
+}
+
 /* And the old volume was opened to free what it had. */
 static int body_rollback(void *arg)
 {
