@@ -28,7 +28,7 @@
 enum {
 	SPACE_CHUNK_ENTRIES = BLOCK_BYTES / 8,
 	SPACE_INDEX_CHUNKS = BLOCK_BYTES / 40,
-	SPACE_INDEX_FROM = 400000, /* so many chunks, 16 MiB of table, hold 0.8 TiB */
+	SPACE_INDEX_FROM = 1600000, /* so many chunks, 64 MiB of table, hold 3 TiB; no less, for programs of the version before don't read indexes */
 };
 
 struct space_segment {
