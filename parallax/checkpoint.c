@@ -201,7 +201,7 @@ static int write_tails(struct checkpoint *c)
 		struct pointer at;
 		r = append_frees(v, block, &at);
 		if (r == 0)
-			r = space_index_written(&v->space, &x, &at);
+			space_index_written(&v->space, &x, &at);
 	}
 	free(block);
 	return r;

@@ -475,24 +475,21 @@ uint64_t space_indexes_max(const struct space *s)
 /* May a chunk go to an index with the others of its kind? */
 static bool is_plain(const struct space_chunk *c, bool nodes) { return !c->index && c->nodes == nodes; }
 
-static bool has_plain(const struct space_list *l, bool nodes, uint32_t least)
+/* Those that were added last: a list may have a million before them. From where on there are so many of that kind, the first of them there; UINT32_MAX: there aren't. */
+static uint32_t plain_from(const struct space_list *l, bool nodes, uint32_t least)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < l->chunk_count && n < least; i++)
-		n += is_plain(&l->chunks[i], nodes);
-	return n == least;
+	uint32_t i = l->chunk_count, n = 0;
+	while (i > 0 && n < least)
+		n += is_plain(&l->chunks[--i], nodes);
+	return n == least ? i : UINT32_MAX;
 }
 
-/* Of those that were added first. */
-static void index_fill(const struct space *s, const struct space_list *l, bool nodes, uint8_t *block)
+static void index_fill(const struct space_list *l, bool nodes, uint32_t from, uint8_t *block)
 {
-	uint32_t n = 0;
 	memset(block, 0, BLOCK_BYTES);
-	for (uint32_t i = 0; n < s->index_chunks; i++)
-		if (is_plain(&l->chunks[i], nodes)) {
+	for (uint32_t i = from; i < l->chunk_count; i++)
+		if (is_plain(&l->chunks[i], nodes))
 			block = space_chunk_encode(&l->chunks[i], block);
-			n++;
-		}
 }
 
 bool space_index_next(struct space *s, struct space_index_write *ret_write, void *ret_block)
@@ -501,12 +498,14 @@ bool space_index_next(struct space *s, struct space_index_write *ret_write, void
 		return false;
 	for (uint32_t i = 0; i < s->list_count; i++) {
 		const struct space_list *l = &s->lists[i];
-		for (unsigned k = 0; l->folded && k < 2; k++)
-			if (has_plain(l, k, s->index_chunks)) {
-				*ret_write = (struct space_index_write){ l->mark_seq, k };
-				index_fill(s, l, k, ret_block);
-				return true;
-			}
+		for (unsigned k = 0; l->folded && k < 2; k++) {
+			uint32_t from = plain_from(l, k, s->index_chunks);
+			if (from == UINT32_MAX)
+				continue;
+			*ret_write = (struct space_index_write){ l->mark_seq, k };
+			index_fill(l, k, from, ret_block);
+			return true;
+		}
 	}
 	return false;
 }
@@ -520,14 +519,14 @@ static void index_add(struct space_chunk *index, const struct space_chunk *c)
 }
 
 /* As they were when the block was filled: only a checkpoint changes finished chunks, and there is one. */
-int space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at)
+void space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at)
 {
 	struct space_list *l = space_list_find(s, w->mark_seq);
 	struct space_chunk index = { .at = *at, .nodes = w->nodes, .index = true };
-	uint32_t kept = 0;
+	uint32_t from = plain_from(l, w->nodes, s->index_chunks), kept = from;
 	sums_without(s, l);
-	for (uint32_t i = 0; i < l->chunk_count; i++)
-		if (index.count < s->index_chunks && is_plain(&l->chunks[i], w->nodes))
+	for (uint32_t i = from; i < l->chunk_count; i++)
+		if (is_plain(&l->chunks[i], w->nodes))
 			index_add(&index, &l->chunks[i]);
 		else
 			l->chunks[kept++] = l->chunks[i];
@@ -535,7 +534,6 @@ int space_index_written(struct space *s, const struct space_index_write *w, cons
 	l->chunk_count = kept;
 	sums_with(s, l);
 	live_add(s, at->position, 1);
-	return 0;
 }
 
 /* ---- dropping a snapshot ---- */

@@ -132,7 +132,7 @@ struct space_index_write {
 	bool nodes;
 };
 bool space_index_next(struct space *s, struct space_index_write *ret_write, void *ret_block);
-int space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at);
+void space_index_written(struct space *s, const struct space_index_write *w, const struct pointer *at);
 uint64_t space_indexes_max(const struct space *s); /* that one checkpoint writes */
 /* Chunk `i` of an index block. -EUCLEAN: it is none. */
 int space_index_decode(const struct space_chunk *index, const void *block, uint32_t i, struct space_chunk *ret);
