@@ -89,16 +89,18 @@ static int run_checkpoint(void *arg)
 	return 0;
 }
 
-static int body_checkpoint(void *arg)
+/* It ends. */
+static int run_patiently(struct cluster_rig *c, int (*run)(void *arg))
 {
-	struct cluster_rig *c = arg;
 	at.done = false;
-	cr_assert_eq(fiber_start(&c->g.env->loop, run_checkpoint, c, NULL), 0);
+	cr_assert_eq(fiber_start(&c->g.env->loop, run, c, NULL), 0);
 	for (unsigned s = 0; s < PATIENCE_S && !at.done; s++)
 		fiber_sleep(&c->g.env->loop, NS_PER_S);
 	cr_assert(at.done, "it waits for server %u", at.away);
 	return at.status;
 }
+
+static int body_checkpoint(void *arg) { return run_patiently(arg, run_checkpoint); }
 
 /* What there is of it is on one server. */
 static struct cluster_rig *begin_written(void)
@@ -188,16 +190,7 @@ static int run_behead(void *arg)
 	return 0;
 }
 
-static int body_behead(void *arg)
-{
-	struct cluster_rig *c = arg;
-	at.done = false;
-	cr_assert_eq(fiber_start(&c->g.env->loop, run_behead, c, NULL), 0);
-	for (unsigned s = 0; s < PATIENCE_S && !at.done; s++)
-		fiber_sleep(&c->g.env->loop, NS_PER_S);
-	cr_assert(at.done, "it waits for server %u", at.away);
-	return at.status;
-}
+static int body_behead(void *arg) { return run_patiently(arg, run_behead); }
 
 /* Its root is where nobody answers: who frees what it had says so, and doesn't wait for ever. */
 Test(checkpoint_away, a_head_is_not_waited_for_long)

@@ -30,6 +30,14 @@ static void delete_records(struct volume_rig *g)
 	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
 }
 
+static void with_open_volume(int (*body)(void *arg))
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body), 0);
+	volume_rig_free(g);
+}
+
 static int body_source(void *arg)
 {
 	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const moved[] = { "1", "2000", NULL };
@@ -50,13 +58,7 @@ static int body_source(void *arg)
 	return 0;
 }
 
-Test(volume_move, what_was_offered_is_deleted)
-{
-	struct volume_rig *g = volume_rig_make(1, 1 << 20);
-	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	cr_assert_eq(volume_rig_run(g, body_source), 0);
-	volume_rig_free(g);
-}
+Test(volume_move, what_was_offered_is_deleted) { with_open_volume(body_source); }
 
 /* Two hosts were to get it at once. */
 static int body_other_offer(void *arg)
@@ -85,13 +87,7 @@ static int body_other_offer(void *arg)
 	return 0;
 }
 
-Test(volume_move, who_has_it_is_told_to_whom_it_was_offered)
-{
-	struct volume_rig *g = volume_rig_make(1, 1 << 20);
-	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	cr_assert_eq(volume_rig_run(g, body_other_offer), 0);
-	volume_rig_free(g);
-}
+Test(volume_move, who_has_it_is_told_to_whom_it_was_offered) { with_open_volume(body_other_offer); }
 
 static int body_target(void *arg)
 {
@@ -118,13 +114,7 @@ static int body_target(void *arg)
 	return 0;
 }
 
-Test(volume_move, what_is_waited_for_is_deleted)
-{
-	struct volume_rig *g = volume_rig_make(1, 1 << 20);
-	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	cr_assert_eq(volume_rig_run(g, body_target), 0);
-	volume_rig_free(g);
-}
+Test(volume_move, what_is_waited_for_is_deleted) { with_open_volume(body_target); }
 
 /* An engine whose first lease takes its time. */
 static struct {
