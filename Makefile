@@ -36,7 +36,9 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(patsubst $(B)/%,%,$@)")
 
 # ---- what there is: folders are the architecture ----
-LIB_DIRS := core formats parallax proto server agent agent/graph agent/components agent/exports agent/cli agent/daemon
+LIB_DIRS := core formats proto \
+            parallax $(addprefix parallax/,catalog access segment map copies volume store) \
+            server agent $(addprefix agent/,graph components exports cli daemon)
 MAINS    := agent/aquifer.c agent/aquifer-agent.c agent/aquifer-tapdisk.c server/aquifer-server.c
 LIB_SRC  := $(filter-out $(MAINS),$(sort $(foreach d,$(LIB_DIRS),$(wildcard $(d)/*.c))))
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/obj/%.o)

@@ -10,7 +10,7 @@
  * the same round is believed. */
 #ifndef AQ_KEEPER_H
 #define AQ_KEEPER_H
-#include "parallax/copies.h"
+#include "parallax/copies/copies.h"
 #include "server/server.h"
 
 struct keeper;

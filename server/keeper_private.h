@@ -3,9 +3,9 @@
 #define AQ_KEEPER_PRIVATE_H
 #include <uthash.h>
 
-#include "parallax/repairs.h"
-#include "parallax/segment_share.h"
-#include "parallax/wanted.h"
+#include "parallax/copies/repairs.h"
+#include "parallax/segment/segment_share.h"
+#include "parallax/store/wanted.h"
 #include "server/keeper.h"
 
 struct nap { /* a fiber's sleep that can be cut short */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/plant.h"
-#include "parallax/copies.h"
+#include "parallax/copies/copies.h"
 
 static unsigned candidates(struct mender *m, uint64_t segment, struct peer **ret)
 {

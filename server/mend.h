@@ -2,8 +2,8 @@
  * is trusted: what is bad is known by the copy's own checksums, and so is what takes its place, before and after it is written. */
 #ifndef AQ_MEND_H
 #define AQ_MEND_H
-#include "parallax/catalog.h"
-#include "parallax/segment_scrub.h"
+#include "parallax/catalog/catalog.h"
+#include "parallax/segment/segment_scrub.h"
 
 struct mender {
 	struct env *env;

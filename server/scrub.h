@@ -4,7 +4,7 @@
  * A file `scrub` in the data directory remembers how far it is; losing that costs reading again. */
 #ifndef AQ_SCRUB_H
 #define AQ_SCRUB_H
-#include "parallax/catalog.h"
+#include "parallax/catalog/catalog.h"
 #include "server/server.h"
 
 struct scrub;

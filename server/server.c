@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/version.h"
-#include "parallax/segment_wire.h"
+#include "parallax/segment/segment_wire.h"
 
 struct server {
 	struct env *env;

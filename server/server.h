@@ -3,9 +3,9 @@
  * hands it on, and answers. */
 #ifndef AQ_SERVER_H
 #define AQ_SERVER_H
-#include "parallax/segment.h"
-#include "proto/segment.pb-c.h"
+#include "parallax/segment/segment.h"
 #include "proto/rpc.h"
+#include "proto/segment.pb-c.h"
 
 struct server;
 

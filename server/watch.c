@@ -6,7 +6,7 @@
 
 #include "core/fiber.h"
 #include "core/option.h"
-#include "parallax/segment.h"
+#include "parallax/segment/segment.h"
 
 #define EVERY_NS (5 * NS_PER_S)
 enum { SLACK_PERCENT = 2 }; /* so much below a threshold it is over: not each time that a file comes or goes */

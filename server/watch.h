@@ -1,7 +1,7 @@
 /* Says in the log when the space of a data directory is used up to one of several parts, and when it isn't any more. */
 #ifndef AQ_WATCH_H
 #define AQ_WATCH_H
-#include "parallax/store_status.h"
+#include "parallax/store/store_status.h"
 
 struct watch;
 /* FIBER. `log` gets a line without its end. Borrows `dir` until watch_stop(). */

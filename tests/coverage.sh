@@ -9,11 +9,11 @@ set -eu
 cd "$(dirname "$0")/.."
 B=$1 seeds=$2 scenario=${3:-} show=${4:-}
 
-excepted='server/aquifer-server.c parallax/access_authority.c parallax/access_files.c parallax/access_hosts.c parallax/access_join.c
-parallax/access_keeper.c parallax/access_revoked.c parallax/access_wire.c parallax/catalog_access.c'
+excepted='server/aquifer-server.c parallax/access/access_authority.c parallax/access/access_files.c parallax/access/access_hosts.c parallax/access/access_join.c
+parallax/access/access_keeper.c parallax/access/access_revoked.c parallax/access/access_wire.c parallax/catalog/catalog_access.c'
 # sqlite and libcurl do their own I/O: no simulated disk or network is below them
-unsimulated='parallax/catalog_sqlite.c parallax/catalog_etcd.c parallax/catalog_etcd_call.c parallax/catalog_etcd_live.c parallax/catalog_etcd_wire.c
-parallax/store_status_catalog.c'
+unsimulated='parallax/catalog/catalog_sqlite.c parallax/catalog/catalog_etcd.c parallax/catalog/catalog_etcd_call.c parallax/catalog/catalog_etcd_live.c parallax/catalog/catalog_etcd_wire.c
+parallax/store/store_status_catalog.c'
 
 if [ "$seeds" -gt 0 ]; then
 	find "$B" -name '*.gcda' -delete
@@ -32,7 +32,7 @@ if [ -n "$show" ]; then
 	exit
 fi
 
-for f in parallax/*.c server/*.c; do
+for f in parallax/*.c parallax/*/*.c server/*.c; do
 	case " $(echo $excepted) " in *" $f "*) continue ;; esac
 	kind=counted
 	case " $(echo $unsimulated) " in *" $f "*) kind=unsimulated ;; esac

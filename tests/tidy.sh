@@ -38,7 +38,7 @@ rule_env() {
 	leak 'getenv|secure_getenv|setenv' 'agent/[^/]*\.c|agent/cli/cli\.c|agent/daemon/args\.c|server/aquifer-server\.c'
 }
 
-# --- dependencies point one way: core ← formats, proto ← parallax ← server, agent ---
+# --- dependencies point one way: core ← formats, proto ← parallax ← server, agent; within parallax its format ← catalog ← access, segment, map ← copies ← volume ← store ---
 layer() { # folder, folders it must not include from
 	# shellcheck disable=SC2046
 	grep -nE "#include \"($2)/" $(files "$1/*.[ch]") /dev/null | complain "$1 must not depend on ${2//|/ or }"
@@ -48,6 +48,13 @@ rule_layers() {
 	layer formats 'proto|parallax|server|agent|tests'
 	layer proto 'formats|parallax|server|agent|tests'
 	layer parallax 'server|agent|tests'
+	local all="parallax/(access|segment|map|copies|volume|store)"
+	layer parallax/catalog "$all"
+	layer parallax/access "${all/access|/}"
+	layer parallax/segment "${all/segment|/}"
+	layer parallax/map "${all/map|/}|parallax/catalog"
+	layer parallax/copies 'parallax/(access|volume|store)'
+	layer parallax/volume 'parallax/store'
 	layer server 'agent|tests'
 	layer agent 'tests'
 }
@@ -130,8 +137,8 @@ rule_help() {
 rule_state() {
 	local d o c
 	[ -d "$build/obj" ] || return
-	for d in formats parallax proto server agent/graph agent/components; do
-		for o in "$build/obj/$d"/*.o; do
+	for d in formats parallax 'parallax/*' proto server agent/graph agent/components; do
+		for o in "$build/obj/"$d/*.o; do
 			c=${o#"$build/obj/"}
 			c=${c%.o}.c
 			[ -f "$c" ] && [[ $c != server/aquifer-server.c ]] || continue # a main is alone in its process

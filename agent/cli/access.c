@@ -7,8 +7,8 @@
 #include "agent/daemon/client.h"
 #include "core/config.h"
 #include "core/option.h"
-#include "parallax/access.h"
-#include "parallax/catalog_access.h"
+#include "parallax/access/access.h"
+#include "parallax/catalog/catalog_access.h"
 
 /* --for; `all` without it. */
 static int roles_of(struct cli *c, unsigned all, unsigned *ret)

@@ -11,10 +11,10 @@
 #include "core/config.h"
 #include "core/option.h"
 #include "core/textfile.h"
-#include "parallax/access.h"
-#include "parallax/catalog_access.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/places.h"
+#include "parallax/access/access.h"
+#include "parallax/catalog/catalog_access.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/volume/places.h"
 #include "proto/tls.h"
 
 #define PROBE_NS NS_PER_S

@@ -6,7 +6,7 @@
 #include "agent/cli/store_cli.h"
 #include "core/bytes.h"
 #include "core/option.h"
-#include "parallax/store_check.h"
+#include "parallax/store/store_check.h"
 
 struct check_output {
 	struct cli *c;

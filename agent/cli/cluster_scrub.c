@@ -5,7 +5,7 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/store_cli.h"
 #include "core/option.h"
-#include "parallax/store_scrub.h"
+#include "parallax/store/store_scrub.h"
 
 struct scrub_output {
 	struct cli *c;

@@ -8,7 +8,7 @@
 #include "core/option.h"
 #include "core/version.h"
 #include "parallax/format.h"
-#include "parallax/store_status.h"
+#include "parallax/store/store_status.h"
 #include "proto/rpc.h"
 
 enum { HELD_LINES = 12 }; /* one screen; the rest is counted, and --json has all */

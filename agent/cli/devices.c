@@ -11,7 +11,7 @@
 
 #include "agent/cli/ask.h"
 #include "core/blk.h"
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 
 extern char **environ;
 

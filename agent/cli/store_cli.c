@@ -7,7 +7,7 @@
 #include "agent/daemon/client.h"
 #include "agent/daemon/peer.h"
 #include "core/config.h"
-#include "parallax/catalog.h"
+#include "parallax/catalog/catalog.h"
 
 static int forward(void *arg, const struct store_holder *holder, const char *verb, const char *const *args,
 		   uint64_t deadline_ns, char **ret_json, struct report *report)

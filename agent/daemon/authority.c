@@ -8,7 +8,7 @@
 #include "agent/daemon/log.h"
 #include "core/bytes.h"
 #include "core/config.h"
-#include "parallax/catalog_access.h"
+#include "parallax/catalog/catalog_access.h"
 
 #define TICK_NS (2 * NS_PER_S)
 #define TICK_WATCHED_NS (10 * NS_PER_S) /* where the catalog tells of requests */

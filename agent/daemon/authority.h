@@ -3,7 +3,7 @@
 #ifndef AQ_AUTHORITY_H
 #define AQ_AUTHORITY_H
 #include "core/fiber.h"
-#include "parallax/access.h"
+#include "parallax/access/access.h"
 
 struct authority_service {
 	struct env *env;

@@ -3,7 +3,7 @@
  *   agent here: find the tapdisk ─▶ publish most ─▶ target's agent: incoming ─▶ tapdisk here: offer ─▶ target: activate ─▶ here: moved
  *                                                        └─ fails: cancel ◀────────┴─ fails: take back ◀──┘ fails
  *
- * The tapdisks decide by themselves what becomes of an offer (parallax/volume_move.h): this only moves them along, so it can die anywhere. */
+ * The tapdisks decide by themselves what becomes of an offer (parallax/volume/volume_move.h): this only moves them along, so it can die anywhere. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

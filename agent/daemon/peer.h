@@ -2,7 +2,7 @@
 #ifndef AQ_PEER_H
 #define AQ_PEER_H
 #include "agent/daemon/client.h"
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 
 /* FIBER. */
 int peer_connect(struct env *env, const struct store_agent *agent, struct rpc_client **ret_client, struct report *report);

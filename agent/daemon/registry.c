@@ -10,7 +10,7 @@
 #include "agent/daemon/plan.h"
 #include "core/config.h"
 #include "core/version.h"
-#include "parallax/catalog.h"
+#include "parallax/catalog/catalog.h"
 
 #define LOOK_NS (10 * NS_PER_S)
 #define AGAIN_NS (2 * NS_PER_S)

@@ -6,7 +6,7 @@
 #ifndef AQ_REGISTRY_H
 #define AQ_REGISTRY_H
 #include "core/fiber.h"
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 #include "proto/rpc.h"
 
 struct registry {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallax/access.h"
+#include "parallax/access/access.h"
 
 #define NOW UINT64_C(1800000000)
 

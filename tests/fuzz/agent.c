@@ -13,8 +13,8 @@
 #include "agent/daemon/tapdisk.h"
 #include "core/bytes.h"
 #include "core/env_sim.h"
-#include "parallax/store_private.h"
-#include "parallax/volume_move.h"
+#include "parallax/store/store_private.h"
+#include "parallax/volume/volume_move.h"
 #include "tests/sim/catalog_sim.h"
 
 #define ROOT "/nonexistent/aquifer-fuzz" /* no tapdisk can be started there */

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallax/catalog_copy.h"
-#include "parallax/catalog_etcd_wire.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/catalog/catalog_etcd_wire.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
 

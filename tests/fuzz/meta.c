@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "agent/daemon/state.h"
-#include "parallax/placement.h"
-#include "parallax/segment_share.h"
-#include "parallax/volume_group.h"
-#include "parallax/volume_status.h"
+#include "parallax/segment/placement.h"
+#include "parallax/segment/segment_share.h"
+#include "parallax/volume/volume_group.h"
+#include "parallax/volume/volume_status.h"
 
 #define TEXT(field) assert(memchr(field, 0, sizeof(field)))
 

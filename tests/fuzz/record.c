@@ -7,7 +7,7 @@
 
 #include "core/bytes.h"
 #include "parallax/format.h"
-#include "parallax/space.h"
+#include "parallax/map/space.h"
 
 static const struct segment_header home = { .segment = 5, .volume = { "v" }, .epoch = 3, .salt = 7, .size_blocks = 2000 };
 

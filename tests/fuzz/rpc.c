@@ -18,7 +18,7 @@
 #include "core/bytes.h"
 #include "core/env_ops.h"
 #include "core/fiber.h"
-#include "parallax/segment_wire.h"
+#include "parallax/segment/segment_wire.h"
 #include "server/server.h"
 
 #define WIRE_MAX (512u << 10)

@@ -14,7 +14,7 @@
 #ifndef AQ_CATALOG_SIM_H
 #define AQ_CATALOG_SIM_H
 #include "core/env_sim.h"
-#include "parallax/catalog.h"
+#include "parallax/catalog/catalog.h"
 
 struct catalog_sim;
 

@@ -5,9 +5,9 @@
 
 #include "core/bytes.h"
 #include "core/env.h"
-#include "parallax/catalog_etcd.h"
-#include "parallax/catalog_sqlite.h"
-#include "parallax/store_private.h"
+#include "parallax/catalog/catalog_etcd.h"
+#include "parallax/catalog/catalog_sqlite.h"
+#include "parallax/store/store_private.h"
 
 /* The linker's doing: the only way from an URL to a world is by what they share. */
 static struct named {

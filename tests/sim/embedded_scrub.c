@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/segment.h"
-#include "parallax/segment_dir.h"
-#include "parallax/segment_scrub.h"
-#include "parallax/store_scrub.h"
-#include "parallax/store_status.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/segment/segment_scrub.h"
+#include "parallax/store/store_scrub.h"
+#include "parallax/store/store_status.h"
+#include "parallax/volume/volume_private.h"
 
 enum { FILE_BLOCKS_MAX = 1024, FLIPPED_AT = 777 };
 

@@ -6,10 +6,10 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/blob.h"
-#include "parallax/store_scrub.h"
-#include "parallax/volume_private.h"
-#include "parallax/wanted.h"
+#include "parallax/store/store_scrub.h"
+#include "parallax/store/wanted.h"
+#include "parallax/volume/blob.h"
+#include "parallax/volume/volume_private.h"
 #include "server/keeper_private.h"
 #include "tests/sim/read_repair.h"
 

@@ -1,7 +1,7 @@
 #include "tests/sim/moments.h"
 
 #include "core/bytes.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 
 enum { PATIENCE = 15000 };
 

@@ -2,7 +2,7 @@
 #ifndef AQ_SIM_OPERATOR_H
 #define AQ_SIM_OPERATOR_H
 #include "core/bytes.h"
-#include "parallax/catalog_copy.h"
+#include "parallax/catalog/catalog_copy.h"
 #include "tests/sim/owner.h"
 #include "tests/sim/scenario.h"
 

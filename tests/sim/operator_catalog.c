@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/store_check.h"
-#include "parallax/store_status.h"
-#include "parallax/volume_private.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/store/store_check.h"
+#include "parallax/store/store_status.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/sim/catalog_url.h"
 #include "tests/sim/operator.h"
 

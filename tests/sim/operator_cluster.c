@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/store_check.h"
-#include "parallax/store_scrub.h"
-#include "parallax/store_status.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/store/store_check.h"
+#include "parallax/store/store_scrub.h"
+#include "parallax/store/store_status.h"
 #include "tests/sim/operator.h"
 
 struct findings {

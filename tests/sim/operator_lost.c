@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/store_recover.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/store/store_recover.h"
 #include "tests/sim/operator.h"
 
 /* FIBER. The last one that was kept is the one there will be. */

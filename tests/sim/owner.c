@@ -8,8 +8,8 @@
 #include "core/drivers.h"
 #include "core/fiber.h"
 #include "core/option.h"
-#include "parallax/segment_reader.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment_reader.h"
+#include "parallax/volume/volume_private.h"
 
 #define START_STEPS 3000000
 

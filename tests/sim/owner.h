@@ -2,8 +2,8 @@
  * env; killing one and closing what it had is the scenario's to do, in the order env_sim.h says. */
 #ifndef AQ_OWNER_H
 #define AQ_OWNER_H
-#include "parallax/store_private.h"
-#include "parallax/volume_node.h"
+#include "parallax/store/store_private.h"
+#include "parallax/volume/volume_node.h"
 #include "server/keeper.h"
 #include "server/scrub.h"
 #include "server/watch.h"

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/segment_dir.h"
-#include "parallax/segment_scrub.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/segment/segment_scrub.h"
+#include "parallax/volume/volume_private.h"
 
 enum { TRIES = 8, FLIPPED_AT = 1234 };
 #define SOON_NS (10 * NS_PER_S)

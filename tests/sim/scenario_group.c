@@ -13,7 +13,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/sim/owner.h"
 
 enum { PLACES_MAX = 4, WRITERS = 3, BLOCKS = 64, GROUPS_MAX = 40, COMMANDS = 2, STEPS_MAX = 6000000 };

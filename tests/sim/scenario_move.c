@@ -1,4 +1,4 @@
-/* Scenario `move`: a volume moves between two hosts, as agents have it done (parallax/volume_move.h).
+/* Scenario `move`: a volume moves between two hosts, as agents have it done (parallax/volume/volume_move.h).
  *
  * Two processes, each with a device of one volume on a server. Round by round the one that serves hands over to the other: the
  * target is made, or told to expect the volume again, the source offers it, the target is told to look, and when something fails the source is asked to take
@@ -13,8 +13,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/volume_move.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_move.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/store_status.h"
+#include "parallax/store/store_status.h"
 #include "tests/sim/catalog_url.h"
 #include "tests/sim/operator.h"
 #include "tests/sim/pieces.h"

@@ -14,7 +14,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment.h"
+#include "parallax/segment/segment.h"
 #include "tests/sim/catalog_sim.h"
 #include "tests/sim/scenario.h"
 

@@ -14,7 +14,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/volume_handover.h"
+#include "parallax/volume/volume_handover.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/store_check.h"
+#include "parallax/store/store_check.h"
 #include "tests/sim/embedded_scrub.h"
 #include "tests/sim/heal.h"
 #include "tests/sim/volume_world.h"

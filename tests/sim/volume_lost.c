@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/store_recover.h"
+#include "parallax/store/store_recover.h"
 #include "tests/sim/volume_world.h"
 
 static void note_key(void *arg, const char *key, const struct catalog_value *value)

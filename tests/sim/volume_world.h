@@ -2,7 +2,7 @@
 #ifndef AQ_SIM_VOLUME_WORLD_H
 #define AQ_SIM_VOLUME_WORLD_H
 #include "core/bytes.h"
-#include "parallax/catalog_copy.h"
+#include "parallax/catalog/catalog_copy.h"
 #include "tests/sim/moments.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"

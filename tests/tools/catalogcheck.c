@@ -21,7 +21,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/catalog_access.h"
+#include "parallax/catalog/catalog_access.h"
 #include "tests/tools/lib/catalog_conformance.h"
 
 struct program {

@@ -20,7 +20,7 @@
 #include "core/bytes.h"
 #include "core/env.h"
 #include "core/fiber.h"
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 
 enum { BLOCK = 4096, ALL_EVERY = 100 };
 

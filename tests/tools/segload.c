@@ -20,7 +20,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment.h"
+#include "parallax/segment/segment.h"
 
 #define DEPTH_MAX 256u
 enum { MANY_DEPTH = 16, MANY_SIZE_BLOCKS = 8, MANY_PAYLOAD = 2 };

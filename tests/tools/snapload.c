@@ -22,8 +22,8 @@
 #include "agent/daemon/client.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/catalog.h"
-#include "parallax/store.h"
+#include "parallax/catalog/catalog.h"
+#include "parallax/store/store.h"
 
 enum { FILE_BYTES = 16 << 20, WRITE_BYTES = 64 << 10, VALUE_BYTES = 4096 };
 

@@ -1,5 +1,5 @@
 /* Who may take part: tokens, requests and answers through a catalog in a file, between roots that stand for hosts. */
-#include "parallax/access.h"
+#include "parallax/access/access.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -10,8 +10,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/catalog_access.h"
-#include "parallax/meta.h"
+#include "parallax/catalog/catalog_access.h"
+#include "parallax/catalog/meta.h"
 #include "tests/unit/tempdir.h"
 #include "tests/unit/tlstest.h"
 

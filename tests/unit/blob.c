@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/blob.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/blob.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 static uint8_t *pattern(size_t length)

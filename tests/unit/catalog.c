@@ -1,6 +1,6 @@
 /* The embedded catalog on a real disk: transactions, several processes at once, files that are damaged, newer or somebody else's,
  * directories that can't be written, disks that are full. */
-#include "parallax/catalog.h"
+#include "parallax/catalog/catalog.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

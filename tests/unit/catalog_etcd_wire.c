@@ -1,6 +1,6 @@
 /* What is said to etcd and what it answers, bytes only: addresses, requests, good answers, and answers of something that
  * isn't etcd, or means ill. */
-#include "parallax/catalog_etcd_wire.h"
+#include "parallax/catalog/catalog_etcd_wire.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

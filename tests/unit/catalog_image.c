@@ -8,8 +8,8 @@
 
 #include "core/bytes.h"
 #include "core/config.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/meta.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/catalog/meta.h"
 #include "tests/unit/tempdir.h"
 
 static struct catalog_image some(void)

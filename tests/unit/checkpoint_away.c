@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/behead.h"
-#include "parallax/verify.h"
+#include "parallax/store/behead.h"
+#include "parallax/store/verify.h"
 #include "tests/unit/clustertest.h"
 
 enum { PATIENCE_S = 60 };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/placement.h"
+#include "parallax/segment/placement.h"
 
 static int begin_body(void *arg)
 {

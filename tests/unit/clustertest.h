@@ -1,8 +1,8 @@
 /* Three servers, each in a domain of its own, and a volume on all of them, min_replicas 2, whose blocks were written once; attached. */
 #ifndef AQ_CLUSTERTEST_H
 #define AQ_CLUSTERTEST_H
-#include "parallax/segment_scrub.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment_scrub.h"
+#include "parallax/volume/volume_private.h"
 #include "server/keeper.h"
 #include "server/scrub.h"
 #include "server/server.h"

@@ -2,7 +2,7 @@
 #ifndef AQ_COPYTEST_H
 #define AQ_COPYTEST_H
 #include "core/env_sim.h"
-#include "parallax/segment.h"
+#include "parallax/segment/segment.h"
 #include "tests/sim/catalog_sim.h"
 
 enum { SIZE_BLOCKS = 256, PAYLOAD = 9, RECORDS = 24, LENGTH = 1 + RECORDS * (PAYLOAD + 1) };

@@ -1,5 +1,5 @@
-/* Deleting snapshots: what it costs, what is noted of it (parallax/doomed.h), and that what is noted is freed, whoever noted it, and then forgotten. */
-#include "parallax/doomed.h"
+/* Deleting snapshots: what it costs, what is noted of it (parallax/volume/doomed.h), and that what is noted is freed, whoever noted it, and then forgotten. */
+#include "parallax/volume/doomed.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -10,10 +10,10 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/segment_dir.h"
-#include "parallax/store_recover.h"
-#include "parallax/volume_private.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/store/store_recover.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/storetest.h"
 
 enum { BYTES = 100 * BLOCK_BYTES };

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "parallax/catalog_etcd_call.h"
+#include "parallax/catalog/catalog_etcd_call.h"
 
 struct fake {
 	struct env *env;

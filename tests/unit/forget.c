@@ -1,9 +1,9 @@
-/* What is forgotten of a volume that was deleted since a backup (parallax/store_recover_forget.c). */
+/* What is forgotten of a volume that was deleted since a backup (parallax/store/store_recover_forget.c). */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
 
-#include "parallax/store_recover_private.h"
+#include "parallax/store/store_recover_private.h"
 #include "tests/unit/volumetest.h"
 
 static struct {

@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/placement.h"
+#include "parallax/segment/placement.h"
 #include "server/keeper.h"
 #include "tests/unit/copytest.h"
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/store_check.h"
-#include "parallax/verify.h"
-#include "parallax/volume_private.h"
+#include "parallax/store/store_check.h"
+#include "parallax/store/verify.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 static int body_write(void *arg)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallax/store_check.h"
+#include "parallax/store/store_check.h"
 #include "tests/unit/storetest.h"
 
 enum { BYTES = 1 << 20 };

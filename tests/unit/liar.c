@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_share.h"
+#include "parallax/segment/segment_share.h"
 
 #define METHOD(name) AQUIFER__SEGMENT__METHOD__##name
 #define SILENCE_NS (30 * NS_PER_S)

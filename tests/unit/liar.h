@@ -3,8 +3,8 @@
 #ifndef AQ_LIAR_H
 #define AQ_LIAR_H
 #include "core/env_sim.h"
-#include "parallax/placement.h"
-#include "parallax/segment_wire.h"
+#include "parallax/segment/placement.h"
+#include "parallax/segment/segment_wire.h"
 #include "proto/rpc.h"
 
 enum lie {

@@ -1,11 +1,11 @@
-/* Copies that are to be cut (parallax/log_copy.c), on servers that answer what a test says. */
+/* Copies that are to be cut (parallax/volume/log_copy.c), on servers that answer what a test says. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "core/blk.h"
 #include "core/bytes.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/maptest.h"
 
 enum { SERVERS = 3, SHORT = 5, LENGTH = 10, ID = 7, SALT = 3 };

@@ -1,4 +1,4 @@
-/* A log that goes on elsewhere (parallax/log_mend.c) when several servers are in trouble at once. */
+/* A log that goes on elsewhere (parallax/volume/log_mend.c) when several servers are in trouble at once. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { WRITES = 4 };

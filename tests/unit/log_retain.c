@@ -1,9 +1,9 @@
-/* What is kept until it is synced (parallax/log_retain.c), with a server whose syncs take as long as the test wants. */
+/* What is kept until it is synced (parallax/volume/log_retain.c), with a server whose syncs take as long as the test wants. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
 #include "core/env_sim.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 
 enum { RECORD = 4, ROOM = 16 }; /* blocks: of each; that may be kept */
 

@@ -1,9 +1,9 @@
-/* Segments for a log (parallax/log_roll.c) where not every group has enough servers. */
+/* Segments for a log (parallax/volume/log_roll.c) where not every group has enough servers. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/maptest.h"
 
 enum { SERVERS = 4, WANTED = 3 };

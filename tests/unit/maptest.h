@@ -1,7 +1,7 @@
 /* A process that has a map of servers, each of which is whatever the test makes it. */
 #ifndef AQ_MAPTEST_H
 #define AQ_MAPTEST_H
-#include "parallax/copies.h"
+#include "parallax/copies/copies.h"
 #include "tests/sim/catalog_sim.h"
 
 struct map_rig {

@@ -1,5 +1,5 @@
 /* What the catalog says of volumes: round trips, limits, damage. */
-#include "parallax/meta.h"
+#include "parallax/catalog/meta.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

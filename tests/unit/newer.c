@@ -9,9 +9,9 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_dir.h"
-#include "parallax/segment_scrub.h"
-#include "parallax/segment_share.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/segment/segment_scrub.h"
+#include "parallax/segment/segment_share.h"
 #include "tests/unit/volumetest.h"
 
 enum { BLOCKS = 256 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/copies.h"
+#include "parallax/copies/copies.h"
 #include "server/server.h"
 #include "tests/sim/catalog_sim.h"
 

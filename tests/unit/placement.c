@@ -7,7 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/placement.h"
+#include "parallax/segment/placement.h"
 #include "tests/sim/catalog_sim.h"
 
 static struct placed_server server(unsigned n, const char *domain, uint32_t weight)

@@ -1,5 +1,5 @@
 /* Who has a volume on this host: a process is known by more than its number. */
-#include "parallax/places.h"
+#include "parallax/volume/places.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 /* The sort against the library's. */
-#include "parallax/positions.h"
+#include "parallax/map/positions.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
-/* The owner's transactions (parallax/publish.c) where the catalog answers late, and what it says then is of no use. */
+/* The owner's transactions (parallax/volume/publish.c) where the catalog answers late, and what it says then is of no use. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 /* The engine below, and what becomes of the volume's transactions. */

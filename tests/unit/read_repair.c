@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/placement.h"
-#include "parallax/segment_remote.h"
-#include "parallax/segment_scrub.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/placement.h"
+#include "parallax/segment/segment_remote.h"
+#include "parallax/segment/segment_scrub.h"
+#include "parallax/volume/volume_private.h"
 #include "server/found.h"
 #include "tests/unit/clustertest.h"
 

@@ -1,4 +1,4 @@
-/* Taking a volume over (parallax/recover.c) from servers that fail in the midst of it, on three of them. */
+/* Taking a volume over (parallax/volume/recover.c) from servers that fail in the midst of it, on three of them. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>

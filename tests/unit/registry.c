@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "core/env_linux.h"
-#include "parallax/meta.h"
+#include "parallax/catalog/meta.h"
 #include "tests/unit/tempdir.h"
 
 struct rig {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/catalog_copy.h"
-#include "parallax/volume_private.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { LATER = 100, LATER_BLOCKS = 400 }; /* more than a segment */

@@ -1,4 +1,4 @@
-/* What segments say of a volume when the catalog is that of an earlier time (parallax/store_recover.c), on three servers: who had it last is believed, not who has the
+/* What segments say of a volume when the catalog is that of an earlier time (parallax/store/store_recover.c), on three servers: who had it last is believed, not who has the
  * longest log; and what only a server has that doesn't answer isn't given up without a word. */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -7,8 +7,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/salvage.h"
-#include "parallax/segment_dir.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/store/salvage.h"
 #include "tests/unit/salvagetest.h"
 
 /* A server that was away has the first owner's log, unsealed, with writes that the second one overwrote. */

@@ -1,10 +1,10 @@
-/* The catalog is lost when a segment has been cut, and no server heard of that, but those after it are sealed (parallax/salvage.c). */
+/* The catalog is lost when a segment has been cut, and no server heard of that, but those after it are sealed (parallax/store/salvage.c). */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/segment_dir.h"
+#include "parallax/segment/segment_dir.h"
 #include "tests/unit/salvagetest.h"
 
 static const struct catalog_ops *real_catalog;

@@ -1,4 +1,4 @@
-/* What the log's segments say while the catalog is lost (parallax/salvage.c): where reads fail, and where nobody knows a cut. */
+/* What the log's segments say while the catalog is lost (parallax/store/salvage.c): where reads fail, and where nobody knows a cut. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>

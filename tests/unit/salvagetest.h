@@ -1,8 +1,8 @@
-/* A cluster's catalog is kept, lost, restored, and what was written since is recovered (parallax/store_recover.h). */
+/* A cluster's catalog is kept, lost, restored, and what was written since is recovered (parallax/store/store_recover.h). */
 #ifndef AQ_SALVAGETEST_H
 #define AQ_SALVAGETEST_H
-#include "parallax/catalog_copy.h"
-#include "parallax/store_recover.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/store/store_recover.h"
 #include "tests/unit/clustertest.h"
 
 extern struct catalog_image salvage_image;                  /* the backup */

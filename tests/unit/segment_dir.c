@@ -11,9 +11,9 @@
 #include "core/bytes.h"
 #include "core/env_sim.h"
 #include "core/fiber.h"
-#include "parallax/meta.h"
-#include "parallax/segment.h"
-#include "parallax/segment_reader.h"
+#include "parallax/catalog/meta.h"
+#include "parallax/segment/segment.h"
+#include "parallax/segment/segment_reader.h"
 #include "tests/sim/catalog_sim.h"
 #include "tests/unit/tempdir.h"
 

@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_dir.h"
+#include "parallax/segment/segment_dir.h"
 #include "tests/unit/copytest.h"
 
 enum { FREED = 160, SHORT_WHILE = 5, LONG_WHILE = 30, DELETED_TOGETHER = 40, POOL_EMBEDDED = 4 };

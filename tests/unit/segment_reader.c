@@ -12,8 +12,8 @@
 #include "core/bytes.h"
 #include "core/env_sim.h"
 #include "core/fiber.h"
-#include "parallax/segment_dir.h"
-#include "parallax/segment_reader.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/segment/segment_reader.h"
 
 enum { SEGMENTS = 400 };
 

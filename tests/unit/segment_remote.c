@@ -8,7 +8,7 @@
 #include "core/blk.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_wire.h"
+#include "parallax/segment/segment_wire.h"
 #include "server/server.h"
 
 /* ---- the fake: answers as told, at once or when let go ---- */

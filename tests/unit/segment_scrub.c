@@ -1,5 +1,5 @@
 /* Scrubbing a sealed copy on a simulated disk: each block that is flipped is found and mended, packed or not; nothing else is reported. */
-#include "parallax/segment_scrub.h"
+#include "parallax/segment/segment_scrub.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/segment_dir.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 static int body_write(void *arg)

@@ -6,8 +6,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/placement.h"
-#include "parallax/segment_share.h"
+#include "parallax/segment/placement.h"
+#include "parallax/segment/segment_share.h"
 #include "tests/unit/copytest.h"
 
 static struct share_entry entry_of(struct world *w, struct segment_server *s, uint64_t id)

@@ -1,6 +1,6 @@
 /* The accounting against an oracle that keeps sets: a small volume's blocks and nodes, its snapshots as copies, and whatever
  * is reachable counted afresh after each checkpoint. */
-#include "parallax/space.h"
+#include "parallax/map/space.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

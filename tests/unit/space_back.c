@@ -5,8 +5,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_dir.h"
-#include "parallax/volume_private.h"
+#include "parallax/segment/segment_dir.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { SEGMENT_BLOCKS = 256, FREED = 600, PART = 128 };

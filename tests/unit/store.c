@@ -1,6 +1,6 @@
 /* The store's operations on a real directory: volumes, snapshots, clones, rollback and deletion in every order, against copies in
  * memory; and that nothing is left when everything is deleted. */
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -14,7 +14,7 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
-#include "parallax/verify.h"
+#include "parallax/store/verify.h"
 #include "tests/unit/blktest.h"
 #include "tests/unit/storetest.h"
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/verify.h"
-#include "parallax/volume_private.h"
+#include "parallax/store/verify.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 /* A history: data, a snapshot, overwrites and discards, one more snapshot, overwrites. */

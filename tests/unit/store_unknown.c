@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "core/fiber.h"
-#include "parallax/store_private.h"
+#include "parallax/store/store_private.h"
 #include "tests/unit/tempdir.h"
 
 /* The engine below, and what becomes of calls. */

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "parallax/store_check.h"
+#include "parallax/store/store_check.h"
 #include "tests/unit/blktest.h"
 #include "tests/unit/tempdir.h"
 

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "parallax/store_private.h"
+#include "parallax/store/store_private.h"
 
 struct rig {
 	struct env *env;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "parallax/summary.h"
+#include "parallax/volume/summary.h"
 
 static struct summary *make(uint32_t snapshots)
 {

@@ -1,6 +1,6 @@
 /* The radix tree against an array: random changes, freezes, versions written to a fake log in order, failures on the way,
  * a cache of next to nothing, and growing. */
-#include "parallax/tree.h"
+#include "parallax/map/tree.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

@@ -1,11 +1,11 @@
-/* What a segment's servers are told to be free (parallax/trim.c), with servers that only say whether they have a copy. */
+/* What a segment's servers are told to be free (parallax/volume/trim.c), with servers that only say whether they have a copy. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/maptest.h"
 
 enum { SERVERS = 2, FREED = 4, SEGMENT = 5, BLOCKS = 128, FREE_FROM = 10, FREE = 20 };

@@ -1,11 +1,11 @@
-/* Which cuts stay in a volume's record when its log needs them no more (parallax/unsealed.c), with servers that only say whether their copy is sealed. */
+/* Which cuts stay in a volume's record when its log needs them no more (parallax/volume/unsealed.c), with servers that only say whether their copy is sealed. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/maptest.h"
 #include "tests/unit/volumetest.h"
 

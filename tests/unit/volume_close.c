@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/verify.h"
+#include "parallax/store/verify.h"
 #include "tests/unit/volumetest.h"
 
 enum { WRITES = 40 };

@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { PART = 128, PARTS = 800, RECORD = 64, RECORDS = 12 }; /* blocks: of a segment's 256 */

@@ -1,4 +1,4 @@
-/* Taking an embedded volume from who has it (parallax/volume_acquire.c, --force), with a holder that can be ended. */
+/* Taking an embedded volume from who has it (parallax/volume/volume_acquire.c, --force), with a holder that can be ended. */
 #include <criterion/criterion.h>
 #include <errno.h>
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 #define DISK_BYTES (UINT64_C(16) << 20)

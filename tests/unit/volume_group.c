@@ -1,5 +1,5 @@
 /* A volume's part in a group snapshot: what is held and for how long, and what becomes of the mark. */
-#include "parallax/volume_group.h"
+#include "parallax/volume/volume_group.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

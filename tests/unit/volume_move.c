@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "core/fiber.h"
-#include "parallax/volume_move.h"
+#include "parallax/volume/volume_move.h"
 #include "tests/unit/volumetest.h"
 
 static const char *ask(struct volume_rig *g, struct volume_move *m, const char *verb, const char *const *args, int *ret_status)

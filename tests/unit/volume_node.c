@@ -1,5 +1,5 @@
 /* Block requests on a volume of the store: any size, offset and memory that the block interface allows. */
-#include "parallax/volume_node.h"
+#include "parallax/volume/volume_node.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "core/bytes.h"
 #include "core/drivers.h"
 #include "core/fiber.h"
-#include "parallax/store.h"
+#include "parallax/store/store.h"
 #include "tests/unit/blktest.h"
 #include "tests/unit/tempdir.h"
 

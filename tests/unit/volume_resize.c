@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 #define SMALL (UINT64_C(256) * BLOCK_BYTES) /* one leaf */

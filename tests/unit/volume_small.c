@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "parallax/volume_private.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { DISK_MIB = 96, WRITE_BLOCKS = 128 };

@@ -6,8 +6,8 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/blob.h"
-#include "parallax/volume_private.h"
+#include "parallax/volume/blob.h"
+#include "parallax/volume/volume_private.h"
 #include "tests/unit/volumetest.h"
 
 enum { CHUNKS = 100000, WRITES = 300 };

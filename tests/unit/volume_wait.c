@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "core/fiber.h"
-#include "parallax/placement.h"
-#include "parallax/volume_node.h"
-#include "parallax/volume_wait.h"
+#include "parallax/segment/placement.h"
+#include "parallax/volume/volume_node.h"
+#include "parallax/volume/volume_wait.h"
 #include "server/server.h"
 #include "tests/unit/volumetest.h"
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "core/fiber.h"
-#include "parallax/segment_reader.h"
-#include "parallax/volume_node.h"
+#include "parallax/segment/segment_reader.h"
+#include "parallax/volume/volume_node.h"
 
 static int open_embedded(void *arg, uint64_t volume, bool create, struct segment_server **ret, struct report *report)
 {

@@ -2,7 +2,7 @@
 #ifndef AQ_VOLUMETEST_H
 #define AQ_VOLUMETEST_H
 #include "core/env_sim.h"
-#include "parallax/store_private.h"
+#include "parallax/store/store_private.h"
 #include "tests/sim/catalog_sim.h"
 
 /* The volume's, where places.c has it, too. */

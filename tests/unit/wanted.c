@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/env_sim.h"
-#include "parallax/wanted.h"
+#include "parallax/store/wanted.h"
 #include "tests/sim/catalog_sim.h"
 
 enum { VOLUMES = 5 };

@@ -5,7 +5,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/wanted.h"
+#include "parallax/store/wanted.h"
 #include "tests/bench/scale/scale.h"
 #include "tests/bench/scale/world.h"
 

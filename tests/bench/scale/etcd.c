@@ -6,7 +6,7 @@
 
 #include "core/env_linux.h"
 #include "core/fiber.h"
-#include "parallax/catalog_etcd_call.h"
+#include "parallax/catalog/catalog_etcd_call.h"
 #include "tests/bench/scale/scale.h"
 
 enum { AT_ONCE = 64, SECONDS = 3, VALUE = 300 };

@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/segment_share.h"
+#include "parallax/segment/segment_share.h"
 #include "server/keeper_private.h"
 #include "tests/bench/scale/world.h"
 

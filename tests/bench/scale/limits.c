@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
-#include "parallax/access.h"
-#include "parallax/catalog_etcd_wire.h"
+#include "parallax/access/access.h"
+#include "parallax/catalog/catalog_etcd_wire.h"
 #include "server/keeper.h"
 #include "tests/bench/scale/scale.h"
 

@@ -7,7 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/catalog_etcd_wire.h"
+#include "parallax/catalog/catalog_etcd_wire.h"
 #include "tests/bench/scale/scale.h"
 
 enum { RACK = 25 }; /* servers */

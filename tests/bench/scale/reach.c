@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
-#include "parallax/copies.h"
+#include "parallax/copies/copies.h"
 #include "server/server.h"
 #include "tests/bench/scale/world.h"
 
@@ -103,7 +103,7 @@ static unsigned connected(const struct reach *x)
 	return n;
 }
 
-/* As volumes do (parallax/log_roll.c, log_leave.c, sources.c). */
+/* As volumes do (parallax/volume/log_roll.c, log_leave.c, sources.c). */
 static void make_segment(struct reach *x, uint64_t id)
 {
 	struct peer *peers[META_REPLICAS_MAX];

@@ -2,7 +2,7 @@
  * a manager run beside as many peers, a tapdisk writes, and a catalog in memory counts what they ask of it. What they have in common. */
 #ifndef AQ_BENCH_SCALE_H
 #define AQ_BENCH_SCALE_H
-#include "parallax/placement.h"
+#include "parallax/segment/placement.h"
 #include "tests/sim/catalog_sim.h"
 
 struct scale {

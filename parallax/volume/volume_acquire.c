@@ -1,0 +1,353 @@
+/* Getting a volume: its place on this host, locked (R34); then the owner record in the catalog (R3). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/plant.h"
+#include "parallax/catalog/catalog_copy.h"
+#include "parallax/volume/volume_private.h"
+
+#define ALIVE_S 10 /* a holder that died is seen as such by other hosts after so long */
+#define CATALOG_TRIES 200
+#define CATALOG_PAUSE_NS (20 * NS_PER_MS)
+#define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
+
+static bool is_namesake(const struct volume_open *how, const struct meta_owner *o)
+{
+	return o->boot[0] && how->places->boot && strcmp(o->boot, how->places->boot) != 0 && how->host && strcmp(o->host, how->host) == 0;
+}
+
+static int held(const struct volume_open *how, const struct meta_owner *o, struct report *report)
+{
+	if (is_namesake(how, o))
+		return report_set(report, -EBUSY, "it is attached as %s on another machine that is called %s too (give each its own name: host = NAME in "
+				  "etc/aquifer/aquifer.conf; or attach with --force to take it away)", o->holder, o->host);
+	return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it there, or attach with --force to take it away)",
+			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
+}
+
+/* Two nodes of one graph: neither is to be told of the other as of a stranger, nor to fence it. */
+static bool is_ours(const struct meta_owner *o, const struct volume_open *how)
+{
+	return !how->offer && !is_namesake(how, o) && o->state != OWNER_FREE && how->pid && o->pid == how->pid && how->holder && strcmp(o->holder, how->holder) == 0 && how->host &&
+	       strcmp(o->host, how->host) == 0;
+}
+
+/* Whoever has the lock will soon let it go: a command that maintains the volume, or a process that is about to
+ * say who it is, or that has died. */
+static bool lock_is_passing(const struct volume_places *p, const struct meta_owner *owner)
+{
+	return owner->state == OWNER_FREE || strcmp(owner->holder, VOLUME_MAINTENANCE) == 0 ||
+	       (p->holder_alive && !p->holder_alive(p->arg, owner));
+}
+
+/* A lease that has run out says that its host can't reach the catalog; its guest may be served all the same. To take over is somebody's decision
+ * (attach), not that of a command that only needs the volume for a moment. */
+static int refuse_maintenance(const struct volume_open *how, const struct meta_owner *now, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	if (how->force || how->offer || !how->holder || strcmp(how->holder, VOLUME_MAINTENANCE) != 0 || !p->attached_elsewhere || !p->attached_elsewhere(p->arg, now))
+		return 0;
+	return report_set(report, -EBUSY, "it is attached as %s on host %s, which hasn't renewed its lease (attach it on another host to take it over, or mend that one)",
+			  now->holder, now->host);
+}
+
+/* What was written since the backup of the catalog is in no record of the volume yet: who opened it would go on from what it was then, and lose that for good. */
+static int refuse_unrecovered(struct volume *v, struct report *report)
+{
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = PLANTED(open_unrecovered) ? 0 : catalog_recover_wanted_of(v->catalog, v->id);
+	}
+	if (r == 1)
+		return report_set(report, -EPERM, "the catalog was restored from a backup, and what was written since hasn't been %s (start all servers, then: aquifer cluster recover)",
+				  catalog_recover_wanted(v->catalog, NULL) == 0 ? "found" : "looked for");
+	return r < 0 && r != -ENOENT ? report_set(report, r, "the catalog can't be read: %s", catalog_text(v->catalog, r)) : 0;
+}
+
+/* One that was open before has its directory; a new one in its place would be an empty volume. */
+static int was_never_open(struct volume *v, bool *ret_fresh, struct report *report)
+{
+	struct meta_owner before;
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	int r = -ETIMEDOUT;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = meta_get_owner(v->catalog, v->id, &before, NULL);
+	}
+	if (r < 0 && r != -ENOENT)
+		return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
+	*ret_fresh = r == 0 && before.epoch == 0;
+	return 0;
+}
+
+/* The place where its segments are, locked against a second opener on this host (R34). */
+int volume_open_place(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	bool fresh = false;
+	int r = how->offer ? 0 : refuse_unrecovered(v, report); /* what is offered is open */
+	if (r == 0 && !how->offer)
+		r = was_never_open(v, &fresh, report);
+	if (r < 0)
+		return r;
+	if (how->warm && how->warm->lock && !v->meta.embedded) {
+		v->lock = how->warm->lock;
+		how->warm->lock = NULL;
+		return 0;
+	}
+	r = -EBUSY;
+	unsigned waited_ms = 0;
+	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
+		struct meta_owner owner;
+		struct report cause = { "" };
+		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause)
+		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
+		if (r != -EBUSY) {
+			if (r == -ENOENT && v->meta.embedded)
+				report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
+			else if (r < 0)
+				report_set(report, r, "%s", report_text(&cause, r));
+			break;
+		}
+		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
+			owner = (struct meta_owner){ 0 };
+		if (lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
+			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
+			waited_ms += 20;
+			attempt--;
+			continue;
+		}
+		if (is_ours(&owner, how))
+			return report_set(report, r, "this tapdisk has it already (use one node for both: name it in a graph file)");
+		if (!how->force || attempt > 0)
+			return held(how, &owner, report);
+		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
+			r = 0;
+			break;
+		}
+		if (!p->evict)
+			return held(how, &owner, report);
+		r = p->evict(p->arg, &owner, report);
+		if (r < 0)
+			return r;
+		r = -EBUSY;
+	}
+	if (r == 0 && v->server && !(v->copies = copies_embedded(v->env, v->server)))
+		r = -ENOMEM;
+	return r;
+}
+
+/* May it be taken, as far as offers are concerned? */
+static int judge_offer(const struct volume_open *how, const struct meta_owner *now, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	bool offered = now->state == OWNER_OFFERED;
+	bool ours = now->state == OWNER_HELD && now->stamp && (now->stamp == how->former || now->stamp == how->acquisition);
+	if (how->offer && !ours && !(offered && now->stamp == how->offer) && !PLANTED(handover_offer_unchecked))
+		return report_set(report, -ESTALE, "the offer is gone: %s%s", now->holder[0] ? "it is attached as " : "nobody has the volume", now->holder);
+	if (offered && !how->offer && !how->force && !(p->holder_alive && !p->holder_alive(p->arg, now)))
+		return report_set(report, -EBUSY, "it is being handed over to %s (attach with --force to take it away)", now->holder);
+	return 0;
+}
+
+/* Before the owner record names us: whoever sees that finds us alive. Without that anybody would take the volume from a device in use, and not be told that
+ * there is one; so it is tried as long as the rest is. */
+int volume_show_life(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	char key[META_KEY_BYTES];
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	int r = -ETIMEDOUT;
+	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
+	meta_key_alive(v->stamp, key);
+	if ((how->warm && how->warm->alive) || (how->holder && strcmp(how->holder, VOLUME_MAINTENANCE) == 0))
+		return 0;
+	/* -ENOENT: what was granted has run out before the key was put */
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY || r == -ENOENT) && env_now_ns(v->env) < until_ns; attempt++) {
+		if (attempt)
+			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+		r = catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
+	}
+	return r < 0 && r != -ENOTSUP ? report_set(report, r, "the catalog gives no lease: %s", catalog_text(v->catalog, r)) : 0;
+}
+
+static int put_owner(struct volume *v, const struct meta_owner *mine, uint64_t revision, const struct volume_seen *seen)
+{
+	char key[META_KEY_BYTES], log_key[META_KEY_BYTES];
+	struct catalog_txn *t = malloc(sizeof *t);
+	size_t length = 0;
+	uint8_t *bytes = meta_owner_encode(mine, &length);
+	int r = t && bytes ? 0 : -ENOMEM;
+	meta_key_owner(v->id, key);
+	meta_key_log(v->id, log_key);
+	if (r == 0) {
+		catalog_txn_init(t);
+		if (!PLANTED(acquire_no_compare))
+			catalog_txn_compare(t, key, revision);
+		if (seen)
+			catalog_txn_compare(t, log_key, seen->log_revision);
+		catalog_txn_put(t, key, bytes, length);
+		r = catalog_txn(v->catalog, t, &v->owner_revision);
+	}
+	free(bytes);
+	free(t);
+	return r;
+}
+
+/* Whose holder lives, as far as is known: it is for whoever attaches to say that it is to be taken from him. The lock decides that here, but who took it
+ * by force has none; a command passes, and what has our number is us. */
+static bool is_held(const struct volume *v, const struct volume_open *how, const struct meta_owner *now)
+{
+	const struct volume_places *p = how->places;
+	if (now->state != OWNER_HELD || how->force || how->offer || (now->stamp && (now->stamp == how->former || now->stamp == how->acquisition)))
+		return false;
+	bool here = !v->server && now->pid != how->pid && strcmp(now->holder, VOLUME_MAINTENANCE) != 0;
+	return (p->held_elsewhere && p->held_elsewhere(p->arg, now)) || (here && p->holder_alive && p->holder_alive(p->arg, now));
+}
+
+/* FIBER. The same; but who held it on this machine before it started anew is dead, which his lease may not say yet. */
+static bool is_held_still(const struct volume *v, const struct volume_open *how, const struct meta_owner *now)
+{
+	bool is = is_held(v, how, now);
+	for (unsigned waited_ms = 0; is && is_namesake(how, now) && waited_ms <= 1000 * (ALIVE_S + 1); waited_ms += 200) {
+		fiber_sleep(&v->env->loop, 200 * NS_PER_MS);
+		is = is_held(v, how, now);
+	}
+	return is;
+}
+
+/* owner := (me, held, epoch + 1), whoever held it before. */
+int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
+{
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp };
+	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
+	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
+	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
+	snprintf(mine.boot, sizeof mine.boot, "%s", how->places->boot ? how->places->boot : "");
+	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	bool refused = false;
+	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
+		struct meta_owner now;
+		uint64_t revision;
+		int r = 0;
+		if (attempt == 0 && how->seen) {
+			now = how->seen->owner;
+			revision = how->seen->owner_revision;
+		} else {
+			r = meta_get_owner(v->catalog, v->id, &now, &revision);
+		}
+		if (r == 0 && now.stamp == mine.stamp && now.epoch == mine.epoch && mine.epoch) {
+			v->owner = now; /* an attempt of unknown outcome had arrived */
+			v->owner_revision = revision;
+			v->epoch = now.epoch;
+			return 0;
+		}
+		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
+			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
+		if (r == 0 && refused)
+			return report_set(report, -EBUSY, "it was changed meanwhile (try again)");
+		if (r == 0 || r == -ENOENT) {
+			if (r == 0 && !mine.epoch && is_held_still(v, how, &now))
+				return held(how, &now, report);
+			if (!mine.epoch) {
+				int refusal = r == 0 ? refuse_maintenance(how, &now, report) : 0;
+				refusal = refusal ? refusal : judge_offer(how, &now, report);
+				if (refusal < 0)
+					return refusal;
+				mine.epoch = now.epoch + 1;
+				v->was_free = r == 0 && now.state == OWNER_FREE;
+			}
+			if (r == 0 && now.epoch >= mine.epoch)
+				return held(how, &now, report); /* somebody was faster */
+			r = put_owner(v, &mine, revision, how->seen);
+			if (r == 0) {
+				v->owner = mine;
+				v->epoch = mine.epoch;
+				return 0;
+			}
+			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
+				return report_set(report, r, "the catalog refuses: %s", catalog_text(v->catalog, r));
+			refused = r == -EAGAIN && how->seen;
+		}
+		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+	}
+	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
+}
+
+/* As it was, where it needs no recovery; else as after a command that was killed, so that whoever needs the volume next recovers it. Offers know
+ * themselves how far they had come, by the number in the record. */
+void volume_disown(struct volume *v, const struct volume_open *how)
+{
+	struct meta_owner left = v->owner;
+	if (how->offer || how->acquisition || left.state != OWNER_HELD || left.stamp != v->stamp || PLANTED(failed_open_holds))
+		return;
+	left.control[0] = '\0';
+	left.pid = 0; /* a tapdisk with other volumes lives on */
+	if (v->was_free && v->meta.segment_count == 0) {
+		left.state = OWNER_FREE;
+		left.holder[0] = left.host[0] = left.boot[0] = '\0';
+	} else {
+		snprintf(left.holder, sizeof left.holder, "%s", VOLUME_MAINTENANCE);
+	}
+	put_owner(v, &left, v->owner_revision, NULL); /* if that fails, too, attaching takes it over */
+}
+
+/* ---- beforehand ---- */
+
+void volume_warm_up(struct env *env, const struct volume_open *how, uint64_t acquisition, struct volume_warm *ret)
+{
+	const struct volume_places *p = how->places;
+	struct catalog *catalog = how->catalog;
+	char key[META_KEY_BYTES];
+	struct meta_log *log = malloc(sizeof *log);
+	*ret = (struct volume_warm){ 0 };
+	meta_key_alive(acquisition, key);
+	catalog_lease(catalog, ALIVE_S, key, &ret->alive);
+	if (log && meta_get_log(catalog, how->volume, log, NULL) == 0 && !log->embedded) {
+		if (copies_open(env, catalog, &ret->copies, NULL) == 0)
+			copies_want_log(ret->copies, log);
+		if (p->lock && p->lock(p->arg, how->volume, &ret->lock, NULL) < 0)
+			ret->lock = NULL;
+	}
+	free(log);
+}
+
+void volume_warm_end(struct env *env, struct volume_warm *w)
+{
+	file_close(env, w->lock);
+	catalog_lease_end(w->alive);
+	copies_close(w->copies);
+	*w = (struct volume_warm){ 0 };
+}
+
+struct looking {
+	struct catalog *catalog;
+	uint64_t volume;
+	struct volume_seen *seen;
+};
+
+static int look_at_log(void *arg)
+{
+	const struct looking *l = arg;
+	return meta_get_log(l->catalog, l->volume, &l->seen->log, &l->seen->log_revision);
+}
+
+int volume_look(struct env *env, struct catalog *catalog, uint64_t volume, struct volume_seen *ret)
+{
+	struct looking l = { catalog, volume, ret };
+	struct job j;
+	*ret = (struct volume_seen){ 0 };
+	job_init(&j, &env->loop);
+	job_hold(&j);
+	int r = fiber_start(&env->loop, look_at_log, &l, &j);
+	if (r < 0)
+		return r;
+	int owner = meta_get_owner(catalog, volume, &ret->owner, &ret->owner_revision);
+	r = fiber_wait(&j);
+	return owner < 0 ? owner : r;
+}

@@ -1,0 +1,92 @@
+#include "parallax/volume/volume_status.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/report.h"
+#include "parallax/volume/volume_private.h"
+
+/* Those that are away, and those that are full. */
+static void missing_servers(struct volume *v, char *ret, size_t bytes)
+{
+	copies_missing(v->copies, ret, bytes);
+	size_t n = strlen(ret);
+	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
+		const struct peer *p = v->copies->peers[i];
+		if (p->server && segment_up(p->server) && !log_has_room(v, p))
+			n += (size_t)snprintf(ret + n, bytes - n, "%s%s (full)", n ? ", " : "", p->address);
+	}
+	if (!*ret)
+		snprintf(ret, bytes, "none now");
+}
+
+void volume_status(struct volume *v, struct volume_status *ret)
+{
+	char who[META_TEXT_MAX];
+	uint64_t since_ns;
+	*ret = (struct volume_status){ .failed = v->failed, .full = v->log.full };
+	if (v->catalog_away) {
+		snprintf(ret->waits_for, sizeof ret->waits_for, "the catalog: %.200s", v->catalog_why);
+		ret->waits_since_ns = v->waits_ns;
+	} else if (v->away) {
+		missing_servers(v, who, sizeof who);
+		snprintf(ret->waits_for, sizeof ret->waits_for, "%u server%s that its segments belong to; missing: %.160s", v->meta.min_replicas,
+			 v->meta.min_replicas == 1 ? "" : "s", who);
+		ret->waits_since_ns = v->waits_ns;
+	} else if (sources_waits(&v->sources, ret->waits_for, sizeof ret->waits_for, &since_ns)) {
+		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - since_ns);
+	} else if (v->log.mending && env_now_ns(v->env) - v->log.mending_ns >= NS_PER_S) { /* mostly it takes some ms, and may be just for another copy */
+		snprintf(ret->waits_for, sizeof ret->waits_for, "a server that failed to be left out");
+		ret->waits_since_ns = env_wall_ns(v->env) - (env_now_ns(v->env) - v->log.mending_ns);
+	}
+	for (uint32_t i = 0; i < v->meta.segment_count; i++) {
+		const struct meta_segment *m = &v->meta.segments[i];
+		ret->segments++;
+		ret->below += !v->meta.embedded && m->ensemble_count < v->meta.replicas;
+	}
+}
+
+void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64_t now_ns, char *ret, size_t bytes)
+{
+	if (s->failed)
+		snprintf(ret, bytes, "all its requests fail: %s", s->failed == -EPERM ? "another holder has it" : errno_text(s->failed));
+	else if (s->waits_for[0])
+		snprintf(ret, bytes, "it waits, for %llu s now, for %s", (unsigned long long)((now_ns - MIN(s->waits_since_ns, now_ns)) / NS_PER_S), s->waits_for);
+	else if (s->full)
+		snprintf(ret, bytes, "there is no space for what it writes");
+	else if (s->below)
+		snprintf(ret, bytes, "%u of the %u segments of its log have fewer than %u copies", s->below, s->segments, replicas);
+	else
+		snprintf(ret, bytes, "good");
+}
+
+char *volume_status_encode(const struct volume_status *s)
+{
+	json_t *j = json_pack("{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", s->failed, "waits_for", s->waits_for, "waits_since_ns", (json_int_t)s->waits_since_ns,
+			      "segments", (int)s->segments, "below", (int)s->below, "full", s->full);
+	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	return text;
+}
+
+int volume_status_decode(const char *json, struct volume_status *ret)
+{
+	json_t *j = json_loads(json, 0, NULL);
+	const char *waits_for = "";
+	json_int_t since = 0;
+	int failed = 0, segments = 0, below = 0, full = 0;
+	*ret = (struct volume_status){ 0 };
+	int r = json_unpack(j, "{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", &failed, "waits_for", &waits_for, "waits_since_ns", &since, "segments", &segments,
+			    "below", &below, "full", &full);
+	if (r == 0) {
+		*ret = (struct volume_status){ .failed = failed, .waits_since_ns = (uint64_t)since, .segments = (uint32_t)MAX(segments, 0), .below = (uint32_t)MAX(below, 0),
+					       .full = full };
+		for (size_t i = 0; waits_for[i] && i + 1 < sizeof ret->waits_for; i++) /* one line, whoever says it */
+			ret->waits_for[i] = waits_for[i] >= ' ' ? waits_for[i] : ' ';
+	}
+	json_decref(j);
+	return r == 0 ? 0 : -EPROTO;
+}
