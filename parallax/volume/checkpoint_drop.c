@@ -14,7 +14,8 @@ enum {
 	DROP_READS_MAX = 4096,
 	REAP_PAUSE_MS = 100,
 	REAP_SHARE = 4,          /* checkpoints for deletions alone take one part in so many of the time */
-	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read */
+	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read; doubled each time, */
+	REAP_RETRIES_MAX = 3,    /* so often: an idle volume writes a checkpoint in 40 s at most for a list that stays out of reach */
 	LOOK_MS = 10000,         /* after it was opened; or while a lost catalog isn't recovered */
 };
 
@@ -28,25 +29,38 @@ static void reap_due(struct job *j)
 	v->reaping = false;
 	if (j->status == 0)
 		v->checkpoint_wanted = true;
+	else if (j->status == -ECANCELED)
+		checkpoint_reap_later(v); /* sooner */
 	checkpoint_consider(v);
+}
+
+static uint64_t reap_pause_ns(struct volume *v)
+{
+	if (v->doomed_unread)
+		return (REAP_RETRY_MS * NS_PER_MS) << MIN(v->reap_retries++, (unsigned)REAP_RETRIES_MAX);
+	v->reap_retries = 0;
+	return MAX(REAP_PAUSE_MS * NS_PER_MS, v->checkpoint_took_ns * (REAP_SHARE - 1));
 }
 
 void checkpoint_reap_later(struct volume *v)
 {
-	uint64_t pause_ns = MAX(REAP_PAUSE_MS * NS_PER_MS, v->checkpoint_took_ns * (REAP_SHARE - 1));
 	if (v->closing || v->failed || v->reaping)
 		return;
 	v->reaping = true;
 	job_init(&v->reap_job, &v->env->loop);
-	timer_start(v->env, &v->reap, v->doomed_unread ? REAP_RETRY_MS * NS_PER_MS : pause_ns, &v->reap_job);
+	timer_start(v->env, &v->reap, reap_pause_ns(v), &v->reap_job);
 	job_then(&v->reap_job, reap_due);
 }
 
 void volume_reap_soon(struct volume *v)
 {
+	bool waits_long = v->reaping && v->doomed_unread;
 	v->doomed_unknown = true;
 	v->doomed_unread = false;
-	checkpoint_reap_later(v);
+	if (waits_long)
+		timer_cancel(v->env, &v->reap);
+	else
+		checkpoint_reap_later(v);
 }
 
 int volume_reap(struct volume *v, uint64_t *ret_dropped)

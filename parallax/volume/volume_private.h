@@ -221,6 +221,7 @@ struct volume {
 	struct timer reap;              /* runs until the next checkpoint for them: `reaping` */
 	struct job reap_job;
 	bool reaping;
+	unsigned reap_retries;          /* in a row of those that were `doomed_unread` */
 	struct timer look;              /* runs until the catalog is asked, without a checkpoint, whether something waits: `looking` */
 	struct job look_job;
 	bool looking;

@@ -161,6 +161,28 @@ static int body_delete(void *arg)
 	return body_checkpoint(c);
 }
 
+static int body_idle(void *arg)
+{
+	struct cluster_rig *c = arg;
+	uint64_t before = c->g.volume->counters.checkpoints;
+	fiber_sleep(&c->g.env->loop, 600 * NS_PER_S);
+	uint64_t made = c->g.volume->counters.checkpoints - before;
+	cr_assert(made >= 5 && made <= 25, "%llu checkpoints", (unsigned long long)made);
+	return 0;
+}
+
+/* Whoever asks isn't kept waiting for the next time. */
+static int body_soon(void *arg)
+{
+	struct cluster_rig *c = arg;
+	for (unsigned s = 0; s < 20 && c->g.volume->space.list_count; s++) { /* until it is connected */
+		volume_reap_soon(c->g.volume);
+		fiber_sleep(&c->g.env->loop, NS_PER_S);
+	}
+	cr_assert_eq(c->g.volume->space.list_count, 0u);
+	return 0;
+}
+
 static int body_freed(void *arg)
 {
 	struct cluster_rig *c = arg;
@@ -177,6 +199,17 @@ Test(checkpoint_away, what_a_deleted_snapshot_had_is_not_waited_for)
 	cr_assert_geq(c->g.volume->space.list_count, 1u);
 	cluster_server_begin(c, at.away);
 	cr_assert_eq(volume_rig_run(&c->g, body_freed), 0);
+	cluster_free(c);
+}
+
+/* An idle volume doesn't write one checkpoint after another meanwhile. */
+Test(checkpoint_away, what_stays_away_is_asked_for_ever_less_often)
+{
+	struct cluster_rig *c = begin_apart();
+	cr_assert_eq(volume_rig_run(&c->g, body_delete), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_idle), 0);
+	cluster_server_begin(c, at.away);
+	cr_assert_eq(volume_rig_run(&c->g, body_soon), 0);
 	cluster_free(c);
 }
 
