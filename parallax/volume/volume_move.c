@@ -146,6 +146,15 @@ static void give_up(struct volume_move *m)
 
 /* ---- the source ---- */
 
+/* Who has it now: the one to whom it was offered, or (forced) somebody else. Nobody, or it was deleted: the one to whom it was offered had it. */
+static void note_who_has_it(struct volume_move *m, const struct meta_owner *o)
+{
+	bool theirs = o->stamp == m->offer || (strcmp(o->host, m->whom) == 0 && (!m->whom_pid || o->pid == m->whom_pid));
+	m->robbed = o->state != OWNER_FREE && !theirs;
+	if (m->robbed)
+		snprintf(m->whom, sizeof m->whom, "%s", o->host);
+}
+
 /* What the catalog says of an offer: 0: it stands; 1: another has the volume, or it was deleted; -errno: not known. */
 static int look_at_offer(struct volume_move *m)
 {
@@ -155,6 +164,8 @@ static int look_at_offer(struct volume_move *m)
 		return r == -ENOENT ? 1 : r;
 	bool stands = (o.state == OWNER_OFFERED && o.stamp == m->offer) ||
 		      (o.state == OWNER_HELD && o.stamp && (o.stamp == m->node->intake.former || o.stamp == m->node->intake.next));
+	if (!stands)
+		note_who_has_it(m, &o);
 	return stands ? 0 : 1;
 }
 
@@ -437,7 +448,8 @@ static int offer_it(struct volume_move *m, uint64_t offer, const char *const *ar
 	while (m->running || m->ticking) /* of the move before */
 		fiber_cond_wait(loop_of(m), &m->changed);
 	m->offer = offer;
-	m->back = false;
+	m->back = m->robbed = false;
+	m->whom_pid = to.pid;
 	snprintf(m->whom, sizeof m->whom, "%.63s", args[1]);
 	/* most of it while requests go on, however long that takes */
 	int r = volume_checkpoint(m->node->volume);
@@ -475,6 +487,8 @@ static int settled(struct volume_move *m, uint64_t timeout_ns, char **ret_json, 
 		;
 	if (m->state == MOVE_OFFERED || m->state == MOVE_LEAVING)
 		return report_set(report, -ETIMEDOUT, "it isn't known yet who has it%s%s (it goes on by itself when it is)", m->why[0] ? ": " : "", m->why);
+	if (m->state == MOVE_MOVED && m->robbed)
+		return report_set(report, -ESTALE, "it was taken away meanwhile: host %s has it", m->whom[0] ? m->whom : "?");
 	return answer(ret_json, "{\"serves\":%s}", m->state == MOVE_SERVES ? "true" : "false");
 }
 

@@ -14,7 +14,7 @@
  *   handover-offer OFFER HOST HOLDER CONTROL PID    source: answers how long requests have waited, in ns
  *   handover-activate OFFER MS          target: until it serves, at most so long. Answers for how many ns it does
  *   handover-back OFFER MS              source: takes it back if that can be; answers which of them has it, when that is known. -ESTALE: a third has
- *   handover-moved OFFER MS             source: looks now, until it knows
+ *   handover-moved OFFER MS             source: looks now, until it knows. -ESTALE: a third has
  *   handover-cancel OFFER               target: isn't to be had any more. OFFER 0: whatever it was waiting for */
 #ifndef AQ_VOLUME_MOVE_H
 #define AQ_VOLUME_MOVE_H
@@ -33,7 +33,9 @@ struct volume_move {
 	uint64_t offer;                /* 0: none */
 	uint64_t left_by;              /* MOVED: the offer with which it went */
 	uint64_t due_ns;               /* OFFERED: then it is taken back; INCOMING with an offer: then it is given up. 0: never */
-	char whom[64];                 /* the other host */
+	char whom[64];                 /* the other host; MOVED: which has it */
+	uint64_t whom_pid;             /* its tapdisk's, as the offer names it; 0: not known */
+	bool robbed;                   /* MOVED: another than the offer's target has it */
 	char why[256];                 /* INCOMING: why it couldn't be opened */
 	bool failed;                   /* INCOMING: an attempt did, perhaps half-way */
 	bool owner_changed, log_changed; /* the watch said so since the last turn */

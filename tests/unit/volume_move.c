@@ -89,6 +89,94 @@ static int body_other_offer(void *arg)
 
 Test(volume_move, who_has_it_is_told_to_whom_it_was_offered) { with_open_volume(body_other_offer); }
 
+/* Somebody attaches it by force while it is offered. */
+static void rob(struct volume_rig *g, const char *host, uint64_t pid)
+{
+	char key[META_KEY_BYTES];
+	struct meta_owner o;
+	struct catalog_txn t;
+	size_t length;
+	cr_assert_eq(meta_get_owner(g->places.catalog, 1, &o, NULL), 0);
+	o.epoch++;
+	o.state = OWNER_HELD;
+	o.stamp = 77;
+	o.pid = pid;
+	snprintf(o.host, sizeof o.host, "%s", host);
+	uint8_t *bytes = meta_owner_encode(&o, &length);
+	meta_key_owner(1, key);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
+	free(bytes);
+}
+
+static int body_robbed(void *arg)
+{
+	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
+	struct volume_rig *g = arg;
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	char state[16], why[128];
+	int r;
+	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, &m, "handover-offer", offer, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	g->volume = NULL;
+	rob(g, "h3", 5);
+	ask(g, &m, "handover-back", back, &r);
+	cr_assert_eq(r, -ESTALE, "h2 is said to have it");
+	cr_assert(strstr(g->report.text, "h3"), "%s", g->report.text);
+	cr_assert(volume_move_condition(&m, state, why, sizeof why));
+	cr_assert_str_eq(why, "to host h3");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, who_took_it_by_force_is_named) { with_open_volume(body_robbed); }
+
+/* On the host to which it was offered, but not by the device that was to have it. */
+static int body_robbed_there(void *arg)
+{
+	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
+	struct volume_rig *g = arg;
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	int r;
+	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, &m, "handover-offer", offer, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	g->volume = NULL;
+	rob(g, "h2", 6);
+	ask(g, &m, "handover-back", back, &r);
+	cr_assert_eq(r, -ESTALE, "the offer's target is said to have it");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, another_device_of_the_targets_host_is_no_target) { with_open_volume(body_robbed_there); }
+
+/* It failed half-way before, so that it has another number. */
+static int body_target_took(void *arg)
+{
+	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
+	struct volume_rig *g = arg;
+	struct volume_move m;
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	int r;
+	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, &m, "handover-offer", offer, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	g->volume = NULL;
+	rob(g, "h2", 5);
+	const char *json = ask(g, &m, "handover-back", back, &r);
+	cr_assert_eq(r, 0, "%s", g->report.text);
+	cr_assert_str_eq(json, "{\"serves\":false}");
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, the_target_is_known_by_its_process) { with_open_volume(body_target_took); }
+
 static int body_target(void *arg)
 {
 	struct volume_rig *g = arg;
