@@ -122,10 +122,25 @@ int cli_cluster_init(struct cli *c)
 
 struct user_search {
 	struct cli *c;
+	struct catalog *catalog; /* NULL: who has a lease isn't to be looked up */
 	char host[64];
 	bool embedded;  /* there are volumes in this host's directory */
 	bool past;      /* the records are a backup's: who had what on other hosts then says nothing */
 };
+
+/* FIBER. A process of another machine that is called as this one is, or of this one before it started anew: then the lease soon runs out. */
+static bool is_namesake_alive(struct user_search *s, const struct meta_owner *o)
+{
+	char boot[META_BOOT_BYTES], key[META_KEY_BYTES];
+	struct catalog_value v;
+	env_boot_id(s->c->env, boot);
+	if (!s->catalog || !s->catalog->ops->lease || !o->host[0] || strcmp(o->boot, boot) == 0)
+		return false;
+	meta_key_alive(o->stamp, key);
+	int r = catalog_get(s->catalog, key, &v);
+	catalog_value_free(&v);
+	return r != -ENOENT;
+}
 
 static int look_at_owner(struct user_search *s, const char *key, const struct catalog_value *value)
 {
@@ -133,8 +148,12 @@ static int look_at_owner(struct user_search *s, const char *key, const struct ca
 	int r = meta_owner_decode(value->bytes, value->length, &o);
 	if (r < 0)
 		return report_set(&s->c->report, r, "its %s can't be read: %s", key, errno_text(r));
-	if (o.state == OWNER_FREE || (s->past && strcmp(o.host, s->host) != 0) || ((!o.host[0] || strcmp(o.host, s->host) == 0) && !places_owner_alive(s->c->env, &o)))
+	bool ours = !o.host[0] || strcmp(o.host, s->host) == 0;
+	if (o.state == OWNER_FREE || (s->past && !ours))
 		return 0;
+	if (ours && !places_owner_alive(s->c->env, &o))
+		return is_namesake_alive(s, &o) ? report_set(&s->c->report, -EBUSY, "a volume is attached as %s on another machine that is called %s too (detach it there "
+							     "first; if this one has just started anew, try again in some seconds)", o.holder, s->host) : 0;
 	return report_set(&s->c->report, -EBUSY, "a volume is attached as %s on host %s (detach it first)", o.holder, o.host[0] ? o.host : s->host);
 }
 
@@ -321,6 +340,7 @@ int cli_cluster_move_catalog(struct cli *c)
 	if (r == 0)
 		r = open_any(c, m.to_url, true, &m.to);
 	if (r == 0) {
+		m.users.catalog = m.from;
 		r = move(&m);
 		catalog_close(m.to);
 	}

@@ -29,3 +29,11 @@ kill -9 "$(agent_of c)" $(jq -r .pid "$dir"/c/run/aquifer/tapdisks/*/status)
 another attach v --as nbd >/dev/null || fail "when the lease has run out"
 until_true 20 grep -q 'registered as the agent of host c' "$dir/e/run/aquifer/agent.log" || fail "the agent: $(cat "$dir/e/run/aquifer/agent.log")"
 another detach v || fail "detached at last"
+
+# the catalog isn't moved away below a device of the other machine; servers, which are asked themselves, are stopped before
+on c agent start >/dev/null || fail "the first one's agent"
+on c attach v --as nbd >/dev/null || fail "attached once more"
+another agent stop >/dev/null || fail "the second one's agent"
+{ kill $server_pids && wait $server_pids; } 2>/dev/null || true
+refused 1 'on another machine that is called c too' another cluster move-catalog "sqlite:$dir/e/var/lib/aquifer/catalog.db"
+[ "$(on c list --json | jq -r '.[].state')" = running ] || fail "the first one's device: $(on c list)"
