@@ -24,7 +24,7 @@ struct walk {
 	uint64_t base;
 	const struct segment_header *header;
 	uint32_t limit;
-	uint8_t *window;
+	uint8_t *window;     /* with a block behind it, for walk_nothing() */
 	uint32_t window_block, window_blocks; /* what the window holds */
 	uint64_t first_seq;
 	uint32_t *ends; /* of the records from first_seq on: blocks */
@@ -88,14 +88,27 @@ static int walk_record_once(struct walk *w, uint32_t block, struct record *ret)
 	return record_check_payload(ret, ret->bytes + (size_t)ret->header_blocks * BLOCK_BYTES);
 }
 
+/* Is there no record? One block, read again, is enough to see it. 0: there may be one; -ENODATA, -ESHUTDOWN. */
+static int walk_nothing(struct walk *w, uint32_t block)
+{
+	uint8_t *again = w->window + (size_t)WINDOW_BLOCKS * BLOCK_BYTES;
+	struct record rec;
+	size_t done = 0;
+	int r = file_read_wait(w->file, again, BLOCK_BYTES, w->base + (uint64_t)block * BLOCK_BYTES, &done);
+	if (r < 0)
+		return r == -EIO ? 0 : r;
+	memset(again + done, 0, BLOCK_BYTES - done);
+	return record_decode(again, BLOCK_BYTES, w->header, block, &rec) == -ENODATA ? -ENODATA : 0;
+}
+
 static int walk_record(struct walk *w, uint32_t block, struct record *ret)
 {
 	int r = walk_record_once(w, block, ret);
 	for (int i = 1; i < READ_TRIES && (r == -EBADMSG || r == -ENODATA); i++) {
+		if (r == -ENODATA && (r = walk_nothing(w, block)) < 0)
+			break;
 		w->window_blocks = 0;
 		r = walk_record_once(w, block, ret);
-		if (r == -ENODATA)
-			break;
 	}
 	return r;
 }
@@ -216,7 +229,7 @@ int segment_scan(struct env *env, struct file *file, uint64_t base, const struct
 	struct walk w = { .file = file, .base = base, .header = header, .limit = limit };
 	struct segment_scan s = { .length = 1 };
 	w.ends = malloc((size_t)limit * sizeof *w.ends); /* no record is shorter than a block */
-	w.window = env_alloc_aligned((size_t)WINDOW_BLOCKS * BLOCK_BYTES);
+	w.window = env_alloc_aligned((size_t)(WINDOW_BLOCKS + 1) * BLOCK_BYTES);
 	uint8_t *block0 = env_alloc_aligned(BLOCK_BYTES);
 	int r = w.window && block0 && w.ends ? 0 : -ENOMEM;
 	if (r == 0 && crcs)

@@ -213,8 +213,10 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 	return nowhere(c, index, report);
 }
 
-/* R17.1: one that answers is enough to stop the old owner, for an append needs all. */
-static int fence_segment(struct recovery *c, uint32_t index, struct report *report)
+enum { FENCED_AT_ONCE = 4 }; /* segments: each copy that has no end yet is read to its end, a window of 4 MiB at a time */
+
+/* What is asked of whom, for one segment. */
+static int fence_prepare(struct recovery *c, uint32_t index, struct report *report)
 {
 	struct volume *v = c->v;
 	const struct meta_segment *m = &v->meta.segments[index];
@@ -228,8 +230,34 @@ static int fence_segment(struct recovery *c, uint32_t index, struct report *repo
 		f->ios[i] = (struct segment_io){ .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
 	}
 	peers_await(f->peers, m->ensemble_count, MIN(m->ensemble_count, v->meta.min_replicas));
-	peers_wait(f->peers, f->ios, m->ensemble_count);
-	return choose_source(c, index, report);
+	return 0;
+}
+
+/* R17.1: one that answers is enough to stop the old owner, for an append needs all. */
+static int fence_segments(struct recovery *c, const uint32_t *indexes, unsigned count, struct report *report)
+{
+	struct peer *peers[FENCED_AT_ONCE * META_REPLICAS_MAX] = { NULL };
+	struct segment_io ios[FENCED_AT_ONCE * META_REPLICAS_MAX];
+	unsigned n = 0;
+	int r = 0;
+	for (unsigned k = 0; r == 0 && k < count; k++) {
+		const struct found *f = &c->found[indexes[k]];
+		r = fence_prepare(c, indexes[k], report);
+		for (unsigned i = 0; r == 0 && i < c->v->meta.segments[indexes[k]].ensemble_count; i++) {
+			peers[n] = f->peers[i];
+			ios[n++] = f->ios[i];
+		}
+	}
+	if (r < 0)
+		return r;
+	peers_wait(peers, ios, n);
+	n = 0;
+	for (unsigned k = 0; r == 0 && k < count; k++) {
+		for (unsigned i = 0; i < c->v->meta.segments[indexes[k]].ensemble_count; i++)
+			c->found[indexes[k]].ios[i] = ios[n++];
+		r = choose_source(c, indexes[k], report);
+	}
+	return r;
 }
 
 static void take_sources(struct recovery *c)
@@ -315,12 +343,18 @@ static int walk_log(struct recovery *c, struct report *report)
 static int find_lengths(struct recovery *c, struct report *report)
 {
 	struct volume *v = c->v;
+	uint32_t open[FENCED_AT_ONCE];
+	unsigned n = 0;
 	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < v->meta.segment_count; i++) {
 		if (v->meta.segments[i].cut)
 			c->walk.length[i] = v->meta.segments[i].length;
 		else if (!is_ours(v, &v->meta.segments[i]))
-			r = fence_segment(c, i, report);
+			open[n++] = i;
+		if (n == FENCED_AT_ONCE || (n && i == v->meta.segment_count - 1)) {
+			r = fence_segments(c, open, n, report);
+			n = 0;
+		}
 	}
 	take_sources(c);
 	return r ? r : walk_log(c, report);
