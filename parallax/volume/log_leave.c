@@ -17,7 +17,7 @@
 #define SETTLE_NS (2 * NS_PER_S)
 #define PAUSE_MIN_NS (5 * NS_PER_S)
 #define PAUSE_MAX_NS (300 * NS_PER_S)
-enum { LOOKS_PER_CATALOG = 16 }; /* servers may have other addresses */
+enum { LOOKS_PER_CATALOG = 16 }; /* servers may have other addresses, or room again */
 
 static bool ends(const struct volume *v) { return v->closing || v->close_by_ns || v->failed || v->env->dead; }
 static bool is_open(const struct log_segment *g) { return !g->cut && !g->finished; }
@@ -160,6 +160,31 @@ static void ask_places(struct volume *v)
 	}
 }
 
+/* Has an open segment no copy there, where one belongs? */
+static bool is_wanted(const struct volume *v, const struct peer *p)
+{
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		bool there = false;
+		for (uint32_t i = 0; i < g->meta.ensemble_count; i++)
+			there |= g->peers[i] == p;
+		if (is_open(g) && !there && copies_belongs(v->copies, g->meta.id, p))
+			return true;
+	}
+	return false;
+}
+
+/* How much room a server has is known from its answers, and one that had none is asked for nothing else while nothing is written. */
+static void ask_full(struct volume *v)
+{
+	for (unsigned i = 0; i < v->copies->count && !ends(v) && !PLANTED(leave_full_for_ever); i++) {
+		struct peer *p = v->copies->peers[i];
+		struct segment_io io = { .op = SEGMENT_STAT, .segment = 1 };
+		if (peer_connected(p) && !log_has_room(v, p) && is_wanted(v, p))
+			peer_wait(p, &io);
+	}
+}
+
 /* ---- leaving ---- */
 
 static void leave(struct volume *v)
@@ -233,6 +258,8 @@ static int leaver(void *arg)
 		keep_connected(v);
 		if (looks % LOOKS_PER_CATALOG == 0 && any_is(v, lacks_server))
 			copies_look(v->copies);
+		if (looks % LOOKS_PER_CATALOG == 0)
+			ask_full(v);
 		if (!ends(v))
 			look(v);
 	}
