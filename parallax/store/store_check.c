@@ -440,19 +440,19 @@ static int check_owned(struct check *c)
 
 static void health_key(const char *what, char ret_key[META_KEY_BYTES]) { snprintf(ret_key, META_KEY_BYTES, "health/%s", what); }
 
-/* Nobody waits for it, and a store that can't be written can still be checked. */
-void store_health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete)
+int store_health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete)
 {
 	char key[META_KEY_BYTES], text[80];
 	struct catalog_txn *t = malloc(sizeof *t);
 	if (!t)
-		return;
+		return -ENOMEM;
 	health_key(what, key);
 	snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64, env_wall_ns(s->env), faults, incomplete);
 	catalog_txn_init(t);
 	catalog_txn_put(t, key, text, strlen(text));
-	catalog_txn(s->catalog, t, NULL);
+	int r = catalog_txn(s->catalog, t, NULL);
 	free(t);
+	return r;
 }
 
 int store_health_read(struct store *s, const char *what, struct store_health *ret)
@@ -488,7 +488,7 @@ int store_check(struct store *s, struct store_check *how, struct report *report)
 	if (r == 0 && !how->volume && (r = store_check_orphans(s, &how->orphans, &how->orphan_bytes)) < 0)
 		r = r == -ENOMEM ? r : how->faults ? 0 : report_set(report, r, "the servers' copies: %s", errno_text(r)); /* a record may be damaged: that was said */
 	if (r == 0 && !how->volume)
-		store_health_write(s, "check", how->faults, how->incomplete);
+		store_health_write(s, "check", how->faults, how->incomplete); /* a store that can't be written can be checked all the same */
 	free(c->owned);
 	free(c->volumes);
 	free(c);

@@ -15,8 +15,8 @@ void fault_lines_free(struct fault_lines *l);
 
 /* FIBER. Copies on servers, and their bytes, that are nobody's. 0 or -errno. */
 int store_check_orphans(struct store *s, uint64_t *ret_copies, uint64_t *ret_bytes);
-/* FIBER. Now, for `cluster status`. */
-void store_health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete);
+/* FIBER. Now, for `cluster status`. As catalog_txn(). */
+int store_health_write(struct store *s, const char *what, uint64_t faults, uint64_t incomplete);
 /* FIBER. Is every reference in the catalog sound? Adds to `ret` what isn't. 0 or -errno: it can't be read. */
 int store_check_catalog(struct store *s, struct fault_lines *ret);
 #endif

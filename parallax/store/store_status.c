@@ -16,6 +16,7 @@
 #include "parallax/catalog/catalog_copy.h"
 #include "parallax/copies/copies.h"
 #include "parallax/segment/placement.h"
+#include "parallax/store/store_check_private.h"
 #include "parallax/store/store_private.h"
 
 enum { ASKED_AT_ONCE = 32 };
@@ -89,6 +90,14 @@ uint64_t store_reserve_bytes(uint64_t total_bytes)
 
 /* ---- the catalog ---- */
 
+/* Does it take changes? An etcd out of quota, or a file system that is full, answers reads all the same; and while nothing has to be noted, nobody else would know. */
+static int try_catalog(struct work *w)
+{
+	int r = store_health_write(w->store, "status", 0, 0);
+	return r == 0 ? 0 : store_status_problem(w->t, "the catalog takes no changes: %s%s", catalog_text(w->store->catalog, r),
+						 r == -EDQUOT ? " (give etcd room: docs/cluster.md, \"etcd\")" : "");
+}
+
 static int look_at_catalog(struct work *w)
 {
 	struct store_status *t = w->t;
@@ -105,6 +114,9 @@ static int look_at_catalog(struct work *w)
 	for (size_t i = 0; r == 0 && i < t->member_count; i++)
 		if (!t->members[i].answers)
 			r = store_status_problem(t, "the catalog's member %s doesn't answer: %s", t->members[i].url, t->members[i].why);
+	if (r < 0)
+		return r;
+	r = try_catalog(w);
 	if (r < 0)
 		return r;
 	if (t->restored[0] && catalog_recover_wanted(w->store->catalog, NULL) == 1)

@@ -75,6 +75,8 @@ says "then EDQUOT" fill big 250000
 load full --offset=260M --size=16M
 finish full
 refused 1 "space exceeded|quota" aquifer snapshot create v@full
+! aquifer cluster status >"$dir/status" 2>&1 || fail "no quota, and all is well"
+grep -q 'problems  *the catalog takes no changes: .*space exceeded (give etcd room' "$dir/status" || fail "no quota: $(cat "$dir/status")"
 "$B/tools/catalogcheck" "$url" list big >/dev/null
 ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" del --prefix aquifer/kv/big >/dev/null
 ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" >/dev/null || fail "etcdctl $*"; }
@@ -82,6 +84,7 @@ ctl compact "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1
 ctl defrag
 ctl alarm disarm
 aquifer snapshot create v@room || fail "snapshot with quota again"
+! aquifer cluster status 2>&1 | grep 'takes no changes' || fail "with quota again"
 
 # the holder dies; the next one takes over what was flushed; the clone has what it had
 kill -9 "$(field v pid)"
