@@ -13,6 +13,7 @@ uint64_t env_now_ns(struct env *env) { return env->ops->now_ns(env); }
 uint64_t env_wall_ns(struct env *env) { return env->ops->wall_ns(env); }
 uint64_t env_random(struct env *env) { return env->ops->random(env); }
 void env_boot_id(struct env *env, char ret_id[37]) { env->ops->boot_id(env, ret_id); }
+uint64_t env_pids(struct env *env) { return env->ops->pids ? env->ops->pids(env) : 0; }
 
 void timer_start(struct env *env, struct timer *t, uint64_t delay_ns, struct job *parent)
 {

@@ -266,6 +266,8 @@ uint64_t env_wall_ns(struct env *env);
 uint64_t env_random(struct env *env);
 /* An id of the running kernel: changes when the machine lost power. 36 characters and a NUL. */
 void env_boot_id(struct env *env, char ret_id[37]);
+/* The number of this process' pid namespace, in which pids say something: containers have their own, and one kernel's boot id. 0: not known. */
+uint64_t env_pids(struct env *env);
 
 /* The real world. Owned by the caller, freed by env_linux_destroy. `threads` workers (0: a default). */
 int env_linux_create(unsigned threads, struct env **ret_env);

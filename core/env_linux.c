@@ -69,6 +69,14 @@ static void env_linux_boot_id(struct env *env, char ret_id[37])
 			 env_linux_random(env) & 0xffffffffffff);
 }
 
+static uint64_t env_linux_pids(struct env *env)
+{
+	char link[32] = "";
+	unsigned number = 0;
+	(void)env;
+	return readlink("/proc/self/ns/pid", link, sizeof link - 1) > 0 && sscanf(link, "pid:[%u]", &number) == 1 ? number : 0;
+}
+
 /* ---- watched descriptors ---- */
 
 int env_linux_watch(struct env_linux *el, int fd, uint32_t events, struct source *source)
@@ -224,6 +232,7 @@ static const struct env_ops env_linux_ops = {
 	.wall_ns = env_linux_wall_ns,
 	.random = env_linux_random,
 	.boot_id = env_linux_boot_id,
+	.pids = env_linux_pids,
 	.timer_start = env_linux_timer_start,
 	.timer_cancel = env_linux_timer_cancel,
 	.offload = env_linux_offload,

@@ -9,6 +9,7 @@ struct env_ops {
 	uint64_t (*wall_ns)(struct env *env);
 	uint64_t (*random)(struct env *env);
 	void (*boot_id)(struct env *env, char ret_id[37]);
+	uint64_t (*pids)(struct env *env); /* NULL: not known */
 	void (*timer_start)(struct env *env, struct timer *t, uint64_t delay_ns, struct job *parent);
 	void (*timer_cancel)(struct env *env, struct timer *t);
 	void (*offload)(struct env *env, struct offload *o, struct job *parent);

@@ -131,10 +131,9 @@ struct user_search {
 /* FIBER. A process of another machine that is called as this one is, or of this one before it started anew: then the lease soon runs out. */
 static bool is_namesake_alive(struct user_search *s, const struct meta_owner *o)
 {
-	char boot[META_BOOT_BYTES], key[META_KEY_BYTES];
+	char key[META_KEY_BYTES];
 	struct catalog_value v;
-	env_boot_id(s->c->env, boot);
-	if (!s->catalog || !s->catalog->ops->lease || !o->host[0] || strcmp(o->boot, boot) == 0)
+	if (!s->catalog || !s->catalog->ops->lease || !o->host[0] || (o->boot[0] && !places_pids_foreign(s->c->env, o->boot, o->pids)))
 		return false;
 	meta_key_alive(o->stamp, key);
 	int r = catalog_get(s->catalog, key, &v);

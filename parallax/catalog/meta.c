@@ -204,6 +204,7 @@ uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length)
 	to.pid = m->pid;
 	to.stamp = m->stamp;
 	to.boot = (char *)(uintptr_t)m->boot;
+	to.pids = m->pids;
 	PACK(owner, &to);
 }
 
@@ -211,7 +212,7 @@ static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *re
 {
 	if (from->state > OWNER_OFFERED)
 		return -EUCLEAN;
-	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid, .stamp = from->stamp };
+	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid, .stamp = from->stamp, .pids = from->pids };
 	copy_text(ret->holder, sizeof ret->holder, from->holder);
 	copy_text(ret->control, sizeof ret->control, from->control);
 	copy_text(ret->host, sizeof ret->host, from->host);
@@ -220,6 +221,11 @@ static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *re
 }
 
 int meta_owner_decode(const void *bytes, size_t length, struct meta_owner *ret) { DECODE(owner, owner_unpack); }
+
+bool meta_pids_foreign(const char *boot, uint64_t pids, const char *our_boot, uint64_t our_pids)
+{
+	return (boot[0] && strcmp(boot, our_boot) != 0) || (pids && our_pids && pids != our_pids);
+}
 
 /* ---- snapshot ---- */
 
@@ -312,13 +318,14 @@ uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
 	to.protocol = m->protocol;
 	to.map_version = m->map_version;
 	to.boot = (char *)(uintptr_t)m->boot;
+	to.pids = m->pids;
 	PACK(agent, &to);
 }
 
 static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *ret)
 {
 	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns,
-				     .protocol = from->protocol, .map_version = from->map_version };
+				     .protocol = from->protocol, .map_version = from->map_version, .pids = from->pids };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->version, sizeof ret->version, from->version);
 	copy_text(ret->boot, sizeof ret->boot, from->boot);

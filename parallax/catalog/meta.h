@@ -64,6 +64,7 @@ struct meta_owner {
 	char holder[META_TEXT_MAX], control[META_TEXT_MAX], host[64];
 	uint64_t pid, stamp;
 	char boot[META_BOOT_BYTES]; /* of the machine that the process runs on; "": not known, as of an offer's target, or by an older program */
+	uint64_t pids;              /* the pid namespace there, as env_pids(); 0: not known */
 };
 
 struct meta_snapshot {
@@ -96,10 +97,13 @@ struct meta_agent {
 	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
 	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
 	char boot[META_BOOT_BYTES];      /* as an owner's */
+	uint64_t pids;
 };
 
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */
 uint8_t *meta_log_encode(const struct meta_log *m, size_t *ret_length);
+/* Do pids in a record with the former say nothing to who has the latter? What isn't known differs from nothing. */
+bool meta_pids_foreign(const char *boot, uint64_t pids, const char *our_boot, uint64_t our_pids);
 uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length);
 uint8_t *meta_snapshot_encode(const struct meta_snapshot *m, size_t *ret_length);
 uint8_t *meta_name_encode(const struct meta_name *m, size_t *ret_length);

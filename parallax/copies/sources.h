@@ -29,6 +29,7 @@ struct volume_places {
 	/* Does a device on another host have it, or is to have it, whatever its lease says? What only maintains a volume doesn't take it from one. NULL: none. */
 	bool (*attached_elsewhere)(void *arg, const struct meta_owner *owner);
 	const char *boot;   /* this machine's boot id: written into owner records, so that what they say of a process isn't believed of another that has its number; NULL: not known */
+	uint64_t pids;      /* beside it, in an owner record's way; 0: not known */
 	const char *domain; /* this host's: servers in the same are the nearest; NULL: not known */
 	void *arg;
 };

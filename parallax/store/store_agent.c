@@ -17,7 +17,7 @@ const char *store_host(const struct store *s) { return s->places->host; }
 
 bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent)
 {
-	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp };
+	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp, .pids = agent->pids };
 	snprintf(as_owner.host, sizeof as_owner.host, "%s", host);
 	memcpy(as_owner.boot, agent->boot, sizeof as_owner.boot);
 	return places_holder_alive(p, &as_owner);
@@ -129,7 +129,7 @@ static int enter(struct store_registration *r, struct report *report)
 	char key[META_KEY_BYTES];
 	uint64_t revision;
 	int status = look(r, &there, &revision);
-	bool same = !there.boot[0] || strcmp(there.boot, r->agent.boot) == 0;
+	bool same = !places_pids_foreign(r->store->env, there.boot, there.pids);
 	if (status == 0 && there.pid && !(same && there.pid == r->agent.pid) && places_agent_alive(p, p->host, &there))
 		return report_set(report, -EADDRINUSE, "the agent with pid %llu%s is called %s too (give each its own name: host = NAME in etc/aquifer/aquifer.conf)",
 				  (unsigned long long)there.pid, same ? "" : " on another machine", p->host);
@@ -149,7 +149,7 @@ int store_agent_register(struct store *s, const char *address, const char *versi
 		return -ENOMEM;
 	r->store = s;
 	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env),
-					 .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
+					 .pids = env_pids(s->env), .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
 	snprintf(r->agent.address, sizeof r->agent.address, "%s", address);
 	env_boot_id(s->env, r->agent.boot);
 	snprintf(r->agent.version, sizeof r->agent.version, "%s", version);

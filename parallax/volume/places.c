@@ -161,20 +161,23 @@ static int look_at_process(void *arg)
 	return is_ours(p->pid) && (!p->directory[0] || has_argument(p->pid, p->directory));
 }
 
-static bool is_boot(const char *boot, const struct meta_owner *owner) { return !owner->boot[0] || strcmp(owner->boot, boot) == 0; }
+bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids)
+{
+	char our_boot[META_BOOT_BYTES];
+	env_boot_id(env, our_boot);
+	return meta_pids_foreign(boot, pids, our_boot, env_pids(env));
+}
 
 /* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. After the machine has started anew, another
  * tapdisk may well have that pid. If the record is an older program's one that an agent started is known by its directory all the same. */
 static bool is_tapdisk(struct env *env, const struct meta_owner *owner)
 {
 	static const char before[] = "unix:", behind[] = "/control.sock";
-	char boot[META_BOOT_BYTES];
 	struct process p = { .pid = owner->pid };
 	size_t n = strlen(owner->control), around = strlen(before) + strlen(behind);
 	if (n > around && strncmp(owner->control, before, strlen(before)) == 0 && strcmp(owner->control + n - strlen(behind), behind) == 0)
 		snprintf(p.directory, sizeof p.directory, "%.*s", (int)(n - around), owner->control + strlen(before));
-	env_boot_id(env, boot);
-	return owner->pid != 0 && is_boot(boot, owner) && env_brief_wait(env, look_at_process, &p) == 1;
+	return owner->pid != 0 && !places_pids_foreign(env, owner->boot, owner->pids) && env_brief_wait(env, look_at_process, &p) == 1;
 }
 
 bool places_owner_alive(struct env *env, const struct meta_owner *owner)
@@ -188,10 +191,10 @@ static bool is_elsewhere(const struct places *p, const struct meta_owner *owner)
 	return p->catalog->ops->lease && owner->state != OWNER_FREE && owner->host[0] && strcmp(owner->host, p->host) != 0;
 }
 
-/* On another machine that is called as this one is; or this one has started anew since: then the lease soon runs out. */
+/* On another machine, or in another container, that is called as this one is; or this one has started anew since: then the lease soon runs out. */
 static bool is_namesake(const struct places *p, const struct meta_owner *owner)
 {
-	return p->catalog->ops->lease && owner->state != OWNER_FREE && !is_boot(p->boot, owner) && !PLANTED(namesake_robbed);
+	return p->catalog->ops->lease && owner->state != OWNER_FREE && places_pids_foreign(p->env, owner->boot, owner->pids) && !PLANTED(namesake_robbed);
 }
 
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner)
@@ -393,6 +396,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 					 .holder_alive = holder_alive, .held_elsewhere = held_elsewhere, .attached_elsewhere = attached_elsewhere,
 					 .boot = p->boot, .domain = p->domain, .arg = p };
 	env_boot_id(env, p->boot);
+	p->ops.pids = env_pids(env);
 	int r = config_host(env, root, p->host, report);
 	if (r == 0)
 		r = config_domain(env, root, p->domain, report);

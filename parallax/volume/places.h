@@ -44,6 +44,8 @@ void places_let_go(struct places *p, struct snapshot_hold *h); /* FIBER */
 /* FIBER. Is the process that an owner record names alive on this host? Not if the machine has started anew since, nor if it is another one that is called so.
  * The first needs no store. */
 bool places_owner_alive(struct env *env, const struct meta_owner *owner);
+/* Do pids in a record with these say nothing here? It is another machine's, or container's, or this one's before it started anew. */
+bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids);
 /* Is the holder on another host, or on another machine of this name, and does its lease say that it lives, as far as is known? It may also be this machine before
  * it started anew, until the lease has run out. */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);

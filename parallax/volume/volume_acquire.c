@@ -15,7 +15,8 @@
 
 static bool is_namesake(const struct volume_open *how, const struct meta_owner *o)
 {
-	return o->boot[0] && how->places->boot && strcmp(o->boot, how->places->boot) != 0 && how->host && strcmp(o->host, how->host) == 0;
+	const struct volume_places *p = how->places;
+	return o->boot[0] && p->boot && meta_pids_foreign(o->boot, o->pids, p->boot, p->pids) && how->host && strcmp(o->host, how->host) == 0;
 }
 
 static int held(const struct volume_open *how, const struct meta_owner *o, struct report *report)
@@ -224,7 +225,7 @@ static bool is_held_still(const struct volume *v, const struct volume_open *how,
 /* owner := (me, held, epoch + 1), whoever held it before. */
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
-	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp };
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp, .pids = how->places->pids };
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
@@ -291,6 +292,7 @@ void volume_disown(struct volume *v, const struct volume_open *how)
 	if (v->was_free && v->meta.segment_count == 0) {
 		left.state = OWNER_FREE;
 		left.holder[0] = left.host[0] = left.boot[0] = '\0';
+		left.pids = 0;
 	} else {
 		snprintf(left.holder, sizeof left.holder, "%s", VOLUME_MAINTENANCE);
 	}

@@ -19,6 +19,15 @@ refused 1 'device v (.*) on another machine that is called c too' another attach
 another snapshot create v@one || fail "a snapshot where it isn't attached"
 another volume list | grep -q '^v .*c' || fail "the list: $(another volume list)"
 [ "$(on c list --json | jq -r '.[].state')" = running ] || fail "the first one's device: $(on c list)"
+# nor by a container on this kernel, whose processes have other numbers: whoever has the device's doesn't tell
+contained() { unshare -m -p -f --mount-proc "$B/aquifer" --root "$dir/e" "$@"; }
+another agent stop >/dev/null || fail "agent stop"
+if unshare -m -p -f --mount-proc true 2>/dev/null; then
+	refused 1 'device v (.*) on another machine that is called c too' contained attach v --as nbd
+	contained volume list | grep -q '^v .*attached' || fail "the list in a container: $(contained volume list)"
+	[ "$(on c list --json | jq -r '.[].state')" = running ] || fail "the first one's device, with a container: $(on c list)"
+fi
+another agent start >/dev/null
 # with force it is fenced, as on any other host
 another attach v --as nbd --force >/dev/null || fail "by force"
 another detach v || fail detach

@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/blk.h"
@@ -743,3 +745,38 @@ static int clocks(void *arg)
 	return 0;
 }
 Test(env_linux, clock_random_boot_id) { run(clocks); }
+
+/* What it is in a container, as far as that matters: in a pid namespace. 0: we may not make one. */
+static uint64_t pids_within(void)
+{
+	int out[2], status;
+	uint64_t pids = 0;
+	cr_assert_eq(pipe(out), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (unshare(CLONE_NEWUSER | CLONE_NEWPID) < 0)
+			_exit(77);
+		pid_t first = fork();
+		if (first == 0) {
+			pids = env_pids(env);
+			_exit(write(out[1], &pids, sizeof pids) == sizeof pids ? 0 : 1);
+		}
+		_exit(waitpid(first, &status, 0) == first && status == 0 ? 0 : 1);
+	}
+	cr_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	if (WEXITSTATUS(status) != 77)
+		cr_assert_eq(read(out[0], &pids, sizeof pids), sizeof pids);
+	close(out[0]);
+	close(out[1]);
+	return pids;
+}
+
+static int containers(void *arg)
+{
+	(void)arg;
+	uint64_t here = env_pids(env), there = pids_within();
+	cr_assert(here && here == env_pids(env));
+	cr_assert_neq(here, there, "a container is taken for its machine");
+	return 0;
+}
+Test(env_linux, a_container_has_pids_of_its_own) { run(containers); }

@@ -396,6 +396,9 @@ Test(frozen, catalog_values)
 	strcpy(agent.boot, owner.boot);
 	VALUE_IS("value-owner-2", owner, meta_owner_decode, meta_owner_encode);
 	VALUE_IS("value-agent-3", agent, meta_agent_decode, meta_agent_encode);
+	owner.pids = agent.pids = 4026531836;
+	VALUE_IS("value-owner-3", owner, meta_owner_decode, meta_owner_encode);
+	VALUE_IS("value-agent-4", agent, meta_agent_decode, meta_agent_encode);
 }
 
 Test(frozen, catalog_keys)

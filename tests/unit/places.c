@@ -68,6 +68,11 @@ static int look(void *arg)
 	cr_assert(alive(g, own));
 	cr_assert(alive(g, ""), "started by hand: there is only its name");
 	cr_assert(alive_since(g, "", boot) && alive_since(g, own, boot));
+	struct meta_owner contained = { .state = OWNER_HELD, .pid = (uint64_t)g->pid, .pids = env_pids(g->env) };
+	snprintf(contained.boot, sizeof contained.boot, "%s", boot);
+	cr_assert(places_owner_alive(g->env, &contained));
+	contained.pids++;
+	cr_assert(!places_owner_alive(g->env, &contained), "what has its number in this container");
 	boot[0] = boot[0] == 'a' ? 'b' : 'a';
 	cr_assert(!alive_since(g, "", boot), "what has its number since the machine started anew");
 	cr_assert(!alive_since(g, own, boot));
