@@ -25,8 +25,8 @@ static unsigned share_of(const struct placement *map, uint32_t server)
 	return all ? has * 1000 / all : 0;
 }
 
-/* FIBER. */
-static void fill(const struct copies *c, uint32_t index, struct peer *p, struct store_server *ret)
+/* FIBER. What the catalog doesn't say now isn't shown as nothing: a server has an address, by which it may be looked for. */
+static int fill(const struct copies *c, uint32_t index, struct peer *p, struct store_server *ret)
 {
 	static const char *const states[] = { [PLACED_IN] = "in", [PLACED_DRAINING] = "draining", [PLACED_LOST] = "lost" };
 	const struct placed_server *placed = &c->map.servers[index];
@@ -35,16 +35,19 @@ static void fill(const struct copies *c, uint32_t index, struct peer *p, struct 
 	*ret = (struct store_server){ .weight = placed->weight, .share = share_of(&c->map, index), .answers = peer_reach(p), .state = states[placed->state] };
 	for (unsigned i = 0; i < sizeof p->id.bytes; i++)
 		snprintf(ret->id + 2 * i, 3, "%02x", p->id.bytes[i]);
-	snprintf(ret->address, sizeof ret->address, "%s", p->address);
 	snprintf(ret->domain, sizeof ret->domain, "%s", placed->domain);
-	if (meta_get_server(c->catalog, &p->id, &m, NULL) == 0) {
+	int r = meta_get_server(c->catalog, &p->id, &m, NULL);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	snprintf(ret->address, sizeof ret->address, "%s", p->address[0] || r < 0 ? p->address : m.address);
+	if (r == 0) {
 		ret->incarnation = m.incarnation;
 		ret->state = m.draining && placed->state == PLACED_IN ? "draining" : ret->state; /* the manager will see it */
 	}
 	if (p->server && !ret->answers)
 		snprintf(ret->why, sizeof ret->why, "%s", segment_why(p->server));
 	if (!ret->answers)
-		return;
+		return 0;
 	bool told = peer_status(p, false, &s) == 0;
 	if (told) {
 		ret->copies = s.copies;
@@ -61,6 +64,7 @@ static void fill(const struct copies *c, uint32_t index, struct peer *p, struct 
 	ret->protocol = server ? server->protocol : 0;
 	ret->free_bytes = server ? server->free_bytes : 0;
 	ret->total_bytes = server ? server->total_bytes : 0;
+	return 0;
 }
 
 int store_server_list(struct store *s, int (*entry)(void *arg, const struct store_server *server), void *arg, struct report *report)
@@ -73,11 +77,11 @@ int store_server_list(struct store *s, int (*entry)(void *arg, const struct stor
 	for (uint32_t i = 0; r == 0 && i < c->map.server_count; i++) {
 		struct store_server server;
 		struct peer *p = copies_peer(c, &c->map.servers[i].id);
-		r = p ? 0 : -ENOMEM;
-		if (r == 0) {
-			fill(c, i, p, &server);
+		r = p ? fill(c, i, p, &server) : -ENOMEM;
+		if (r < 0)
+			report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
+		else
 			r = entry(arg, &server);
-		}
 	}
 	copies_close(c);
 	return r;
