@@ -139,7 +139,7 @@ static void note_fault(struct scrub *s, enum whose whose, uint64_t segment, uint
 	s->unrepaired = MAX(s->unrepaired, s->unrepaired_now);
 	const char *who = whose == READERS ? "found by a reader" : "scrub";
 	if (footer)
-		say(s, "%s: the footer of segment %" PRIu64 " is damaged: %s", who, segment, repaired ? "another copy will take its place" : "there is no other copy to replace it from");
+		say(s, "%s: the head or the footer of segment %" PRIu64 " is damaged: %s", who, segment, repaired ? "another copy will take its place" : "there is no other copy to replace it from");
 	else
 		say(s, "%s: segment %" PRIu64 ", block %u was damaged: %s", who, segment, block, repaired ? "repaired from another copy" : "no other copy has it");
 	if (whose != ASKED)
@@ -162,6 +162,9 @@ static void mend_footer(struct scrub *s, enum whose whose, uint64_t segment)
 	note_fault(s, whose, segment, 0, /* footer= */ true, mend_copy(&s->mender, segment));
 }
 
+/* The whole copy: what its blocks should be, or even what it is, can't be read. */
+static bool is_useless(int r) { return r == -EBADMSG || r == -EIO; }
+
 /* ---- what readers found ---- */
 
 /* What they say is looked at first. */
@@ -173,7 +176,7 @@ static void mend_range(struct scrub *s, const struct found_range *range)
 	do {
 		r = segment_dir_look(s->dir, range->segment, slice.next, range->block + range->blocks, &slice);
 		blocks += LOOK_BLOCKS + (r == 0 ? slice.blocks : 0);
-		if (r == -EBADMSG && !ends(s))
+		if (is_useless(r) && !ends(s))
 			mend_footer(s, READERS, range->segment);
 		if (r == 0 && slice.bad && !ends(s))
 			mend_slice(s, READERS, range->segment, &slice);
@@ -223,8 +226,10 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 		int r = segment_dir_scrub(s->dir, segment, from, &slice);
 		if (ends(s))
 			return false;
-		if (r == -EBADMSG) {
+		bool anybodys = r == -EIO && asked && !asked->all; /* whose it is can't be read either */
+		if (is_useless(r) && !anybodys) {
 			mend_footer(s, asked ? ASKED : OWN, segment);
+			throttle(s, BLOCK_BYTES, rate, /* own= */ !asked);
 			break;
 		}
 		if (r < 0) {

@@ -179,11 +179,14 @@ int dir_load(struct copy *c)
 {
 	struct segment_dir *d = c->dir;
 	int r = copy_load(c);
-	if (r != -EMFILE && r != -ENFILE)
-		return r;
-	d->files_max = d->files / 2;
-	dir_evict(d);
-	return copy_load(c);
+	if (r == -EMFILE || r == -ENFILE) {
+		d->files_max = d->files / 2;
+		dir_evict(d);
+		r = copy_load(c);
+	}
+	if (r == -EIO)
+		index_doubt(c);
+	return r;
 }
 
 /* ---- operations ---- */
@@ -447,7 +450,7 @@ static int dir_count_used(struct segment_dir *d)
 		}
 		r = dir_load(c);
 		if (r != -ENOMEM && r != -ESHUTDOWN) {
-			d->size_used += r == 0 ? c->charged : c->info.size;
+			d->size_used += c->charged;
 			r = 0;
 		}
 		copy_release(c);

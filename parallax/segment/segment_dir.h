@@ -265,6 +265,7 @@ int copy_directory(const struct copy *c); /* the directory segments/XX, durably 
 /* segment_dir_share.c */
 int dir_list(struct dir_frame *f); /* FIBER; runs a whole operation */
 void index_note(struct copy *c);   /* not FIBER: it is loaded, or gone; what others are told of it may have changed */
+void index_doubt(struct copy *c);  /* not FIBER: it can't be read, so nothing is told of it until it can */
 void index_free(struct dir_index *x);
 /* FIBER, the copy's mutex held. */
 int control_fetch(struct copy *c, struct segment_io *io);

@@ -253,7 +253,7 @@ int copy_load(struct copy *c)
 	if (r == 0 && c->slot.generation <= 1) /* its making may have failed half-way, and it was fenced as absent */
 		r = fence_file_load(c);
 	c->loaded = r == 0;
-	c->charged = copy_bytes(c); /* it is counted already */
+	c->charged = r == 0 ? copy_bytes(c) : c->charged ? c->charged : c->info.size; /* it is counted already */
 	if (r == 0)
 		copy_late_found(c);
 	if (r < 0)

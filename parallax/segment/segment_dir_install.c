@@ -68,10 +68,13 @@ static int install_open(struct segment_install *i)
 	return r == -EOPNOTSUPP || r == -ENOTSUP ? 0 : r;
 }
 
-/* What is there already: 0 if it may be replaced. Asked before anything is fetched, and again at the end. */
+/* What is there already: 0 if it may be replaced. Asked before anything is fetched, and again at the end. What the disk can't read may be as good as
+ * what comes, and is no better: that is sealed, and all of it was checked. */
 static int install_may(struct copy *c)
 {
 	int r = dir_load(c); /* of a newer version: it is no less than what would come */
+	if (r == -EIO && !PLANTED(install_keeps_unreadable))
+		return 0;
 	return r == 0 && c->exists && c->slot.sealed && copy_state(c) == COPY_WHOLE ? -EEXIST : r;
 }
 

@@ -171,8 +171,8 @@ static int with_copy(struct segment_server *dir, uint64_t segment, bool open_too
 		return -ENOMEM;
 	fiber_mutex_lock(&d->env->loop, &c->mutex);
 	int r = d->closing ? -ESHUTDOWN : dir_load(c);
-	if (r == 0 && open_too)
-		r = learn(c);
+	if (r == 0 && open_too && (r = learn(c)) == -EIO)
+		r = -EAGAIN; /* it isn't its head that can't be read */
 	if (r == 0)
 		r = c->exists && !c->broken && (c->slot.sealed || (open_too && is_known(c))) ? run(c, arg) : -ENOENT;
 	fiber_mutex_unlock(&c->mutex);
@@ -256,7 +256,12 @@ static int give_up(struct copy *c, void *arg)
 	return 0;
 }
 
-int segment_dir_give_up(struct segment_server *dir, uint64_t segment) { return with_copy(dir, segment, /* open_too= */ false, give_up, NULL); }
+/* What can't be read counts for nothing by itself (index_doubt()). */
+int segment_dir_give_up(struct segment_server *dir, uint64_t segment)
+{
+	int r = with_copy(dir, segment, /* open_too= */ false, give_up, NULL);
+	return r == -EIO ? 0 : r;
+}
 
 void segment_dir_on_damage(struct segment_server *dir, void (*found)(void *arg, uint64_t segment, uint32_t block, uint32_t blocks), void *arg)
 {

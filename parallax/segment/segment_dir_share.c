@@ -121,6 +121,13 @@ void index_note(struct copy *c)
 		x->full = false; /* no memory: it will be found again */
 }
 
+void index_doubt(struct copy *c)
+{
+	struct dir_index_entry *there = c->dir->index ? index_find(c->dir->index, c->id) : NULL;
+	if (there)
+		there->known = false;
+}
+
 static int note_id(void *arg, uint64_t id)
 {
 	struct dir_index *x = arg;

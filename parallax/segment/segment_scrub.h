@@ -15,7 +15,8 @@ struct scrub_slice {
 };
 
 /* FIBER. The blocks from `from` on that aren't free, at most SCRUB_SLICE_BLOCKS, up to the first that is bad. 0; -ENOENT: there is no
- * copy, or it isn't sealed; -EBADMSG: its footer, or the map of a packed one, is damaged or can't be read; other: not now. */
+ * copy, or it isn't sealed; -EBADMSG: its footer, or the map of a packed one, is damaged or can't be read; -EIO: the disk can't read what
+ * it is; other: not now. */
 int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, struct scrub_slice *ret);
 /* FIBER. The same of the blocks from `from` up to `end`, and also of a copy that isn't sealed, if its server took all of its appends, or has
  * read it since and found it whole; or was restarted, and hasn't: then its records' headers say what should be there. */

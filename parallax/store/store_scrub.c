@@ -117,7 +117,7 @@ static void take_result(struct work *w, struct target *t, const Aquifer__Segment
 	for (size_t i = 0; i < m->n_faults && w->how->fault; i++) {
 		const Aquifer__Segment__ScrubFault *f = m->faults[i];
 		if (f->footer)
-			snprintf(text, sizeof text, "segment %" PRIu64 ": its footer is damaged, %s", f->segment, f->repaired ? "it will be replaced" : "and no other copy can replace it");
+			snprintf(text, sizeof text, "segment %" PRIu64 ": its head or its footer is damaged, %s", f->segment, f->repaired ? "it will be replaced" : "and no other copy can replace it");
 		else
 			snprintf(text, sizeof text, "segment %" PRIu64 ", block %u is damaged, %s", f->segment, f->block, f->repaired ? "and was repaired" : "and no other copy has it");
 		w->how->fault(w->how->arg, address_of(t->peer), text, f->repaired);

@@ -62,6 +62,28 @@ void damage_slots(struct world *w, uint64_t id)
 	file_close(w->env, f);
 }
 
+uint64_t segment_placed(struct copies *c, uint64_t after, unsigned place, const uuid *server)
+{
+	uint64_t id = after + 1;
+	while (memcmp(&c->map.servers[placement_group_of(&c->map, id)->target[place]].id, server, sizeof *server) != 0)
+		id++;
+	return id;
+}
+
+void list_segment(struct world *w, uint64_t id)
+{
+	struct meta_log *log = calloc(1, sizeof *log);
+	char key[META_KEY_BYTES];
+	size_t length;
+	*log = (struct meta_log){ .name = "v", .volume = { "volume" }, .size_bytes = 1 << 20, .from_seq = 1, .replicas = 1, .min_replicas = 1, .last_id = 1000000, .segment_count = 1 };
+	log->segments[0] = (struct meta_segment){ .id = id, .epoch = 5, .salt = 1, .size_blocks = SIZE_BLOCKS, .ensemble_count = 1, .ensemble[0].server = w->a->id };
+	uint8_t *bytes = meta_log_encode(log, &length);
+	meta_key_log(0, key);
+	cr_assert_eq(catalog_put_at(w->catalog, key, 0, bytes, length), 0);
+	free(bytes);
+	free(log);
+}
+
 void copytest_run(int (*body)(void *arg))
 {
 	struct world w = { .sim = sim_create(3, NULL) };

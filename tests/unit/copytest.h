@@ -2,6 +2,7 @@
 #ifndef AQ_COPYTEST_H
 #define AQ_COPYTEST_H
 #include "core/env_sim.h"
+#include "parallax/copies/copies.h"
 #include "parallax/segment/segment.h"
 #include "tests/sim/catalog_sim.h"
 
@@ -24,6 +25,10 @@ int ask(struct segment_server *s, struct segment_io *io, void *bytes, size_t roo
 void make_copy(struct world *w, struct segment_server *s, uint64_t id, bool seal);
 /* Both slots of /a's copy can't be read any more: not even whose it is is known. It isn't in use. */
 void damage_slots(struct world *w, uint64_t id);
+/* The first segment after `after` in whose group that server is the one at `place`; not FIBER. */
+uint64_t segment_placed(struct copies *c, uint64_t after, unsigned place, const uuid *server);
+/* The volume of the segments that make_copy() makes, of one copy for each, lists it on /a. */
+void list_segment(struct world *w, uint64_t id);
 /* Says that `count` blocks are free. */
 void trim(struct segment_server *s, uint64_t id, uint32_t from, uint32_t count, bool pack);
 #endif

@@ -28,29 +28,6 @@ static void answer(struct segment_server *server, struct segment_io *io)
 
 static const struct segment_server_ops answers = { .submit = answer };
 
-static uint64_t next_id(struct copies *c, uint64_t after, unsigned place, const uuid *server)
-{
-	uint64_t id = after + 1;
-	while (memcmp(&c->map.servers[placement_group_of(&c->map, id)->target[place]].id, server, sizeof *server) != 0)
-		id++;
-	return id;
-}
-
-/* The volume, of one copy for each segment, lists it. */
-static void make_volume(struct world *w, uint64_t lacking)
-{
-	struct meta_log *log = calloc(1, sizeof *log);
-	char key[META_KEY_BYTES];
-	size_t length;
-	*log = (struct meta_log){ .name = "v", .volume = { "volume" }, .size_bytes = 1 << 20, .from_seq = 1, .replicas = 1, .min_replicas = 1, .last_id = 1000000, .segment_count = 1 };
-	log->segments[0] = (struct meta_segment){ .id = lacking, .epoch = 5, .salt = 1, .size_blocks = SIZE_BLOCKS, .ensemble_count = 1, .ensemble[0].server = w->a->id };
-	uint8_t *bytes = meta_log_encode(log, &length);
-	meta_key_log(0, key);
-	cr_assert_eq(catalog_put_at(w->catalog, key, 0, bytes, length), 0);
-	free(bytes);
-	free(log);
-}
-
 static bool is_here(struct world *w, uint64_t id)
 {
 	struct segment_io io = { .op = SEGMENT_STAT, .segment = id };
@@ -84,8 +61,8 @@ static int body(void *arg)
 	cr_assert_eq(placement_join(w->catalog, &two, &report), 0, "%s", report.text);
 	cr_assert_eq(copies_open(w->env, w->catalog, &k.copies, &report), 0, "%s", report.text);
 	copies_peer(k.copies, &there.server.id)->server = &there.server;
-	uint64_t lacking = next_id(k.copies, 0, 0, &w->a->id), misplaced = next_id(k.copies, lacking, 1, &w->a->id);
-	make_volume(w, lacking);
+	uint64_t lacking = segment_placed(k.copies, 0, 0, &w->a->id), misplaced = segment_placed(k.copies, lacking, 1, &w->a->id);
+	list_segment(w, lacking);
 	make_copy(w, w->a, misplaced, /* seal= */ true);
 	for (unsigned i = 0; i < 2; i++)
 		there.entries[i] = (struct share_entry){ .header = { .segment = i ? misplaced : lacking, .volume = { "volume" }, .epoch = 5, .salt = (i ? misplaced : lacking) * 77,
