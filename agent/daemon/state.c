@@ -132,24 +132,6 @@ int state_file_write(const char *path, const char *text, size_t length)
 	return r;
 }
 
-int process_start_ticks(pid_t pid, uint64_t *ret_ticks)
-{
-	char path[64], *text;
-	size_t length;
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	if (state_file_read(path, 4096, &text, &length) < 0)
-		return -ESRCH;
-	/* The second field is the program's name in brackets and may hold anything; count from its end. */
-	char *p = strrchr(text, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	int r = p ? 0 : -ESRCH;
-	if (p)
-		*ret_ticks = strtoull(p + 1, NULL, 10);
-	free(text);
-	return r;
-}
-
 bool process_is_ending(pid_t pid)
 {
 	char path[64], *text;

@@ -50,8 +50,6 @@ int tap_state_decode(const char *text, size_t length, struct tap_state *ret_stat
 int state_file_read(const char *path, size_t max, char **ret_text, size_t *ret_length);
 int state_file_write(const char *path, const char *text, size_t length);
 
-/* When process `pid` began, in clock ticks since boot. 0 or -ESRCH. */
-int process_start_ticks(pid_t pid, uint64_t *ret_ticks);
 /* Has it been killed, and is only still ending? Freeing what it had may take a moment. */
 bool process_is_ending(pid_t pid);
 

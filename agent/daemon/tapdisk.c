@@ -12,6 +12,7 @@
 #include "agent/daemon/paths.h"
 #include "agent/daemon/process.h"
 #include "agent/daemon/spawn.h"
+#include "parallax/volume/places.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
 /* How often a tapdisk that was told to end looks whether its device is still in use, and whether it was told again. */

@@ -16,6 +16,7 @@
 #include "agent/daemon/spawn.h"
 #include "agent/daemon/wait.h"
 #include "core/option.h"
+#include "parallax/volume/places.h"
 
 static const char *const phase_names[] = {
 	[TAP_STARTING] = "starting",

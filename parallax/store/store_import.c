@@ -1,8 +1,10 @@
 /* Imports: a volume that appears under its name when all of it is there.
  *
- *     begin:  name/NAME.import-XXXXXXXX → V, import/V := "HOST PID NAME.import-XXXXXXXX"  one transaction
+ *     begin:  name/NAME.import-XXXXXXXX → V, import/V := "HOST PID.TICKS NAME.import-XXXXXXXX"  one transaction
  *     …       the volume is opened by that name, filled, flushed
  *     end:    name/NAME.import-… goes, name/NAME → V, import/V goes                        one transaction
+ *
+ * TICKS: when that process began. An older program wrote none, and leaves alone what has some.
  *
  * A volume with the key import/V whose process is gone, and that nobody else has open, is what an import that was killed left. Only
  * its own host can tell; so each host deletes what its own imports left. */
@@ -17,7 +19,7 @@
 #include "parallax/store/store_private.h"
 
 #define SUFFIX ".import-"
-enum { HOST_BYTES = 64, TEXT_BYTES = HOST_BYTES + STORE_NAME_BYTES + 24, FOUND_MAX = 64 };
+enum { HOST_BYTES = 64, TEXT_BYTES = HOST_BYTES + STORE_NAME_BYTES + 48, FOUND_MAX = 64 };
 
 void store_import_key(uint64_t volume, char ret_key[META_KEY_BYTES])
 {
@@ -55,7 +57,7 @@ struct found {
 	char host[HOST_BYTES];
 	unsigned count;
 	struct {
-		uint64_t volume, pid;
+		uint64_t volume, pid, ticks; /* 0: not known */
 		char name[STORE_NAME_BYTES];
 	} left[FOUND_MAX];
 };
@@ -71,28 +73,36 @@ static int found_entry(void *arg, const char *key, const struct catalog_value *v
 	text[value->length] = 0;
 	if (strncmp(text, f->host, n) != 0 || text[n] != ' ')
 		return 0;
-	uint64_t pid = strtoull(text + n + 1, &name, 10);
+	uint64_t pid = strtoull(text + n + 1, &name, 10), ticks = *name == '.' ? strtoull(name + 1, &name, 10) : 0;
 	if (*name != ' ' || strlen(name + 1) >= STORE_NAME_BYTES)
 		return 0;
 	f->left[f->count].volume = strtoull(key + strlen("import/"), NULL, 16);
 	f->left[f->count].pid = pid;
+	f->left[f->count].ticks = ticks;
 	strcpy(f->left[f->count++].name, name + 1);
 	return 0;
 }
 
-static bool under_way(struct store *s, uint64_t volume, uint64_t pid)
+/* Who has its number by now began later. */
+static bool is_another(uint64_t pid, uint64_t ticks)
+{
+	uint64_t began;
+	return ticks && process_start_ticks((pid_t)pid, &began) == 0 && began != ticks;
+}
+
+static bool under_way(struct store *s, uint64_t volume, uint64_t pid, uint64_t ticks)
 {
 	struct meta_owner owner = { 0 }, importer = { .state = OWNER_HELD, .pid = pid };
-	return places_holder_alive(s->places, &importer) || meta_get_owner(s->catalog, volume, &owner, NULL) < 0 ||
+	return (places_holder_alive(s->places, &importer) && !is_another(pid, ticks)) || meta_get_owner(s->catalog, volume, &owner, NULL) < 0 ||
 	       places_holder_alive(s->places, &owner);
 }
 
 /* Never an error: what can't be deleted now is left to the next time. */
-static void clean_one(struct store *s, uint64_t volume, uint64_t pid, const char *name)
+static void clean_one(struct store *s, uint64_t volume, uint64_t pid, uint64_t ticks, const char *name)
 {
 	struct meta_name named;
 	int r = meta_get_name(s->catalog, name, &named, NULL);
-	if (r == 0 && named.volume == volume && under_way(s, volume, pid))
+	if (r == 0 && named.volume == volume && under_way(s, volume, pid, ticks))
 		return;
 	if (r == 0 && named.volume == volume)
 		r = store_volume_delete(s, name, /* with_snapshots= */ false, NULL);
@@ -108,7 +118,7 @@ static void clean(struct store *s)
 	snprintf(f->host, sizeof f->host, "%s", s->places->host);
 	if (catalog_list(s->catalog, "import/", found_entry, f) == 0)
 		for (unsigned i = 0; i < f->count; i++)
-			clean_one(s, f->left[i].volume, f->left[i].pid, f->left[i].name);
+			clean_one(s, f->left[i].volume, f->left[i].pid, f->left[i].ticks, f->left[i].name);
 	free(f);
 }
 
@@ -119,6 +129,7 @@ int store_import_begin(struct store *s, const char *name, const struct store_vol
 {
 	struct meta_name named;
 	char text[TEXT_BYTES];
+	uint64_t ticks = 0;
 	int r = meta_get_name(s->catalog, name, &named, NULL);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a volume '%s' already (choose another name, or delete it)", name);
@@ -127,7 +138,8 @@ int store_import_begin(struct store *s, const char *name, const struct store_vol
 	clean(s);
 	/* 63 characters at most */
 	snprintf(ret_temporary, STORE_NAME_BYTES, "%.47s" SUFFIX "%08" PRIx32, name, (uint32_t)env_random(s->env));
-	snprintf(text, sizeof text, "%s %d %s", s->places->host, (int)getpid(), ret_temporary);
+	process_start_ticks(getpid(), &ticks);
+	snprintf(text, sizeof text, "%s %d.%" PRIu64 " %s", s->places->host, (int)getpid(), ticks, ret_temporary);
 	return store_create(s, ret_temporary, options, text, report);
 }
 

@@ -138,6 +138,25 @@ static bool is_ours(uint64_t pid)
 	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
 }
 
+int process_start_ticks(pid_t pid, uint64_t *ret_ticks)
+{
+	char path[64], text[1024];
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -ESRCH;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[MAX(n, 0)] = '\0';
+	/* The second field is the program's name in brackets and may hold anything; count from its end. */
+	char *at = strrchr(text, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		*ret_ticks = strtoull(at + 1, NULL, 10);
+	return at ? 0 : -ESRCH;
+}
+
 /* The agent names it before the graph, so it isn't far. */
 static bool has_argument(uint64_t pid, const char *argument)
 {

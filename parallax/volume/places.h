@@ -41,6 +41,8 @@ struct snapshot_hold {
  * On failure, too, let go. */
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct snapshot_hold *ret_hold);
 void places_let_go(struct places *p, struct snapshot_hold *h); /* FIBER */
+/* When process `pid` began, in clock ticks since boot: who has its number later began later. 0 or -ESRCH. */
+int process_start_ticks(pid_t pid, uint64_t *ret_ticks);
 /* FIBER. Is the process that an owner record names alive on this host? Not if the machine has started anew since, nor if it is another one that is called so.
  * The first needs no store. */
 bool places_owner_alive(struct env *env, const struct meta_owner *owner);

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "parallax/volume/places.h"
+
 static const struct tap_state example = {
 	.pid = 812, .start_ticks = 99, .boot_id = "0b8ef6c4-1ab4-4e6b-8a0f-6f2f6b3b9d57", .name = "web1", .read_only = true,
 	.graph = (char *)(uintptr_t)"cow(\"/a b\", ro(raw(/c)))", .device_count = 2,

@@ -713,6 +713,27 @@ Test(store, a_parent_is_shown_by_its_present_name) { rig_test(body_parents); }
 
 /* ---- imports ---- */
 
+/* The import of that name is of a process that began a tick before this one. */
+static void began_before(struct rig *r, const char *temporary)
+{
+	struct meta_name named;
+	struct catalog_value v;
+	struct catalog_txn t;
+	char key[META_KEY_BYTES], was[256], text[256], *name;
+	cr_assert_eq(meta_get_name(r->store->catalog, temporary, &named, NULL), 0);
+	snprintf(key, sizeof key, "import/%016llx", (unsigned long long)named.volume);
+	cr_assert_eq(catalog_get(r->store->catalog, key, &v), 0);
+	snprintf(was, sizeof was, "%.*s", (int)v.length, (const char *)v.bytes);
+	char *dot = strchr(strchr(was, ' '), '.');
+	cr_assert(dot, "%s", was);
+	uint64_t ticks = strtoull(dot + 1, &name, 10);
+	int n = snprintf(text, sizeof text, "%.*s.%llu%s", (int)(dot - was), was, (unsigned long long)(ticks - 1), name);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, text, (size_t)n);
+	cr_assert_eq(catalog_txn(r->store->catalog, &t, NULL), 0);
+	catalog_value_free(&v);
+}
+
 static int body_imports(struct rig *r)
 {
 	struct store_volume_options o = { .size_bytes = BYTES };
@@ -746,6 +767,12 @@ static int body_imports(struct rig *r)
 	FAILS(r, store_import_end(r->store, second, "b", REPORT(r)), -EEXIST, "'b' already");
 	store_import_cancel(r->store, second);
 	OK(r, store_import_end(r->store, first, longest, REPORT(r)));
+	/* nor is one that was killed taken for alive because another program of ours has its number */
+	OK(r, store_import_begin(r->store, "e", &o, first, REPORT(r)));
+	began_before(r, first);
+	OK(r, store_import_begin(r->store, "f", &o, second, REPORT(r)));
+	FAILS(r, store_volume_show(r->store, first, &v, REPORT(r)), -ENOENT, "no volume");
+	store_import_cancel(r->store, second);
 	cr_assert_eq(prctl(PR_SET_NAME, "unit"), 0);
 	OK(r, store_import_begin(r->store, "c", &o, first, REPORT(r)));
 	OK(r, store_volume_rename(r->store, first, "kept", REPORT(r)));
