@@ -9,7 +9,7 @@ build=${1:-}
 files() { git ls-files -co --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done; }
 folders='core formats parallax proto server agent'
 # shellcheck disable=SC2046,SC2086
-sources=$(files $(printf "%s/*.[ch] " $folders))
+sources=$(set -f && files $(printf "%s/*.[ch] " $folders)) # git's stars, which go into folders below
 code=$(files '*.[ch]')
 text=$(files | grep -vE '^tests/(fuzz/corpus/|tidy\.sh$)|\.(png|svg|img|bin)$')
 
@@ -38,25 +38,29 @@ rule_env() {
 	leak 'getenv|secure_getenv|setenv' 'agent/[^/]*\.c|agent/cli/cli\.c|agent/daemon/args\.c|server/aquifer-server\.c'
 }
 
-# --- dependencies point one way: core ← formats, proto ← parallax ← server, agent; within parallax its format ← catalog ← access, segment, map ← copies ← volume ← store ---
-layer() { # folder, folders it must not include from
-	# shellcheck disable=SC2046
-	grep -nE "#include \"($2)/" $(files "$1/*.[ch]") /dev/null | complain "$1 must not depend on ${2//|/ or }"
-}
+# --- dependencies point down: a folder uses those on lower floors; beside it, and above, none ---
+floors='core:1 formats:2 proto:2 parallax:3 parallax/catalog:4 parallax/map:4 parallax/access:5 parallax/segment:5 parallax/copies:6 parallax/volume:7 parallax/store:8
+	server:9 agent:10 tests:11'
+# shellcheck disable=SC2016
+on_floors='
+	BEGIN { n = split(floors, f, /[ \t\n]+/); for (i = 1; i <= n; i++) { split(f[i], p, ":"); floor[p[1]] = p[2] } }
+	function folder(path) { while (sub(/\/[^\/]*$/, "", path)) if (path in floor) return path; return "" }
+	function is_up(from, to) { return from != to && to != "" && floor[to] >= floor[from] }'
 rule_layers() {
-	layer core 'formats|proto|parallax|server|agent|tests'
-	layer formats 'proto|parallax|server|agent|tests'
-	layer proto 'formats|parallax|server|agent|tests'
-	layer parallax 'server|agent|tests'
-	local all="parallax/(access|segment|map|copies|volume|store)"
-	layer parallax/catalog "$all"
-	layer parallax/access "${all/access|/}"
-	layer parallax/segment "${all/segment|/}"
-	layer parallax/map "${all/map|/}|parallax/catalog"
-	layer parallax/copies 'parallax/(access|volume|store)'
-	layer parallax/volume 'parallax/store'
-	layer server 'agent|tests'
-	layer agent 'tests'
+	# shellcheck disable=SC2086
+	awk -v floors="$floors" "$on_floors"'
+		/^#include "/ { split($0, p, "\""); from = folder(FILENAME); to = folder(p[2])
+			if (is_up(from, to)) print FILENAME ":" FNR ": " from " must not depend on " to }' $sources
+}
+# What is called, whatever header declares it.
+rule_calls() {
+	[ -d "$build/obj" ] || return
+	for c in $sources; do [[ $c == *.c && -f $build/obj/${c%.c}.o ]] && echo "$build/obj/${c%.c}.o"; done | xargs nm -A -g |
+		awk -v floors="$floors" -v skip="${#build}" "$on_floors"'
+			{ file = substr($1, skip + 6); sub(/\.o:.*/, ".c", file); type = $(NF - 1); sub(/.*:/, "", type)
+			  if (type == "U") calls[file, $NF]; else made[$NF] = file }
+			END { for (c in calls) { split(c, p, SUBSEP); to = made[p[2]]
+				if (is_up(folder(p[1]), folder(to))) print p[1] ":1: calls " p[2] "() of " to ", which is not below it" } }'
 }
 
 rule_text() {
@@ -166,6 +170,6 @@ rule_clang_tidy() {
 	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
 }
 
-breaks=$(for rule in env layers tree text tables wire help state cppcheck clang_tidy; do "rule_$rule"; done)
+breaks=$(for rule in env layers calls tree text tables wire help state cppcheck clang_tidy; do "rule_$rule"; done)
 [ -z "$breaks" ] || { echo "$breaks"; exit 1; }
 echo "tidy: all rules kept"
