@@ -153,6 +153,8 @@ static int gc_once(struct keeper *k)
 	int r = nameless ? keeper_list(k, NULL, NULL, &list) : -ENOMEM;
 	if (r == 0)
 		r = segment_dir_fences(k->dir, note_fence, nameless);
+	if (r == 0 && !PLANTED(gc_keeps_unwritten))
+		segment_dir_tidy(k->dir); /* what is left does no harm */
 	if (r == 0) {
 		note_copies(nameless, &list);
 		r = wanted_may_condemn(k->catalog);

@@ -160,6 +160,8 @@ int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const str
 int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
 /* FIBER. Of segments that were fenced there when they weren't (and may be by now). */
 int segment_dir_fences(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
+/* FIBER. Fences that a process was writing when it died, and answered to nobody, are gone. 0 or -errno. */
+int segment_dir_tidy(struct segment_server *s);
 /* FIBER. The same as segment_dir_ids() of a directory that another process may have open. */
 int segment_path_ids(struct env *env, const char *path, int (*entry)(void *arg, uint64_t segment), void *arg);
 

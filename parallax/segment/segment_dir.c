@@ -562,3 +562,10 @@ int segment_dir_fences(struct segment_server *s, int (*entry)(void *arg, uint64_
 {
 	return each_id(s->env, dir_of(s)->path, ".fence", entry, arg);
 }
+
+static int drop_unwritten(void *arg, uint64_t segment) { return dir_drop_unwritten_fence(arg, segment); }
+
+int segment_dir_tidy(struct segment_server *s)
+{
+	return each_id(s->env, dir_of(s)->path, ".new", drop_unwritten, dir_of(s));
+}

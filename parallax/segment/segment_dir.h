@@ -258,6 +258,7 @@ void copy_damaged(const struct copy *c, uint32_t block, uint32_t blocks);
 
 /* segment_dir_control.c. FIBER; run a whole operation. */
 int dir_control(struct dir_frame *f);
+int dir_drop_unwritten_fence(struct segment_dir *d, uint64_t segment);
 /* Is there room for `blocks` more (R32)? 0 or -ENOSPC. */
 int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve);
 int copy_directory(const struct copy *c); /* the directory segments/XX, durably there */

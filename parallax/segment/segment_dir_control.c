@@ -200,10 +200,28 @@ static int fence_file_write(struct copy *c)
 	}
 	if (r == 0)
 		r = env_rename(d->env, fresh, path);
+	if (r < 0)
+		env_unlink(d->env, fresh);
 	if (r == 0)
 		r = env_sync_dir(d->env, parent);
 	free(block);
 	return r;
+}
+
+/* Under the mutex, or it may be one that is being written. */
+int dir_drop_unwritten_fence(struct segment_dir *d, uint64_t segment)
+{
+	char path[DIR_PATH_MAX];
+	struct copy *c = copy_hold(d, segment);
+	if (!c)
+		return -ENOMEM;
+	dir_path(d, path, "segments/%02x/%012" PRIx64 ".new", (unsigned)(segment & 0xff), segment);
+	fiber_mutex_lock(&d->env->loop, &c->mutex);
+	int r = env_unlink(d->env, path);
+	fiber_mutex_unlock(&c->mutex);
+	copy_release(c);
+	dir_evict(d);
+	return r == -ENOENT ? 0 : r;
 }
 
 static int fence_write(struct copy *c)

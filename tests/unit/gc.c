@@ -31,6 +31,28 @@ static unsigned fences_of(struct world *w)
 	return n;
 }
 
+static int note_new(void *arg, const char *name)
+{
+	*(unsigned *)arg += strstr(name, ".new") != NULL;
+	return 0;
+}
+
+static unsigned unwritten_of(struct world *w)
+{
+	unsigned n = 0;
+	cr_assert_eq(env_list_dir(w->env, "/a/segments/07", note_new, &n), 0);
+	return n;
+}
+
+/* As who died while he wrote a fence leaves it. */
+static void leave_unwritten(struct world *w)
+{
+	struct file *f;
+	cr_assert_eq(file_open(w->env, "/a/segments/07/000000000107.new", FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f), 0);
+	file_close(w->env, f);
+	cr_assert_eq(unwritten_of(w), 1);
+}
+
 static void open_dir(struct world *w)
 {
 	struct segment_dir_options o = { .create = true, .address = "tcp:h:7000" };
@@ -66,11 +88,13 @@ static int body_gc(void *arg)
 	cr_assert_eq(keeper_start(w->env, w->catalog, w->a, server, &options, &k, &report), 0, "%s", report.text);
 	cr_assert_eq(copies_of(w), 2);
 	cr_assert_eq(fences_of(w), 1);
+	leave_unwritten(w);
 	for (unsigned i = 0; i < 100 && keeper_status(k)->gc_rounds == 0; i++)
 		fiber_sleep(&w->env->loop, NS_PER_S);
 	cr_assert_eq(keeper_status(k)->gc_failed, false);
 	cr_assert_eq(copies_of(w), 0);
 	cr_assert_eq(fences_of(w), 0);
+	cr_assert_eq(unwritten_of(w), 0);
 	keeper_stop(k);
 	server_stop(server, NS_PER_S);
 	return segment_server_close(w->a);

@@ -79,3 +79,39 @@ static int body_sector(void *arg)
 }
 
 Test(segment_damage, one_slot_will_do_where_the_other_one_cant_be_read) { copytest_run(body_sector); }
+
+static void submit_unsynced(struct file *f, struct file_io *io, struct job *parent)
+{
+	if (io->op != FILE_SYNC) {
+		real->file_submit(f, io, parent);
+		return;
+	}
+	io->status = -EIO;
+	job_put(parent, io->status);
+}
+
+static int note_name(void *arg, const char *name)
+{
+	(void)name;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static int body_fence(void *arg)
+{
+	struct world *w = arg;
+	struct env_ops ops = *w->env->ops;
+	unsigned names = 0;
+	open_dir(w);
+	real = w->env->ops;
+	ops.file_submit = submit_unsynced;
+	w->env->ops = &ops;
+	struct segment_io io = { .op = SEGMENT_FENCE, .segment = 3, .epoch = 5 };
+	cr_assert_eq(segment_wait(w->a, &io), -EIO);
+	w->env->ops = real;
+	cr_assert_eq(env_list_dir(w->env, "/a/segments/03", note_name, &names), 0);
+	cr_assert_eq(names, 0);
+	return segment_server_close(w->a);
+}
+
+Test(segment_damage, a_fence_that_cannot_be_written_leaves_nothing) { copytest_run(body_fence); }
