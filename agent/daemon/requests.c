@@ -298,6 +298,7 @@ static json_t *status_json(struct agent *a)
 {
 	char socket[PATHS_MAX];
 	paths_agent_socket(a->options->root, socket);
+	taps_refresh(&a->taps);
 	return json_pack("{s:s, s:i, s:s, s:I, s:i, s:s}", "state", "running", "pid", (int)getpid(), "version", AQ_VERSION,
 			 "started_ns", (json_int_t)a->start_ns, "devices", (int)taps_device_count(&a->taps), "socket", socket);
 }
@@ -307,6 +308,7 @@ static int show(struct agent *a, struct rpc_request *r, char **ret_text, struct 
 	Aquifer__DeviceCall *q = (void *)rpc_request_body(r, &aquifer__device_call__descriptor);
 	if (!q)
 		return -EBADMSG;
+	taps_refresh(&a->taps);
 	struct tap *tap = taps_find(&a->taps, q->device, NULL);
 	if (!tap)
 		return report_set(report, -ENOENT, "there is no device %s (aquifer list shows them)", q->device);

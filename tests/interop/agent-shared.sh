@@ -39,7 +39,9 @@ up 14s
 ask_slow
 refused 1 'serves b too' aquifer detach a --force
 reads "$b" || fail "the other one was killed: $(aquifer list)"
-until_true 20 eval '[ "$(names)" = b ]' || fail "it is gone, and listed: $(aquifer list)"
+until_true 20 eval '[ "$(jq -c "[.devices[].name]" "$run"/tapdisks/*/status)" = "[\"b\"]" ]' || fail "it doesn't go: $(cat "$run"/tapdisks/*/status)"
+[ "$(aquifer agent status --json | jq .devices)" = 1 ] || fail "it is gone, and counted: $(aquifer agent status)"
+[ "$(names)" = b ] || fail "it is gone, and listed: $(aquifer list)"
 aquifer detach b || fail "the other one"
 nothing_left
 
