@@ -92,6 +92,7 @@ int cli_cluster_check(struct cli *c)
 					 (json_int_t)k.orphans, "orphan_bytes", (json_int_t)k.orphan_bytes));
 	else
 		finish_text(&o, &k);
-	return k.faults ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " fault%s (see the lines above; restore what they name from a backup or another copy)", k.faults,
-				     k.faults == 1 ? "" : "s") : 0;
+	return k.faults ? report_set(&c->report, -EUCLEAN, "%" PRIu64 " fault%s (see the lines above; %s)", k.faults, k.faults == 1 ? "" : "s",
+				     o.away ? "what they name may be on the servers that don't answer: start those, and check again"
+					    : "restore what they name from a backup or another copy") : 0;
 }

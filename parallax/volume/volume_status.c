@@ -15,8 +15,8 @@ static void missing_servers(struct volume *v, char *ret, size_t bytes)
 	copies_missing(v->copies, ret, bytes);
 	size_t n = strlen(ret);
 	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
-		const struct peer *p = v->copies->peers[i];
-		if (p->server && segment_up(p->server) && !log_has_room(v, p))
+		struct peer *p = v->copies->peers[i];
+		if (peer_connected(p) && !log_has_room(v, p))
 			n += (size_t)snprintf(ret + n, bytes - n, "%s%s (full)", n ? ", " : "", p->address);
 	}
 	if (!*ret)

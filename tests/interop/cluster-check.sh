@@ -135,6 +135,16 @@ file=$(cd "$data/1" && find . -name '*.seg' -printf '%b %p\n' | sort -n | tail -
 stop 2
 good v
 [ "$(jq '.volumes[0].copies_away > 0' "$dir/check")" = true ] || fail "a server is away: $(cat "$dir/check")"
+stop 3
+stop 1
+mv "$data/1/$file" "$dir/away"
+serve 1
+bad "none of the servers that answer has a copy|can.t be read: Transport"
+grep -q "may be on the servers that don't answer: start those" "$dir/said" || fail "what to do: $(cat "$dir/said")"
+stop 1
+mv "$dir/away" "$data/1/$file"
+serve 1
+serve 3
 rm "$data/2/$file"
 serve 2
 good
