@@ -200,7 +200,7 @@ struct http_request {
 	const void *body;
 	size_t body_length;
 	size_t reply_max;            /* bytes kept at a time; more ends the request with -EMSGSIZE */
-	uint64_t connect_timeout_ns; /* 0: curl's own */
+	uint64_t connect_timeout_ns; /* 0: curl's own. So long, too, the machine may acknowledge nothing of what it is sent; that is of the connection, so by whoever made it */
 	uint64_t timeout_ns;         /* for all of it; 0: none */
 	bool repeatable;             /* may be sent again on a new connection when a kept one turns out to be dead */
 
@@ -217,6 +217,7 @@ struct http_request {
 	struct http_client *client;
 	void *handle, *header_list;
 	size_t reply_room, reply_seen;
+	uint64_t sent_ns;
 	bool too_long;
 };
 /* Never suspends. Put with `status`. */

@@ -9,10 +9,13 @@
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -206,7 +209,21 @@ static int before_sending(void *arg, char *ip, char *local_ip, int port, int loc
 	if (r->sent && !r->repeatable)
 		return CURL_PREREQFUNC_ABORT;
 	r->sent = true;
+	r->sent_ns = env_now_ns(r->client->env);
 	return CURL_PREREQFUNC_OK;
+}
+
+/* A new connection. A peer whose machine is gone answers nothing, while one that is only slow acknowledges what it is sent (its kernel does): so that is
+ * waited for no longer than for a connection. Another try after that would wait once more; one after a kept connection that ended at once wouldn't. */
+static int before_connecting(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	struct http_request *r = arg;
+	unsigned ms = (unsigned)(r->connect_timeout_ns / NS_PER_MS);
+	(void)purpose;
+	if (r->sent && (!r->repeatable || (ms && env_now_ns(r->client->env) - r->sent_ns >= r->connect_timeout_ns / 2)))
+		return CURL_SOCKOPT_ERROR;
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms); /* not a reason to do without */
+	return CURL_SOCKOPT_OK;
 }
 
 /* ---- what the loop calls ---- */
@@ -321,6 +338,8 @@ static void set_options(struct http_request *r)
 	curl.easy_setopt(h, CURLOPT_WRITEDATA, r);
 	curl.easy_setopt(h, CURLOPT_PREREQFUNCTION, before_sending);
 	curl.easy_setopt(h, CURLOPT_PREREQDATA, r);
+	curl.easy_setopt(h, CURLOPT_SOCKOPTFUNCTION, before_connecting);
+	curl.easy_setopt(h, CURLOPT_SOCKOPTDATA, r);
 }
 
 void env_linux_http_submit(struct http_client *client, struct http_request *r)

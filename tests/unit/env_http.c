@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,45 @@ Test(env_http, kept_connections_die)
 	struct rig r;
 	peer_start(&r.peer, answers);
 	in_a_fiber(body_dies, &r);
+	peer_end(&r.peer);
+}
+
+/* For how many ms our end of a connection with the peer waits until something that was sent is acknowledged; 0: there is none, or it waits as long as the kernel likes. */
+static unsigned silence_ms(const struct rig *r)
+{
+	for (int fd = 3; fd < 256; fd++) {
+		struct sockaddr_in a = { .sin_family = 0 };
+		socklen_t n = sizeof a, m = sizeof(unsigned);
+		unsigned ms = 0;
+		char url[sizeof r->peer.url];
+		if (getpeername(fd, (void *)&a, &n) < 0 || a.sin_family != AF_INET)
+			continue;
+		snprintf(url, sizeof url, "http://127.0.0.1:%u/x", ntohs(a.sin_port));
+		if (strcmp(url, r->peer.url) == 0 && getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &m) == 0)
+			return ms;
+	}
+	return 0;
+}
+
+static int body_gone(void *arg)
+{
+	struct rig *r = arg;
+	cr_assert_eq(http_client_create(r->env, NULL, &r->client), 0);
+	struct http_request q = post(r, "x");
+	q.connect_timeout_ns = 1500 * NS_PER_MS;
+	cr_assert_eq(http_wait(r->client, &q), 0, "%s", q.why);
+	cr_assert_eq(silence_ms(r), 1500u, "a machine that is gone is waited for as long as one that is slow");
+	http_request_free(&q);
+	http_client_close(r->client);
+	return 0;
+}
+
+Test(env_http, a_machine_that_is_gone)
+{
+	static const char *const answers[] = { OK(0, ""), NULL };
+	struct rig r;
+	peer_start(&r.peer, answers);
+	in_a_fiber(body_gone, &r);
 	peer_end(&r.peer);
 }
 
