@@ -187,6 +187,15 @@ int cli_volume_delete(struct cli *c)
 
 /* ---- in and out ---- */
 
+/* FIBER. What it is known by where the catalog was lost, and a backup is from before; complete it is in any case. */
+static void call_it(struct blk_node *volume, const char *name)
+{
+	const char *args[] = { name, NULL };
+	char *json = NULL;
+	volume->driver->control(volume, "called", args, &json, NULL);
+	free(json);
+}
+
 /* FIBER. Fills a volume that was just created, and gives it its name. */
 static int import_into(struct cli *c, struct store *s, const char *temporary, const char *name, struct blk_node *from)
 {
@@ -200,6 +209,8 @@ static int import_into(struct cli *c, struct store *s, const char *temporary, co
 	r = transfer_copy(c, from, to);
 	if (r == 0)
 		r = store_import_end(s, temporary, name, &c->report); /* it is flushed; and as long as it is open nobody takes it for a dead one's */
+	if (r == 0)
+		call_it(to, name);
 	int closed = graph_close(graph);
 	if (r == 0 && closed < 0)
 		r = report_set(&c->report, closed, "closing the volume: %s", strerror(-closed));

@@ -502,6 +502,24 @@ int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report)
 	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;
 }
 
+/* ---- what it is called ---- */
+
+int volume_set_name(struct volume *v, const char *name, struct report *report)
+{
+	struct publication *p = v->failed ? NULL : malloc(sizeof *p);
+	int r = v->failed ? -EIO : p ? 0 : -ENOMEM;
+	if (r == 0) {
+		publish_begin(v, p);
+		p->impatient = true;
+		snprintf(p->log.name, sizeof p->log.name, "%s", name);
+		r = publish_commit(p);
+		v->checkpoint_wanted = true; /* its summary is to say so */
+		checkpoint_consider(v);
+	}
+	free(p);
+	return r < 0 ? report_set(report, r, "%s", errno_text(r)) : 0;
+}
+
 /* ---- counters ---- */
 
 void volume_count(const struct volume *v, struct volume_counters *ret)

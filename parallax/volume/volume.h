@@ -154,6 +154,8 @@ void volume_reap_soon(struct volume *v);
 int volume_reap(struct volume *v, uint64_t *ret_dropped);
 int volume_resize(struct volume *v, uint64_t size_bytes, bool force, struct report *report);
 int volume_set_io_timeout(struct volume *v, uint32_t ms, struct report *report);
+/* FIBER. What it is called where there is nothing but what it says of itself (store_recover.h). Its name in the catalog is another matter. */
+int volume_set_name(struct volume *v, const char *name, struct report *report);
 
 struct volume_counters {
 	uint64_t records, appended_blocks, data_blocks, syncs, checkpoints, snapshots, replayed_records, read_retries,

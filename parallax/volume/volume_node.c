@@ -591,6 +591,8 @@ int volume_node_control(struct blk_node *node, const char *verb, const char *con
 		volume_wait_kick(n);
 		return r;
 	}
+	if (strcmp(verb, "called") == 0 && args[0])
+		return volume_set_name(n->volume, args[0], report);
 	if (strcmp(verb, "resize") == 0 && args[0])
 		return node_resize(n, strtoull(args[0], NULL, 10), args[1] && strcmp(args[1], "force") == 0, report);
 	return volume_group_control(n->volume, verb, args, ret_json, report);

@@ -50,6 +50,7 @@ aquifer volume delete gone || fail "delete"
 write back new && aquifer snapshot rollback back@before && write back third || fail "roll back"
 aquifer volume create made 32M && write made new || fail "made"
 aquifer clone web@since made-clone && write made-clone third || fail "made-clone"
+aquifer volume import "$dir/third" imported || fail "import"
 # the last one is killed amid its work, with nothing but what was flushed
 uri=$(aquifer attach db --as nbd) && nbdcopy --flush "$dir/third" "$uri" || fail "db again"
 pid=$(aquifer show db --json | jq .pid) && kill -9 "$pid" || fail "kill"
@@ -63,7 +64,7 @@ refused 2 "goes with --confirm" aquifer cluster restore "$dir/backup" --force
 aquifer cluster status 2>/dev/null | grep -q "no volume can be attached.*aquifer cluster recover" || fail "status doesn't say what is to be done"
 refused 1 "hasn't been looked for.*aquifer cluster recover" aquifer attach web --as nbd
 aquifer cluster recover >"$dir/out" || fail "recover: $(cat "$dir/out")"
-for line in '^web: has what .*with 1 snapshot made since, without 1 deleted since' '^db: has what was written since' '^made: was made since' '^made-clone: was made since' \
+for line in '^web: has what .*with 1 snapshot made since, without 1 deleted since' '^db: has what was written since' '^made: was made since' '^made-clone: was made since' '^imported: was made since' \
 	'^back: was made since' '^gone: was deleted since' '0 not recovered'; do
 	grep -q "$line" "$dir/out" || fail "no line '$line': $(cat "$dir/out")"
 done
@@ -72,6 +73,7 @@ content web@old old
 content web@since new
 content db third
 content made new
+content imported third
 content made-clone third
 content back third
 content back@before old

@@ -734,6 +734,17 @@ static void began_before(struct rig *r, const char *temporary)
 	catalog_value_free(&v);
 }
 
+/* So its record says. */
+static void expect_called(struct rig *r, const char *name)
+{
+	struct meta_name named;
+	struct meta_log *log = malloc(sizeof *log);
+	cr_assert_eq(meta_get_name(r->store->catalog, name, &named, NULL), 0);
+	cr_assert_eq(meta_get_log(r->store->catalog, named.volume, log, NULL), 0);
+	cr_assert_str_eq(log->name, name);
+	free(log);
+}
+
 static int body_imports(struct rig *r)
 {
 	struct store_volume_options o = { .size_bytes = BYTES };
@@ -752,9 +763,13 @@ static int body_imports(struct rig *r)
 	n = attach(r, second, false);
 	fill(n, 0, 20 * 4096, 2);
 	OK(r, store_import_end(r->store, second, "a", REPORT(r))); /* while it is open */
+	static const char *const called[] = { "a", NULL };
+	char *json = NULL;
+	OK(r, n->driver->control(n, "called", called, &json, REPORT(r)));
 	cr_assert_eq(blk_close(n), 0);
 	OK(r, store_volume_show(r->store, "a", &v, REPORT(r)));
 	cr_assert(v.used_bytes == 20 * 4096 && strcmp(v.health, "good") == 0, "%s", v.health);
+	expect_called(r, "a");
 	FAILS(r, store_import_begin(r->store, "a", &o, first, REPORT(r)), -EEXIST, "'a' already");
 	/* its name is taken meanwhile; one that isn't open yet isn't taken for dead; one that is kept under another name stays */
 	memset(longest, 'n', sizeof longest);
