@@ -206,6 +206,8 @@ struct move {
 	struct catalog *from, *to;
 	struct catalog_image image;
 	struct user_search users;
+	char mark[CONFIG_VALUE_BYTES + 16]; /* STORE_MOVED of the original */
+	bool interrupted; /* an attempt to move it to the same place was */
 	bool settled; /* the original says, or may say, that it has moved */
 };
 
@@ -279,34 +281,39 @@ static int move_marked(struct move *m, bool done)
 	return r < 0 ? r : catalog_mark(m->to, STORE_INCOMING, NULL, report);
 }
 
-static int move(struct move *m)
+/* FIBER. May it go there? As far as that can be said before anything is made there. */
+static int check_source(struct move *m)
 {
 	struct report *report = &m->c->report;
-	char mark[CONFIG_VALUE_BYTES + 16], moving[CONFIG_VALUE_BYTES + 16];
-	bool done = false;
-	int r = catalog_mark_read(m->from, STORE_MOVED, mark, sizeof mark, report);
-	const char *to = strchr(mark, ' ');
-	snprintf(moving, sizeof moving, "moving %s", m->to_url);
-	bool interrupted = to && strcmp(to + 1, m->to_url) == 0;
-	m->settled = strncmp(mark, "moved ", 6) == 0;
+	int r = catalog_mark_read(m->from, STORE_MOVED, m->mark, sizeof m->mark, report);
+	const char *to = strchr(m->mark, ' ');
+	m->interrupted = to && strcmp(to + 1, m->to_url) == 0;
+	m->settled = strncmp(m->mark, "moved ", 6) == 0;
 	if (r == 0 && !m->settled) { /* marks aren't copied: there, all would be opened as it was in the backup, and what the catalog doesn't know be deleted */
 		char restored[64];
 		r = catalog_mark_read(m->from, STORE_RESTORED, restored, sizeof restored, report);
 		if (r == 0 && restored[0])
 			return report_set(report, -EPERM, "it was restored from a backup, and that isn't confirmed (aquifer cluster recover, then cluster restore --confirm)");
 	}
-	if (r == 0 && mark[0] && !interrupted)
-		return report_set(report, -EREMCHG, strncmp(mark, "moved ", 6) == 0 ? "it moved already: %s" : "it is being moved somewhere else: %s (finish that)", mark);
+	if (r == 0 && m->mark[0] && !m->interrupted)
+		return report_set(report, -EREMCHG, m->settled ? "it moved already: %s" : "it is being moved somewhere else: %s (finish that)", m->mark);
 	if (r == 0)
 		r = catalog_image_read(m->from, &m->image, report);
 	if (r == 0)
 		r = find_users(&m->users, &m->image);
-	if (r == 0)
-		r = check_embedded(m);
-	if (r == 0)
-		r = check_target(m, interrupted, &done);
+	return r < 0 ? r : check_embedded(m);
+}
+
+/* FIBER. */
+static int move(struct move *m)
+{
+	struct report *report = &m->c->report;
+	char moving[CONFIG_VALUE_BYTES + 16];
+	bool done = false;
+	int r = check_target(m, m->interrupted, &done);
+	snprintf(moving, sizeof moving, "moving %s", m->to_url);
 	if (r == 0 && m->settled && !done)
-		r = report_set(report, -EREMCHG, "it moved already: %s (set `catalog = ' in etc/aquifer/aquifer.conf)", mark);
+		r = report_set(report, -EREMCHG, "it moved already: %s (set `catalog = ' in etc/aquifer/aquifer.conf)", m->mark);
 	if (r == 0 && !m->settled)
 		r = catalog_mark(m->from, STORE_MOVED, moving, report);
 	if (r < 0)
@@ -320,10 +327,19 @@ static int move(struct move *m)
 	return r;
 }
 
+/* FIBER. */
+static int make_target(struct move *m)
+{
+	char dir[CONFIG_VALUE_BYTES];
+	directory_of(m->to_url, dir);
+	int r = dir[0] ? places_make_dirs(m->c->env, dir) : 0;
+	return r < 0 ? report_set(&m->c->report, r, "%s can't be made: %s", dir, strerror(-r)) : open_any(m->c, m->to_url, true, &m->to);
+}
+
 int cli_cluster_move_catalog(struct cli *c)
 {
 	struct move m = { .c = c, .to_url = c->arg[0], .users.c = c };
-	char dir[CONFIG_VALUE_BYTES], line[CONFIG_VALUE_BYTES + 128];
+	char line[CONFIG_VALUE_BYTES + 128];
 	int r = cli_catalog(c, m.to_url);
 	if (r == 0)
 		r = config_catalog_url(c->env, c->root, NULL, m.from_url, &c->report);
@@ -333,13 +349,11 @@ int cli_cluster_move_catalog(struct cli *c)
 		r = open_any(c, m.from_url, false, &m.from);
 	if (r < 0)
 		return r;
-	directory_of(m.to_url, dir);
-	if (dir[0] && (r = places_make_dirs(c->env, dir)) < 0)
-		report_set(&c->report, r, "%s can't be made: %s", dir, strerror(-r));
+	m.users.catalog = m.from;
+	r = check_source(&m);
 	if (r == 0)
-		r = open_any(c, m.to_url, true, &m.to);
+		r = make_target(&m);
 	if (r == 0) {
-		m.users.catalog = m.from;
 		r = move(&m);
 		catalog_close(m.to);
 	}

@@ -38,10 +38,11 @@ serve
 aquifer volume create v 128M && uri=$(aquifer attach v --as nbd) && nbdcopy --flush "$dir/data" "$uri" || fail "a volume"
 aquifer snapshot create v@s && aquifer clone v@s w && aquifer detach v || fail "snapshot, clone"
 refused 1 "server at .* runs" aquifer cluster move-catalog "$url"
-says "ENOENT|EINPROGRESS|^ok" get x # nobody touched it
+says "ENODATA" get x # nobody touched it
 unserve
 
-refused 1 "there are volumes in" aquifer cluster move-catalog "sqlite:$dir/elsewhere.db"
+refused 1 "there are volumes in" aquifer cluster move-catalog "sqlite:$dir/else/where.db"
+[ ! -e "$dir/else" ] || fail "a place to which nothing was moved: $(ls "$dir/else")"
 
 # an attempt that was interrupted keeps everybody out until it is begun again; another place is refused
 "$B/tools/catalogcheck" "$file" put store/moved "moving $url" >/dev/null || fail "mark"
