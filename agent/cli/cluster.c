@@ -415,6 +415,7 @@ static int write_part(struct cli *c, const char *path, const char *text, size_t 
 	int r = file_open(c->env, part, FILE_OPEN_WRITE | FILE_OPEN_CREATE | FILE_OPEN_NEW, &f);
 	if (r < 0)
 		return r;
+	transfer_inherit(path, part, 0);
 	r = file_lock(f, /* exclusive= */ true);
 	if (r == -ENOTSUP || r == -EOPNOTSUPP || r == -ENOSYS || r == -ENOLCK || r == -EINVAL) /* a file system without: then nobody removes it either */
 		r = 0;

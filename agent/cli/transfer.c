@@ -188,6 +188,15 @@ static int fill(struct cli *c, const struct blk_driver *driver, const char *part
 	return r;
 }
 
+void transfer_inherit(const char *path, const char *part, unsigned mode)
+{
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return;
+	bool all = chown(part, st.st_uid, st.st_gid) == 0, group = all || chown(part, (uid_t)-1, st.st_gid) == 0;
+	chmod(part, (st.st_mode & (all ? 07777u : group ? 0777u : 0707u)) | mode);
+}
+
 static int copy_to_file(struct cli *c, const struct blk_driver *driver, const char *target, struct blk_node *from)
 {
 	char part[PATHS_MAX];
@@ -199,8 +208,11 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 	if (r == -EEXIST)
 		c->report.text[0] = 0, report_set(&c->report, r, "%s exists: another copy is under way, or was killed (remove it)", part);
 	bool made = r == 0;
-	if (r == 0)
+	if (r == 0) {
+		transfer_inherit(target, part, S_IRUSR | S_IWUSR); /* it is opened again */
 		r = fill(c, driver, part, from);
+		transfer_inherit(target, part, 0);
+	}
 	if (r == 0 && (r = env_rename(c->env, part, target)) < 0)
 		report_set(&c->report, r, "rename to %s: %s", target, strerror(-r));
 	if (r < 0 && made)

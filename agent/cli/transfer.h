@@ -20,6 +20,9 @@ int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
 /* FIBER. May a new file take this name? -EEXIST without --force, with the cure; never in place of a device, a directory, or an image that
  * somebody has open. `ret_path`: the name that it takes, which is another where `path` is a symbolic link to a file. */
 int transfer_target(struct cli *c, const char *path, const char *cure, char ret_path[PATHS_MAX]);
+/* `part`, which is to replace `path`, gets its owner, as far as we may, and its mode, and `mode` beside it: before anything is in it that not everybody may read.
+ * Where there is no `path` it stays as it is. */
+void transfer_inherit(const char *path, const char *part, unsigned mode);
 /* FIBER. Copies `source` into the new file `target`, which appears when it is complete. */
 int transfer_to_file(struct cli *c, const char *source, const char *target);
 #endif

@@ -31,6 +31,15 @@ refused 1 'exists' aquifer image convert "$dir/a.img" "$dir/c.img"
 aquifer attach "$dir/c.img" --name busy --as nbd >/dev/null # a device's image isn't taken from under it
 refused 1 'in use by device busy' aquifer image convert "$dir/a.img" "$dir/c.img" --force
 aquifer detach busy
+# What replaces a file is no more open to others than that was, and its owner's still.
+chmod 640 "$dir/c.img"
+[ "$(id -u)" -ne 0 ] || chown 12:34 "$dir/c.img"
+before=$(stat -c '%a %u:%g' "$dir/c.img")
+aquifer image convert "$dir/a.img" "$dir/c.img" --force
+[ "$(stat -c '%a %u:%g' "$dir/c.img")" = "$before" ] || fail "replaced: $(stat -c '%a %u:%g' "$dir/c.img") instead of $before"
+chmod 440 "$dir/c.img"
+aquifer image convert "$dir/odd" "$dir/c.img" --force || fail "one that its owner may only read"
+[ "$(stat -c %a "$dir/c.img")" = 440 ] || fail "replaced: $(stat -c %a "$dir/c.img")"
 # A symbolic link stays one: the file that it leads to is replaced, and where it leads to nothing nobody guesses what was meant.
 ln -s c.img "$dir/link.img"
 ln -s nowhere/c.img "$dir/dangling.img"

@@ -22,7 +22,8 @@ echo mine >"$dir/backup.part"
 aquifer cluster backup "$dir/backup" >/dev/null || fail "backup"
 [ "$(cat "$dir/backup.part")" = mine ] && [ "$(ls -d "$dir"/backup* | wc -l)" = 2 ] || fail "there are" "$dir"/backup*
 ln -s backup "$dir/latest" # to where cron keeps them
-aquifer cluster backup "$dir/latest" --force >/dev/null && [ -L "$dir/latest" ] && [ ! -L "$dir/backup" ] || fail "a link became the backup: $(ls -l "$dir")"
+chmod 640 "$dir/backup"
+aquifer cluster backup "$dir/latest" --force >/dev/null && [ "$(stat -c %a "$dir/backup")" = 640 ] && [ -L "$dir/latest" ] && [ ! -L "$dir/backup" ] || fail "a link became the backup: $(ls -l "$dir")"
 rm "$dir/latest"
 
 # what a backup left that was killed goes with the next one; not what another has that runs, nor what is somebody's
