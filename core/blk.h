@@ -91,6 +91,7 @@ struct blk_counters {
 struct blk_open {                     /* what open() is given */
 	const struct option_values *options;
 	const char *node_name;        /* for messages */
+	const char *below;            /* for messages: the file or volume that its first child is, or has below it; NULL: not known */
 	const char *holder;           /* who opens, for lock messages: "device NAME (tapdisk pid N)" */
 	uint64_t pid;                 /* of the tapdisk that opens; 0: another program, which isn't to be ended by who takes over */
 	const char *control;          /* the process' control socket, "unix:PATH"; NULL: it has none */

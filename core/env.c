@@ -76,6 +76,17 @@ int env_mkdir(struct env *env, const char *path) { return env->ops->mkdir(env, p
 int env_unlink(struct env *env, const char *path) { return env->ops->unlink(env, path); }
 int env_rmdir(struct env *env, const char *path) { return env->ops->rmdir(env, path); }
 int env_rename(struct env *env, const char *from, const char *to) { return env->ops->rename(env, from, to); }
+
+int env_real_path(struct env *env, const char *path, char *ret_path, size_t bytes)
+{
+	if (env->ops->real_path)
+		return env->ops->real_path(env, path, ret_path, bytes);
+	if (strlen(path) >= bytes)
+		return -ENAMETOOLONG;
+	strcpy(ret_path, path);
+	return 0;
+}
+
 int env_sync_dir(struct env *env, const char *path) { return env->ops->sync_dir(env, path); }
 int env_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg)
 {

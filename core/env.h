@@ -113,6 +113,8 @@ int env_unlink(struct env *env, const char *path);
 int env_rmdir(struct env *env, const char *path);
 int env_rename(struct env *env, const char *from, const char *to);
 int env_sync_dir(struct env *env, const char *path);
+/* Where the file is that opening `path` leads to, through symbolic links; at most `bytes` with its NUL. -ENOENT, -ENAMETOOLONG … */
+int env_real_path(struct env *env, const char *path, char *ret_path, size_t bytes);
 /* Calls `entry` for each name in the directory but . and .., in byte order; a non-zero result ends and is returned. */
 int env_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg);
 /* Free and total bytes of the file system that holds `path`. */

@@ -247,6 +247,7 @@ static const struct env_ops env_linux_ops = {
 	.unlink = env_linux_unlink,
 	.rmdir = env_linux_rmdir,
 	.rename = env_linux_rename,
+	.real_path = env_linux_real_path,
 	.sync_dir = env_linux_sync_dir,
 	.list_dir = env_linux_list_dir,
 	.space = env_linux_space,

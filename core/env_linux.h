@@ -156,6 +156,7 @@ int env_linux_mkdir(struct env *env, const char *path);
 int env_linux_unlink(struct env *env, const char *path);
 int env_linux_rmdir(struct env *env, const char *path);
 int env_linux_rename(struct env *env, const char *from, const char *to);
+int env_linux_real_path(struct env *env, const char *path, char *ret_path, size_t bytes);
 int env_linux_sync_dir(struct env *env, const char *path);
 int env_linux_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg);
 int env_linux_space(struct env *env, const char *path, uint64_t *ret_free, uint64_t *ret_total);

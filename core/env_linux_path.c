@@ -358,6 +358,30 @@ int env_linux_rename(struct env *env, const char *from, const char *to)
 	return env_offload_wait(env, rename_run, &c);
 }
 
+struct real_call {
+	const char *path;
+	char *real;
+};
+
+static int real_run(void *arg)
+{
+	struct real_call *c = arg;
+	c->real = realpath(c->path, NULL);
+	return c->real ? 0 : -errno;
+}
+
+int env_linux_real_path(struct env *env, const char *path, char *ret_path, size_t bytes)
+{
+	struct real_call c = { .path = path };
+	int r = env_brief_wait(env, real_run, &c);
+	if (r == 0 && strlen(c.real) >= bytes)
+		r = -ENAMETOOLONG;
+	if (r == 0)
+		strcpy(ret_path, c.real);
+	free(c.real);
+	return r;
+}
+
 int env_linux_list_dir(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg)
 {
 	struct path_call c = { .path = path };

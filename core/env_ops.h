@@ -26,6 +26,7 @@ struct env_ops {
 	int (*rmdir)(struct env *env, const char *path);
 	int (*rename)(struct env *env, const char *from, const char *to);
 	int (*sync_dir)(struct env *env, const char *path);
+	int (*real_path)(struct env *env, const char *path, char *ret_path, size_t bytes); /* NULL: there are no links */
 	int (*list_dir)(struct env *env, const char *path, int (*entry)(void *arg, const char *name), void *arg);
 	int (*space)(struct env *env, const char *path, uint64_t *ret_free, uint64_t *ret_total);
 

@@ -654,22 +654,22 @@ static void cow_describe_info(struct cow *c, bool read_only)
 	};
 }
 
-/* Is it the parent that the layer was made over? Those without an identity are told by their size; those with one may have grown. */
-static int cow_check_parent(const struct cow *c, bool rebase, const char *path, struct report *report)
+/* Is it the parent that the layer was made over? */
+static int cow_check_parent(const struct cow *c, bool rebase, const struct blk_open *how, const char *path, struct report *report)
 {
 	const struct cow_header *h = &c->map.header;
-	const struct blk_node *parent = c->node.child[0];
-	bool known = h->parent_identity && parent->info.identity;
+	const struct blk_info *parent = &c->node.child[0]->info;
+	const char *below = how->below ? how->below : c->node.child[0]->name;
 	char was[24], is[24];
-	if (parent->info.size < h->parent_size)
-		return report_set(report, -EINVAL, "%s was made over a parent of %s, but %s has %s (give it the parent it was made with, or make this one as large again)", path,
-				  format_size(h->parent_size, was), parent->name, format_size(parent->info.size, is));
-	if (rebase || (known ? h->parent_identity == parent->info.identity : h->parent_size == parent->info.size))
+	if (cow_header_fits(h, parent->size, parent->identity, rebase))
 		return 0;
-	if (known)
-		return report_set(report, -EINVAL, "%s was made over another parent than %s (give it that; or, if this one has the same content, rebase=on)", path, parent->name);
+	if (parent->size < h->parent_size)
+		return report_set(report, -EINVAL, "%s was made over a parent of %s, but %s has %s (give it the parent it was made with, or make this one as large again)", path,
+				  format_size(h->parent_size, was), below, format_size(parent->size, is));
+	if (h->parent_identity && parent->identity)
+		return report_set(report, -EINVAL, "%s was made over another parent than %s (give it that; or, if this one has the same content, rebase=on)", path, below);
 	return report_set(report, -EINVAL, "%s was made over a parent of %s, but %s has %s (give it the parent it was made with; or, if this one is that and has grown, rebase=on)",
-			  path, format_size(h->parent_size, was), parent->name, format_size(parent->info.size, is));
+			  path, format_size(h->parent_size, was), below, format_size(parent->size, is));
 }
 
 /* FIBER. Notes whose content it stands on: of a layer from before that was noted, and of one that is told to stand on another. */
@@ -693,7 +693,7 @@ static int cow_open(struct blk_node *node, const struct blk_open *how, struct re
 		return report_set(report, -ENOTSUP, "the parent's blocks are larger than %llu bytes", (unsigned long long)COW_BLOCK);
 	range_lock_init(&c->lock);
 	if (!how->read_only)
-		r = cow_file_prepare(node->env, path, option_number(how->options, "size"), parent, report);
+		r = cow_file_prepare(node->env, path, option_number(how->options, "size"), parent, rebase, report);
 	if (r == 0)
 		r = cow_open_top(c, how, report);
 	if (r < 0)
@@ -702,7 +702,7 @@ static int cow_open(struct blk_node *node, const struct blk_open *how, struct re
 	if (r == 0)
 		r = cow_map_load(&c->map, c->top, how->read_only, how->force, path, report);
 	if (r == 0)
-		r = cow_check_parent(c, rebase, path, report);
+		r = cow_check_parent(c, rebase, how, path, report);
 	if (r == 0)
 		r = cow_note_parent(c, rebase);
 	if (r == 0 && !how->read_only && (r = cow_map_reserve_header(&c->map)) == -ENOSPC)

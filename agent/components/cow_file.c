@@ -137,15 +137,15 @@ static int create(struct env *env, const char *path, uint64_t size, const struct
 	return 0;
 }
 
-/* FIBER. The file first, then the header that speaks of it, over the older copy. */
-static int grow_file(struct env *env, struct file *f, uint64_t size, struct report *report)
+/* FIBER. The file first, then the header that speaks of it, over the older copy. One that won't be opened over this parent isn't touched. */
+static int grow_file(struct env *env, struct file *f, uint64_t size, const struct blk_info *parent, bool rebase, struct report *report)
 {
 	uint8_t pages[2 * COW_PAGE];
 	struct cow_header h, first;
 	char wanted[24], has[24];
 	size_t done;
 	int r = file_read_wait(f, pages, sizeof pages, 0, &done);
-	if (r < 0 || done < sizeof pages || cow_header_choose(pages, &h) != COW_OK || h.size == size)
+	if (r < 0 || done < sizeof pages || cow_header_choose(pages, &h) != COW_OK || h.size == size || !cow_header_fits(&h, parent->size, parent->identity, rebase))
 		return r; /* opening it will say what is wrong */
 	if (size < h.size)
 		return report_set(report, -EINVAL, "size=%s: the layer has %s already, and can't shrink (leave it out)", format_size(size, wanted), format_size(h.size, has));
@@ -161,7 +161,7 @@ static int grow_file(struct env *env, struct file *f, uint64_t size, struct repo
 }
 
 /* FIBER. */
-static int grow(struct env *env, const char *path, uint64_t size, struct report *report)
+static int grow(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, bool rebase, struct report *report)
 {
 	struct file *f;
 	if (size % 512 || size > COW_SIZE_MAX)
@@ -171,25 +171,27 @@ static int grow(struct env *env, const char *path, uint64_t size, struct report 
 		return report_path(report, r, "open", path);
 	r = file_lock(f, /* exclusive= */ true);
 	if (r == 0)
-		r = grow_file(env, f, size, report);
+		r = grow_file(env, f, size, parent, rebase, report);
 	else if (r == -EAGAIN)
 		r = 0; /* in use: opening it will say by whom */
 	file_close(env, f);
 	return r < 0 ? report_set(report, r, "grow %s: %s", path, strerror(-r)) : 0;
 }
 
-int cow_file_prepare(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, struct report *report)
+int cow_file_prepare(struct env *env, const char *path, uint64_t size, const struct blk_info *parent, bool rebase, struct report *report)
 {
+	char real[PATH_BYTES]; /* the file is made, or its name made durable, where a symbolic link leads */
 	int r = has_content(env, path);
 	if (r == -ENOENT && leads_nowhere(env, path) && (r = has_content(env, path)) == -ENOENT) /* else somebody has made it meanwhile */
 		return report_set(report, r, "%s is a symbolic link to what isn't there (remove it, or name the file itself)", path);
-	if (r < 0 && r != -ENOENT)
-		return report_path(report, r, "open", path);
+	int status = r < 0 ? r : env_real_path(env, path, real, sizeof real);
+	if (status < 0 && r != -ENOENT)
+		return report_path(report, status, "open", path);
 	if (r <= 0)
-		return create(env, path, size, parent, report);
+		return create(env, r < 0 ? path : real, size, parent, report);
 	/* Who made it may have died before its name was durable. */
-	r = PLANTED(cow_name_unsettled) ? 0 : sync_parent_dir(env, path);
+	r = PLANTED(cow_name_unsettled) ? 0 : sync_parent_dir(env, real);
 	if (r < 0)
 		return report_set(report, r, "sync the directory of %s: %s", path, strerror(-r));
-	return size ? grow(env, path, size, report) : 0;
+	return size ? grow(env, path, size, parent, rebase, report) : 0;
 }

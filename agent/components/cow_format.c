@@ -79,6 +79,12 @@ enum cow_check cow_header_choose(const uint8_t pages[2 * COW_PAGE], struct cow_h
 	return COW_OK;
 }
 
+bool cow_header_fits(const struct cow_header *h, uint64_t parent_size, uint64_t parent_identity, bool rebase)
+{
+	bool known = h->parent_identity && parent_identity;
+	return parent_size >= h->parent_size && (rebase || (known ? h->parent_identity == parent_identity : h->parent_size == parent_size));
+}
+
 uint32_t cow_header_version(const uint8_t pages[2 * COW_PAGE])
 {
 	struct cow_header h;

@@ -39,6 +39,9 @@ void cow_header_encode(const struct cow_header *h, uint8_t page[COW_PAGE]);
 enum cow_check cow_header_decode(const uint8_t page[COW_PAGE], struct cow_header *ret_header);
 /* Of two copies, the newer good one. COW_OK, or what is wrong with the first. */
 enum cow_check cow_header_choose(const uint8_t pages[2 * COW_PAGE], struct cow_header *ret_header);
+/* Is a parent of that size and identity the one that the layer was made over? Those without an identity are told by their size; those with one may have grown.
+ * `rebase`: another may do that is as large. */
+bool cow_header_fits(const struct cow_header *h, uint64_t parent_size, uint64_t parent_identity, bool rebase);
 /* What the copy that is COW_NEWER says. */
 uint32_t cow_header_version(const uint8_t pages[2 * COW_PAGE]);
 

@@ -212,6 +212,21 @@ static int check_relied_on(struct graph_instance *g, struct report *report)
 
 /* ---- opening and closing ---- */
 
+/* The file or volume at the bottom of a node's first child. */
+static const char *subject_below(const struct graph *g, const struct graph_node *n)
+{
+	const struct graph_node *below = NULL;
+	for (unsigned i = 0; i < n->arg_count;) {
+		if (n->args[i].word) {
+			i++;
+			continue;
+		}
+		n = below = &g->nodes[n->args[i].node];
+		i = 0;
+	}
+	return below ? graph_node_subject(below) : NULL;
+}
+
 static int open_node(struct graph_instance *g, unsigned index, const struct graph_how *how, struct report *report)
 {
 	const struct graph_node *n = &g->graph->nodes[index];
@@ -225,7 +240,7 @@ static int open_node(struct graph_instance *g, unsigned index, const struct grap
 		assert(child->blk && count < BLK_MAX_CHILDREN);
 		children[count++] = child->blk;
 	}
-	struct blk_open open = { .options = &o->options, .node_name = o->label, .holder = how->holder ? how->holder : "", .pid = how->pid,
+	struct blk_open open = { .options = &o->options, .node_name = o->label, .below = subject_below(g->graph, n), .holder = how->holder ? how->holder : "", .pid = how->pid,
 				 .control = how->control,
 				 .root = how->root ? how->root : "", .read_only = !o->writable, .force = how->force,
 				 .accept_flushed = how->accept_flushed, .incoming = how->incoming, .incoming_ms = how->incoming_ms };

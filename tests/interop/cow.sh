@@ -52,10 +52,18 @@ refused() {
 }
 refused "a raw image as a layer" "is not a cow layer" "cow($dir/copy.img, ro(raw($dir/gold.img)))"
 truncate -s 1M "$dir/other.img"
-refused "another parent" "made over a parent of" "cow($dir/top.cow, ro(raw($dir/other.img)))"
+size=$(stat -c %s "$dir/top.cow")
+refused "another parent" "made over a parent of .*, but $dir/other.img has 1M" "cow($dir/top.cow, ro(raw($dir/other.img)))"
+refused "another parent, to be grown" "made over a parent of" "cow($dir/top.cow, ro(raw($dir/other.img)), size=4G)"
+[ "$(stat -c %s "$dir/top.cow")" = "$size" ] || fail "a layer that was refused has grown"
 ln -s nowhere/top.cow "$dir/link.cow"
 refused "a link to nothing" "link.cow is a symbolic link to what isn't there" "cow($dir/link.cow, ro(raw($dir/gold.img)))"
 [ -L "$dir/link.cow" ] || fail "a link was replaced by $(ls -l "$dir/link.cow")"
+mkdir "$dir/nowhere" # it leads to an empty file: the layer is made there
+: >"$dir/nowhere/top.cow"
+serve "cow($dir/link.cow, ro(raw($dir/gold.img)))"
+unserve
+[ -L "$dir/link.cow" ] && [ -s "$dir/nowhere/top.cow" ] || fail "a link to an empty file: $(ls -l "$dir/link.cow" "$dir/nowhere")"
 refused "a missing directory" "No such file" "cow($dir/none/top.cow, ro(raw($dir/gold.img)))"
 
 # A disk that is discarded as a whole, as mkfs does, takes as much memory as the manual says: 4 KiB for 63 MiB.

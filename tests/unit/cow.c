@@ -320,7 +320,7 @@ static int make_layer(void *arg)
 {
 	struct maker *m = arg;
 	fiber_sleep(&m->env->loop, env_random(m->env) % NS_PER_MS);
-	m->status = cow_file_prepare(m->env, "/top.raw", 0, &(struct blk_info){ .size = 1 << 20 }, &m->report);
+	m->status = cow_file_prepare(m->env, "/top.raw", 0, &(struct blk_info){ .size = 1 << 20 }, /* rebase= */ false, &m->report);
 	return 0;
 }
 
