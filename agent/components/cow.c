@@ -73,8 +73,9 @@ struct cow_frame {
 	struct cow_reserve reserve;    /* of what is being written or cleared */
 	/* a map request */
 	struct blk_map child_map;
-	/* a clear: which edge comes next */
+	/* a clear: which edge comes next, and whether what is being punched is zero without a word in the map */
 	unsigned edge;
+	bool clear;
 	struct iovec edge_iov;
 };
 
@@ -447,13 +448,16 @@ static void cow_clear(struct job *j)
 	cow_punch(j);
 }
 
+/* From there on the group is zero, and the map has nothing to say about it, as of most of a large layer over a small image. */
+static bool is_clear(const struct cow *c, uint64_t offset) { return offset >= parent_end(c) && cow_map_is_untouched(&c->map, block_of(offset)); }
+
 /* The part that cow_punch() has begun, to f->position. */
 static void cow_punched(struct job *j)
 {
 	struct cow_frame *f = container_of(j, struct cow_frame, job);
 	uint64_t start = round_up(f->io->offset, COW_BLOCK), end = round_down(f->io->offset + f->io->length, COW_BLOCK);
 	pieces_reset(f);
-	if (j->status == 0)
+	if (j->status == 0 && !f->clear)
 		cow_map_set(&f->cow->map, block_of(f->write_start), block_of(start + f->position - f->write_start), PLANTED(cow_zero_parent) ? COW_PARENT : COW_ZERO);
 	job_then(j, j->status == 0 && start + f->position < end ? cow_punch : cow_settle);
 }
@@ -472,13 +476,14 @@ static void cow_punch(struct job *j)
 		return;
 	}
 	f->write_start = start + f->position;
-	for (unsigned n = 0; start + f->position < end && n < PIECES; n++) {
+	f->clear = is_clear(c, f->write_start);
+	for (unsigned n = 0; start + f->position < end && n < PIECES && is_clear(c, start + f->position) == f->clear; n++) {
 		uint64_t at = start + f->position, length = MIN(end - at, COW_GROUP_DATA - at % COW_GROUP_DATA);
 		if (punch)
 			piece_start(f, c->top, BLK_DISCARD, 0, cow_place(at), length, NULL, 0, 0);
 		f->position += length;
 	}
-	int r = cow_map_prepare(&c->map, &f->reserve, block_of(f->write_start), block_of(start + f->position - f->write_start), j);
+	int r = f->clear ? 0 : cow_map_prepare(&c->map, &f->reserve, block_of(f->write_start), block_of(start + f->position - f->write_start), j);
 	j->status = j->status ? j->status : r;
 	job_then(j, cow_punched);
 }

@@ -143,6 +143,8 @@ bool cow_map_settled(const struct cow_map *m, uint64_t block, uint64_t count)
 	return true;
 }
 
+bool cow_map_is_untouched(const struct cow_map *m, uint64_t block) { return !m->page[block / COW_GROUP_BLOCKS]; }
+
 int cow_map_check_data(const struct cow_map *m, uint64_t block)
 {
 	return m->sync_failed && !cow_map_settled(m, block, 1) && !PLANTED(cow_forgotten_data) ? -EIO : 0;

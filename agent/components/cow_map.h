@@ -71,6 +71,8 @@ int cow_map_prepare(struct cow_map *m, struct cow_reserve *r, uint64_t block, ui
 void cow_map_set(struct cow_map *m, uint64_t block, uint64_t count, enum cow_state state);
 /* -EIO if this block's data may have been forgotten by the file: it was never committed, and a sync has failed. */
 int cow_map_check_data(const struct cow_map *m, uint64_t block);
+/* True if the map has nothing of that block's group: all of it is the parent's. */
+bool cow_map_is_untouched(const struct cow_map *m, uint64_t block);
 /* True if the states of the blocks are on disk as they are in memory. */
 bool cow_map_settled(const struct cow_map *m, uint64_t block, uint64_t count);
 /* Holds `parent` and puts it when all that was set and written before is durable. */

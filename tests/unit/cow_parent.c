@@ -203,6 +203,46 @@ static void sees_no_more(struct world *w)
 	close_ok(w);
 }
 
+static void note_pages(void *arg, const char *key, uint64_t value)
+{
+	if (strcmp(key, "map_pages") == 0)
+		*(uint64_t *)arg = value;
+}
+
+static int discard_all(void *arg)
+{
+	struct world *w = arg;
+	uint64_t pages;
+	int r = blk_op_wait(w->node, BLK_DISCARD, 0, w->node->info.size, 0);
+	w->node->driver->describe(w->node, note_pages, &pages);
+	cr_assert_eq(pages, 3, "%llu", (unsigned long long)pages); /* the parent's end; and what was written */
+	return r;
+}
+
+Test(cow_parent, behind_its_end_what_was_never_written_needs_no_discarding)
+{
+	struct world w;
+	world_start(&w);
+	parent_make(&w, SMALL, 1);
+	w.words[1] = "size=1G";
+	open_ok(&w);
+	writes(&w, UINT64_C(400) << 20, 9);
+	writes(&w, UINT64_C(900) << 20, 9);
+	cr_assert_eq(sim_run_fiber(w.s.env, discard_all, &w), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		reads(&w, 0, 0);
+		reads(&w, UINT64_C(400) << 20, 0);
+		reads(&w, UINT64_C(900) << 20, 0);
+		reads(&w, UINT64_C(1000) << 20, 0);
+		close_ok(&w);
+		open_ok(&w);
+	}
+	writes(&w, UINT64_C(1000) << 20, 7);
+	reads(&w, UINT64_C(1000) << 20, 7);
+	close_ok(&w);
+	simfile_stop(&w.s);
+}
+
 Test(cow_parent, one_that_has_grown_is_seen_as_far_as_it_was)
 {
 	struct world w;
