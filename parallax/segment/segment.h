@@ -30,8 +30,8 @@ enum segment_op {
 			   taker may have made it anew, or counts on it */
 	SEGMENT_STAT,   /* as FENCE but fences nothing */
 	SEGMENT_TRIM,   /* R28: `trim` has a bit for each of the first `blocks` blocks, set for those that are free for ever.
-			   United with what the copy knows, durable when answered, from any sender, in any order; takes
-			   effect when the copy is sealed. With `pack` a sealed copy is rewritten without its free
+			   United with what the copy knows, durable when answered, from any sender but one who was fenced (`epoch` 0: who isn't
+			   an owner), in any order; takes effect when the copy is sealed. With `pack` a sealed copy is rewritten without its free
 			   blocks (R30). Fills what STAT does. Block 0 is never free. */
 	/* what servers ask one another, see segment_share.h: */
 	SEGMENT_LIST,   /* entries of copies with ids above `segment` in `groups` into iov: `filled` bytes; `next`: ids up to

@@ -204,11 +204,20 @@ static int trim_unite(struct copy *c, const struct segment_io *io, uint8_t *give
 	return 0;
 }
 
+/* What is free is so for ever, whoever says it (R28); but where a lost catalog's volume was gone back with, by force, what an owner from before that says isn't any
+ * more (parallax/store/store_recover_fence.c). Epoch 0: a server's, which has it of another copy. */
+static bool trim_is_fenced(const struct copy *c, const struct segment_io *io)
+{
+	return io->epoch && c->fenced_epoch > io->epoch && c->fenced_epoch != UINT64_MAX && !PLANTED(segment_trim_unfenced);
+}
+
 int control_trim(struct copy *c, struct segment_io *io)
 {
 	uint8_t given[BITMAP_BYTES] = { 0 };
 	if (!c->exists)
 		return -ENOENT;
+	if (trim_is_fenced(c, io))
+		return -EPERM;
 	if (io->blocks > c->slot.header.size_blocks)
 		return -EINVAL;
 	int r = copy_scan(c); /* for what is answered */

@@ -23,6 +23,8 @@ static inline bool recover_unfound_has(const struct recover_unfound *u, const ch
 	return false;
 }
 
+#define RECOVER_EPOCHS_APART (UINT64_C(1) << 32) /* as in a restored backup: no owner there ever was has a greater one */
+
 /* A volume that is being recovered. */
 struct recovering {
 	struct store *store;
@@ -48,6 +50,8 @@ int recover_known(struct recovering *r, struct report *report);
 int recover_unknown(struct recovering *r, struct report *report);
 /* It, as r->s.log has it, was rolled back or deleted itself: who was rolled back from what it was has its snapshots. */
 int recover_note_past(struct recovering *r);
+/* store_recover_fence.c: no owner that there was frees anything any more in the copies that were found. */
+int recover_fence(struct recovering *r, struct report *report);
 /* store_recover_snapshots.c: those in the catalog as the newest table has them: what was deleted goes, what was made is there again, as far as
  * the summary knows it (`newest`); what nobody knows any more is to be freed. `from_seq`: later marks are in the log. */
 int recover_snapshots(struct recovering *r, uint64_t from_seq, const struct meta_snapshot *newest, uint32_t count, struct report *report);

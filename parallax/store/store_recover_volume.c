@@ -8,8 +8,6 @@
 #include "parallax/store/store_recover_private.h"
 #include "parallax/volume/blob.h"
 
-#define EPOCHS_APART (UINT64_C(1) << 32) /* as in a restored backup: no owner there ever was has a greater one */
-
 /* ---- what its segments say ---- */
 
 static int by_id(const void *a, const void *b)
@@ -79,7 +77,9 @@ static int keep_numbers(struct recovering *r, struct report *report)
 
 static int read_once(struct recovering *r, const struct meta_log *known, struct report *report)
 {
-	int status = salvage(r->store->env, r->found, r->found_count, known, &r->s, report);
+	int status = r->force ? recover_fence(r, report) : 0;
+	if (status == 0)
+		status = salvage(r->store->env, r->found, r->found_count, known, &r->s, report);
 	if (status == 0)
 		status = keep_numbers(r, report);
 	if (status == 0)
@@ -126,7 +126,7 @@ struct writing {
 static int write_begin(struct recovering *r, struct writing *w, struct meta_log *log)
 {
 	log->stamp = env_random(r->store->env);
-	r->owner = (struct meta_owner){ .epoch = MAX(r->owner.epoch, r->s.last_epoch + EPOCHS_APART), .state = OWNER_FREE };
+	r->owner = (struct meta_owner){ .epoch = MAX(r->owner.epoch, r->s.last_epoch + RECOVER_EPOCHS_APART), .state = OWNER_FREE };
 	w->log = meta_log_encode(log, &w->log_length);
 	w->owner = meta_owner_encode(&r->owner, &w->owner_length);
 	if (!w->log || !w->owner)

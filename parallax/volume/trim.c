@@ -6,7 +6,8 @@
  * Segments that are all free are deleted: those that were too many for the checkpoint itself, or couldn't be then.
  *
  * Only segments wholly before `from`: all others may be replayed. What the server has confirmed is forgotten; the rest is in the
- * space table, so that the next owner sends it. Sent by an owner that was fenced meanwhile, it is as true as ever. */
+ * space table, so that the next owner sends it. Sent by an owner that was fenced meanwhile, it is as true as ever; but where a volume of a lost
+ * catalog was gone back with, by force: there all copies are fenced against that (store_recover_fence.c). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

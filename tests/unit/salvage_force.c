@@ -1,0 +1,110 @@
+/* `cluster recover --force` may go back to a checkpoint before the last one: who had the volume then, and lives, frees nothing any more (parallax/store/store_recover_fence.c). */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "parallax/segment/segment_dir.h"
+#include "tests/unit/salvagetest.h"
+
+static int io_body(void *arg)
+{
+	struct one_server *s = arg;
+	return segment_wait(s->dir, &s->rig->io);
+}
+
+/* One block, which by a later checkpoint nobody needs. */
+static int ask(struct cluster_rig *c, unsigned server, enum segment_op op, uint64_t segment, uint64_t epoch)
+{
+	static const uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0x80 };
+	c->io = (struct segment_io){ .op = op, .segment = segment, .epoch = epoch, .blocks = 8, .trim = op == SEGMENT_TRIM ? bits : NULL };
+	return sim_run_fiber(c->servers[server].env, io_body, &c->servers[server]);
+}
+
+static uint64_t segment, epoch;
+
+static void lose_with_owner(struct cluster_rig *c)
+{
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		salvage_next_owner(c);
+		cluster_open(c);
+	}
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	segment = container_of(c->g.volume->log.segments.next, struct log_segment, link)->meta.id;
+	epoch = c->g.volume->epoch;
+	salvage_lose_catalog(c);
+	cluster_server_end(c, 2);
+}
+
+Test(salvage_force, an_owner_from_before_frees_nothing_any_more)
+{
+	struct cluster_rig *c = cluster_make();
+	lose_with_owner(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(ask(c, i, SEGMENT_TRIM, segment, epoch), -EPERM);
+		cr_assert_eq(ask(c, i, SEGMENT_DELETE, segment, epoch), -EPERM);
+	}
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(ask(c, 0, SEGMENT_TRIM, segment, c->g.volume->epoch), 0, "who has it now may");
+	cr_assert_eq(ask(c, 1, SEGMENT_TRIM, segment, 0), 0, "and servers, among themselves");
+	cluster_free(c);
+}
+
+/* ---- what is fenced, and then can't be read ---- */
+
+static const struct segment_server_ops *real;
+static unsigned fenced;
+
+static void submit(struct segment_server *s, struct segment_io *io)
+{
+	fenced += io->op == SEGMENT_FENCE;
+	if (io->op != SEGMENT_READ || !fenced) {
+		real->submit(s, io);
+		return;
+	}
+	io->status = -EIO;
+	job_put(io->parent, io->status);
+}
+
+static int body_owner(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct meta_owner owner;
+	uint64_t id;
+	cr_assert_eq(store_find_volume(&c->g.places, "v", &id, &c->g.report), 0);
+	cr_assert_eq(meta_get_owner(c->g.places.catalog, id, &owner, NULL), 0);
+	epoch = owner.epoch;
+	return owner.state;
+}
+
+/* It is given up, and opened by its backup's record, or recovered later. */
+Test(salvage_force, a_fence_of_a_recovery_that_failed_keeps_nobody_out)
+{
+	static struct segment_server_ops ops;
+	struct cluster_rig *c = cluster_make();
+	lose_with_owner(c);
+	real = c->servers[0].dir->ops;
+	ops = *real;
+	ops.submit = submit;
+	for (unsigned i = 0; i < 2; i++)
+		c->servers[i].dir->ops = &ops;
+	salvage_may_fail = true;
+	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
+	cr_assert(fenced && salvage_counts[STORE_RECOVERED_NOT] == 1);
+	for (unsigned i = 0; i < 2; i++)
+		c->servers[i].dir->ops = real;
+	cr_assert_eq(volume_rig_run(&c->g, body_owner), OWNER_FREE);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(ask(c, i, SEGMENT_STAT, segment, 0), 0);
+		cr_assert(c->io.fenced_epoch && c->io.fenced_epoch <= epoch, "fenced at %llu, and the next owner gets %llu", (unsigned long long)c->io.fenced_epoch, (unsigned long long)epoch + 1);
+	}
+	salvage_may_fail = false;
+	cluster_server_begin(c, 2);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	salvage_must_have_all(c);
+	cluster_free(c);
+}
