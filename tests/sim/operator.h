@@ -18,7 +18,12 @@ enum {
 struct contents {
 	unsigned blocks;
 	uint8_t byte[BLOCKS_MAX]; /* of all of the block; 0: also one that was never written */
+	unsigned unsure, unsure_count; /* blocks that a write which failed may have changed, … */
+	uint8_t unsure_byte;      /* … to this */
 };
+
+/* Is it known what is in it? */
+static inline bool contents_sure(const struct contents *c, unsigned block) { return block < c->unsure || block >= c->unsure + c->unsure_count; }
 
 struct known_volume {
 	bool used;
@@ -63,7 +68,7 @@ struct operator_world {
 	struct scenario_task agent_task;
 	bool agent_there, agent_stop;
 	struct catalog_image kept; /* a backup of the catalog */
-	bool calm, drained;
+	bool calm, drained, losing; /* losing: the catalog is another one by now, so that seats' requests may fail */
 	unsigned removed;          /* which server, + 1, is out of the map until it is started again */
 };
 
@@ -118,8 +123,9 @@ void move_catalog(struct operator_world *w);
 /* operator_lost.c. A backup is kept (FIBER); the catalog is lost, when nothing is written any more. */
 void keep_backup(struct operator_world *w);
 void lose_catalog(struct operator_world *w);
-/* All seats, each closed or killed. */
+/* All seats, each closed or killed; or they write again. */
 void seats_end(struct operator_world *w);
+void seats_go_on(struct operator_world *w);
 
 /* operator_cluster.c: FIBERs. */
 void command_check(struct operator_world *w, struct report *report);

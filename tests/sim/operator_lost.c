@@ -71,6 +71,7 @@ static int restore(struct operator_world *w, struct report *report)
 struct lost {
 	struct operator_world *w;
 	struct expected x;
+	bool recovered;
 };
 
 static int lose_run(void *arg)
@@ -148,14 +149,21 @@ static int recover_run(void *arg)
 	struct lost *l = arg;
 	struct operator_world *w = l->w;
 	struct report report = { "" };
-	struct store_gc gc;
 	int r = owner_open(&w->desk, w->volumes[0].used ? w->volumes[0].name : "v0", &w->limits, /* force= */ false, &report);
 	if (r != -EPERM && r != -ENOENT)
 		FAIL(w, "a volume could be opened before it was recovered: %d", r);
 	owner_close(&w->desk);
 	report.text[0] = '\0';
-	if (!expect(w, recover_all(w, &report), "recovering", "all", &report))
-		return 0;
+	l->recovered = expect(w, recover_all(w, &report), "recovering", "all", &report);
+	return 0;
+}
+
+static int compare_run(void *arg)
+{
+	struct lost *l = arg;
+	struct operator_world *w = l->w;
+	struct report report = { "" };
+	struct store_gc gc;
 	compare_all(w, &l->x);
 	if (!w->run->failed && draw(w, 2)) { /* again: nothing is left to be done */
 		struct store_recover again = { .volume = note_recovered, .arg = w };
@@ -173,17 +181,38 @@ static int recover_run(void *arg)
 	return 0;
 }
 
+static void restart_servers(struct operator_world *w, bool begin)
+{
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (begin)
+			block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
+		else
+			block_server_end(&w->servers[i], false);
+}
+
+/* Who had a volume attached is gone; or nobody thought of him, and he goes on as long as he can: what he acknowledged is there, too. */
 void lose_catalog(struct operator_world *w)
 {
 	struct lost *l = calloc(1, sizeof *l);
+	bool live = draw(w, 2), restarted = !live || draw(w, 2);
 	l->w = w;
-	seats_end(w);
-	for (unsigned i = 0; i < w->server_count; i++)
-		block_server_end(&w->servers[i], false);
+	w->losing = live;
+	if (live)
+		seats_go_on(w);
+	else
+		seats_end(w);
+	for (uint64_t n = live ? draw(w, 20000) : 0; n > 0 && !w->run->failed && sim_step(w->sim); n--)
+		;
+	if (restarted)
+		restart_servers(w, false);
 	sim_run_fiber(w->desk.env, lose_run, l);
-	for (unsigned i = 0; i < w->server_count; i++)
-		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
+	if (restarted)
+		restart_servers(w, true);
 	if (!w->run->failed)
 		sim_run_fiber(w->desk.env, recover_run, l);
+	if (live)
+		seats_end(w);
+	if (!w->run->failed && l->recovered)
+		sim_run_fiber(w->desk.env, compare_run, l);
 	free(l);
 }
