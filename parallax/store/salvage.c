@@ -14,6 +14,7 @@
 #include "core/array.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 
 enum { WINDOW_BLOCKS = 32, TAILS_MAX = 64 };
 
@@ -396,10 +397,11 @@ static bool begins_here(struct search *s, uint64_t segment)
 	return true;
 }
 
-static void need_before(struct search *s)
+/* 0: none is left in it that tells; then only a footer does, of any. */
+static void need_before(struct search *s, size_t linked)
 {
-	s->need_seq = s->walk.met[0].seq;
-	s->need_prev = s->walk.met[0].prev;
+	s->need_seq = linked ? s->walk.met[0].seq : 0;
+	s->need_prev = linked ? s->walk.met[0].prev : 0;
 }
 
 /* Of a segment that belongs to the chain. 1: that is whole; 0: it goes on; -errno. */
@@ -419,7 +421,7 @@ static int follow_segment(struct search *s, const struct salvage_copy *copies, s
 	if (r < 0)
 		return r;
 	if (linked)
-		need_before(s);
+		need_before(s, linked);
 	return reaches(s, segment) || begins_here(s, segment);
 }
 
@@ -432,16 +434,31 @@ static size_t first_copy(const struct search *s, size_t end)
 	return begin;
 }
 
+static bool is_sealed(const struct salvage_copy *copies, size_t count)
+{
+	bool sealed = false;
+	for (size_t i = 0; i < count; i++)
+		sealed |= copies[i].entry.sealed;
+	return sealed;
+}
+
 /* Somebody knows where it was cut: a footer tells, or the record does. */
 static bool is_cut(const struct search *s, const struct salvage_copy *copies, size_t count)
 {
 	const struct meta_log *log = s->ret->what == SALVAGE_NEWER ? &s->ret->summary.log : s->known;
-	bool cut = false;
-	for (size_t i = 0; i < count; i++)
-		cut |= copies[i].entry.sealed;
+	bool cut = is_sealed(copies, count);
 	for (uint32_t i = 0; i < log->unsealed_count; i++)
 		cut |= log->unsealed[i].id == copies->entry.header.segment;
 	return cut;
+}
+
+/* The backup was made while cuts waited for the catalog, and is all that is known: of this one or one before it no record has the cut, whoever may have been told. */
+static bool waits_for_cut(const struct search *s, uint64_t segment)
+{
+	bool waits = false;
+	for (uint32_t i = 0; s->ret->what == SALVAGE_LONGER && i < s->known->segment_count; i++)
+		waits |= !s->known->segments[i].cut && s->known->segments[i].id <= segment;
+	return waits && !PLANTED(salvage_uncut_forgotten);
 }
 
 /* Replay needs no more. But what had been finished, and not yet cut or not yet sealed anywhere, when the catalog was lost is listed with its cut, or nobody could seal it
@@ -450,12 +467,13 @@ static bool is_cut(const struct search *s, const struct salvage_copy *copies, si
 static int follow_uncut(struct search *s, size_t end)
 {
 	while (s->ret->what != SALVAGE_NOTHING && end > 0 && s->segment_count < META_SEGMENTS_MAX / 2) {
-		size_t begin = first_copy(s, end), linked;
-		if (is_cut(s, s->copies + begin, end - begin))
+		size_t begin = first_copy(s, end), linked = 0;
+		if (is_cut(s, s->copies + begin, end - begin) && !waits_for_cut(s, s->copies[begin].entry.header.segment))
 			break;
-		int r = walk_segment(s, s->copies + begin, end - begin, &linked);
+		bool chained = s->need_seq || is_sealed(s->copies + begin, end - begin);
+		int r = chained ? walk_segment(s, s->copies + begin, end - begin, &linked) : 0;
 		if (r > 0 && (r = list_segment(s, s->copies + begin, end - begin, linked)) == 0)
-			need_before(s);
+			need_before(s, s->walk.begun ? 0 : linked);
 		if (r == -ENOMEM || r == -ESHUTDOWN)
 			return r;
 		if (r < 0)

@@ -1,6 +1,7 @@
 /* The catalog is lost when a segment has been cut, and no server heard of that, but those after it are sealed (parallax/store/salvage.c). */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/fiber.h"
@@ -87,6 +88,35 @@ static unsigned sealed_at(struct cluster_rig *c, uint64_t segment)
 	return n;
 }
 
+/* The backup was made a moment earlier, when the cut waited for the catalog: it lists the segment open, and replay begins behind it. */
+static struct meta_segment uncut_in_backup(uint64_t segment)
+{
+	struct meta_log *log = malloc(sizeof *log);
+	struct meta_segment was = { .id = 0 };
+	for (size_t i = 0; i < salvage_image.count; i++) {
+		const char *key = salvage_image.keys[i].key;
+		size_t n = strlen(key), length;
+		if (strncmp(key, "volume/", 7) != 0 || n < 4 || strcmp(key + n - 4, "/log") != 0)
+			continue;
+		cr_assert_eq(meta_log_decode(salvage_image.keys[i].bytes, salvage_image.keys[i].length, log), 0);
+		for (uint32_t k = 0; k < log->segment_count; k++) {
+			struct meta_segment *m = &log->segments[k];
+			if (m->id >= position_segment(log->from_position))
+				continue;
+			was = m->id == segment ? *m : was;
+			m->cut = false;
+			m->length = m->prev = 0;
+		}
+		uint8_t *bytes = meta_log_encode(log, &length);
+		free(salvage_image.keys[i].bytes);
+		salvage_image.keys[i].bytes = bytes;
+		salvage_image.keys[i].length = length;
+	}
+	cr_assert(was.cut);
+	free(log);
+	return was;
+}
+
 /* Unsealed it would never be copied to another server. `late`: the backup has the cuts. */
 static void recover_cut(bool late)
 {
@@ -110,6 +140,34 @@ static void recover_cut(bool late)
 	unsealed = 0;
 	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cr_assert_eq(salvage_counts[late ? STORE_RECOVERED_SAME : STORE_RECOVERED_NEWER], 1);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(sealed_at(c, first), SERVERS);
+	cluster_free(c);
+}
+
+/* By then one of its servers had heard of the cut, which no record has. */
+Test(salvage_cut, what_waited_for_its_cut_in_the_backup_is_sealed_everywhere_though_one_has_the_seal)
+{
+	static struct segment_server_ops ops;
+	struct cluster_rig *c = cluster_make();
+	real = c->servers[0].dir->ops;
+	ops = *real;
+	ops.submit = submit;
+	for (unsigned i = 0; i < SERVERS; i++)
+		c->servers[i].dir->ops = &ops;
+	cr_assert_eq(volume_rig_run(&c->g, body_cut), 0);
+	uint64_t first = unsealed;
+	salvage_next_owner(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	struct meta_segment m = uncut_in_backup(first);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	unsealed = 0;
+	c->io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = first, .epoch = UINT64_MAX, .block = m.length, .crc = m.prev };
+	cr_assert_eq(sim_run_fiber(c->servers[0].env, body_stat, &c->servers[0]), 0);
+	cr_assert_eq(sealed_at(c, first), 1);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
 	cluster_open(c);
 	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
 	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
