@@ -1,6 +1,6 @@
 /* Scenario `takeover`: one writer (P2).
  *
- * A volume on a server. An owner works, is paused (SIGSTOP) or cut off from the server at any moment, or isn't, and another host
+ * A volume on one to three servers, of which one may be killed, stop, or not be heard by one of the hosts, for some seconds. An owner works, is paused (SIGSTOP) or cut off from them, or from some, at any moment, or isn't, and another host
  * takes the volume by force. The first one is let go on afterwards, or just when the second has fenced it, chosen the log's end or recorded it;
  * there the second one may also die, and begin anew, or be cut off itself. Checked: the second one finds everything the first had
  * acknowledged; nothing the first does afterwards shows; a write that it acknowledges late is one the second had found;
@@ -18,7 +18,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 
-enum { CLIENTS = 4, BLOCKS = 96, STEPS_MAX = 3000000 };
+enum { CLIENTS = 4, BLOCKS = 96, STEPS_MAX = 3000000, SERVERS_MAX = 3 };
 
 struct side;
 
@@ -40,11 +40,23 @@ struct side {
 	bool running;
 };
 
+/* Of one server, and one at a time. */
+struct trouble {
+	enum { TROUBLE_KILLED, TROUBLE_PAUSED, TROUBLE_DEAF, TROUBLE_MUTE, TROUBLES } kind;
+	bool is;
+	struct block_server *server;
+	struct side *side;  /* that it doesn't hear, or that doesn't hear it */
+	uint64_t from, until_ns; /* a step; a time */
+};
+
 struct takeover {
 	struct scenario_run *run;
 	struct sim *sim;
 	struct catalog_sim *catalogs;
-	struct block_server server;
+	struct block_server servers[SERVERS_MAX];
+	unsigned server_count;
+	struct keeper_options keeps;
+	struct trouble trouble;
 	struct oracle *oracle;
 	struct volume_limits limits;
 	struct side sides[2];
@@ -56,6 +68,52 @@ struct takeover {
 #define FAIL(t, ...) scenario_fail((t)->run, __VA_ARGS__)
 
 static uint64_t draw(struct takeover *t, uint64_t below) { return sim_random(t->sim) % below; }
+
+/* ---- servers ---- */
+
+static void trouble_begins(struct takeover *t)
+{
+	static const char *const what[] = { "is killed", "is paused", "doesn't hear", "isn't heard by" };
+	struct trouble *one = &t->trouble;
+	*one = (struct trouble){ .kind = draw(t, TROUBLES), .is = true, .server = &t->servers[draw(t, t->server_count)], .side = &t->sides[draw(t, 2)],
+				 .until_ns = sim_now_ns(t->sim) + draw(t, 4 * NS_PER_S) };
+	sim_note(t->sim, "%s %s %s", one->server->domain, what[one->kind], one->kind < TROUBLE_DEAF ? "" : one->side == &t->sides[0] ? "a" : "b");
+	switch (one->kind) {
+	case TROUBLE_KILLED: block_server_end(one->server, false); break;
+	case TROUBLE_PAUSED: sim_pause(one->server->env); break;
+	case TROUBLE_DEAF: sim_partition(t->sim, one->side->host, one->server->host, true); break;
+	case TROUBLE_MUTE: case TROUBLES: sim_partition(t->sim, one->server->host, one->side->host, true); break;
+	}
+}
+
+static void trouble_ends(struct takeover *t)
+{
+	struct trouble one = t->trouble;
+	t->trouble = (struct trouble){ .from = sim_steps(t->sim) + draw(t, 20000) };
+	if (!one.is)
+		return;
+	sim_note(t->sim, "%s is well again", one.server->domain);
+	switch (one.kind) {
+	case TROUBLE_KILLED: block_server_begin(one.server, t->run, t->sim, t->catalogs); break;
+	case TROUBLE_PAUSED: sim_resume(one.server->env); break;
+	case TROUBLE_DEAF: sim_partition(t->sim, one.side->host, one.server->host, false); break;
+	case TROUBLE_MUTE: case TROUBLES: sim_partition(t->sim, one.server->host, one.side->host, false); break;
+	}
+}
+
+static bool step(struct takeover *t)
+{
+	bool more = sim_step(t->sim);
+	if (t->server_count == 1 || t->run->failed)
+		return more;
+	if (t->trouble.is && (!more || sim_now_ns(t->sim) >= t->trouble.until_ns)) {
+		trouble_ends(t);
+		return true;
+	}
+	if (!t->trouble.is && more && sim_steps(t->sim) >= t->trouble.from)
+		trouble_begins(t);
+	return more;
+}
 
 /* ---- clients ---- */
 
@@ -196,6 +254,7 @@ static void side_begin(struct takeover *t, struct side *s)
 	side_process(t, s);
 	t->opening = s;
 	scenario_task_start(&task, s->o.env, open_run, t);
+	trouble_ends(t);
 	if (!scenario_step_until(t->run, t->sim, &task.ended, STEPS_MAX))
 		FAIL(t, "round %u: taking over does not end", t->round);
 	clients_begin(t, s);
@@ -260,7 +319,7 @@ static int found_run(void *arg)
 static void run_on(struct takeover *t, struct side *s, int (*run)(void *arg), struct scenario_task *task, uint64_t at_most)
 {
 	scenario_task_start(task, s->o.env, run, s);
-	for (uint64_t n = 0; !task->ended && n < at_most && !t->run->failed && sim_step(t->sim); n++)
+	for (uint64_t n = 0; !task->ended && n < at_most && !t->run->failed && step(t); n++)
 		;
 	if (!task->ended && at_most == STEPS_MAX && !t->run->failed)
 		FAIL(t, "round %u: handing over does not end", t->round);
@@ -271,7 +330,7 @@ static void side_end(struct takeover *t, struct side *s)
 	if (!s->running)
 		return;
 	for (uint64_t n = 0; !clients_ended(s) && n < STEPS_MAX && !t->run->failed; n++)
-		if (!sim_step(t->sim))
+		if (!step(t))
 			break;
 	if (!clients_ended(s) && !t->run->failed)
 		FAIL(t, "round %u: requests of a fenced owner do not end", t->round);
@@ -286,7 +345,7 @@ static void side_end(struct takeover *t, struct side *s)
 
 static void steps(struct takeover *t, uint64_t count)
 {
-	for (; count > 0 && !t->run->failed && sim_step(t->sim); count--)
+	for (; count > 0 && !t->run->failed && step(t); count--)
 		;
 }
 
@@ -348,7 +407,7 @@ static void hand_over(struct takeover *t, struct side *old, struct side *taker)
 			scenario_task_start(&old->taking, old->o.env, take_run, old);
 	}
 	for (uint64_t n = 0; !(old->taking.ended && (!on || taker->taking.ended)) && n < STEPS_MAX && !t->run->failed; n++)
-		sim_step(t->sim);
+		step(t);
 	if (t->run->failed)
 		return;
 	bool taker_serves = on && taker->taking.ended && taker->taking.status == 0, old_serves = kept || (old->taking.ended && old->taking.status == 0);
@@ -378,10 +437,16 @@ static void hand_over(struct takeover *t, struct side *old, struct side *taker)
 /* Of the owner, while another one takes its volume. */
 enum absence { WRITES_ON, PAUSED, CUT_OFF, ABSENCES };
 
+/* From all servers, or from some, both ways or one. */
 static void partition(struct takeover *t, struct side *s, bool off)
 {
-	sim_partition(t->sim, s->host, t->server.host, off);
-	sim_partition(t->sim, t->server.host, s->host, off);
+	bool all = !off || t->server_count == 1 || draw(t, 2);
+	for (unsigned i = 0; i < t->server_count; i++) {
+		if (all || draw(t, 2))
+			sim_partition(t->sim, s->host, t->servers[i].host, off);
+		if (all || draw(t, 2))
+			sim_partition(t->sim, t->servers[i].host, s->host, off);
+	}
 }
 
 static void goes(struct takeover *t, struct side *s, enum absence how)
@@ -433,7 +498,7 @@ static bool take(struct takeover *t, struct side *old, enum absence *how, struct
 	t->opening = s;
 	scenario_task_start(&task, s->o.env, open_run, t);
 	for (uint64_t n = 0; s->running && !task.ended && !t->run->failed; n++) {
-		if (n == STEPS_MAX || !sim_step(t->sim))
+		if (n == STEPS_MAX || !step(t))
 			FAIL(t, "round %u: taking over does not end", t->round);
 		if (h.until_ns && sim_now_ns(t->sim) >= h.until_ns)
 			partition(t, s, false);
@@ -479,7 +544,8 @@ static void take_by_force(struct takeover *t, struct side *old, struct side *tak
 static int create_run(void *arg)
 {
 	struct takeover *t = arg;
-	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES };
+	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES, .replicas = t->server_count,
+					  .min_replicas = t->server_count == 1 ? 1 : 1 + (unsigned)draw(t, t->server_count) };
 	struct report report = { "" };
 	int r = store_volume_create(&t->sides[0].o.store, "v", &o, &report);
 	return r ? r : store_find_volume(&t->sides[0].o.places, "v", &t->volume, &report);
@@ -492,7 +558,14 @@ static void takeover_run(struct scenario_run *run)
 	t->sim = scenario_sim(run, NULL);
 	sim_doses(t->sim)->slow = draw(t, 2) ? 20000 : 0;
 	sim_doses(t->sim)->drop = draw(t, 3) == 0 ? 300 : 0;
-	block_server_init(&t->server, t->sim, 0, 512 << 20);
+	t->server_count = draw(t, 3) ? 1 + (unsigned)draw(t, SERVERS_MAX) : 1;
+	t->keeps = (struct keeper_options){ .round_ns = (1 + draw(t, 20)) * 100 * NS_PER_MS, .gc_ns = 10 * NS_PER_S, .gc_first_ns = NS_PER_S,
+					    .manager_ns = 500 * NS_PER_MS, .lost_ns = 600 * NS_PER_S };
+	bool keeps = draw(t, 2);
+	for (unsigned i = 0; i < t->server_count; i++) {
+		block_server_init(&t->servers[i], t->sim, i, 512 << 20);
+		t->servers[i].keeps = keeps ? &t->keeps : NULL;
+	}
 	t->catalogs = catalog_sim_create(t->sim);
 	t->oracle = oracle_create(BLOCKS * 8);
 	t->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(t, 200),
@@ -502,7 +575,8 @@ static void takeover_run(struct scenario_run *run)
 		t->sides[i].t = t;
 		t->sides[i].host = sim_host_create(t->sim, i ? "b" : "a", 64 << 20, 512);
 	}
-	block_server_begin(&t->server, run, t->sim, t->catalogs);
+	for (unsigned i = 0; i < t->server_count; i++)
+		block_server_begin(&t->servers[i], run, t->sim, t->catalogs);
 	owner_begin(&t->sides[0].o, t->sim, t->sides[0].host, t->catalogs, false);
 	sim_run_fiber(t->sides[0].o.env, create_run, t);
 	owner_end(&t->sides[0].o);
@@ -523,7 +597,11 @@ static void takeover_run(struct scenario_run *run)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		side_end(t, &t->sides[i]);
-	block_server_end(&t->server, false);
+	if (t->trouble.is && t->trouble.kind == TROUBLE_PAUSED)
+		sim_resume(t->trouble.server->env);
+	for (unsigned i = 0; i < t->server_count; i++)
+		if (t->servers[i].env)
+			block_server_end(&t->servers[i], false);
 	catalog_sim_destroy(t->catalogs);
 	oracle_destroy(t->oracle);
 	scenario_end(run, t->sim);
