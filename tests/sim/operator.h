@@ -69,6 +69,7 @@ struct operator_world {
 	bool agent_there, agent_stop;
 	struct catalog_image kept; /* a backup of the catalog */
 	bool calm, drained, losing; /* losing: the catalog is another one by now, so that seats' requests may fail */
+	unsigned without;          /* server, + 1, that is away while a lost catalog's volumes are recovered: others have the same; 0: none */
 	unsigned removed;          /* which server, + 1, is out of the map until it is started again */
 };
 

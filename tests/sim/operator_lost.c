@@ -89,7 +89,7 @@ static void note_recovered(void *arg, const struct store_recovered *v)
 	static const char *const how[] = { "is as it was", "is newer", "is back", "is gone", "is left over", "can't be recovered" };
 	struct operator_world *w = arg;
 	sim_note(w->sim, "volume %llu, %s: %s, %u and %u snapshots, %s", (unsigned long long)v->id, v->name, how[v->how], v->snapshots_back, v->snapshots_gone, v->why ? v->why : "");
-	if (v->how == STORE_RECOVERED_NOT && !catalog_sim_doses(w->catalogs)->timeout)
+	if (v->how == STORE_RECOVERED_NOT && !catalog_sim_doses(w->catalogs)->timeout && !w->without)
 		FAIL(w, "volume %llu (%s) can't be recovered: %s", (unsigned long long)v->id, v->name, v->why);
 }
 
@@ -117,27 +117,27 @@ static int compare_all(struct operator_world *w, const struct expected *x)
 		if (w->snapshots[i].used)
 			expect(w, read_mark(w, &w->snapshots[i], x->snapshots[i].volume, x->snapshots[i].mark), "after the catalog was lost, reading", w->snapshots[i].name, NULL);
 	for (unsigned i = 0; i < VOLUMES_MAX && !w->run->failed; i++)
-		if (w->volumes[i].used)
+		if (w->volumes[i].used && (x->volumes[i].has_own || !w->without)) /* else it may have been deleted, as far as they know who answer */
 			compare_volume(w, &w->volumes[i], x->volumes[i].id, x->volumes[i].has_own);
 	return 0;
 }
 
 /* Again until nothing is left, where the catalog doesn't always answer, or doesn't say what became of a change. */
-static int recover_all(struct operator_world *w, struct report *report)
+static int recover_all(struct operator_world *w, bool force, struct report *report)
 {
 	bool away = draw(w, 2);
 	int r = -EAGAIN;
 	catalog_sim_doses(w->catalogs)->timeout = away ? 30000 : 0;
 	for (unsigned attempt = 0; attempt < 40 && r < 0 && (away || attempt == 0); attempt++) {
-		struct store_recover how = { .volume = note_recovered, .arg = w };
+		struct store_recover how = { .force = force, .volume = note_recovered, .arg = w };
 		report->text[0] = '\0';
 		r = store_recover(&w->desk.store, &how, report);
-		if (r == 0 && how.counts[STORE_RECOVERED_NOT])
+		if (r == 0 && how.counts[STORE_RECOVERED_NOT] && !force)
 			r = -EAGAIN;
 	}
 	catalog_sim_doses(w->catalogs)->timeout = 0;
 	if (away && r == 0) { /* a mark that a volume isn't recovered may have come late; then that is to be done again */
-		struct store_recover how = { .volume = note_recovered, .arg = w };
+		struct store_recover how = { .force = force, .volume = note_recovered, .arg = w };
 		fiber_sleep(&w->desk.env->loop, 12 * NS_PER_S);
 		r = store_recover(&w->desk.store, &how, report);
 	}
@@ -154,7 +154,7 @@ static int recover_run(void *arg)
 		FAIL(w, "a volume could be opened before it was recovered: %d", r);
 	owner_close(&w->desk);
 	report.text[0] = '\0';
-	l->recovered = expect(w, recover_all(w, &report), "recovering", "all", &report);
+	l->recovered = expect(w, recover_all(w, w->without != 0, &report), "recovering", "all", &report);
 	return 0;
 }
 
@@ -162,13 +162,21 @@ static int compare_run(void *arg)
 {
 	struct lost *l = arg;
 	struct operator_world *w = l->w;
+	return compare_all(w, &l->x);
+}
+
+static int settle_run(void *arg)
+{
+	struct lost *l = arg;
+	struct operator_world *w = l->w;
 	struct report report = { "" };
 	struct store_gc gc;
-	compare_all(w, &l->x);
-	if (!w->run->failed && draw(w, 2)) { /* again: nothing is left to be done */
+	bool without = w->without;
+	w->without = 0;
+	if (!w->run->failed && (without || draw(w, 2))) { /* again: nothing is left to be done, unless it was for who is back */
 		struct store_recover again = { .volume = note_recovered, .arg = w };
 		expect(w, store_recover(&w->desk.store, &again, &report), "recovering again", "all", &report);
-		if (again.counts[STORE_RECOVERED_NEWER] || again.counts[STORE_RECOVERED_BACK] || again.counts[STORE_RECOVERED_GONE])
+		if (!without && (again.counts[STORE_RECOVERED_NEWER] || again.counts[STORE_RECOVERED_BACK] || again.counts[STORE_RECOVERED_GONE]))
 			FAIL(w, "recovered again, %llu volumes are newer, %llu back", (unsigned long long)again.counts[STORE_RECOVERED_NEWER],
 			     (unsigned long long)again.counts[STORE_RECOVERED_BACK]);
 	}
@@ -181,13 +189,17 @@ static int compare_run(void *arg)
 	return 0;
 }
 
-static void restart_servers(struct operator_world *w, bool begin)
+static void servers_end(struct operator_world *w)
 {
 	for (unsigned i = 0; i < w->server_count; i++)
-		if (begin)
+		block_server_end(&w->servers[i], false);
+}
+
+static void servers_begin(struct operator_world *w, unsigned but)
+{
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (i + 1 != but && !w->servers[i].env)
 			block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
-		else
-			block_server_end(&w->servers[i], false);
 }
 
 /* Who had a volume attached is gone; or nobody thought of him, and he goes on as long as he can: what he acknowledged is there, too. */
@@ -196,6 +208,7 @@ void lose_catalog(struct operator_world *w)
 	struct lost *l = calloc(1, sizeof *l);
 	bool live = draw(w, 2), restarted = !live || draw(w, 2);
 	l->w = w;
+	w->without = !live && draw(w, 3) == 0 ? 1 + (unsigned)draw(w, w->server_count) : 0;
 	w->losing = live;
 	if (live)
 		seats_go_on(w);
@@ -204,15 +217,18 @@ void lose_catalog(struct operator_world *w)
 	for (uint64_t n = live ? draw(w, 20000) : 0; n > 0 && !w->run->failed && sim_step(w->sim); n--)
 		;
 	if (restarted)
-		restart_servers(w, false);
+		servers_end(w);
 	sim_run_fiber(w->desk.env, lose_run, l);
 	if (restarted)
-		restart_servers(w, true);
+		servers_begin(w, w->without);
 	if (!w->run->failed)
 		sim_run_fiber(w->desk.env, recover_run, l);
 	if (live)
 		seats_end(w);
 	if (!w->run->failed && l->recovered)
 		sim_run_fiber(w->desk.env, compare_run, l);
+	servers_begin(w, 0);
+	if (!w->run->failed && l->recovered)
+		sim_run_fiber(w->desk.env, settle_run, l);
 	free(l);
 }

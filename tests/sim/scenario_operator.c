@@ -819,6 +819,8 @@ static void operator_run(struct scenario_run *run)
 	w->limits = (struct volume_limits){ .cache_bytes = (32 + draw(w, 48)) * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
 		.replay_bytes = (64 + draw(w, 400)) * BLOCK_BYTES, .checkpoint_ns = (1 + draw(w, 50)) * 20 * NS_PER_MS, .window = 1 + (uint32_t)draw(w, 4) };
 	owner_limit_indexes(run, &w->limits);
+	if (draw(w, 4) == 0) /* so that who doesn't know that he lost his volume goes on for long */
+		w->limits.checkpoint_ns *= 50;
 	w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 20)) * 100 * NS_PER_MS, .gc_ns = 10 * NS_PER_S, .gc_first_ns = NS_PER_S,
 					    .manager_ns = 500 * NS_PER_MS, .lost_ns = 600 * NS_PER_S };
 	w->host = sim_host_create(w->sim, "host", (uint64_t)64 << 20, 4096);
