@@ -47,6 +47,12 @@ static int settle_copy(struct volume *v, struct log_segment *g, struct peer *at)
 	return log_failed_once(peer_wait(at, &io));
 }
 
+/* Does what a server said end by itself? Anything else is a failure of what is below it, as of a file system that became read only. */
+static bool server_waits(int status)
+{
+	return segment_away(status) || status == -ENOSPC || status == -EDQUOT || status == -EBUSY || status == -EAGAIN || status == -ESTALE;
+}
+
 /* R15 (a). Its ensemble is those that have it all, from now on. 0; -ENOTCONN: too few for now; -EREMOTEIO: each failed, or is of no use;
  * -EIO: nobody ever will; -EPERM fenced. */
 static int settle_segment(struct volume *v, struct log_segment *g)
@@ -58,8 +64,8 @@ static int settle_segment(struct volume *v, struct log_segment *g)
 		int r = peer_usable(g->peers[i]) ? settle_copy(v, g, g->peers[i]) : -ENOTCONN;
 		if (r == -EPERM || r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
-		failed |= r == -EREMOTEIO;
-		waits |= r != 0 && r != -EIO && r != -EREMOTEIO;
+		waits |= server_waits(r);
+		failed |= r < 0 && r != -EIO && !server_waits(r);
 		if (r == 0)
 			holders[count++] = g->peers[i];
 	}
@@ -182,7 +188,7 @@ static bool mend_waits(const struct volume *v, int status)
 {
 	if (v->meta.embedded && status == -ETIMEDOUT) /* nothing of it is away: its catalog is a file that takes nothing */
 		return false;
-	return segment_away(status) || catalog_away(status) || status == -ENOSPC || status == -EBUSY || status == -EAGAIN || status == -ESTALE;
+	return server_waits(status) || catalog_away(status);
 }
 
 /* May it be better later? The server or the catalog is away, busy, restarting, or lacks space. What else there is may be
