@@ -120,16 +120,16 @@ over base >/dev/null && aquifer detach over
 aquifer volume rename base gold
 aquifer volume resize gold 2M
 over gold >/dev/null && aquifer detach over || fail "over a volume that has grown"
-refused 1 'over another parent than volume-1' over likewise
+refused 1 'over another parent than likewise' over likewise
 aquifer snapshot create gold@a
-refused 1 'over another parent than volume-1 .*rebase=on' over gold@a
+refused 1 'over another parent than gold@a .*rebase=on' over gold@a
 over 'gold@a, rebase=on' >/dev/null && aquifer detach over || fail "over what has the same content"
 over 'gold@a' >/dev/null && aquifer detach over || fail "over what it was moved to"
 aquifer snapshot create gold@b
-refused 1 'over another parent than volume-1' over gold@b
+refused 1 'over another parent than gold@b' over gold@b
 over 'gold, rebase=on' >/dev/null && aquifer detach over
 aquifer snapshot rollback gold@a
-refused 1 'over another parent than volume-1' over gold
+refused 1 'over another parent than gold' over gold
 over 'gold@b, rebase=on' >/dev/null && aquifer detach over
 over 'gold@b' >/dev/null && aquifer detach over || fail "over a snapshot of a volume that was rolled back"
 aquifer volume delete gold --with-snapshots
