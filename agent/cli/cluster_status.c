@@ -99,9 +99,9 @@ static json_t *volumes_json(const struct store_status *t)
 				      v->volume.state == STORE_FREE ? "" : v->volume.holder.text, "epoch", (json_int_t)v->volume.epoch, "health", v->volume.health,
 				      "replicas", (int)v->volume.replicas, "min_replicas", (int)v->volume.min_replicas);
 		if (v->asked)
-			json_object_update_new(j, json_pack("{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", v->status.failed, "waits_for", v->status.waits_for, "waits_since_ns",
+			json_object_update_new(j, json_pack("{s:i, s:s, s:I, s:i, s:i, s:b, s:i}", "failed", v->status.failed, "waits_for", v->status.waits_for, "waits_since_ns",
 							    (json_int_t)v->status.waits_since_ns, "segments", (int)v->status.segments, "segments_below",
-							    (int)v->status.below, "full", v->status.full));
+							    (int)v->status.below, "full", v->status.full, "checkpoint", v->status.checkpoint));
 		json_array_append_new(a, j);
 	}
 	return a;
@@ -241,7 +241,7 @@ static void print_held(const struct store_status *t)
 		if (v->asked && v->status.waits_for[0])
 			table_cell(table, "waits since %s", cli_time(v->status.waits_since_ns, when));
 		else
-			table_cell(table, "%s", v->volume.lapsed ? "no lease" : !v->asked ? "can't be asked" : v->status.failed ? "fails" : v->status.full ? "no space" : v->status.below ? "short of copies" : "good");
+			table_cell(table, "%s", v->volume.lapsed ? "no lease" : !v->asked ? "can't be asked" : v->status.failed ? "fails" : v->status.full ? "no space" : v->status.checkpoint ? "checkpoints fail" : v->status.below ? "short of copies" : "good");
 	}
 	table_print(table, stdout);
 	if (held > HELD_LINES)

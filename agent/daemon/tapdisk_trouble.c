@@ -30,6 +30,9 @@ static void look_at_item(void *arg, const char *key, uint64_t value)
 		snprintf(l->text, l->bytes, "%s was taken over by another holder: nothing can be read or written here any more", l->node->name);
 	else if (strcmp(key, "failed") == 0)
 		snprintf(l->text, l->bytes, "%s failed (%s): nothing can be read or written any more", l->node->name, strerror((int)value));
+	else if (strcmp(key, "checkpoint_failed") == 0)
+		snprintf(l->text, l->bytes, "%s: its checkpoints fail, and before long writes wait for one: %s", l->node->name,
+			 value == EFBIG ? "its space table would be too long (delete snapshots)" : strerror((int)value));
 	else if (strcmp(key, "read_errors") == 0)
 		snprintf(l->text, l->bytes, "%s: %llu reads failed, what they asked for is damaged or missing", l->node->name, (unsigned long long)value);
 }

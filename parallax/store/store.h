@@ -80,6 +80,7 @@ struct store_volume {
 	uint64_t exclusive_bytes;  /* freed if it and its snapshots were deleted, but for what its clones need; with what only it keeps of: */
 	uint64_t kept_bytes;       /* deleted volumes that it was cloned from, perhaps for other clones, too */
 	uint64_t snapshot_bytes;   /* kept only by its snapshots and their clones; of what it was before a rollback, all */
+	uint64_t table_bytes;      /* its space table, see volume_table_long() */
 	uint64_t epoch;
 	uint32_t replicas, min_replicas;
 	uint32_t io_timeout_ms;    /* 0: requests wait for ever */

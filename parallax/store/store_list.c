@@ -91,7 +91,8 @@ static void fill_log(struct listed *one, const struct meta_log *log)
 {
 	one->volume = (struct store_volume){ .id = one->named->named.volume, .size_bytes = log->size_bytes, .used_bytes = log->mapped_blocks * BLOCK_BYTES,
 		.exclusive_bytes = log->live_blocks * BLOCK_BYTES, .snapshot_bytes = log->dead_blocks * BLOCK_BYTES, .replicas = log->replicas,
-		.min_replicas = log->min_replicas, .io_timeout_ms = log->io_timeout_ms, .created_ns = log->created_ns, .embedded = log->embedded };
+		.min_replicas = log->min_replicas, .io_timeout_ms = log->io_timeout_ms, .created_ns = log->created_ns, .embedded = log->embedded,
+		.table_bytes = log->space.length };
 	snprintf(one->volume.name, sizeof one->volume.name, "%s", one->named->name);
 	one->parent = log->parent_volume;
 	one->mark = log->parent_mark;
@@ -313,6 +314,8 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	if (r == 0 && asked && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
 		volume_status_text(&status, ret_volume->replicas, env_wall_ns(s->env), ret_volume->health, sizeof ret_volume->health);
+	if (r == 0 && strcmp(ret_volume->health, "good") == 0)
+		volume_table_long(ret_volume->table_bytes, ret_volume->health, sizeof ret_volume->health);
 	free(names.entries);
 	return r;
 }

@@ -348,9 +348,11 @@ static int judge_volume(struct work *w, const struct store_status_volume *v)
 	char text[320];
 	if (strcmp(v->volume.health, "good") != 0)
 		return strcmp(v->volume.health, STORE_IMPORTING) == 0 ? 0 : store_status_problem(w->t, "volume %s: %s", v->volume.name, v->volume.health);
-	if (!v->asked)
-		return v->why[0] ? store_status_problem(w->t, "volume %s: its holder can't be asked: %s", v->volume.name, v->why) : 0;
-	volume_status_text(&v->status, v->volume.replicas, env_wall_ns(w->store->env), text, sizeof text);
+	if (!v->asked && v->why[0])
+		return store_status_problem(w->t, "volume %s: its holder can't be asked: %s", v->volume.name, v->why);
+	volume_status_text(&v->status, v->volume.replicas, env_wall_ns(w->store->env), text, sizeof text); /* who isn't asked has nothing to say */
+	if (strcmp(text, "good") == 0)
+		volume_table_long(v->volume.table_bytes, text, sizeof text);
 	return strcmp(text, "good") == 0 ? 0 : store_status_problem(w->t, "volume %s: %s", v->volume.name, text);
 }
 

@@ -45,6 +45,8 @@ struct checkpoint {
 	struct volume_closing *closing;
 };
 
+#define CHECKPOINT_FAILS_NS (5 * NS_PER_S) /* what passes sooner isn't told of */
+
 /* ---- when ---- */
 
 /* What one writes itself is no reason for the next. */
@@ -483,6 +485,22 @@ static int checkpoint_steps(struct checkpoint *c)
 	return r ? r : publish(c);
 }
 
+/* For those who look. What is away is waited for, and told of elsewhere. */
+static void note_outcome(struct volume *v, int status)
+{
+	if (status < 0 && (v->failed || v->closing || status == -EAGAIN || status == -ESHUTDOWN))
+		return;
+	if (status < 0 && !v->checkpoint_failed)
+		v->checkpoint_failed_ns = env_now_ns(v->env);
+	v->checkpoint_failed = status;
+}
+
+int volume_checkpoints_fail(const struct volume *v)
+{
+	bool lasts = v->checkpoint_failed == -EFBIG || env_now_ns(v->env) - v->checkpoint_failed_ns >= CHECKPOINT_FAILS_NS;
+	return lasts ? v->checkpoint_failed : 0;
+}
+
 int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 {
 	struct checkpoint *c = calloc(1, sizeof *c);
@@ -502,6 +520,7 @@ int checkpoint_closing(struct volume *v, struct volume_closing *closing)
 	c->drops.room = MIN((unsigned)CHECKPOINT_DROPS, (CATALOG_TXN_MAX - 3 - MIN(c->mark_count, CATALOG_TXN_MAX - 3u)) / 2);
 	/* closed while it waited: what it would count as free is what the last table, and that itself, lies in */
 	int r = v->failed ? v->failed : v->closing ? -ECANCELED : checkpoint_steps(c);
+	note_outcome(v, r);
 	if (r == 0) {
 		v->log.bytes_since_from -= MIN(c->bytes, v->log.bytes_since_from);
 		v->counters.checkpoints++;

@@ -529,6 +529,7 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->acked = v->log.acked_seq;
 	ret->synced = v->log.synced_seq;
 	ret->log_bytes = v->log.bytes_since_from;
+	ret->checkpoint_failed = volume_checkpoints_fail(v);
 	ret->away = v->away;
 	ret->catalog_away = v->catalog_away;
 	ret->failed = v->failed;

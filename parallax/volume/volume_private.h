@@ -242,6 +242,8 @@ struct volume {
 	bool catalog_away;              /* a transaction waits for the catalog; because: */
 	char catalog_why[192];
 	uint64_t waits_ns;              /* since when it is one or the other; wall clock */
+	int checkpoint_failed;          /* with what the last one did, 0: it didn't; and since when they do, on this process' clock */
+	uint64_t checkpoint_failed_ns;
 	/* unsealed.c: of those that the last checkpoint asked for, the ones that are sealed wherever that matters */
 	uint64_t sealed[META_SEGMENTS_MAX + META_UNSEALED_MAX];
 	unsigned sealed_count;
@@ -340,6 +342,7 @@ int checkpoint_start(struct volume *v); /* the fiber that runs one when it is du
 void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
+int volume_checkpoints_fail(const struct volume *v); /* -errno: they have for a while, or will always */
 /* checkpoint_drop.c */
 enum { CHECKPOINT_DROPS = 32 };
 struct checkpoint_drops {

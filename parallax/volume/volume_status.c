@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/report.h"
+#include "parallax/volume/blob.h"
 #include "parallax/volume/volume_private.h"
 
 /* Those that are away, and those that are full. */
@@ -27,7 +28,7 @@ void volume_status(struct volume *v, struct volume_status *ret)
 {
 	char who[META_TEXT_MAX];
 	uint64_t since_ns;
-	*ret = (struct volume_status){ .failed = v->failed, .full = v->log.full };
+	*ret = (struct volume_status){ .failed = v->failed, .full = v->log.full, .checkpoint = volume_checkpoints_fail(v) };
 	if (v->catalog_away) {
 		snprintf(ret->waits_for, sizeof ret->waits_for, "the catalog: %.200s", v->catalog_why);
 		ret->waits_since_ns = v->waits_ns;
@@ -57,16 +58,32 @@ void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64
 		snprintf(ret, bytes, "it waits, for %llu s now, for %s", (unsigned long long)((now_ns - MIN(s->waits_since_ns, now_ns)) / NS_PER_S), s->waits_for);
 	else if (s->full)
 		snprintf(ret, bytes, "there is no space for what it writes");
+	else if (s->checkpoint == -EFBIG)
+		snprintf(ret, bytes, "nothing that is written is published any more, and before long writes wait: its space table would be longer than %llu MiB (delete snapshots)",
+			 (unsigned long long)(BLOB_BYTES_MAX >> 20));
+	else if (s->checkpoint)
+		snprintf(ret, bytes, "its checkpoints fail, and before long writes wait for one: %s", errno_text(s->checkpoint));
 	else if (s->below)
 		snprintf(ret, bytes, "%u of the %u segments of its log have fewer than %u copies", s->below, s->segments, replicas);
 	else
 		snprintf(ret, bytes, "good");
 }
 
+bool volume_table_long(uint64_t table_bytes, char *ret, size_t bytes)
+{
+	if (table_bytes < BLOB_BYTES_MAX / 4 * 3)
+		return false;
+	snprintf(ret, bytes, "its space table has %llu of at most %llu MiB; if it grows beyond that nothing that is written is published any more (delete snapshots)",
+		 (unsigned long long)(table_bytes >> 20), (unsigned long long)(BLOB_BYTES_MAX >> 20));
+	return true;
+}
+
 char *volume_status_encode(const struct volume_status *s)
 {
 	json_t *j = json_pack("{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", s->failed, "waits_for", s->waits_for, "waits_since_ns", (json_int_t)s->waits_since_ns,
 			      "segments", (int)s->segments, "below", (int)s->below, "full", s->full);
+	if (j && s->checkpoint)
+		json_object_set_new(j, "checkpoint", json_integer(s->checkpoint));
 	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return text;
@@ -77,13 +94,13 @@ int volume_status_decode(const char *json, struct volume_status *ret)
 	json_t *j = json_loads(json, 0, NULL);
 	const char *waits_for = "";
 	json_int_t since = 0;
-	int failed = 0, segments = 0, below = 0, full = 0;
+	int failed = 0, segments = 0, below = 0, full = 0, checkpoint = 0;
 	*ret = (struct volume_status){ 0 };
-	int r = json_unpack(j, "{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", &failed, "waits_for", &waits_for, "waits_since_ns", &since, "segments", &segments,
-			    "below", &below, "full", &full);
+	int r = json_unpack(j, "{s:i, s:s, s:I, s:i, s:i, s:b, s?i}", "failed", &failed, "waits_for", &waits_for, "waits_since_ns", &since, "segments", &segments,
+			    "below", &below, "full", &full, "checkpoint", &checkpoint);
 	if (r == 0) {
 		*ret = (struct volume_status){ .failed = failed, .waits_since_ns = (uint64_t)since, .segments = (uint32_t)MAX(segments, 0), .below = (uint32_t)MAX(below, 0),
-					       .full = full };
+					       .full = full, .checkpoint = checkpoint };
 		for (size_t i = 0; waits_for[i] && i + 1 < sizeof ret->waits_for; i++) /* one line, whoever says it */
 			ret->waits_for[i] = waits_for[i] >= ' ' ? waits_for[i] : ' ';
 	}

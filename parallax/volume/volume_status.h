@@ -9,8 +9,11 @@ struct volume_status {
 	uint64_t waits_since_ns;   /* since 1970 */
 	uint32_t segments, below;  /* listed ones; those with fewer copies than there should be */
 	bool full;                 /* writes are refused: there is no space */
+	int checkpoint;            /* -errno: its checkpoints have been failing for a while; from a length of the log on writes wait for one */
 };
 void volume_status(struct volume *v, struct volume_status *ret);
+/* How long a volume's space table was at its last checkpoint: a clause once it is three quarters of what it may be, else false. */
+bool volume_table_long(uint64_t table_bytes, char *ret, size_t bytes);
 /* "good", or one clause about what isn't. `now_ns`: since 1970. */
 void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64_t now_ns, char *ret, size_t bytes);
 /* malloc'd JSON, NULL: no memory. */

@@ -8,6 +8,7 @@
 #include "core/fiber.h"
 #include "parallax/volume/blob.h"
 #include "parallax/volume/volume_private.h"
+#include "parallax/volume/volume_status.h"
 #include "tests/unit/volumetest.h"
 
 enum { CHUNKS = 100000, WRITES = 300 };
@@ -50,6 +51,19 @@ static int body_replayed(void *arg)
 	return body_write(g);
 }
 
+/* What those hear who ask its holder. */
+static void expect_told(struct volume *v, const char *words)
+{
+	struct volume_status now, s;
+	char text[320];
+	volume_status(v, &now);
+	char *json = volume_status_encode(&now);
+	cr_assert_eq(volume_status_decode(json, &s), 0, "%s", json);
+	volume_status_text(&s, 1, 0, text, sizeof text);
+	cr_expect(strstr(text, words), "%s", text);
+	free(json);
+}
+
 /* A table that nobody could read isn't published: not one that is too long. */
 static int body_too_long(void *arg)
 {
@@ -66,9 +80,11 @@ static int body_too_long(void *arg)
 	v->space.chunk_sum += more;
 	cr_expect_eq(volume_checkpoint(v), -EFBIG);
 	cr_expect_eq(v->meta.generation, generation);
+	expect_told(v, "(delete snapshots)");
 	v->space.lists[0].chunk_count -= more;
 	v->space.chunk_sum -= more;
 	cr_expect_eq(volume_checkpoint(v), 0);
+	expect_told(v, "good");
 	return volume_rig_check(g);
 }
 
@@ -82,6 +98,14 @@ static void run(int (*body)(void *arg))
 
 Test(volume_table, is_no_reason_for_another_one) { run(body_replayed); }
 Test(volume_table, that_is_too_long_is_not_published) { run(body_too_long); }
+
+Test(volume_table, that_becomes_too_long_is_told_of_before)
+{
+	char text[320] = "";
+	cr_expect(!volume_table_long(BLOB_BYTES_MAX / 2, text, sizeof text));
+	cr_expect(volume_table_long(BLOB_BYTES_MAX / 5 * 4, text, sizeof text));
+	cr_expect(strstr(text, "204 of at most 256 MiB") && strstr(text, "(delete snapshots)"), "%s", text);
+}
 
 /* Guest data waits while what is listed is less than a checkpoint may need (R20), so that much has to be listed. */
 Test(volume_table, writes_go_on_however_long_it_is) { run(body_write); }
