@@ -345,13 +345,12 @@ static struct event draw_event(struct move_world *w, unsigned one_in, uint64_t l
 	return e;
 }
 
-/* All that was to happen has. */
+/* All that was to happen has. The world may have come to rest at the very step at which something was to end. */
 static void heal(struct move_world *w)
 {
 	w->kill.at = UINT64_MAX;
-	if (w->step >= w->outage.at && w->step < w->outage.until)
-		catalog_sim_outage(w->catalogs, false);
-	if (w->step >= w->away.at && w->step < w->away.until)
+	catalog_sim_outage(w->catalogs, false);
+	if (!w->server.env)
 		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
 	w->outage = w->away = (struct event){ .at = UINT64_MAX, .until = UINT64_MAX };
 	w->echo_at = UINT64_MAX;
@@ -498,6 +497,10 @@ static void attach(struct move_world *w, struct side *s)
 		sim_kill(s->o.env);
 		sim_drain_dead(s->o.env);
 	}
+	if (s->running)
+		return;
+	sim_run_fiber(s->o.env, owner_close, &s->o); /* it failed, which is told in the end */
+	owner_end(&s->o);
 }
 
 static struct side *serving(struct move_world *w)
