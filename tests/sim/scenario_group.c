@@ -1,9 +1,9 @@
 /* Scenario `group`: snapshots of several volumes at one instant (R22, I11).
  *
- * Two to four volumes, each with an owner of its own (embedded on one host, or on a server and each on its own host), one catalog.
+ * Two to four volumes, each with an owner of its own (embedded on one host, or on one to three servers and each on its own host), one catalog.
  * Writers write 1, 2, 3, … round robin over the volumes, each number when the one before has been acknowledged. One or two
  * commands take snapshots of some or all volumes, over connections that are slow, lose calls and bring some twice, while a command or an owner is killed,
- * one of them is stopped, a host loses power, the server or the catalog goes away; now and then a volume is idle. Checked: a group's snapshots show
+ * one of them is stopped, a host loses power, a server or the catalog goes away; now and then a volume is idle. Checked: a group's snapshots show
  * no number without all earlier ones, and everything that was acknowledged before the command began; they stay so; all
  * or none; a command that succeeded has them; commands end, writes go on, and no key of a group is left. */
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "parallax/volume/volume_private.h"
 #include "tests/sim/owner.h"
 
-enum { PLACES_MAX = 4, WRITERS = 3, BLOCKS = 64, GROUPS_MAX = 40, COMMANDS = 2, STEPS_MAX = 6000000 };
+enum { PLACES_MAX = 4, WRITERS = 3, BLOCKS = 64, GROUPS_MAX = 40, COMMANDS = 2, SERVERS_MAX = 3, STEPS_MAX = 6000000 };
 
 struct place {
 	struct group_world *w;
@@ -65,7 +65,9 @@ struct group_world {
 	struct scenario_run *run;
 	struct sim *sim;
 	struct catalog_sim *catalogs;
-	struct block_server server;
+	struct block_server servers[SERVERS_MAX];
+	unsigned server_count;      /* 0: embedded */
+	struct keeper_options keeps;
 	struct sim_host *client_host, *command_host;
 	struct env *client;
 	struct volume_limits limits;
@@ -606,10 +608,11 @@ static void trouble(struct group_world *w)
 	case 4: outage(w); break;
 	case 5:
 		if (w->remote) {
-			sim_note(w->sim, "the server is killed");
-			block_server_end(&w->server, false);
-			steps(w, draw(w, 3000));
-			block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+			struct block_server *s = &w->servers[draw(w, w->server_count)];
+			sim_note(w->sim, "%s is killed", s->domain);
+			block_server_end(s, false);
+			steps(w, draw(w, draw(w, 2) ? 3000 : 20000));
+			block_server_begin(s, w->run, w->sim, w->catalogs);
 		}
 		break;
 	case 6: if (w->durable) power(w, p); break;
@@ -752,8 +755,8 @@ static void world_end(struct group_world *w)
 	sim_kill(w->client);
 	sim_drain_dead(w->client);
 	sim_process_destroy(w->client);
-	if (w->server.env)
-		block_server_end(&w->server, false);
+	for (unsigned i = 0; i < w->server_count; i++)
+		block_server_end(&w->servers[i], false);
 	for (struct link *l; (l = link_pop(&w->calls));) {
 		struct call *c = container_of(l, struct call, link);
 		free(c->json);
@@ -766,7 +769,8 @@ static void world_end(struct group_world *w)
 static int create_run(void *arg)
 {
 	struct group_world *w = arg;
-	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES };
+	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES, .replicas = w->server_count,
+					  .min_replicas = w->server_count ? 1 + (unsigned)draw(w, w->server_count) : 0 };
 	struct report report = { "" };
 	int r = 0;
 	for (unsigned i = 0; r == 0 && i < w->place_count; i++)
@@ -787,7 +791,14 @@ static void world_begin(struct group_world *w)
 	w->place_count = 2 + (unsigned)draw(w, PLACES_MAX - 1);
 	w->client_host = sim_host_create(w->sim, "client", 1 << 20, 512);
 	w->command_host = sim_host_create(w->sim, "host", 512 << 20, 4096);
-	block_server_init(&w->server, w->sim, 0, 512 << 20);
+	w->server_count = !w->remote ? 0 : draw(w, 2) ? 1 + (unsigned)draw(w, SERVERS_MAX) : 1;
+	w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 20)) * 100 * NS_PER_MS, .gc_ns = 10 * NS_PER_S, .gc_first_ns = NS_PER_S,
+					    .manager_ns = 500 * NS_PER_MS, .lost_ns = 600 * NS_PER_S };
+	bool keeps = w->server_count > 1 && draw(w, 2);
+	for (unsigned i = 0; i < w->server_count; i++) {
+		block_server_init(&w->servers[i], w->sim, i, 512 << 20);
+		w->servers[i].keeps = keeps ? &w->keeps : NULL;
+	}
 	w->catalogs = catalog_sim_create(w->sim);
 	w->client = sim_process_create(w->sim, w->client_host);
 	w->limits = (struct volume_limits){ .cache_bytes = 64 * BLOCK_BYTES, .segment_blocks = 96 + (uint32_t)draw(w, 200),
@@ -801,8 +812,8 @@ static void world_begin(struct group_world *w)
 		snprintf(p->control, sizeof p->control, "place:%u", i);
 		p->host = w->remote ? sim_host_create(w->sim, p->name, 64 << 20, 512) : w->command_host;
 	}
-	if (w->remote)
-		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+	for (unsigned i = 0; i < w->server_count; i++)
+		block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
 	owner_begin(&w->checker, w->sim, w->command_host, w->catalogs, false);
 	sim_run_fiber(w->checker.env, create_run, w);
 	owner_end(&w->checker);

@@ -1,9 +1,9 @@
 /* Scenario `move`: a volume moves between two hosts, as agents have it done (parallax/volume/volume_move.h).
  *
- * Two processes, each with a device of one volume on a server. Round by round the one that serves hands over to the other: the
+ * Two processes, each with a device of one volume on one to three servers. Round by round the one that serves hands over to the other: the
  * target is made, or told to expect the volume again, the source offers it, the target is told to look, and when something fails the source is asked to take
  * it back and the target to give up. Whoever says all that may stop at any step, and what he said may come once more, late; either process may be killed
- * at any step, the catalog may be away for a while, and so may the server. Clients write, read and flush at both devices all the time.
+ * at any step, the catalog may be away for a while, and so may a server. Clients write, read and flush at both devices all the time.
  *
  * Checked: at no step do both serve; every read is right, wherever; each request ends; without a kill one of them serves in the end, of
  * itself; with one, whoever attaches the volume then finds all that was acknowledged. */
@@ -18,7 +18,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/owner.h"
 
-enum { CLIENTS = 3, STRAYS = 4, SAID = 12, BLOCKS = 64, STEPS_MAX = 2000000, EXPECT_MS = 10000, ACTIVATE_MS = 5000, BACK_MS = 15000 };
+enum { CLIENTS = 3, STRAYS = 4, SAID = 12, BLOCKS = 64, STEPS_MAX = 2000000, EXPECT_MS = 10000, ACTIVATE_MS = 5000, BACK_MS = 15000, SERVERS_MAX = 3 };
 #define SETTLE_NS (120 * NS_PER_S)
 
 struct side;
@@ -65,7 +65,9 @@ struct move_world {
 	struct scenario_run *run;
 	struct sim *sim;
 	struct catalog_sim *catalogs;
-	struct block_server server;
+	struct block_server servers[SERVERS_MAX], *absent; /* absent: which is, of this round */
+	unsigned server_count;
+	struct keeper_options keeps;
 	struct oracle *oracle;
 	struct volume_limits limits;
 	struct side sides[2];
@@ -317,10 +319,10 @@ static void events(struct move_world *w)
 	if (w->step == w->outage.at || w->step == w->outage.until)
 		catalog_sim_outage(w->catalogs, w->step == w->outage.at);
 	if (w->step == w->away.at)
-		block_server_end(&w->server, false);
+		block_server_end(w->absent, false);
 	if (w->step == w->away.until) { /* it needs the catalog to start */
 		catalog_sim_outage(w->catalogs, false);
-		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+		block_server_begin(w->absent, w->run, w->sim, w->catalogs);
 	}
 }
 
@@ -345,13 +347,20 @@ static struct event draw_event(struct move_world *w, unsigned one_in, uint64_t l
 	return e;
 }
 
+/* Those that don't run. */
+static void servers_begin(struct move_world *w)
+{
+	for (unsigned i = 0; i < w->server_count; i++)
+		if (!w->servers[i].env)
+			block_server_begin(&w->servers[i], w->run, w->sim, w->catalogs);
+}
+
 /* All that was to happen has. The world may have come to rest at the very step at which something was to end. */
 static void heal(struct move_world *w)
 {
 	w->kill.at = UINT64_MAX;
 	catalog_sim_outage(w->catalogs, false);
-	if (!w->server.env)
-		block_server_begin(&w->server, w->run, w->sim, w->catalogs);
+	servers_begin(w);
 	w->outage = w->away = (struct event){ .at = UINT64_MAX, .until = UINT64_MAX };
 	w->echo_at = UINT64_MAX;
 }
@@ -526,7 +535,8 @@ static void round_run(struct move_world *w)
 	w->killed = false;
 	w->kill = draw_event(w, 2, 1);
 	w->outage = draw_event(w, 3, 6000);
-	w->away = draw_event(w, 4, 4000);
+	w->away = draw_event(w, w->server_count > 1 ? 2 : 4, 4000);
+	w->absent = &w->servers[draw(w, w->server_count)];
 	w->offer = sim_random(w->sim) | 1;
 	clients_begin(from);
 	for (uint64_t n = draw(w, 2000); n > 0 && step(w); n--)
@@ -547,7 +557,7 @@ static void round_run(struct move_world *w)
 static int create_run(void *arg)
 {
 	struct move_world *w = arg;
-	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES };
+	struct store_volume_options o = { .size_bytes = (uint64_t)BLOCKS * BLOCK_BYTES, .replicas = w->server_count, .min_replicas = 1 + (unsigned)draw(w, w->server_count) };
 	struct report report = { "" };
 	int r = store_volume_create(&w->sides[0].o.store, "v", &o, &report);
 	return r ? r : store_find_volume(&w->sides[0].o.places, "v", &w->volume, &report);
@@ -560,7 +570,14 @@ static void move_run(struct scenario_run *run)
 	w->sim = scenario_sim(run, NULL);
 	sim_doses(w->sim)->slow = draw(w, 2) ? 20000 : 0;
 	sim_doses(w->sim)->drop = draw(w, 3) == 0 ? 300 : 0;
-	block_server_init(&w->server, w->sim, 0, 256 << 20);
+	w->server_count = draw(w, 2) ? 1 + (unsigned)draw(w, SERVERS_MAX) : 1;
+	w->keeps = (struct keeper_options){ .round_ns = (1 + draw(w, 20)) * 100 * NS_PER_MS, .gc_ns = 10 * NS_PER_S, .gc_first_ns = NS_PER_S,
+					    .manager_ns = 500 * NS_PER_MS, .lost_ns = 600 * NS_PER_S };
+	bool keeps = w->server_count > 1 && draw(w, 2);
+	for (unsigned i = 0; i < w->server_count; i++) {
+		block_server_init(&w->servers[i], w->sim, i, 256 << 20);
+		w->servers[i].keeps = keeps ? &w->keeps : NULL;
+	}
 	w->catalogs = catalog_sim_create(w->sim);
 	catalog_sim_doses(w->catalogs)->leases = draw(w, 2);
 	w->oracle = oracle_create(BLOCKS * 8);
@@ -575,7 +592,7 @@ static void move_run(struct scenario_run *run)
 			w->sides[i].clients[k].task.ended = true;
 	}
 	w->kill = w->outage = w->away = (struct event){ .at = UINT64_MAX, .until = UINT64_MAX };
-	block_server_begin(&w->server, run, w->sim, w->catalogs);
+	servers_begin(w);
 	owner_begin(&w->sides[0].o, w->sim, w->sides[0].host, w->catalogs, false);
 	sim_run_fiber(w->sides[0].o.env, create_run, w);
 	owner_end(&w->sides[0].o);
@@ -592,11 +609,11 @@ static void move_run(struct scenario_run *run)
 	unsigned rounds = 3 + (unsigned)draw(w, 6);
 	for (w->round = 1; w->round <= rounds && !run->failed; w->round++)
 		round_run(w);
-	if (!w->server.env)
-		block_server_begin(&w->server, run, w->sim, w->catalogs);
+	servers_begin(w);
 	for (unsigned i = 0; i < 2; i++)
 		side_end(&w->sides[i]);
-	block_server_end(&w->server, false);
+	for (unsigned i = 0; i < w->server_count; i++)
+		block_server_end(&w->servers[i], false);
 	catalog_sim_destroy(w->catalogs);
 	oracle_destroy(w->oracle);
 	scenario_end(run, w->sim);
