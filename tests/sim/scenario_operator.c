@@ -3,7 +3,7 @@
  * Three or four servers that rebuild and collect garbage, two volumes that are attached and written, and a desk from which the store's operations
  * are called: volumes, snapshots, clones, imports, differences, servers, agents, status, check, scrub, gc, a backup. In half of the seeds
  * the world is calm: then each of them must succeed, and check and status find nothing wrong. In the others servers are
- * killed and cut off, and transactions have unknown outcomes; then they may fail, but what there is is what it was. Contents are one
+ * killed, stopped and cut off, connections end, and transactions have unknown outcomes; then they may fail, but what there is is what it was. Contents are one
  * byte for each block, so every snapshot, clone and difference is compared with what it must be. In half of them desk and attached volumes are
  * programs' own: opened by the configuration and the catalog's URL, by the driver, with leases (operator_program.c). At the end the catalog is
  * damaged, which check must find, and moved (operator_catalog.c), or lost (operator_lost.c). */
@@ -697,7 +697,9 @@ static void seats_begin(struct operator_world *w)
 
 struct trouble {
 	struct block_server *server; /* NULL: there is none with one */
-	bool killed, outage;
+	enum { KILLED, POWERLESS, PAUSED, CUT_OFF, KINDS } kind;
+	struct sim_host *from, *to;  /* cut off, one way */
+	bool outage;
 };
 
 /* The catalog is away, for longer than leases last or not: then whoever has a volume has it without one until he is heard again. */
@@ -714,26 +716,37 @@ static void trouble_begins(struct operator_world *w, struct trouble *t)
 		outage(w, t, true);
 		return;
 	}
+	static const char *const what[] = { "is killed", "loses power", "is paused", "is cut off" };
+	struct sim_host *client = draw(w, 2) ? w->desk_host : w->host;
+	bool hears = draw(w, 2);
 	t->server = &w->servers[draw(w, w->server_count)];
-	t->killed = draw(w, 2);
-	bool power = draw(w, 2);
-	sim_note(w->sim, "%s %s", t->server->domain, !t->killed ? "is cut off from the desk" : power ? "loses power" : "is killed");
-	if (t->killed)
-		block_server_end(t->server, power);
-	else
-		sim_partition(w->sim, w->desk_host, t->server->host, true);
+	t->kind = draw(w, KINDS);
+	t->from = hears ? t->server->host : client;
+	t->to = hears ? client : t->server->host;
+	sim_note(w->sim, "%s %s%s", t->server->domain, what[t->kind], t->kind != CUT_OFF ? "" : client == w->host ? " from the host" : " from the desk");
+	switch (t->kind) {
+	case KILLED: case POWERLESS: block_server_end(t->server, t->kind == POWERLESS); break;
+	case PAUSED: sim_pause(t->server->env); break;
+	case CUT_OFF: case KINDS: sim_partition(w->sim, t->from, t->to, true); break;
+	}
+}
+
+static void server_well(struct operator_world *w, struct trouble *t)
+{
+	switch (t->kind) {
+	case KILLED: case POWERLESS: block_server_begin(t->server, w->run, w->sim, w->catalogs); break;
+	case PAUSED: sim_resume(t->server->env); break;
+	case CUT_OFF: case KINDS: sim_partition(w->sim, t->from, t->to, false); break;
+	}
+	sim_note(w->sim, "%s is back", t->server->domain);
 }
 
 static void trouble_ends(struct operator_world *w, struct trouble *t)
 {
 	if (t->outage)
 		outage(w, t, false);
-	if (t->server && t->killed)
-		block_server_begin(t->server, w->run, w->sim, w->catalogs);
-	else if (t->server)
-		sim_partition(w->sim, w->desk_host, t->server->host, false);
 	if (t->server)
-		sim_note(w->sim, "%s is back", t->server->domain);
+		server_well(w, t);
 	t->server = NULL;
 	if (!w->removed)
 		return;
@@ -841,9 +854,11 @@ static void operator_run(struct scenario_run *run)
 	sim_run_fiber(w->desk.env, begin_run, w);
 	seats_begin(w);
 	catalog_sim_doses(w->catalogs)->timeout = w->calm ? 0 : 30000;
+	sim_doses(w->sim)->drop = !w->calm && draw(w, 3) == 0 ? 300 : 0;
+	sim_doses(w->sim)->slow = !w->calm && draw(w, 2) ? 20000 : 0;
 	if (!run->failed)
 		work(w);
-	catalog_sim_doses(w->catalogs)->timeout = 0;
+	catalog_sim_doses(w->catalogs)->timeout = sim_doses(w->sim)->drop = sim_doses(w->sim)->slow = 0;
 	if (!run->failed) {
 		for (unsigned i = 0; i < ATTACHED; i++)
 			w->seats[i].still = true;
