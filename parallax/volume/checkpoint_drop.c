@@ -17,6 +17,7 @@ enum {
 	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read; doubled each time, */
 	REAP_RETRIES_MAX = 3,    /* so often: an idle volume writes a checkpoint in 40 s at most for a list that stays out of reach */
 	LOOK_MS = 10000,         /* after it was opened; or while a lost catalog isn't recovered */
+	LOOK_AGAIN_MS = 600000,  /* whoever deletes tells the holder, but may not reach him, or be killed; nor does a reader say that he has ended */
 };
 
 /* ---- when ---- */
@@ -88,15 +89,16 @@ static int waits(struct volume *v)
 	return unfinished ? (unfinished < 0 ? unfinished : -EAGAIN) : r;
 }
 
+static void look_after(struct volume *v, unsigned ms);
+
 static int look_fiber(void *arg)
 {
 	struct volume *v = arg;
 	int r = waits(v);
 	v->looking = false;
-	if (r < 0)
-		checkpoint_look_later(v);
-	else if (r > 0)
+	if (r > 0)
 		volume_reap_soon(v);
+	look_after(v, r < 0 ? LOOK_MS : LOOK_AGAIN_MS);
 	return 0;
 }
 
@@ -106,18 +108,27 @@ static void look_due(struct job *j)
 	if (j->status == 0 && fiber_start(&v->env->loop, look_fiber, v, NULL) == 0)
 		return;
 	v->looking = false;
-	if (j->status == 0)
-		checkpoint_look_later(v);
+	if (j->status == 0 || j->status == -ECANCELED) /* else the process is ending */
+		look_after(v, LOOK_MS);
 }
 
-void checkpoint_look_later(struct volume *v)
+static void look_after(struct volume *v, unsigned ms)
 {
 	if (v->closing || v->failed || v->looking)
 		return;
 	v->looking = true;
+	v->looks_rarely = ms == LOOK_AGAIN_MS;
 	job_init(&v->look_job, &v->env->loop);
-	timer_start(v->env, &v->look, LOOK_MS * NS_PER_MS, &v->look_job);
+	timer_start(v->env, &v->look, ms * NS_PER_MS, &v->look_job);
 	job_then(&v->look_job, look_due);
+}
+
+void checkpoint_look_later(struct volume *v)
+{
+	if (v->looking && v->looks_rarely && timer_running(&v->look))
+		timer_cancel(v->env, &v->look); /* sooner */
+	else
+		look_after(v, LOOK_MS);
 }
 
 /* ---- what ---- */

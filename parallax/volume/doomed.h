@@ -3,7 +3,7 @@
  *
  *   delete a snapshot, or the last clone of a deleted one ─▶ reap/V/M ─┬─ nothing holds it ─▶ dropped by a checkpoint, whose transaction deletes both keys
  *                                                                       ├─ clones hold it ──▶ the note is deleted: the last of them puts it again
- *                                                                       └─ others read it ──▶ it stays until the next look
+ *                                                                       └─ others read it ──▶ it stays until the next look, in ten minutes at most
  *
  * So what a deletion costs doesn't depend on how many snapshots there are, nor on how many of those that were deleted are held. */
 #ifndef AQ_DOOMED_H

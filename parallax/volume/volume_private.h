@@ -224,7 +224,7 @@ struct volume {
 	unsigned reap_retries;          /* in a row of those that were `doomed_unread` */
 	struct timer look;              /* runs until the catalog is asked, without a checkpoint, whether something waits: `looking` */
 	struct job look_job;
-	bool looking;
+	bool looking, looks_rarely;
 	uint64_t checkpoint_took_ns;    /* the last one */
 	unsigned node_limit;            /* dirty nodes that make a checkpoint start */
 	struct fiber_mutex deleting;    /* of those: */

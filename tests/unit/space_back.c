@@ -1,4 +1,5 @@
-/* More segments than are deleted right after the checkpoint that frees them: they go all the same, when nobody writes, and when nobody has the volume any more. */
+/* More segments than are deleted right after the checkpoint that frees them: they go all the same, when nobody writes, and when nobody has the volume any more. And what is
+ * deleted goes though its holder never hears of it. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,5 +178,48 @@ Test(space_back, an_opening_leaves_no_chunk_behind)
 		cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
 		cr_assert_eq(volume_rig_run(g, body_replace), 0);
 	}
+	volume_rig_free(g);
+}
+
+/* Its holder isn't told: whoever deleted it could not reach him. */
+static void delete_unsaid(struct volume_rig *g, uint64_t mark)
+{
+	struct meta_snapshot m;
+	struct catalog_txn t;
+	char key[META_KEY_BYTES], note[META_KEY_BYTES];
+	size_t length;
+	cr_assert_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), 0);
+	m.doomed = true;
+	uint8_t *bytes = meta_snapshot_encode(&m, &length);
+	meta_key_snapshot(1, mark, key);
+	meta_key_reap_snapshot(1, mark, note);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	catalog_txn_put(&t, note, "", 0);
+	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
+	free(bytes);
+}
+
+static int body_unsaid(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct meta_snapshot m;
+	cr_assert_eq(volume_rig_write(g), 0);
+	cr_assert_eq(volume_snapshot(g->volume, "s", &g->report), 0, "%s", g->report.text);
+	uint64_t mark = g->volume->newest_mark;
+	cr_assert_eq(volume_rig_write(g), 0);
+	cr_assert_eq(volume_checkpoint(g->volume), 0);
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S); /* it has looked, as after each opening */
+	delete_unsaid(g, mark);
+	fiber_sleep(&g->env->loop, 11 * 60 * NS_PER_S);
+	cr_assert_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), -ENOENT, "it is never freed");
+	return volume_rig_check(g);
+}
+
+Test(space_back, a_deletion_that_the_holder_is_not_told_of_is_found)
+{
+	struct volume_rig *g = volume_rig_make(1, 1 << 20);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_unsaid), 0);
 	volume_rig_free(g);
 }
