@@ -182,9 +182,9 @@ static int mend_once(struct volume *v)
 	return r;
 }
 
-enum { MEND_WAIT_MS = 100, MEND_ATTEMPTS_MAX = 100 };
+enum { MEND_WAIT_MS = 100 };
 
-static bool mend_waits(const struct volume *v, int status)
+bool log_waits_for(const struct volume *v, int status)
 {
 	if (v->meta.embedded && status == -ETIMEDOUT) /* nothing of it is away: its catalog is a file that takes nothing */
 		return false;
@@ -198,7 +198,7 @@ static bool mend_again(const struct volume *v, int status, unsigned *failures)
 {
 	if (status == -EPERM || status == -EIO || status == -ENOMEM || status == -ESHUTDOWN || volume_gives_up(v))
 		return false;
-	return mend_waits(v, status) || (*failures)++ < MEND_ATTEMPTS_MAX;
+	return log_waits_for(v, status) || (*failures)++ < LOG_ATTEMPTS_MAX;
 }
 
 void log_note_away(struct volume *v, int status)

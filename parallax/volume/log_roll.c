@@ -44,6 +44,9 @@ static bool may_have_room(struct volume *v, uint64_t id, unsigned full)
 	return copies_targets(v->copies, id, v->meta.replicas, peers) >= full + v->meta.min_replicas;
 }
 
+/* A disk or a directory that fails, or is gone: there are other servers, and another one may come. */
+static bool is_trouble_of_one(int status) { return status == -EIO || status == -EROFS || status == -ENOENT || status == -EACCES; }
+
 /* Too few could make it. A lack of space is why only if it would be without what is away now, or fails otherwise (R16): that is waited for. */
 static int why_not_created(struct volume *v, uint64_t id, const struct segment_io *ios, unsigned count)
 {
@@ -56,7 +59,7 @@ static int why_not_created(struct volume *v, uint64_t id, const struct segment_i
 	}
 	if (full && !may_have_room(v, id, full))
 		return -ENOSPC;
-	return r && !(r == -EIO && !v->meta.embedded) ? r : -ENOTCONN;
+	return r && !(is_trouble_of_one(r) && !v->meta.embedded) ? r : -ENOTCONN;
 }
 
 /* On all of the servers where it belongs that can be asked (R12), which are connected with now; -ENOTCONN when those are too few. Then, or when too few
@@ -350,10 +353,23 @@ static bool roll_due(struct volume *v)
 
 static bool writes_wait(const struct log *l) { return !link_empty(&l->writes) && l->flying_count == 0; }
 
+/* A checkpoint's or a mark's record has no room, either. */
+static bool any_waits(const struct log *l) { return (!link_empty(&l->writes) || !link_empty(&l->appends)) && l->flying_count == 0; }
+
+/* An embedded log that can't go on because of something that doesn't end by itself: its directory is gone, say, or its disk fails. As when an append
+ * fails (log_mend.c) that is an error after a while. */
+static bool roll_again(const struct volume *v, int status, unsigned *failures)
+{
+	bool fails = status < 0 && status != -EMLINK && v->meta.embedded && !v->log.mending && any_waits(&v->log) && !log_waits_for(v, status);
+	*failures = fails ? *failures + 1 : 0;
+	return *failures <= LOG_ATTEMPTS_MAX;
+}
+
 static int roller(void *arg)
 {
 	struct volume *v = arg;
 	struct log *l = &v->log;
+	unsigned failures = 0;
 	while (!v->closing && !v->failed) {
 		if (!roll_due(v)) {
 			fiber_cond_wait(&v->env->loop, &l->changed);
@@ -363,10 +379,13 @@ static int roller(void *arg)
 		log_pump(v);
 		if (!v->log.mending)
 			log_note_away(v, writes_wait(l) ? r : 0);
-		if (r < 0 && r != -ESHUTDOWN && !v->failed && !v->closing) /* the catalog or the server is away, or full: writes go on in what is listed */
+		bool again = roll_again(v, r, &failures);
+		if (r < 0 && r != -ESHUTDOWN && again && !v->failed && !v->closing) /* the catalog or the server is away, or full: writes go on in what is listed */
 			r = fiber_sleep(&v->env->loop, 100 * NS_PER_MS);
 		if (r == -ESHUTDOWN)
 			volume_fail(v, r);
+		else if (!again && !v->failed)
+			volume_fail(v, -EIO);
 	}
 	l->fibers--;
 	fiber_cond_wake(&l->changed);

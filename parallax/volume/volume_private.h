@@ -290,6 +290,7 @@ bool log_retain_full(const struct volume *v);
 int log_retain_refill(struct volume *v, struct log_segment *g, struct peer *to, uint32_t length);
 /* A server that failed to do something hasn't said what its copy is worth: it does when it is asked again. */
 static inline int log_failed_once(int status) { return status == -EIO ? -EREMOTEIO : status; }
+enum { LOG_ATTEMPTS_MAX = 100 };
 /* log_copy.c: FIBER */
 /* Gives `to`, fenced at our epoch, what the source has in [from, length), and lets it verify that. -EIO: it is never right;
  * -EBADMSG: what the source has isn't; -EREMOTEIO: the source can't be read; -EHOSTDOWN: it is away. */
@@ -327,6 +328,8 @@ bool log_unsettled(void *volume);
 void log_trouble(struct volume *v, int status);
 /* Requests wait for servers if `status` says that those are away, and since when. */
 void log_note_away(struct volume *v, int status);
+/* Is what failed so waited for, as long as it takes? Else it is tried LOG_ATTEMPTS_MAX times, ten a second. */
+bool log_waits_for(const struct volume *v, int status);
 /* apply.c */
 void apply_run(struct volume *v);
 /* Goes on applying a data or discard record whose payload is at `payload_position`. 0: all of it; -EAGAIN: load `need`
