@@ -121,7 +121,7 @@ char *cut_text(char *text, size_t columns);
 struct progress {
 	const char *what;
 	const char *unit; /* what is counted: "copies"; NULL: bytes */
-	uint64_t total, last_ns;
+	uint64_t total, last_ns, last_done;
 	int last_percent;
 	bool bar, lines, drawn;
 	struct patience *patience;

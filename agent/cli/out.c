@@ -153,6 +153,7 @@ void table_print(struct table *t, FILE *to)
 /* ---- progress ---- */
 
 #define BAR_WIDTH 30
+#define BAR_LEAST 5
 #define BAR_EVERY_NS (NS_PER_S / 5)
 #define LINE_EVERY_PERCENT 10
 
@@ -174,6 +175,23 @@ static const char *progress_text(const struct progress *p, uint64_t done, char t
 	return text;
 }
 
+/* One that is as wide as the terminal would go on in the next row, and stay there; so the bar is shorter where that is narrow, or isn't there, or the line is cut. */
+static const char *bar_line(const struct progress *p, int percent, const char *text, char *line, size_t bytes)
+{
+	struct winsize w;
+	int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col - 1 : 79;
+	int room = columns - snprintf(NULL, 0, "%s [] %3d %% %s", p->what, percent, text), width = MIN(room, BAR_WIDTH);
+	char bar[BAR_WIDTH + 1];
+	for (int i = 0; i < width; i++)
+		bar[i] = i * 100 < percent * width ? '#' : '.';
+	bar[MAX(width, 0)] = 0;
+	if (width >= BAR_LEAST)
+		snprintf(line, bytes, "%s [%s] %3d %% %s", p->what, bar, percent, text);
+	else
+		snprintf(line, bytes - sizeof "…", "%s %3d %% %s", p->what, percent, text);
+	return cut_text(line, (size_t)MAX(columns, 1));
+}
+
 void progress_set(struct progress *p, uint64_t now_ns, uint64_t done)
 {
 	int percent = p->total ? (int)((double)done * 100 / (double)p->total) : 100;
@@ -183,16 +201,15 @@ void progress_set(struct progress *p, uint64_t now_ns, uint64_t done)
 		patience_clear(p->patience, true);
 		fprintf(stderr, "%s: %d %%, %s\n", p->what, percent, progress_text(p, done, text));
 	}
-	if (!p->bar || (p->drawn && now_ns - p->last_ns < BAR_EVERY_NS && done != p->total))
+	bool same = p->drawn && done == p->last_done, soon = p->drawn && now_ns - p->last_ns < BAR_EVERY_NS;
+	if (!p->bar || same || (soon && done != p->total))
 		return;
 	p->last_ns = now_ns;
+	p->last_done = done;
 	p->drawn = true;
-	char bar[BAR_WIDTH + 1];
-	for (int i = 0; i < BAR_WIDTH; i++)
-		bar[i] = i * 100 < percent * BAR_WIDTH ? '#' : '.';
-	bar[BAR_WIDTH] = 0;
+	char line[256];
 	patience_clear(p->patience, true);
-	fprintf(stderr, "\r%s [%s] %3d %% %s\033[K", p->what, bar, percent, progress_text(p, done, text));
+	fprintf(stderr, "\r%s\033[K", bar_line(p, percent, progress_text(p, done, text), line, sizeof line));
 	fflush(stderr);
 }
 

@@ -72,6 +72,16 @@ for signal in TERM HUP; do
 	[ $status -eq 1 ] && grep -q interrupted "$dir/err" || fail "interrupted by SIG$signal: $status, $(cat "$dir/err")"
 	[ ! -e "$dir/big.out" ] && [ ! -e "$dir/big.out.part" ] || fail "an interrupted copy left a file"
 done
+# On a terminal it is one row, however narrow that is, and isn't drawn again where nothing has changed.
+if command -v script >/dev/null; then
+	for columns in 20 40 72 200; do
+		script -qec "stty cols $columns; $B/aquifer image convert 'delay(raw($dir/a.img), read=1ms)' $dir/bar.out --force" /dev/null >"$dir/rows" </dev/null
+		tr '\r' '\n' <"$dir/rows" | sed 's/\x1b\[K//; /^$/d' >"$dir/row"
+		grep -q 100 "$dir/row" || [ $columns = 20 ] || fail "no progress in $columns columns: $(cat "$dir/row")"
+		[ -s "$dir/row" ] && [ "$(LC_ALL=C.UTF-8 wc -L <"$dir/row")" -lt $columns ] || fail "too wide for $columns columns: $(cat "$dir/row")"
+		[ -z "$(uniq -d "$dir/row")" ] || fail "drawn twice: $(cat "$dir/row")"
+	done
+fi
 # Nobody reads all of its progress.
 aquifer image convert --progress "delay(raw($dir/big.img), read=5ms)" "$dir/pipe.out" 2>&1 | true
 [ -e "$dir/pipe.out" ] && [ ! -e "$dir/pipe.out.part" ] || fail "a copy whose progress nobody reads"
