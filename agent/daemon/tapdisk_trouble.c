@@ -15,26 +15,42 @@
 
 struct look {
 	const struct blk_node *node;
+	uint64_t failed, checkpoint, read_errors; /* its own */
 	char *text;
 	size_t bytes;
 	char about[sizeof ((struct blk_waits *)0)->what]; /* what doesn't change with each request */
 };
 
 /* The items that drivers give their trouble in; see blk_driver.describe. */
-static void look_at_item(void *arg, const char *key, uint64_t value)
+static void note_item(void *arg, const char *key, uint64_t value)
 {
 	struct look *l = arg;
-	if (value == 0 || l->text[0])
-		return;
-	if (strcmp(key, "failed") == 0 && value == EPERM)
-		snprintf(l->text, l->bytes, "%s was taken over by another holder: nothing can be read or written here any more", l->node->name);
-	else if (strcmp(key, "failed") == 0)
-		snprintf(l->text, l->bytes, "%s failed (%s): nothing can be read or written any more", l->node->name, strerror((int)value));
+	if (strcmp(key, "failed") == 0)
+		l->failed = value;
 	else if (strcmp(key, "checkpoint_failed") == 0)
-		snprintf(l->text, l->bytes, "%s: its checkpoints fail, and before long writes wait for one: %s", l->node->name,
-			 value == EFBIG ? "its space table would be too long (delete snapshots)" : strerror((int)value));
+		l->checkpoint = value;
 	else if (strcmp(key, "read_errors") == 0)
-		snprintf(l->text, l->bytes, "%s: %llu reads failed, what they asked for is damaged or missing", l->node->name, (unsigned long long)value);
+		l->read_errors = value;
+}
+
+static void tell_failed(struct look *l)
+{
+	if (l->failed == EPERM)
+		snprintf(l->text, l->bytes, "%s was taken over by another holder: nothing can be read or written here any more", l->node->name);
+	else if (l->failed)
+		snprintf(l->text, l->bytes, "%s failed (%s): nothing can be read or written any more", l->node->name, strerror((int)l->failed));
+}
+
+/* What doesn't keep its requests from going on. */
+static void tell_lesser(struct look *l)
+{
+	if (l->text[0])
+		return;
+	if (l->checkpoint)
+		snprintf(l->text, l->bytes, "%s: its checkpoints fail, and before long writes wait for one: %s", l->node->name,
+			 l->checkpoint == EFBIG ? "its space table would be too long (delete snapshots)" : strerror((int)l->checkpoint));
+	else if (l->read_errors)
+		snprintf(l->text, l->bytes, "%s: %llu reads failed, what they asked for is damaged or missing", l->node->name, (unsigned long long)l->read_errors);
 }
 
 static const char *time_text(uint64_t ns, char buffer[32])
@@ -65,11 +81,16 @@ static void look_at_node(void *arg, struct blk_node *node, const char *args)
 	struct look *l = arg;
 	struct blk_waits w;
 	(void)args;
+	if (l->text[0])
+		return;
 	l->node = node;
+	l->failed = l->checkpoint = l->read_errors = 0;
 	if (node->driver->describe)
-		node->driver->describe(node, look_at_item, l);
+		node->driver->describe(node, note_item, l);
+	tell_failed(l);
 	if (node->driver->waits && node->driver->waits(node, &w))
 		look_at_waits(l, &w);
+	tell_lesser(l);
 }
 
 static void find_trouble(const struct tapdisk *t, struct look *l)

@@ -90,10 +90,32 @@ static bool is_another(uint64_t pid, uint64_t ticks)
 	return ticks && process_start_ticks((pid_t)pid, &began) == 0 && began != ticks;
 }
 
+/* The importer had the volume open: its owner record names the same process, without saying when that began. Now it is as after a command that was killed. */
+static void disown(struct store *s, uint64_t volume, uint64_t pid)
+{
+	struct meta_owner o;
+	char key[META_KEY_BYTES];
+	uint64_t revision;
+	size_t length = 0;
+	if (meta_get_owner(s->catalog, volume, &o, &revision) < 0 || o.state != OWNER_HELD || o.pid != pid || o.control[0] || strcmp(o.host, s->places->host) != 0 ||
+	    !o.boot[0] || places_pids_foreign(s->env, o.boot, o.pids))
+		return;
+	o.pid = 0;
+	snprintf(o.holder, sizeof o.holder, "%s", VOLUME_MAINTENANCE);
+	uint8_t *bytes = meta_owner_encode(&o, &length);
+	meta_key_owner(volume, key);
+	if (bytes)
+		catalog_put_at(s->catalog, key, revision, bytes, length); /* if that fails, the next time */
+	free(bytes);
+}
+
 static bool under_way(struct store *s, uint64_t volume, uint64_t pid, uint64_t ticks)
 {
 	struct meta_owner owner = { 0 }, importer = { .state = OWNER_HELD, .pid = pid };
-	return (places_holder_alive(s->places, &importer) && !is_another(pid, ticks)) || meta_get_owner(s->catalog, volume, &owner, NULL) < 0 ||
+	bool another = is_another(pid, ticks);
+	if (another)
+		disown(s, volume, pid);
+	return (places_holder_alive(s->places, &importer) && !another) || meta_get_owner(s->catalog, volume, &owner, NULL) < 0 ||
 	       places_holder_alive(s->places, &owner);
 }
 

@@ -37,7 +37,8 @@ static int fill(const struct copies *c, uint32_t index, struct peer *p, struct s
 		snprintf(ret->id + 2 * i, 3, "%02x", p->id.bytes[i]);
 	snprintf(ret->domain, sizeof ret->domain, "%s", placed->domain);
 	int r = meta_get_server(c->catalog, &p->id, &m, NULL);
-	if (r < 0 && r != -ENOENT)
+	bool unreadable = r == -EUCLEAN || r == -EPROTONOSUPPORT; /* it is there */
+	if (r < 0 && r != -ENOENT && !unreadable)
 		return r;
 	snprintf(ret->address, sizeof ret->address, "%s", p->address[0] || r < 0 ? p->address : m.address);
 	if (r == 0) {
@@ -46,6 +47,8 @@ static int fill(const struct copies *c, uint32_t index, struct peer *p, struct s
 	}
 	if (p->server && !ret->answers)
 		snprintf(ret->why, sizeof ret->why, "%s", segment_why(p->server));
+	else if (unreadable && !ret->answers)
+		snprintf(ret->why, sizeof ret->why, "its record in the catalog can't be read: %s", errno_text(r));
 	if (!ret->answers)
 		return 0;
 	bool told = peer_status(p, false, &s) == 0;

@@ -258,13 +258,13 @@ static int kill_and_wait(void *arg)
 static int evict(void *arg, const struct meta_owner *owner, struct report *report)
 {
 	struct places *p = self(arg);
-	if (owner->pid == (uint64_t)getpid())
+	if (owner->pid == (uint64_t)getpid() && !places_pids_foreign(p->env, owner->boot, owner->pids))
 		return report_set(report, -EBUSY, "this tapdisk has it already (use one node for both: name it in a graph file)");
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner->pid, 0);
 	if (pidfd < 0 || !is_tapdisk(p->env, owner)) {
 		if (pidfd >= 0)
 			close(pidfd);
-		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know (see: fuser %s/volumes)", p->dir);
+		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know, or that is another container's (see: fuser %s/volumes)", p->dir);
 	}
 	int r = env_offload_wait(p->env, kill_and_wait, (void *)(intptr_t)pidfd);
 	close(pidfd);

@@ -2,6 +2,7 @@
 #include "parallax/volume/places.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,4 +98,42 @@ Test(places, a_holder_is_known_by_more_than_its_number)
 	rig_start(&g);
 	cr_assert_eq(env_linux_run_fiber(g.env, look, &g), 0);
 	rig_end(&g);
+}
+
+/* ---- by force ---- */
+
+static void expect_no_eviction(struct rig *g, struct places *p, uint64_t pids, const char *words)
+{
+	struct meta_owner o = { .state = OWNER_HELD, .pid = (uint64_t)getpid(), .pids = pids };
+	struct report why = { "" };
+	env_boot_id(g->env, o.boot);
+	cr_assert_eq(p->ops.evict(p->ops.arg, &o, &why), -EBUSY);
+	cr_assert(strstr(why.text, words), "%s", why.text);
+}
+
+static int look_by_force(void *arg)
+{
+	struct rig *g = arg;
+	struct places *p;
+	struct report why = { "" };
+	char url[96];
+	snprintf(url, sizeof url, "sqlite:%s/catalog.db", g->dir);
+	cr_assert_eq(places_open(g->env, g->dir, url, /* create= */ true, &p, &why), 0, "%s", why.text);
+	expect_no_eviction(g, p, env_pids(g->env), "this tapdisk has it already");
+	expect_no_eviction(g, p, env_pids(g->env) + 1, "another container's");
+	places_close(p);
+	return 0;
+}
+
+Test(places, another_containers_process_of_our_number_is_not_us)
+{
+	struct rig g;
+	char line[96];
+	snprintf(g.dir, sizeof g.dir, "/tmp/aqtest.XXXXXX");
+	cr_assert(mkdtemp(g.dir));
+	cr_assert_eq(env_linux_create(0, &g.env), 0);
+	cr_assert_eq(env_linux_run_fiber(g.env, look_by_force, &g), 0);
+	env_linux_destroy(g.env);
+	snprintf(line, sizeof line, "rm -r %s", g.dir);
+	cr_assert_eq(system(line), 0);
 }

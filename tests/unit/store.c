@@ -734,6 +734,26 @@ static void began_before(struct rig *r, const char *temporary)
 	catalog_value_free(&v);
 }
 
+/* … and was killed when it had the volume open. */
+static void leave_open(struct rig *r, const char *temporary)
+{
+	struct meta_name named;
+	struct meta_owner o, now;
+	char key[META_KEY_BYTES];
+	uint64_t revision;
+	size_t length;
+	struct blk_node *n = attach(r, temporary, false);
+	cr_assert_eq(meta_get_name(r->store->catalog, temporary, &named, NULL), 0);
+	cr_assert_eq(meta_get_owner(r->store->catalog, named.volume, &o, NULL), 0);
+	fill(n, 0, 10 * 4096, 1);
+	cr_assert_eq(blk_close(n), 0);
+	meta_key_owner(named.volume, key);
+	uint8_t *bytes = meta_owner_encode(&o, &length);
+	cr_assert_eq(meta_get_owner(r->store->catalog, named.volume, &now, &revision), 0);
+	cr_assert_eq(catalog_put_at(r->store->catalog, key, revision, bytes, length), 0);
+	free(bytes);
+}
+
 /* So its record says. */
 static void expect_called(struct rig *r, const char *name)
 {
@@ -787,7 +807,11 @@ static int body_imports(struct rig *r)
 	began_before(r, first);
 	OK(r, store_import_begin(r->store, "f", &o, second, REPORT(r)));
 	FAILS(r, store_volume_show(r->store, first, &v, REPORT(r)), -ENOENT, "no volume");
-	store_import_cancel(r->store, second);
+	leave_open(r, second);
+	began_before(r, second);
+	OK(r, store_import_begin(r->store, "g", &o, first, REPORT(r)));
+	FAILS(r, store_volume_show(r->store, second, &v, REPORT(r)), -ENOENT, "no volume");
+	store_import_cancel(r->store, first);
 	cr_assert_eq(prctl(PR_SET_NAME, "unit"), 0);
 	OK(r, store_import_begin(r->store, "c", &o, first, REPORT(r)));
 	OK(r, store_volume_rename(r->store, first, "kept", REPORT(r)));

@@ -54,3 +54,29 @@ Test(store_server, one_whose_record_cant_be_read_now_isnt_shown_without_an_addre
 	cr_assert(seen == SERVERS && without_address == 0);
 	cluster_free(c);
 }
+
+/* ---- one whose record is damaged ---- */
+
+static int damaged_get(struct catalog *c, const char *key, struct catalog_value *ret)
+{
+	int r = whole->get(c, key, ret);
+	if (r == 0 && strncmp(key, "server/", 7) == 0 && ret->length)
+		((uint8_t *)(uintptr_t)ret->bytes)[0] ^= 0xff;
+	return r;
+}
+
+Test(store_server, one_whose_record_is_damaged_keeps_nobody_from_the_others)
+{
+	struct cluster_rig *c = cluster_make();
+	struct catalog *catalog = c->g.places.catalog;
+	struct catalog_ops ops = *catalog->ops;
+	whole = catalog->ops;
+	ops.get = damaged_get;
+	catalog->ops = &ops;
+	seen = 0;
+	int r = volume_rig_run(&c->g, list);
+	cr_expect_eq(r, 0, "%d %s", r, c->g.report.text);
+	cr_expect_eq(seen, SERVERS);
+	catalog->ops = whole;
+	cluster_free(c);
+}
