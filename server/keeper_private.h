@@ -7,6 +7,7 @@
 #include "parallax/segment/segment_share.h"
 #include "parallax/store/wanted.h"
 #include "server/keeper.h"
+#include "server/seen.h"
 
 struct nap { /* a fiber's sleep that can be cut short */
 	struct timer timer;
@@ -31,7 +32,8 @@ struct keeper {
 	struct keeper_status status;
 	uint64_t due_ns;         /* the limit: no more is read before that */
 	uint64_t window_ns, window_bytes; /* for bytes_per_s: since when, how much */
-	struct known_volume *known; /* rebuild.c's */
+	struct known_volume *known; /* rebuild.c's, and … */
+	struct seen seen;        /* … this */
 	bool gc_runs;
 	struct repairs repairs;  /* what was wrong of what peers sent */
 	struct nap rebuild_nap, gc_nap, manager_nap;
@@ -59,13 +61,6 @@ static inline bool keeper_ends(const struct keeper *k) { return k->closing || k-
 /* FIBER. */
 void keeper_nap(struct keeper *k, struct nap *nap, uint64_t ns);
 void keeper_wake(struct keeper *k, struct nap *nap); /* not FIBER; ends it, or the next one */
-/* Some of the placement groups. */
-struct group_set {
-	unsigned count; /* of all */
-	uint8_t bits[PLACEMENT_GROUPS_MAX / 8];
-};
-static inline bool group_in(const struct group_set *s, unsigned g) { return s->bits[g / 8] >> g % 8 & 1; }
-static inline void group_add(struct group_set *s, unsigned g) { s->bits[g / 8] |= (uint8_t)(1u << g % 8); }
 /* FIBER. Appends what `peer` (NULL: this directory) has in `groups` (NULL: all). */
 int keeper_list(struct keeper *k, struct peer *peer, const struct group_set *groups, struct found_list *list);
 /* FIBER. One operation on this directory. */

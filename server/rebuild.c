@@ -9,7 +9,8 @@
  *
  * Where there is no room for a copy none is made in that round, but all else is done: what goes makes some.
  *
- * First all is looked at, so that there is an estimate; then, if there is anything to do, again, and that is done. */
+ * First all is looked at, so that there is an estimate; then, if there is anything to do, again, and that is done. What had nothing to do when it was looked at, and
+ * hasn't changed since, isn't looked at (seen.h). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,8 @@ struct round {
 	uint64_t silent;
 	struct group_set held;
 	unsigned chunk;             /* groups */
+	struct group_set looked;    /* of those, at which it looked */
+	bool unsure;                /* what the catalog said of a segment may be otherwise the next time */
 	uint64_t copies, unsealed, misplaced, missing, missing_bytes;
 };
 
@@ -76,67 +79,171 @@ static void find_members(const struct placement *map, const struct group_set *gr
 	}
 }
 
-static int list_peers(struct round *r, const struct group_set *groups)
+/* The i-th server of the map, if it is to be asked. */
+static struct peer *other(const struct round *r, const bool *members, uint32_t i)
+{
+	struct peer *p = members[i] ? copies_placed(r->k->copies, i) : NULL;
+	return p && memcmp(&p->id, &r->k->dir->id, sizeof p->id) != 0 ? p : NULL;
+}
+
+static bool same_map(const struct round *r) { return r->k->copies->map.revision == r->revision; }
+
+static void note_silent(struct round *r, uint32_t i, uint64_t *silent)
+{
+	bool lost = r->k->copies->map.servers[i].state == PLACED_LOST; /* nobody waits for it */
+	r->incomplete |= !lost;
+	*silent += !lost;
+}
+
+static bool is_end(int status) { return status == -ENOMEM || status == -ESHUTDOWN; }
+
+/* What changed there: what of `mine` isn't as it was when it was looked at goes into r->looked. */
+static int ask_peers(struct round *r, const bool *members, const struct group_set *mine, uint64_t *silent)
 {
 	struct copies *c = r->k->copies;
+	struct seen *seen = &r->k->seen;
+	for (uint32_t i = 0; i < c->map.server_count; i++) { /* all at once */
+		struct peer *p = other(r, members, i);
+		if (p)
+			peer_want(p);
+	}
+	for (uint32_t i = 0; same_map(r) && i < c->map.server_count; i++) {
+		struct peer *p = other(r, members, i);
+		if (!p)
+			continue;
+		struct group_set news = *mine;
+		int s = peer_usable(p) ? seen_ask(r->k, &seen->servers[i], p) : -ENOTCONN;
+		if (is_end(s))
+			return s;
+		if (!same_map(r))
+			break;
+		if (s < 0) {
+			note_silent(r, i, silent);
+			continue;
+		}
+		groups_remove(&news, &seen->servers[i].groups);
+		groups_add(&r->looked, &news);
+	}
+	return 0;
+}
+
+/* Of those groups what the others have. Who doesn't tell isn't part of what is found out. */
+static int list_peers(struct round *r, const bool *members, const struct group_set *groups, uint64_t *silent)
+{
+	struct copies *c = r->k->copies;
+	struct seen *seen = &r->k->seen;
+	for (uint32_t i = 0; same_map(r) && i < c->map.server_count; i++) {
+		struct peer *p = other(r, members, i);
+		struct seen_server *v = &seen->servers[i];
+		size_t before = r->list.count;
+		groups_remove(&v->groups, groups);
+		if (!p || !seen_answered(seen, v))
+			continue;
+		int s = keeper_list(r->k, p, groups, &r->list);
+		if (is_end(s))
+			return s;
+		if (!same_map(r))
+			break;
+		if (s < 0) {
+			r->list.count = before;
+			note_silent(r, i, silent);
+		} else if (v->index) {
+			groups_add(&v->groups, groups);
+		}
+	}
+	return 0;
+}
+
+/* Nothing is known of them until all of it was looked at. */
+static void forget_groups(struct round *r, const struct group_set *groups)
+{
+	for (unsigned g = 0; g < r->held.count; g++)
+		if (group_in(groups, g))
+			r->k->seen.of[g] = (struct seen_group){ 0 };
+}
+
+static int look_at_peers(struct round *r, const struct group_set *mine)
+{
+	struct copies *c = r->k->copies;
+	struct group_set own = r->looked, here;
 	bool members[PLACEMENT_SERVERS_MAX] = { false };
-	int status = 0;
 	uint64_t silent = 0;
 	if (c->map.server_count <= ASK_ALL || r->asks_all)
 		memset(members, true, c->map.server_count);
 	else
-		find_members(&c->map, groups, members);
-	for (uint32_t i = 0; i < c->map.server_count; i++) { /* all at once */
-		struct peer *p = members[i] ? copies_placed(c, i) : NULL;
-		if (p && memcmp(&p->id, &r->k->dir->id, sizeof p->id) != 0)
-			peer_want(p);
-	}
-	for (uint32_t i = 0; status == 0 && i < c->map.server_count && c->map.revision == r->revision; i++) {
-		struct peer *p = members[i] ? copies_placed(c, i) : NULL;
-		if (!p || memcmp(&p->id, &r->k->dir->id, sizeof p->id) == 0)
-			continue;
-		size_t before = r->list.count;
-		int s = peer_usable(p) ? keeper_list(r->k, p, groups, &r->list) : -ENOTCONN;
-		if (s == -ENOMEM || s == -ESHUTDOWN)
-			status = s;
-		if (s < 0) {
-			r->list.count = before;
-			bool lost = c->map.servers[i].state == PLACED_LOST; /* nobody waits for it */
-			r->incomplete |= !lost;
-			silent += !lost;
-		}
-	}
+		find_members(&c->map, mine, members);
+	int s = ask_peers(r, members, mine, &silent);
+	struct group_set groups = r->looked; /* but those that are nothing to us */
+	for (unsigned i = 0; i < sizeof groups.bits; i++)
+		groups.bits[i] &= mine->bits[i];
+	here = r->looked;
+	groups_remove(&here, &own);
+	forget_groups(r, &here);
+	if (s == 0 && same_map(r) && groups_any(&here))
+		s = keeper_list(r->k, NULL, &here, &r->list);
+	if (s == 0 && groups_any(&groups))
+		s = list_peers(r, members, &groups, &silent);
 	r->silent = MAX(r->silent, silent);
-	return status;
+	return s;
 }
 
-/* Fills the list with all copies in groups from `first` on that concern us: those that belong here, or of which we have any. */
+/* What is here of the groups that are looked at; of the others it is known. */
+static void count_own(struct round *r, unsigned first, unsigned end)
+{
+	struct seen *seen = &r->k->seen;
+	for (size_t i = 0; i < r->list.count; i++) {
+		const struct found *f = &r->list.entries[i];
+		struct seen_group *of = &seen->of[placement_group_number(seen->groups, f->e.header.segment)];
+		of->copies += !f->peer;
+		of->unsealed += !f->peer && !f->e.sealed;
+	}
+	for (unsigned g = first; g < end; g++) {
+		r->copies += seen->of[g].copies;
+		r->unsealed += seen->of[g].unsealed;
+		if (seen->of[g].copies)
+			group_add(&r->held, g);
+	}
+}
+
+/* Fills the list with all copies in groups from `first` on that concern us, those that belong here, or of which we have any, but for groups of which it is known that
+ * there is nothing to do. */
 static int look(struct round *r, unsigned first)
 {
-	struct group_set all = { .count = r->held.count }, mine = all;
+	struct seen *seen = &r->k->seen;
+	struct seen_server *own = seen_own(seen);
+	struct group_set mine = { .count = r->held.count };
 	unsigned end = first + r->chunk;
-	bool any = false;
-	for (unsigned g = first; g < end; g++)
-		group_add(&all, g);
-	r->list.count = 0;
-	int s = keeper_list(r->k, NULL, &all, &r->list);
-	for (size_t i = 0; i < r->list.count; i++) {
-		group_add(&mine, placement_group_number(mine.count, r->list.entries[i].e.header.segment));
-		r->copies++;
-		r->unsealed += !r->list.entries[i].e.sealed;
-	}
-	for (unsigned i = 0; i < sizeof mine.bits; i++)
-		r->held.bits[i] |= mine.bits[i];
+	r->looked = mine;
 	for (unsigned g = first; g < end; g++) {
+		if (!seen->of[g].idle || !group_in(&own->groups, g))
+			group_add(&r->looked, g);
+		else if (seen->of[g].copies)
+			group_add(&mine, g);
 		if (my_place(r->k, &r->k->copies->map.groups[g]) < META_REPLICAS_MAX)
 			group_add(&mine, g);
-		any |= group_in(&mine, g);
 	}
-	if (s == 0 && any)
-		s = list_peers(r, &mine);
+	r->list.count = 0;
+	forget_groups(r, &r->looked);
+	int s = groups_any(&r->looked) ? keeper_list(r->k, NULL, &r->looked, &r->list) : 0;
+	for (size_t i = 0; i < r->list.count; i++)
+		group_add(&mine, placement_group_number(mine.count, r->list.entries[i].e.header.segment));
+	if (s == 0 && groups_any(&mine) && same_map(r))
+		s = look_at_peers(r, &mine);
+	if (s == 0 && own->index)
+		groups_add(&own->groups, &r->looked);
+	if (s == 0)
+		count_own(r, first, end);
 	if (s == 0 && r->list.count)
 		qsort(r->list.entries, r->list.count, sizeof *r->list.entries, by_id);
 	return s;
+}
+
+/* They were looked at, and nothing was done that may have changed what is there. */
+static void conclude(struct round *r, unsigned first)
+{
+	for (unsigned g = first; g < first + r->chunk && !r->acts; g++)
+		if (group_in(&r->looked, g))
+			r->k->seen.of[g].idle = true;
 }
 
 /* ---- one segment ---- */
@@ -313,6 +420,7 @@ static int act(struct round *r, const struct segment_look *l)
 	if (l->place == 0)
 		return act_missing(r, l);
 	uint32_t replicas = replicas_of(r, &l->sources[0].e);
+	r->unsure |= replicas == 0;
 	if (replicas == 0)
 		return r->wanted_status ? r->wanted_status : united; /* gc's */
 	if (l->place >= replicas)
@@ -344,8 +452,11 @@ static int act_on_list(struct round *r)
 		l.place = my_place(r->k, l.group);
 		size_t first = i + (l.own != NULL);
 		pick_sources(&l, r->list.entries + first, end - first);
+		r->unsure = false;
 		int s = act(r, &l);
 		r->left |= s != 0;
+		if (s != 0 || r->unsure)
+			group_remove(&r->looked, placement_group_number(r->looked.count, id));
 		if (keeper_ends(r->k))
 			return -ESHUTDOWN;
 	}
@@ -356,15 +467,20 @@ static int act_on_list(struct round *r)
 
 static int go_round(struct round *r)
 {
+	int s = seen_begin(&r->k->seen, &r->k->copies->map);
 	r->held.count = r->k->copies->map.group_count;
 	r->chunk = r->held.count / (r->k->status.copies > CHUNK_COPIES ? CHUNKS : 1);
 	r->asks_all = r->k->status.rounds % ASK_ALL_ROUNDS == 0;
 	r->wanted = wanted_open_lazy(r->k->catalog, r->k->copies);
-	int s = r->wanted ? 0 : -ENOMEM;
+	s = r->wanted ? s : -ENOMEM;
+	if (s == 0)
+		s = seen_ask(r->k, seen_own(&r->k->seen), NULL);
 	for (unsigned g = 0; s == 0 && g < r->held.count; g += r->chunk) {
 		s = look(r, g);
 		if (s == 0)
 			s = act_on_list(r);
+		if (s == 0 && same_map(r))
+			conclude(r, g);
 	}
 	if (s == 0 && r->k->copies->map.revision != r->revision)
 		s = -ESTALE;
@@ -418,6 +534,7 @@ int rebuild_fiber(void *arg)
 		round_once(k);
 		keeper_nap(k, &k->rebuild_nap, k->options.round_ns);
 	}
+	seen_forget(&k->seen);
 	k->fibers--;
 	fiber_cond_wake(&k->ended);
 	return 0;

@@ -27,7 +27,7 @@ struct server_op {
 	struct rpc_request *request;
 	struct segment_io io;
 	struct iovec iov;
-	uint8_t *free_bits; /* STAT, if they are wanted */
+	uint8_t *bits; /* STAT: what is free, LIST: what has changed, if that is wanted */
 };
 
 static struct server_op *server_op_get(struct server *s)
@@ -77,14 +77,14 @@ static void server_done(struct job *j)
 {
 	struct server_op *op = container_of(j, struct server_op, job);
 	struct server *s = op->server;
-	uint8_t *free_bits = op->free_bits;
+	uint8_t *bits = op->bits;
 	if (j->status < 0) {
 		s->counters.errors[op->io.op]++;
 		rpc_reply(op->request, j->status, server_text(j->status), NULL, NULL, 0);
 	} else {
 		server_reply(op);
 	}
-	free(free_bits);
+	free(bits);
 	link_push(&s->free, &op->link);
 }
 
@@ -146,10 +146,11 @@ static int server_parse(struct server_op *op, struct rpc_request *r, const char 
 		status = server_allows(op->server, &op->io, ret_why);
 	if (status < 0)
 		return status;
-	if (op->io.op == SEGMENT_STAT && m->want_trim) {
-		op->io.free_bits = op->free_bits = malloc(SEGMENT_BITMAP_BYTES);
+	if ((op->io.op == SEGMENT_STAT && m->want_trim) || (op->io.op == SEGMENT_LIST && m->want_changes)) {
+		op->bits = malloc(MAX(SEGMENT_BITMAP_BYTES, SEGMENT_GROUPS_BYTES));
+		*(op->io.op == SEGMENT_STAT ? &op->io.free_bits : &op->io.changed) = op->bits;
 		*ret_why = NULL;
-		if (!op->free_bits)
+		if (!op->bits)
 			return -ENOMEM;
 	}
 	bool reads = op->io.op == SEGMENT_READ || segment_fills(op->io.op);

@@ -71,6 +71,10 @@ struct segment_io {
 	const uint8_t *groups;        /* LIST: a bit for each placement group, borrowed; NULL: all */
 	uint32_t group_count;         /* LIST: how many groups that makes of all */
 	uint64_t map;                 /* HOLDS */
+	uint8_t *changed;             /* LIST: SEGMENT_GROUPS_BYTES, filled with a bit for each of group_count groups: what is listed of it isn't what it was
+					 when `index` and `change` were answered (0: never). NULL: not wanted. They become what they are now; index 0:
+					 the server is of a version that can't say. What changes later has a greater one */
+	uint64_t index, change;
 	/* results */
 	int status;
 	uint32_t length;              /* FENCE, STAT: blocks, with block 0 */

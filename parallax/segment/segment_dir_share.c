@@ -26,7 +26,16 @@ struct dir_index {
 	struct dir_index_entry **entries; /* by id */
 	size_t count;
 	bool full; /* all ids are in it */
+	uint64_t name, change;                 /* random; grows with each change … */
+	uint64_t changed[PLACEMENT_GROUPS_MAX]; /* … the last of each group, at the finest */
 };
+
+/* Whoever has listed its group before this doesn't know it. */
+static void index_changed(struct dir_index *x, uint64_t id)
+{
+	if (!PLANTED(index_changes_untold))
+		x->changed[placement_group_number(PLACEMENT_GROUPS_MAX, id)] = ++x->change;
+}
 
 static size_t index_place(const struct dir_index *x, uint64_t id)
 {
@@ -57,6 +66,7 @@ static int index_add(struct dir_index *x, const struct dir_index_entry *e)
 	memmove(x->entries + at + 1, x->entries + at, (x->count - at) * sizeof *x->entries);
 	x->entries[at] = n;
 	x->count++;
+	index_changed(x, e->entry.header.segment);
 	return 0;
 }
 
@@ -68,6 +78,7 @@ static void index_remove(struct dir_index *x, uint64_t id)
 	free(x->entries[at]);
 	memmove(x->entries + at, x->entries + at + 1, (x->count - at - 1) * sizeof *x->entries);
 	x->count--;
+	index_changed(x, id);
 }
 
 void index_free(struct dir_index *x)
@@ -94,6 +105,14 @@ static void frees_fill(const struct copy *c, uint8_t bits[BITMAP_BYTES])
 			bit_set(bits, b);
 }
 
+static bool is_same(const struct share_entry *a, const struct share_entry *b)
+{
+	uint8_t x[SHARE_ENTRY_BYTES], y[SHARE_ENTRY_BYTES];
+	share_entry_encode(a, x);
+	share_entry_encode(b, y);
+	return memcmp(x, y, sizeof x) == 0;
+}
+
 void index_note(struct copy *c)
 {
 	struct dir_index *x = c->dir->index;
@@ -115,6 +134,8 @@ void index_note(struct copy *c)
 		e.entry.trim_crc = e.entry.trimmed ? crc32c(0, bits, BITMAP_BYTES) : 0;
 	}
 	struct dir_index_entry *there = index_find(x, c->id);
+	if (there && !(there->known && is_same(&there->entry, &e.entry)))
+		index_changed(x, c->id);
 	if (there)
 		*there = e;
 	else if (index_add(x, &e) < 0)
@@ -126,6 +147,8 @@ void index_doubt(struct copy *c)
 	struct dir_index_entry *there = c->dir->index ? index_find(c->dir->index, c->id) : NULL;
 	if (there)
 		there->known = false;
+	if (there)
+		index_changed(c->dir->index, c->id);
 }
 
 static int note_id(void *arg, uint64_t id)
@@ -138,8 +161,8 @@ static int note_id(void *arg, uint64_t id)
 /* Copies that come and go meanwhile are noted as in a full one; one that went after its name was read is found gone when it is listed. */
 static int index_make(struct segment_dir *d)
 {
-	if (!d->index)
-		d->index = calloc(1, sizeof *d->index);
+	if (!d->index && (d->index = calloc(1, sizeof *d->index)))
+		d->index->name = env_random(d->env) | 1;
 	if (!d->index)
 		return -ENOMEM;
 	int r = d->index->full ? 0 : segment_dir_ids(&d->server, note_id, d->index);
@@ -169,6 +192,18 @@ static bool in_groups(const struct segment_io *io, uint64_t id)
 	return !io->groups || bit_get(io->groups, placement_group_number(io->group_count, id));
 }
 
+/* A group of few groups is several of many. */
+static void changes_fill(const struct dir_index *x, struct segment_io *io)
+{
+	bool all = io->index != x->name || io->change > x->change;
+	memset(io->changed, 0, SEGMENT_GROUPS_BYTES);
+	for (uint32_t g = 0; g < PLACEMENT_GROUPS_MAX; g++)
+		if (all || x->changed[g] > io->change)
+			bit_set(io->changed, g % io->group_count);
+	io->index = x->name;
+	io->change = x->change;
+}
+
 /* One that can't be read at the moment is passed over: the next list will have it. */
 static int list_fill(struct segment_dir *d, struct segment_io *io, uint8_t *bytes)
 {
@@ -182,6 +217,8 @@ static int list_fill(struct segment_dir *d, struct segment_io *io, uint8_t *byte
 			int r = look_at(d, after);
 			if (r == -ENOMEM || r == -ESHUTDOWN)
 				return r;
+			if (r < 0)
+				index_changed(x, after); /* there is a next list */
 			at = index_place(x, after); /* meanwhile others came and went, or it did */
 		}
 		const struct dir_index_entry *e = at < x->count && x->entries[at]->entry.header.segment == after ? x->entries[at] : NULL;
@@ -201,6 +238,8 @@ int dir_list(struct dir_frame *f)
 	struct segment_io *io = f->io;
 	uint8_t *bytes = iov_bytes(io->iov, io->iov_count) >= SHARE_LIST_BYTES ? malloc(SHARE_LIST_BYTES) : NULL;
 	int r = bytes ? index_make(d) : iov_bytes(io->iov, io->iov_count) < SHARE_LIST_BYTES ? -EINVAL : -ENOMEM;
+	if (r == 0 && io->changed)
+		changes_fill(d->index, io);
 	if (r == 0)
 		r = list_fill(d, io, bytes);
 	if (r == 0)

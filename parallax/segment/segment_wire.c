@@ -55,6 +55,11 @@ void segment_wire_request(const struct segment_io *io, struct segment_request *r
 		m->groups.data = (uint8_t *)(uintptr_t)io->groups;
 		m->groups.len = io->group_count / 8;
 	}
+	if (io->op == SEGMENT_LIST && io->changed) {
+		m->want_changes = true;
+		m->index = io->index;
+		m->change = io->change;
+	}
 	m->map = io->map;
 	if (io->op != SEGMENT_CREATE)
 		return;
@@ -110,7 +115,9 @@ static const char *parse_groups(const Aquifer__Segment__Request *m, struct segme
 		return "the groups' bitmap isn't as long as it should be";
 	io->group_count = (uint32_t)count;
 	io->groups = m->groups.len ? m->groups.data : NULL;
-	return NULL;
+	io->index = m->index;
+	io->change = m->change;
+	return m->want_changes && count == 0 ? "changes are wanted of no groups" : NULL;
 }
 
 static const char *parse_trim(const Aquifer__Segment__Request *m, struct segment_io *io)
@@ -178,6 +185,14 @@ void segment_wire_reply(const struct segment_io *io, Aquifer__Segment__Reply *re
 			ret->trim.len--;
 	}
 	ret->next = io->next;
+	if (io->op != SEGMENT_LIST || !io->changed)
+		return;
+	ret->index = io->index;
+	ret->change = io->change;
+	ret->changed.data = io->changed;
+	ret->changed.len = io->group_count / 8;
+	while (ret->changed.len && !io->changed[ret->changed.len - 1])
+		ret->changed.len--;
 }
 
 int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
@@ -189,7 +204,7 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 		[AQUIFER__SEGMENT__STATE__ABSENT] = COPY_ABSENT,
 	};
 	if (m->length > SEGMENT_BLOCKS_MAX || m->trimmed > SEGMENT_BLOCKS_MAX || m->present > SEGMENT_BLOCKS_MAX || (unsigned)m->state >= ARRAY_COUNT(states) ||
-	    m->trim.len > SEGMENT_BITMAP_BYTES)
+	    m->trim.len > SEGMENT_BITMAP_BYTES || m->changed.len > SEGMENT_GROUPS_BYTES)
 		return -EPROTO;
 	io->length = m->length;
 	io->state = states[m->state];
@@ -206,6 +221,13 @@ int segment_wire_result(const Aquifer__Segment__Reply *m, struct segment_io *io)
 			memcpy(io->free_bits, m->trim.data, m->trim.len);
 	}
 	io->next = m->next;
+	if (io->op == SEGMENT_LIST && io->changed) {
+		io->index = m->index;
+		io->change = m->change;
+		memset(io->changed, 0, SEGMENT_GROUPS_BYTES);
+		if (m->changed.len)
+			memcpy(io->changed, m->changed.data, m->changed.len);
+	}
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* A server beside as many others: its keeper's rounds, and the manager's, when nothing is to be done; and a round of gc over its copies. The others answer at once, and
- * have nothing; what is here is a directory with copies. */
+ * have of what is here, a directory with copies, what belongs to them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +10,16 @@
 #include "server/keeper_private.h"
 #include "tests/bench/scale/world.h"
 
-enum { COPIES = 2000, IDLE_SECONDS = 640 /* two of the rounds in which all are asked */, SAMPLE_SECONDS = 10, SIZE_BLOCKS = 16, FIRST_ID = 1 << 20 };
+enum { COPIES = 2000, REPLICAS = 3, IDLE_SECONDS = 640 /* two of the rounds in which all are asked */, SAMPLE_SECONDS = 10, SIZE_BLOCKS = 16, FIRST_ID = 1 << 20 };
 
 struct place {
 	struct scale_world w;
 	const struct scale *s;
 	unsigned servers;
-	struct segment_server *dir, others;
+	struct segment_server *dir;
+	struct other *others; /* by their numbers among the keeper's peers */
+	struct share_entry *entries; /* of the copies */
+	uint64_t list_bytes;
 	struct server *server;
 	struct keeper *keeper;
 	unsigned lists, status;
@@ -25,14 +28,51 @@ struct place {
 
 /* ---- the others ---- */
 
+struct other {
+	struct segment_server server; /* first */
+	struct place *place;
+};
+
+static bool is_targets(const struct placement *map, uint64_t segment, const uuid *server)
+{
+	const struct placement_group *g = placement_group_of(map, segment);
+	for (unsigned i = 0; i < MIN((unsigned)g->target_count, (unsigned)REPLICAS); i++)
+		if (memcmp(&map->servers[g->target[i]].id, server, sizeof *server) == 0)
+			return true;
+	return false;
+}
+
+static void other_list(struct place *p, const uuid *server, struct segment_io *io)
+{
+	const struct placement *map = &p->keeper->copies->map;
+	uint8_t *page = io->iov[0].iov_base;
+	p->lists++;
+	if (io->changed) {
+		memset(io->changed, 0, SEGMENT_GROUPS_BYTES);
+		io->index = io->change = 1;
+	}
+	for (unsigned i = 0; i < COPIES && io->filled + SHARE_ENTRY_BYTES <= SHARE_LIST_BYTES; i++) {
+		uint64_t id = p->entries[i].header.segment;
+		unsigned g = placement_group_number(io->group_count, id);
+		if (id <= io->segment || !(io->groups[g / 8] >> g % 8 & 1) || !is_targets(map, id, server))
+			continue;
+		share_entry_encode(&p->entries[i], page + io->filled);
+		io->filled += SHARE_ENTRY_BYTES;
+		io->next = i + 1 < COPIES ? id : 0;
+	}
+	p->list_bytes += io->filled;
+	io->next = io->filled + SHARE_ENTRY_BYTES > SHARE_LIST_BYTES ? io->next : 0;
+}
+
 static void other_submit(struct segment_server *server, struct segment_io *io)
 {
-	struct place *p = container_of(server, struct place, others);
-	p->lists += io->op == SEGMENT_LIST;
+	struct other *o = container_of(server, struct other, server);
 	io->filled = 0;
 	io->next = 0;
 	io->state = COPY_ABSENT;
 	io->status = 0;
+	if (io->op == SEGMENT_LIST)
+		other_list(o->place, &server->id, io);
 	job_put(io->parent, 0);
 }
 
@@ -47,23 +87,26 @@ static const struct segment_server_ops other_ops = { .submit = other_submit, .cl
 static void let_others_answer(struct place *p)
 {
 	struct copies *c = p->keeper->copies;
-	for (unsigned i = 0; i < c->count; i++)
+	p->others = calloc(c->count, sizeof *p->others);
+	for (unsigned i = 0; i < c->count; i++) {
+		p->others[i] = (struct other){ .server = { .ops = &other_ops, .env = p->w.env, .id = c->peers[i]->id }, .place = p };
 		if (memcmp(&c->peers[i]->id, &p->dir->id, sizeof(uuid)) != 0)
-			c->peers[i]->server = &p->others;
+			c->peers[i]->server = &p->others[i].server;
+	}
 }
 
 static void let_others_go(struct place *p)
 {
 	struct copies *c = p->keeper->copies;
 	for (unsigned i = 0; i < c->count; i++)
-		if (c->peers[i]->server == &p->others)
+		if (c->peers[i]->server && c->peers[i]->server->ops == &other_ops)
 			c->peers[i]->server = NULL;
 }
 
 /* ---- this one ---- */
 
 /* A sealed copy of a segment that volume `volume` doesn't list any more: its id isn't above what the volume has listed. */
-static int make_copy(struct place *p, uint64_t id, uint64_t volume, uint8_t *page)
+static int make_copy(struct place *p, unsigned n, uint64_t id, uint64_t volume, uint8_t *page)
 {
 	struct segment_header h = { .segment = id, .volume = scale_volume_uuid(volume), .epoch = 1, .salt = id * 77, .size_blocks = SIZE_BLOCKS };
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = 1, .header = h };
@@ -78,6 +121,7 @@ static int make_copy(struct place *p, uint64_t id, uint64_t volume, uint8_t *pag
 	io = (struct segment_io){ .op = SEGMENT_APPEND, .segment = id, .epoch = 1, .incarnation = p->dir->incarnation, .block = 1, .blocks = 2, .iov = &v, .iov_count = 1 };
 	r = r ? r : segment_wait(p->dir, &io);
 	io = (struct segment_io){ .op = SEGMENT_SEAL, .segment = id, .epoch = 1, .block = 3, .crc = rec.header_crc };
+	p->entries[n] = (struct share_entry){ .header = h, .sealed = true, .whole = true, .length = 3, .prev = rec.header_crc, .last_seq = 1, .present = 3 };
 	return r ? r : segment_wait(p->dir, &io);
 }
 
@@ -127,7 +171,7 @@ static int begin(void *arg)
 	struct placement *map = put_map(p);
 	for (uint64_t i = 0, id = FIRST_ID; r == 0 && i < COPIES; id++) /* ids that no volume's log lists */
 		if (belongs(map, id))
-			r = make_copy(p, id, 1 + i++ % p->s->volumes, page);
+			r = make_copy(p, (unsigned)i, id, 1 + i % p->s->volumes, page), i++;
 	free(page);
 	free(map);
 	if (r == 0)
@@ -179,6 +223,7 @@ static struct traffic idle(struct place *p, const char *what)
 	step_for(p->w.sim, 60 * NS_PER_S);
 	struct meter then = p->w.meter;
 	unsigned lists = p->lists;
+	uint64_t list_bytes = p->list_bytes;
 	double cpu = cpu_now();
 	for (unsigned i = 0; i < IDLE_SECONDS; i += SAMPLE_SECONDS) {
 		step_for(p->w.sim, SAMPLE_SECONDS * NS_PER_S);
@@ -186,8 +231,8 @@ static struct traffic idle(struct place *p, const char *what)
 	}
 	p->peers = peers;
 	struct traffic t = meter_since(&then, &p->w.meter, IDLE_SECONDS);
-	printf("%6u %-20s %8.2f %8.2f %8.2f %8.2f %8.2f %8u %12.0f %8.1f %8.2f %8.0f\n", p->servers, what, t.gets, t.compares, t.puts, t.pages, t.beats, t.watches, t.bytes_read,
-	       (double)(p->lists - lists) / IDLE_SECONDS, (cpu_now() - cpu) / IDLE_SECONDS * 1e3, peers);
+	printf("%6u %-20s %8.2f %8.2f %8.2f %8.2f %8.2f %8u %12.0f %8.1f %8.0f %8.2f %8.0f\n", p->servers, what, t.gets, t.compares, t.puts, t.pages, t.beats, t.watches, t.bytes_read,
+	       (double)(p->lists - lists) / IDLE_SECONDS, (double)(p->list_bytes - list_bytes) / IDLE_SECONDS, (cpu_now() - cpu) / IDLE_SECONDS * 1e3, peers);
 	return t;
 }
 
@@ -215,10 +260,9 @@ static void run(struct scale *s, unsigned servers, bool largest)
 	struct place *p = calloc(1, sizeof *p);
 	p->s = s;
 	p->servers = servers;
-	p->others = (struct segment_server){ .ops = &other_ops };
+	p->entries = calloc(COPIES, sizeof *p->entries);
 	scale_world_begin(&p->w);
-	if (largest)
-		scale_world_fill(&p->w, s, /* whole= */ false);
+	scale_world_fill(&p->w, s, /* whole= */ false);
 	sim_run_fiber(p->w.env, begin, p);
 	struct traffic manager = idle(p, "the manager");
 	sim_run_fiber(p->w.env, somebody_else_manages, p);
@@ -231,12 +275,14 @@ static void run(struct scale *s, unsigned servers, bool largest)
 	}
 	sim_run_fiber(p->w.env, end, p);
 	scale_world_end(&p->w);
+	free(p->others);
+	free(p->entries);
 	free(p);
 }
 
 void scale_keepers(struct scale *s)
 {
-	printf("%6s %-20s %8s %8s %8s %8s %8s %8s %12s %8s %8s %8s\n", "", "a second", "gets", "compares", "puts", "pages", "beats", "watches", "bytes read", "lists", "ms CPU",
+	printf("%6s %-20s %8s %8s %8s %8s %8s %8s %12s %8s %8s %8s %8s\n", "", "a second", "gets", "compares", "puts", "pages", "beats", "watches", "bytes read", "lists", "of bytes", "ms CPU",
 	       "peers");
 	run(s, 4, /* largest= */ false);
 	run(s, 100, /* largest= */ false);
