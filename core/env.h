@@ -75,7 +75,7 @@ struct file_io {
 	uint64_t length; /* bytes; for READ and WRITE the sum of the iovec */
 	const struct iovec *iov;
 	int iov_count;
-	int status;      /* 0 or -errno */
+	int status;      /* 0 or -errno; READ, WRITE, SYNC: -EIO for whatever a disk fails with */
 	size_t done;     /* READ: bytes read, less than length only at end of file */
 	struct job *parent;
 	struct link link; /* the env's own until completion */

@@ -32,14 +32,30 @@
 #define SLOW_PARTS 100
 #define CACHED_PAGE_BYTES 4096u
 
+/* Of the kernel's errors what is about the request, or may end when somebody acts, keeps its name. The rest is a disk, or what is between, that failed, and the kernel has
+ * a number for each kind of that (blk_errors[] in its block/blk-core.c): with direct I/O a sector that can't be read is ENODATA, a disk that doesn't
+ * answer ETIMEDOUT, one that is gone ENODEV. Whoever reads here has other meanings for these: that something is free, a log's end, a server that is away. */
+static int transfer_status(int status)
+{
+	switch (-status) {
+	case 0: case EACCES: case EAGAIN: case EBADF: case EBUSY: case EDQUOT: case EFAULT: case EFBIG: case EINTR: case EINVAL: case EISDIR:
+	case ENOMEM: case ENOSPC: case ENOSYS: case EOPNOTSUPP: case EPERM: case EROFS: case ETXTBSY:
+		return status;
+	default:
+		return -EIO;
+	}
+}
+
+static bool is_transfer(const struct file_io *io) { return io->op == FILE_READ || io->op == FILE_WRITE || io->op == FILE_SYNC; }
+
 static void io_end(struct file_io *io, int status)
 {
 	struct file_linux *f = file_linux_of(io->file);
 	struct job *parent = io->parent;
 	assert(f->in_flight > 0);
 	f->in_flight--;
-	io->status = status;
-	job_put(parent, status);
+	io->status = is_transfer(io) ? transfer_status(status) : status;
+	job_put(parent, io->status);
 }
 
 /* Copies what the page cache has. Bytes, or -1 with errno. */
