@@ -35,9 +35,10 @@ static void reap_due(struct job *j)
 	checkpoint_consider(v);
 }
 
+/* What of the same look hasn't had its turn yet doesn't wait for what couldn't be read. */
 static uint64_t reap_pause_ns(struct volume *v)
 {
-	if (v->doomed_unread)
+	if (v->doomed_unread && v->doomed_at == v->doomed.count)
 		return (REAP_RETRY_MS * NS_PER_MS) << MIN(v->reap_retries++, (unsigned)REAP_RETRIES_MAX);
 	v->reap_retries = 0;
 	return MAX(REAP_PAUSE_MS * NS_PER_MS, v->checkpoint_took_ns * (REAP_SHARE - 1));

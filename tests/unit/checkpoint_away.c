@@ -1,5 +1,6 @@
 /* What a checkpoint reads of dead lists lies where it may be that nobody answers: that can wait, and the checkpoint can't. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,40 @@ Test(checkpoint_away, what_stays_away_is_asked_for_ever_less_often)
 	cr_assert_eq(volume_rig_run(&c->g, body_idle), 0);
 	cluster_server_begin(c, at.away);
 	cr_assert_eq(volume_rig_run(&c->g, body_soon), 0);
+	cluster_free(c);
+}
+
+enum { MANY = 3 * CHECKPOINT_DROPS };
+
+/* After the one that can't be read so many more than a checkpoint drops. */
+static int body_delete_many(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume *v = c->g.volume;
+	uint64_t marks[MANY];
+	for (unsigned i = 0; i < MANY; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "s%u", i);
+		cr_assert_eq(volume_snapshot(v, name, &c->g.report), 0, "%s", c->g.report.text);
+		cr_assert_eq(put_block(c, 2), 0);
+	}
+	cr_assert_eq(volume_checkpoint(v), 0);
+	cr_assert_eq(v->space.list_count, MANY + 1u);
+	for (unsigned i = 0; i < MANY; i++)
+		marks[i] = v->space.lists[i + 1].mark_seq;
+	for (unsigned i = 0; i < MANY; i++)
+		cr_assert_eq(store_doom_snapshot(&c->g.store, v->id, marks[i]), 0);
+	volume_reap_soon(v);
+	fiber_sleep(&c->g.env->loop, 4 * NS_PER_S);
+	cr_assert_eq(v->space.list_count, 1u, "%u wait for what can't be read", v->space.list_count - 1);
+	return 0;
+}
+
+Test(checkpoint_away, what_can_be_dropped_does_not_wait_for_what_stays_away)
+{
+	struct cluster_rig *c = begin_apart();
+	cr_assert_eq(volume_rig_run(&c->g, body_delete), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_delete_many), 0);
 	cluster_free(c);
 }
 
