@@ -41,14 +41,14 @@ int mend_block(struct mender *m, uint64_t segment, const struct scrub_slice *bad
 	return r;
 }
 
-bool mend_copy(struct mender *m, uint64_t segment)
+bool mend_copy(struct mender *m, uint64_t segment, int why)
 {
 	struct peer *peers[PLACEMENT_CANDIDATES_MAX];
 	unsigned n = candidates(m, segment, peers);
 	for (unsigned i = 0; i < n; i++) {
 		struct segment_io io = { .op = SEGMENT_STAT, .segment = segment };
 		if (is_other(m, peers[i]) && peer_wait(peers[i], &io) == 0 && io.sealed && io.state == COPY_WHOLE)
-			return segment_dir_give_up(m->dir, segment) == 0;
+			return why == -EIO || segment_dir_give_up(m->dir, segment) == 0;
 	}
 	return false;
 }

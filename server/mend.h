@@ -15,7 +15,8 @@ struct mender {
 /* FIBER. The block that is bad by segment_dir_scrub() or segment_dir_look(), from whoever has it right. 0; -ENODATA: it is free by now; -EIO: no other copy
  * has it; other: it can't be written. */
 int mend_block(struct mender *m, uint64_t segment, const struct scrub_slice *bad);
-/* FIBER. Gives the copy up, if somebody else has a sealed, whole one, which then takes its place (keeper.h). False: it stays. */
-bool mend_copy(struct mender *m, uint64_t segment);
+/* FIBER. Gives the copy up, if somebody else has a sealed, whole one, which then takes its place (keeper.h). False: it stays. `why`: as segment_dir_scrub()
+ * said: after -EBADMSG it counts for nothing from now on; after -EIO that isn't written into it, as by now the disk may have it again. */
+bool mend_copy(struct mender *m, uint64_t segment, int why);
 void mend_rest(struct mender *m); /* FIBER. Nothing is to be mended for a while: lets the others go. */
 #endif

@@ -157,9 +157,9 @@ static void mend_slice(struct scrub *s, enum whose whose, uint64_t segment, cons
 		note_fault(s, whose, segment, bad->bad_block, /* footer= */ false, r == 0);
 }
 
-static void mend_footer(struct scrub *s, enum whose whose, uint64_t segment)
+static void mend_footer(struct scrub *s, enum whose whose, uint64_t segment, int why)
 {
-	note_fault(s, whose, segment, 0, /* footer= */ true, mend_copy(&s->mender, segment));
+	note_fault(s, whose, segment, 0, /* footer= */ true, mend_copy(&s->mender, segment, why));
 }
 
 /* The whole copy: what its blocks should be, or even what it is, can't be read. */
@@ -177,7 +177,7 @@ static void mend_range(struct scrub *s, const struct found_range *range)
 		r = segment_dir_look(s->dir, range->segment, slice.next, range->block + range->blocks, &slice);
 		blocks += LOOK_BLOCKS + (r == 0 ? slice.blocks : 0);
 		if (is_useless(r) && !ends(s))
-			mend_footer(s, READERS, range->segment);
+			mend_footer(s, READERS, range->segment, r);
 		if (r == 0 && slice.bad && !ends(s))
 			mend_slice(s, READERS, range->segment, &slice);
 	} while (r == 0 && slice.next && !ends(s));
@@ -228,7 +228,7 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 			return false;
 		bool anybodys = r == -EIO && asked && !asked->all; /* whose it is can't be read either */
 		if (is_useless(r) && !anybodys) {
-			mend_footer(s, asked ? ASKED : OWN, segment);
+			mend_footer(s, asked ? ASKED : OWN, segment, r);
 			throttle(s, BLOCK_BYTES, rate, /* own= */ !asked);
 			break;
 		}

@@ -214,13 +214,33 @@ static int body_scrub(void *arg)
 	break_slots(&g);
 	cr_assert_eq(segment_dir_scrub(g.w->a, g.segment, 0, &slice), -EIO);
 	cr_assert_eq(segment_dir_look(g.w->a, g.segment, 0, LENGTH, &slice), -EIO);
-	cr_assert(mend_copy(&m, g.segment));
+	cr_assert(mend_copy(&m, g.segment, -EIO));
 	cr_assert(*bad, "it is there until the other one has come");
 	struct segment_io io = { .op = SEGMENT_DELETE, .segment = g.segment };
 	cr_assert_eq(segment_wait(g.w->b, &io), 0);
-	cr_assert_not(mend_copy(&m, g.segment));
+	cr_assert_not(mend_copy(&m, g.segment, -EIO));
 	bad[0] = '\0';
 	return end(&g);
 }
 
 Test(rebuild_unreadable, who_scrubs_says_whether_another_takes_its_place) { copytest_run(body_scrub); }
+
+/* The disk was gone for a moment only: the copy is as good as ever. */
+static int body_moment(void *arg)
+{
+	struct rig g;
+	struct scrub_slice slice;
+	struct segment_io io;
+	begin(&g, arg, SEALED);
+	struct mender m = { .env = g.w->env, .catalog = g.w->catalog, .dir = g.w->a, .copies = g.k.copies };
+	break_slots(&g);
+	int why = segment_dir_scrub(g.w->a, g.segment, 0, &slice);
+	cr_assert_eq(why, -EIO);
+	bad[0] = '\0';
+	mend_copy(&m, g.segment, why);
+	cr_assert_eq(stat_here(&g, &io), 0);
+	cr_assert(io.sealed && io.state == COPY_WHOLE, "it was given up");
+	return end(&g);
+}
+
+Test(rebuild_unreadable, one_that_can_be_read_again_is_not_given_up) { copytest_run(body_moment); }
