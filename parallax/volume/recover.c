@@ -215,6 +215,11 @@ static int choose_source(struct recovery *c, uint32_t index, struct report *repo
 
 enum { FENCED_AT_ONCE = 4 }; /* segments: each copy that has no end yet is read to its end, a window of 4 MiB at a time */
 
+static struct segment_io fence_of(const struct volume *v, const struct meta_segment *m)
+{
+	return (struct segment_io){ .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+}
+
 /* What is asked of whom, for one segment. */
 static int fence_prepare(struct recovery *c, uint32_t index, struct report *report)
 {
@@ -227,10 +232,39 @@ static int fence_prepare(struct recovery *c, uint32_t index, struct report *repo
 		f->peers[i] = copies_peer(v->copies, &m->ensemble[i].server);
 		if (!f->peers[i])
 			return -ENOMEM;
-		f->ios[i] = (struct segment_io){ .op = PLANTED(recover_no_fence) ? SEGMENT_STAT : SEGMENT_FENCE, .segment = m->id, .epoch = v->epoch };
+		f->ios[i] = fence_of(v, m);
 	}
 	peers_await(f->peers, m->ensemble_count, MIN(m->ensemble_count, v->meta.min_replicas));
 	return 0;
+}
+
+static bool enough_answered(const struct recovery *c, uint32_t index)
+{
+	const struct found *f = &c->found[index];
+	unsigned n = 0;
+	for (unsigned i = 0; i < c->v->meta.segments[index].ensemble_count; i++)
+		n += !segment_away(f->ios[i].status);
+	return n >= c->v->meta.min_replicas;
+}
+
+/* A disk that reads several copies to their ends takes longer for each; who was too late with that is asked again, about one at a time. False: nobody was. */
+static bool fence_late(struct recovery *c, uint32_t index)
+{
+	const struct meta_segment *m = &c->v->meta.segments[index];
+	struct found *f = &c->found[index];
+	struct peer *peers[META_REPLICAS_MAX];
+	struct segment_io ios[META_REPLICAS_MAX];
+	unsigned place[META_REPLICAS_MAX], n = 0;
+	for (unsigned i = 0; i < m->ensemble_count; i++)
+		if (f->ios[i].status == -ETIMEDOUT) {
+			place[n] = i;
+			peers[n] = f->peers[i];
+			ios[n++] = fence_of(c->v, m);
+		}
+	peers_wait(peers, ios, n);
+	for (unsigned i = 0; i < n; i++)
+		f->ios[place[i]] = ios[i];
+	return n > 0;
 }
 
 /* R17.1: one that answers is enough to stop the old owner, for an append needs all. */
@@ -256,6 +290,12 @@ static int fence_segments(struct recovery *c, const uint32_t *indexes, unsigned 
 		for (unsigned i = 0; i < c->v->meta.segments[indexes[k]].ensemble_count; i++)
 			c->found[indexes[k]].ios[i] = ios[n++];
 		r = choose_source(c, indexes[k], report);
+		bool more = count > 1 && (segment_away(r) || (r == 0 && !enough_answered(c, indexes[k])));
+		if (more && fence_late(c, indexes[k])) {
+			if (report)
+				report->text[0] = '\0';
+			r = choose_source(c, indexes[k], report);
+		}
 	}
 	return r;
 }
