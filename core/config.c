@@ -50,7 +50,7 @@ static int config_load(struct env *env, const char *path, char **ret_text, struc
 	int r = textfile_read(env, path, FILE_BYTES_MAX, ret_text, NULL);
 	if (r == -EFBIG)
 		return report_set(report, r, "%s is too large for a configuration file", path);
-	return r < 0 && r != -ENOENT ? report_set(report, r, "read %s: %s", path, strerror(-r)) : r;
+	return r < 0 && r != -ENOENT ? report_path(report, r, "read", path) : r;
 }
 
 int config_get(struct env *env, const char *root, const char *key, char ret_value[CONFIG_VALUE_BYTES],
@@ -137,7 +137,7 @@ int config_set(struct env *env, const char *root, const char *key, const char *v
 		r = text ? textfile_replace(env, path, text) : -ENOMEM;
 	free(text);
 	free(old);
-	return r < 0 ? report_set(report, r, "write %s: %s", path, strerror(-r)) : 0;
+	return r < 0 ? report_path(report, r, "write", path) : 0;
 }
 
 int config_catalog_url(struct env *env, const char *root, const char *given, char ret_url[CONFIG_VALUE_BYTES],

@@ -74,7 +74,7 @@ static int make_catalog(struct cli *c, const char *url, struct catalog **ret_cat
 	}
 	directory_of(url, dir);
 	if (r == 0 && dir[0] && (r = places_make_dirs(c->env, dir)) < 0)
-		report_set(&c->report, r, "%s can't be made: %s", dir, strerror(-r));
+		report_path(&c->report, r, "make", dir);
 	if (r == 0)
 		r = catalog_open_any(c->env, url, &access, /* create= */ true, ret_catalog, &c->report);
 	catalog_access_free(&access);
@@ -333,7 +333,7 @@ static int make_target(struct move *m)
 	char dir[CONFIG_VALUE_BYTES];
 	directory_of(m->to_url, dir);
 	int r = dir[0] ? places_make_dirs(m->c->env, dir) : 0;
-	return r < 0 ? report_set(&m->c->report, r, "%s can't be made: %s", dir, strerror(-r)) : open_any(m->c, m->to_url, true, &m->to);
+	return r < 0 ? report_path(&m->c->report, r, "make", dir) : open_any(m->c, m->to_url, true, &m->to);
 }
 
 int cli_cluster_move_catalog(struct cli *c)
@@ -502,7 +502,7 @@ static int fill(struct cli *c, const char *url, const char *file, const struct c
 	directory_of(url, dir);
 	int r = dir[0] ? places_make_dirs(c->env, dir) : 0;
 	if (r < 0)
-		return report_set(report, r, "%s can't be made: %s", dir, strerror(-r));
+		return report_path(report, r, "make", dir);
 	r = open_any(c, url, true, &catalog);
 	if (r < 0)
 		return r;

@@ -70,7 +70,7 @@ int cli_graph_text(struct cli *c, const char *file, const char *word, char **ret
 		return r;
 	r = state_file_read(file, GRAPH_TEXT_MAX, ret_text, ret_length);
 	if (r == -EFBIG)
-		return report_set(&c->report, r, "the graph file %s is larger than %d bytes", file, GRAPH_TEXT_MAX);
+		return report_set(&c->report, r, "the graph file %s is larger than %d bytes (make several of it)", file, GRAPH_TEXT_MAX);
 	return r < 0 ? report_path(&c->report, r, "open", file) : 0;
 }
 

@@ -172,7 +172,7 @@ static int sync_directory_of(struct cli *c, const char *path)
 	const char *slash = strrchr(path, '/');
 	snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
 	int r = env_sync_dir(c->env, directory);
-	return r < 0 ? report_set(&c->report, r, "directory %s: %s", directory, strerror(-r)) : 0;
+	return r < 0 ? report_path(&c->report, r, "open the directory", directory) : 0;
 }
 
 static int fill(struct cli *c, const struct blk_driver *driver, const char *part, struct blk_node *from)

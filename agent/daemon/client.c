@@ -31,7 +31,8 @@ static int connect_within(struct env *env, const char *directory, const char *so
 	if (r == -ETIMEDOUT)
 		return report_set(report, r, "the %s doesn't answer, it may be stopped or hang: %s (%s)", service, report_text(&why, r),
 				  strcmp(service, "agent") == 0 ? "kill -9 it; devices stay" : "detach --force ends it");
-	return r < 0 ? report_set(report, r, "the %s can't be reached: %s%s", service, report_text(&why, r), r == -EACCES ? " (it serves root and its own user only)" : "") : 0;
+	return r < 0 ? report_set(report, r, "the %s can't be reached: %s%s", service, report_text(&why, r),
+				  r == -EACCES ? " (it serves root and its own user only)" : r == -ENOTDIR ? " (check the name of the root directory)" : "") : 0;
 }
 
 int client_connect(struct env *env, const char *directory, const char *socket, const char *service,

@@ -72,7 +72,7 @@ int paths_make(const char *path, struct report *report)
 		char end = *p;
 		*p = 0;
 		if (mkdir(part, end ? 0755 : 0700) < 0 && errno != EEXIST)
-			return report_set(report, -errno, "directory %s: %m", part);
+			return report_path(report, -errno, "make the directory", part);
 		if (!end)
 			return 0;
 		*p = end;
@@ -89,7 +89,7 @@ int paths_socket_address(const char *directory, const char *name, char ret_addre
 	}
 	int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return report_set(report, -errno, "directory %s: %m", directory);
+		return report_path(report, -errno, "open the directory", directory);
 	snprintf(ret_address, PATHS_MAX, "unix:/proc/self/fd/%d/%s", fd, name);
 	*ret_fd = fd;
 	return 0;

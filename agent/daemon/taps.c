@@ -400,7 +400,7 @@ static int take_directory(struct taps *t, const char *name, char ret[PATHS_MAX],
 			return report_set(report, -EBUSY, "a tapdisk named %s is just starting or ending (try again)", name);
 		remove_directory(ret);
 		if (mkdir(ret, 0700) < 0)
-			return report_set(report, -errno, "directory %s: %m", ret);
+			return report_path(report, -errno, "make the directory", ret);
 		return 0;
 	}
 	return -EEXIST;
@@ -516,7 +516,7 @@ int taps_scan(struct taps *t, struct report *report)
 {
 	DIR *d = opendir(t->directory);
 	if (!d)
-		return report_set(report, -errno, "directory %s: %m", t->directory);
+		return report_path(report, -errno, "open the directory", t->directory);
 	for (struct dirent *e; (e = readdir(d));)
 		if (e->d_name[0] != '.')
 			scan_one(t, e->d_name);

@@ -428,7 +428,7 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 	if (r == 0 && (create || !catalog_is_file(url))) { /* locks are beside it, wherever the catalog is */
 		r = places_make_dirs(env, p->dir);
 		if (r < 0)
-			report_set(report, r, "%s can't be made: %s", p->dir, errno_text(r));
+			report_path(report, r, "make", p->dir);
 	}
 	struct catalog_access access = { 0 };
 	if (r == 0)

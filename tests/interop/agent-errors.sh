@@ -55,6 +55,12 @@ refused 1 'nowhere.*check the name' aquifer cluster restore /nowhere
 truncate -s 1M "$dir/one"
 printf 'a = raw(%s)\nb = raw(%s)\nexport a as nbd\nexport b as nbd\n' "$dir/one" "$dir/one" >"$dir/two.graph"
 refused 1 'has it already \(use one node for both' aquifer attach "$dir/two.graph"
+# a root that can't be one: what to do is said, too
+for root in "$dir/good" "$dir/good/below" /proc/x; do
+	for command in 'volume create v 1M' 'attach v' list 'detach --all'; do
+		refused 1 '\(.*\)$' aquifer $command --root "$root"
+	done
+done
 # what a graph file lacks is not said of the file itself
 printf 'a = raw(/nowhere/a.img)\nexport a as nbd\n' >"$dir/lacks.graph"
 (cd "$dir" && refused 1 '^aquifer: attach lacks.graph failed: a: open /nowhere/a.img' aquifer attach lacks.graph) || fail "a graph file"
