@@ -16,7 +16,7 @@
 #include "core/fiber.h"
 #include "core/plant.h"
 
-enum { WINDOW_BLOCKS = 32, TAILS_MAX = 64 };
+enum { WINDOW_BLOCKS = 32, TAILS_MAX = 64, READ_TRIES = 3 };
 
 struct met { /* a record */
 	uint64_t seq;
@@ -114,9 +114,17 @@ static int note_summary(struct walk *w, const struct record *r, uint32_t block)
 	if (status < 0)
 		return status == -ENODATA ? 0 : status;
 	bool damaged = crc32c(0, page, BLOCK_BYTES) != crc;
-	if (damaged && !w->copy->entry.sealed)
-		return 0; /* written when the power failed, so it wasn't published */
+	if (damaged) { /* or a bit has flipped on the way */
+		w->window_blocks = 0;
+		status = window_load(w, block, 1);
+		if (status < 0)
+			return status == -ENODATA ? 0 : status;
+		page = w->window + (size_t)(block - w->window_block) * BLOCK_BYTES;
+		damaged = crc32c(0, page, BLOCK_BYTES) != crc;
+	}
 	w->damaged |= damaged;
+	if (damaged && !w->copy->entry.sealed)
+		return 0; /* if no copy has it whole it was written when the power failed, and wasn't published */
 	if (!damaged && (!summary_begins(page, &length) || div_up(length, BLOCK_BYTES) > blocks))
 		return 0;
 	if (array_more(&w->summaries, w->summary_count) < 0)
@@ -152,6 +160,10 @@ static int walk_blocks(struct walk *w)
 	for (uint32_t block = 1; r == 0 && block < w->length;) {
 		struct record rec;
 		r = is_free(w, block) ? -ENODATA : decode(w, block, &rec);
+		for (unsigned tries = 1; r == -EBADMSG && (w->count || !sealed) && tries < READ_TRIES; tries++) { /* a bit may flip on the way */
+			w->window_blocks = 0;
+			r = decode(w, block, &rec);
+		}
 		if (r == 0 && w->count && (rec.seq != w->met[w->count - 1].seq + 1 || rec.prev != w->met[w->count - 1].crc))
 			r = -EBADMSG;
 		if (r == 0) {
@@ -221,15 +233,32 @@ static bool links(const struct search *s, const struct walk *w, size_t *ret_coun
 	return false;
 }
 
+struct walked {
+	const struct salvage_copy *copy;
+	unsigned rank;  /* 2: sealed, 1: whole */
+	uint64_t reach; /* its last record, of one that isn't cut */
+	bool damaged;
+};
+
+static bool is_better(const struct walked *a, const struct walked *b)
+{
+	if (!b->copy)
+		return true;
+	if (a->rank == b->rank && a->reach != b->reach)
+		return a->reach > b->reach && !PLANTED(salvage_any_end);
+	return a->reach == b->reach && b->damaged && !a->damaged;
+}
+
 /* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have, and of others
- * a whole one is what a taker goes by: where a doubtful one is longer, that will be cut off, with what it says of a checkpoint. 1: with so many of its records; 0: none does;
+ * a whole one is what a taker goes by: where a doubtful one is longer, that will be cut off, with what it says of a checkpoint. Of the newest segment the one counts that goes
+ * furthest, among equals (R17.2): one that is damaged ends where that is, and what was published may be behind it. 1: with so many of its records; 0: none does;
  * -errno: so it is as far as they can be read. */
 static int walk_segment(struct search *s, const struct salvage_copy *copies, size_t count, size_t *ret_count)
 {
-	const struct salvage_copy *damaged = NULL;
+	struct walked best = { .copy = NULL };
 	int failed = 0;
 	bool ended = false;
-	for (unsigned rank = 3; rank-- > 0 && !ended;)
+	for (unsigned rank = 3; rank-- > 0 && !ended && !(best.copy && !best.damaged);)
 		for (size_t i = 0; i < count; i++) {
 			bool sealed = rank == 2;
 			if (rank != (copies[i].entry.sealed ? 2u : copies[i].entry.whole))
@@ -241,13 +270,17 @@ static int walk_segment(struct search *s, const struct salvage_copy *copies, siz
 			ended |= r == 0 && sealed;
 			if (r < 0 || !links(s, &s->walk, ret_count))
 				continue;
-			if (!s->walk.damaged)
+			struct walked this = { &copies[i], rank, sealed || s->need_seq ? 0 : last_of(&s->walk).seq, s->walk.damaged };
+			if (this.reach == 0 && !this.damaged)
 				return 1;
-			damaged = damaged ? damaged : &copies[i];
+			if (is_better(&this, &best))
+				best = this;
 		}
-	if (!damaged)
+	if (!best.copy)
 		return failed;
-	int r = walk_copy(s->env, damaged, &s->walk);
+	int r = walk_copy(s->env, best.copy, &s->walk);
+	if (r == 0 && best.reach && last_of(&s->walk).seq < best.reach)
+		r = -EBADMSG; /* it can't be read by now */
 	return r ? r : links(s, &s->walk, ret_count);
 }
 

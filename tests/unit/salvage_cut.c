@@ -177,3 +177,53 @@ Test(salvage_cut, what_waited_for_its_cut_in_the_backup_is_sealed_everywhere_tho
 
 Test(salvage_cut, what_comes_before_a_sealed_segment_is_cut_too) { recover_cut(false); }
 Test(salvage_cut, what_the_backup_says_of_a_cut_stays) { recover_cut(true); }
+
+/* ---- the newest segment, of which one copy is damaged ---- */
+
+static uint64_t generation;
+
+static int body_generation(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct meta_log *log = malloc(sizeof *log);
+	uint64_t id;
+	cr_assert_eq(store_find_volume(&c->g.places, "v", &id, &c->g.report), 0);
+	cr_assert_eq(meta_get_log(c->g.places.catalog, id, log, NULL), 0);
+	generation = log->generation;
+	free(log);
+	return 0;
+}
+
+/* All servers lose power, so that no copy is whole; one of them ends before the checkpoint that was published last. */
+static void recover_damaged(unsigned server)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	cr_assert_eq(volume_rig_run(&c->g, body_generation), 0);
+	uint64_t published = generation;
+	struct place p = cluster_find(c, server, BLOCKS - 1);
+	volume_rig_kill(&c->g);
+	for (unsigned i = 0; i < SERVERS; i++) {
+		sim_power_loss(c->servers[i].host);
+		cluster_server_end(c, i);
+	}
+	cluster_flip(c, server, &p);
+	for (unsigned i = 0; i < SERVERS; i++)
+		cluster_server_begin(c, i);
+	volume_rig_begin(&c->g);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(volume_rig_run(&c->g, body_generation), 0);
+	cr_assert_eq(generation, published, "what was freed by the newest checkpoint is needed by this one");
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
+Test(salvage_cut, a_damaged_copy_isnt_the_end_where_others_go_on)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		recover_damaged(i);
+}
