@@ -5,6 +5,7 @@
 
 #include "core/array.h"
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/store/store_recover_private.h"
 #include "parallax/volume/blob.h"
 
@@ -253,18 +254,25 @@ static int replace_name(struct recovering *r, struct writing *w, const struct me
 	return report_set(report, -EEXIST, "its name and those like it are taken");
 }
 
-/* Of those that had the name and have lost it by now, the last. */
-static void take_past(const struct recovering *r, struct meta_name *mine)
+/* Of those that had the name and have lost it by now, and of who has it still, by what was found so far (`other`; NULL: nobody), the last. */
+static void take_past(const struct recovering *r, const struct meta_name *other, struct meta_name *mine)
 {
-	for (size_t i = r->names->count; i-- > 0;)
-		if (strcmp(r->names->entries[i].name, r->s.log.name) == 0)
-			take_history(r, &r->names->entries[i].named, mine);
+	for (size_t i = r->names->count; i-- > 0;) {
+		const struct store_named *n = &r->names->entries[i];
+		if (strcmp(n->name, r->s.log.name) != 0)
+			continue;
+		if (other && other->volume >= n->named.volume && !PLANTED(recover_past_first))
+			take_history(r, other, mine);
+		take_history(r, &n->named, mine);
+	}
+	if (other)
+		take_history(r, other, mine);
 }
 
 int recover_note_past(struct recovering *r)
 {
 	struct meta_name mine = { .volume = r->id };
-	take_past(r, &mine);
+	take_past(r, NULL, &mine);
 	struct store_names *names = r->names;
 	if (array_more(&names->entries, names->count) < 0)
 		return -ENOMEM;
@@ -297,15 +305,14 @@ static int choose_name(struct recovering *r, struct writing *w, struct report *r
 	meta_key_name(r->s.log.name, w->name_key);
 	int status = meta_get_name(c, r->s.log.name, &other, &revision);
 	if (status == 0 && (status = is_doomed(r, other.volume, report)) == 1) {
-		take_past(r, &mine);
+		take_past(r, NULL, &mine);
 		catalog_txn_compare(&w->txn, w->name_key, revision);
 		status = 0;
 	} else if (status == 0) {
-		take_past(r, &mine);
-		take_history(r, &other, &mine);
+		take_past(r, &other, &mine);
 		status = replace_name(r, w, &other, revision, report);
 	} else if (status == -ENOENT) {
-		take_past(r, &mine);
+		take_past(r, NULL, &mine);
 		catalog_txn_compare(&w->txn, w->name_key, 0);
 		status = 0;
 	} else {
