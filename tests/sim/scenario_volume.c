@@ -270,10 +270,12 @@ static void client_favourite(struct volume_world *w)
 
 static bool is_hurt(const struct volume_world *w) { return w->troubles.hurt || w->damaged; }
 
-/* R15, whatever was lost: what counts has as many holders as there must be. */
+/* R15, whatever was lost: what counts has as many holders as there must be. But where a lost catalog's cuts were found again only those are listed that have not been damaged. */
 static void check_cuts(struct volume_world *w)
 {
 	const struct meta_log *log = &w->o.volume->meta;
+	if (w->found_again && w->damaged)
+		return;
 	for (uint32_t i = 0; i < log->segment_count; i++)
 		if (log->segments[i].cut && log->segments[i].ensemble_count < log->min_replicas)
 			FAIL(w, "life %u: segment %llu was cut with %u copies", LIFE(w), (unsigned long long)log->segments[i].id, log->segments[i].ensemble_count);
@@ -835,7 +837,7 @@ static void world_run(struct scenario_run *run, bool cluster, bool keeps)
 		life(w);
 		if (w->life > 1 && draw(w, 3) == 0 && !run->failed)
 			commands(w);
-		if (w->kept.count && !w->faults && !w->may_fail && !is_hurt(w) && !w->drained && draw(w, 3) == 0 && !run->failed && volume_can_be_found(w))
+		if (w->kept.count && !w->faults && !w->troubles.hurt && !w->drained && draw(w, 3) == 0 && !run->failed && volume_can_be_found(w))
 			volume_loses_catalog(w);
 	}
 	if (w->drained && !run->failed)

@@ -65,6 +65,7 @@ struct volume_world {
 	enum trouble_kind focus;     /* most troubles are this one */
 	struct keeper_options keeps; /* scenario rebuild: what servers do by themselves */
 	struct catalog_image kept;   /* a backup of the catalog; no keys: none was made */
+	bool found_again;            /* the catalog was lost */
 	unsigned kept_drained;       /* `drained` of that time: it is so again when that is restored */
 	uint64_t syncs_failed; /* when the last life began to be served */
 	/* this life's */
