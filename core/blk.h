@@ -135,7 +135,7 @@ struct blk_driver {
 	/* Exactly one blk_end(io, …) follows, from here or later. */
 	void (*submit)(struct blk_node *node, struct blk_io *io);
 	/* Adds driver counters as "key" and number. Some keys are looked at by the tapdisk: "failed", the errno with which all
-	 * requests fail from now on; "checkpoint_failed", the errno with which what is written can't be published, so that writes will wait; "away", not 0 while requests wait for a server; "read_errors". May be NULL. */
+	 * requests fail from now on; "checkpoint_failed", the errno with which what is written can't be published, so that writes will wait; "no_space", not 0 while writes fail for want of it; "read_errors". May be NULL. */
 	void (*describe)(struct blk_node *node, void (*item)(void *arg, const char *key, uint64_t value), void *arg);
 	/* Is it in another state than serving (a volume that comes from another host, or has gone to one)? A word for it, and the rest for
 	 * people. NULL: never. */

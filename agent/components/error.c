@@ -148,7 +148,7 @@ static void error_describe(struct blk_node *node, void (*item)(void *arg, const 
 {
 	const struct error *e = container_of(node, struct error, node);
 	item(arg, "matched", e->matched);
-	item(arg, "failed", e->failed);
+	item(arg, "refused", e->failed); /* not "failed": that is what a node says that fails for good */
 }
 
 static const struct option_spec error_options[] = {

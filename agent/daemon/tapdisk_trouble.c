@@ -15,7 +15,7 @@
 
 struct look {
 	const struct blk_node *node;
-	uint64_t failed, checkpoint, read_errors; /* its own */
+	uint64_t failed, no_space, checkpoint, read_errors; /* its own */
 	char *text;
 	size_t bytes;
 	char about[sizeof ((struct blk_waits *)0)->what]; /* what doesn't change with each request */
@@ -27,6 +27,8 @@ static void note_item(void *arg, const char *key, uint64_t value)
 	struct look *l = arg;
 	if (strcmp(key, "failed") == 0)
 		l->failed = value;
+	else if (strcmp(key, "no_space") == 0)
+		l->no_space = value;
 	else if (strcmp(key, "checkpoint_failed") == 0)
 		l->checkpoint = value;
 	else if (strcmp(key, "read_errors") == 0)
@@ -46,7 +48,9 @@ static void tell_lesser(struct look *l)
 {
 	if (l->text[0])
 		return;
-	if (l->checkpoint)
+	if (l->no_space)
+		snprintf(l->text, l->bytes, "%s: there is no space for what is written to it", l->node->name);
+	else if (l->checkpoint)
 		snprintf(l->text, l->bytes, "%s: its checkpoints fail, and before long writes wait for one: %s", l->node->name,
 			 l->checkpoint == EFBIG ? "its space table would be too long (delete snapshots)" : strerror((int)l->checkpoint));
 	else if (l->read_errors)
@@ -84,7 +88,7 @@ static void look_at_node(void *arg, struct blk_node *node, const char *args)
 	if (l->text[0])
 		return;
 	l->node = node;
-	l->failed = l->checkpoint = l->read_errors = 0;
+	l->failed = l->no_space = l->checkpoint = l->read_errors = 0;
 	if (node->driver->describe)
 		node->driver->describe(node, note_item, l);
 	tell_failed(l);

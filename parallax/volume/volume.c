@@ -532,6 +532,7 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 	ret->checkpoint_failed = volume_checkpoints_fail(v);
 	ret->away = v->away;
 	ret->catalog_away = v->catalog_away;
+	ret->no_space = v->log.starved;
 	ret->failed = v->failed;
 	ret->read_retries = v->sources.retries;
 	ret->hedged = v->sources.hedged;

@@ -532,7 +532,7 @@ void volume_node_describe(struct blk_node *node, void (*item)(void *arg, const c
 		{ "read_damaged", c.read_damaged }, { "repairs_asked", c.repairs_asked }, { "hedged", c.hedged }, { "hedges_won", c.hedges_won }, { "mends", c.mends },
 		{ "mapped_blocks", c.mapped_blocks }, { "live_blocks", c.live_blocks }, { "dead_blocks", c.dead_blocks },
 		{ "segments_freed", c.segments_freed }, { "away", c.away }, { "catalog_away", c.catalog_away }, { "checkpoint_failed", (uint64_t)-c.checkpoint_failed }, { "failed", (uint64_t)-c.failed },
-		{ "timed_out", n->wait.timed_out },
+		{ "no_space", c.no_space }, { "timed_out", n->wait.timed_out },
 	};
 	for (unsigned i = 0; i < ARRAY_COUNT(items); i++)
 		item(arg, items[i].key, items[i].value);

@@ -31,6 +31,11 @@ aquifer list | head -n 1 | grep -Eq '^NAME +DEVICE +EXPORT +GRAPH +STATE +PID$' 
 qemu-io -f raw -c 'write -P 7 0 1M' -c 'read -P 7 0 1M' "$uri" >/dev/null
 [ "$(aquifer show r1 --json | jq '.nodes[0].counters.write.bytes')" = 1048576 ] || fail "counters: $(aquifer show r1)"
 aquifer show r1 | grep -q 'write .* requests' || fail "show"
+bad=$(aquifer attach 'error(ram(1M), count=1)' --name bad --as nbd)
+qemu-io -f raw -c 'read 0 4k' "$bad" | grep -q 'failed' || fail "the first read should fail"
+sleep 1.5 # its nodes are looked at every second
+[ "$(field bad reason)" = null ] || fail "a node that failed one request on purpose is said to be: $(field bad reason)"
+aquifer detach bad
 aquifer show r1 --dot | grep -q '^digraph' || fail "show --dot"
 aquifer show "$uri" --json | jq -e '.pid' >/dev/null || fail "show by device"
 if command -v dot >/dev/null; then

@@ -29,11 +29,14 @@ grep -q 'No space left on device' "$dir/io" || fail "not refused as it should be
 io -c flush "$uri" || fail "flush on a full store: $(cat "$dir/io")"
 io -c "read -P 1 0 $((n * 32))M" "$uri" || fail "what was taken isn't there: $(cat "$dir/io")"
 io -c 'write -P 2 0 4k' "$uri" && fail "a write to a full store was taken"
+told() { field v reason | grep -q 'there is no space for what is written to it'; }
+until_true 10 told || fail "the list hides it: $(aquifer list)"
 quick snapshot create v@full
 io -c 'discard 0 1G' "$uri" || fail "discard on a full store: $(cat "$dir/io")"
 io -c 'read -P 0 0 32M' "$uri" || fail "discarded, and still there"
 quick snapshot delete v@full
 until_true 20 eval 'io -c "write -P 3 0 32M" -c flush "$uri"' || fail "freed, and no space yet: $(cat "$dir/io") $(free_mb) MiB free"
+until_true 10 eval '! told' || fail "the list doesn't know that there is space: $(aquifer list)"
 quick detach v
 uri=$(quick attach v --as nbd)
 io -c 'read -P 3 0 32M' "$uri" || fail "after detaching: $(cat "$dir/io")"

@@ -52,7 +52,7 @@ static void error_every_run(struct graphtest *t)
 		cr_assert_eq(graphtest_read(t->root, i * 512, 512, 0), i > 3 && (i - 3) % 4 == 0 && i <= 11 ? -ENOSPC : 0, "%u", i);
 	cr_assert_eq(graphtest_write(t->root, 0, 512, 7), 0);
 	cr_assert_eq(graphtest_item(t, "error-1", "matched"), 12);
-	cr_assert_eq(graphtest_item(t, "error-1", "failed"), 2);
+	cr_assert_eq(graphtest_item(t, "error-1", "refused"), 2);
 }
 
 Test(error, every_nth_after_some_and_so_many)
@@ -104,7 +104,7 @@ static void error_rate_run(struct graphtest *t)
 	for (unsigned i = 0; i < 2000; i++)
 		failed += graphtest_read(t->root, 0, 512, 0) == -EIO;
 	cr_assert(failed > 100 && failed < 300, "%u of 2000 failed at 100 of 1000", failed);
-	cr_assert_eq(graphtest_item(t, "error-1", "failed"), failed);
+	cr_assert_eq(graphtest_item(t, "error-1", "refused"), failed);
 }
 
 Test(error, rate) { opens("error(ram(1M), rate=100)", error_rate_run); }
