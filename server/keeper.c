@@ -120,6 +120,7 @@ static void rules_status(const struct server_rules *rules, Aquifer__Segment__Sta
 	m->sealed = s->sealed;
 	m->united = s->united;
 	m->failures = s->failures;
+	m->failing = (uint32_t)-s->failing;
 	m->rounds = s->rounds;
 	m->silent = s->silent;
 	m->settled = s->settled && s->map == m->map;

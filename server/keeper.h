@@ -45,6 +45,7 @@ struct keeper_status {
 	uint64_t misplaced, removed;      /* copies that don't belong here; those that were deleted since it was started */
 	uint64_t sealed, united;          /* copies that took a seal, and trims, from peers */
 	uint64_t failures;                /* copies that couldn't be made, so far */
+	int failing;                      /* why the last one couldn't be: -errno; 0: it could */
 	uint64_t rounds;
 	uint64_t silent;                  /* servers that didn't answer in the last round */
 	bool idle;                        /* the last round left nothing to do */

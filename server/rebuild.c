@@ -362,7 +362,9 @@ static int make_copy(struct round *r, const struct segment_look *l)
 		return 0;
 	int s = pull_copy(k, l->sources, l->count);
 	k->status.rebuilt += s == 0;
-	k->status.failures += s < 0 && s != -ESHUTDOWN && s != -EEXIST;
+	bool failed = s < 0 && s != -ESHUTDOWN && s != -EEXIST;
+	k->status.failures += failed;
+	k->status.failing = failed ? s : 0;
 	return s == -EEXIST ? 0 : s;
 }
 

@@ -77,10 +77,10 @@ static json_t *servers_json(const struct store_status *t)
 		json_object_set_new(j, "state", json_string(s->state));
 		json_object_set_new(j, "why", json_string(s->why));
 		if (k->status)
-			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
+			json_object_set_new(j, "rebuild", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}", "settled", k->settled, "copies", (json_int_t)k->copies, "missing",
 								    (json_int_t)k->missing, "missing_bytes", (json_int_t)k->missing_bytes, "bytes_per_s",
 								    (json_int_t)k->bytes_per_s, "misplaced", (json_int_t)k->misplaced, "failures", (json_int_t)k->failures,
-								    "silent", (json_int_t)k->silent));
+								    "failing", k->failing ? errno_text(k->failing) : "", "silent", (json_int_t)k->silent));
 		if (k->scrub)
 			json_object_set_new(j, "scrub", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "finished_ns", (json_int_t)k->scrub_finished_ns, "unrepaired", (json_int_t)k->scrub_unrepaired, "bad", (json_int_t)k->scrub_bad,
 								  "repaired", (json_int_t)k->scrub_repaired, "read_bad", (json_int_t)k->read_bad, "read_repaired",

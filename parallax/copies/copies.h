@@ -30,6 +30,8 @@ struct peer {
 	struct link waiting;           /* … these wait: segment_io.link */
 	uint64_t used_ns, up_ns;       /* when it was needed last; connected since then */
 	uint64_t incarnation;          /* of the last connection that was ended */
+	int fails;                     /* why its disk made no segment when it was asked last; 0: it did */
+	uint64_t fails_incarnation;    /* … of the server, then */
 	bool suspect, probing;
 	uint64_t probe_ns;             /* next probe not before */
 	uint64_t slow_ns;              /* reads ask others first until then */

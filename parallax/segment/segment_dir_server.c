@@ -155,6 +155,17 @@ static int server_make(struct segment_dir *d, struct report *report)
 	return 0;
 }
 
+/* Without them it would be a server that has lost all, fences included, and says that it hasn't; and it could make no new ones. */
+static int server_whole(struct segment_dir *d, struct report *report)
+{
+	char path[DIR_PATH_MAX];
+	bool used;
+	dir_path(d, path, "segments");
+	int r = env_list_dir(d->env, path, name_seen, &used);
+	return r == -ENOENT ? report_set(report, -EUCLEAN, "%s has a file 'server' and no directory 'segments': what was in that is lost (begin with an empty directory, as a new "
+					 "server)", d->path) : 0;
+}
+
 /* What copies of earlier incarnations are worth now that incarnation `next` begins. */
 static void server_judge(struct dir_server *s, uint64_t next, uint64_t in_catalog, const char boot_id[37])
 {
@@ -226,7 +237,9 @@ static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation,
 int dir_server_start(struct segment_dir *d, const struct segment_dir_options *options, struct report *report)
 {
 	int r = server_read(d, report);
-	if (r == -ENOENT)
+	if (r == 0)
+		r = server_whole(d, report);
+	else if (r == -ENOENT)
 		r = options->create ? server_make(d, report)
 				    : report_set(report, r, "%s is not a data directory: it has no file 'server'", d->path);
 	uint64_t in_catalog = 0;

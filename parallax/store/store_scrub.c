@@ -43,6 +43,7 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 		ret->bytes_per_s = m->bytes_per_s;
 		ret->misplaced = m->misplaced;
 		ret->failures = m->failures;
+		ret->failing = m->failing && m->failing < 4096 ? -(int)m->failing : 0;
 		ret->silent = m->silent;
 		ret->settled = m->settled;
 	}

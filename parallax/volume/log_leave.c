@@ -217,10 +217,23 @@ static bool may_leave_short(struct volume *v)
 	return true;
 }
 
+/* A server that was started again may have another disk: what was in vain before is tried anew, soon. */
+static void forgive(struct volume *v)
+{
+	for (unsigned i = 0; i < v->copies->count; i++) {
+		struct peer *p = v->copies->peers[i];
+		if (!p->fails || !peer_connected(p) || peer_incarnation(p) == p->fails_incarnation || PLANTED(leave_fails_for_ever))
+			continue;
+		p->fails = 0;
+		v->leave.pause_ns = v->leave.not_before_ns = v->leave.due_ns = 0;
+	}
+}
+
 static void look(struct volume *v)
 {
 	if (v->leave.reads && copies_read_map(v->copies) == 0)
 		v->leave.reads--;
+	forgive(v);
 	if (ends(v) || v->log.mending || v->copies->map.revision == 0)
 		return;
 	ask_restarted(v);

@@ -44,8 +44,16 @@ static bool may_have_room(struct volume *v, uint64_t id, unsigned full)
 	return copies_targets(v->copies, id, v->meta.replicas, peers) >= full + v->meta.min_replicas;
 }
 
-/* A disk or a directory that fails, or is gone: there are other servers, and another one may come. */
-static bool is_trouble_of_one(int status) { return status == -EIO || status == -EROFS || status == -ENOENT || status == -EACCES; }
+/* A server that can't make a file, because its file system became read only or a directory was taken away, has a disk that failed, which may be mended. What is about us, or
+ * about the segment, isn't that. */
+static bool disk_failed(int status)
+{
+	static const int others[] = { 0, -EPERM, -ESHUTDOWN, -EEXIST, -ESTALE, -EINVAL, -ENOSPC, -EAGAIN, -EBUSY };
+	for (unsigned i = 0; i < ARRAY_COUNT(others); i++)
+		if (status == others[i])
+			return false;
+	return !segment_away(status);
+}
 
 /* Too few could make it. A lack of space is why only if it would be without what is away now, or fails otherwise (R16): that is waited for. */
 static int why_not_created(struct volume *v, uint64_t id, const struct segment_io *ios, unsigned count)
@@ -59,7 +67,7 @@ static int why_not_created(struct volume *v, uint64_t id, const struct segment_i
 	}
 	if (full && !may_have_room(v, id, full))
 		return -ENOSPC;
-	return r && !(is_trouble_of_one(r) && !v->meta.embedded) ? r : -ENOTCONN;
+	return r && (v->meta.embedded || !disk_failed(r)) ? r : -ENOTCONN;
 }
 
 /* On all of the servers where it belongs that can be asked (R12), which are connected with now; -ENOTCONN when those are too few. Then, or when too few
@@ -80,6 +88,8 @@ static int create_sized(struct volume *v, uint64_t id, uint64_t epoch, uint32_t 
 	unsigned good = peers_wait(peers, ios, n);
 	for (unsigned i = 0; i < n; i++) {
 		*ret_used |= ios[i].status < 0 && ios[i].status != -ENOSPC;
+		peers[i]->fails = disk_failed(ios[i].status) ? ios[i].status : 0;
+		peers[i]->fails_incarnation = peer_incarnation(peers[i]);
 		if (ios[i].status == 0)
 			g.ensemble[g.ensemble_count++] = (struct meta_replica){ peers[i]->id, ios[i].incarnation };
 	}

@@ -10,14 +10,25 @@
 #include "parallax/volume/blob.h"
 #include "parallax/volume/volume_private.h"
 
-/* Those that are away, and those that are full. */
+/* Those that answer, and whose disk fails. Returns the length of all that is in `ret`. */
+static size_t add_failing(struct volume *v, char *ret, size_t n, size_t bytes)
+{
+	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
+		struct peer *p = v->copies->peers[i];
+		if (p->fails && peer_connected(p))
+			n += (size_t)snprintf(ret + n, bytes - n, "%s%s (%s)", n ? ", " : "", p->address, errno_text(p->fails));
+	}
+	return n;
+}
+
+/* Those that are away, that fail, and that are full. */
 static void missing_servers(struct volume *v, char *ret, size_t bytes)
 {
 	copies_missing(v->copies, ret, bytes);
-	size_t n = strlen(ret);
+	size_t n = add_failing(v, ret, strlen(ret), bytes);
 	for (unsigned i = 0; i < v->copies->count && n < bytes; i++) {
 		struct peer *p = v->copies->peers[i];
-		if (peer_connected(p) && !log_has_room(v, p))
+		if (peer_connected(p) && !p->fails && !log_has_room(v, p))
 			n += (size_t)snprintf(ret + n, bytes - n, "%s%s (full)", n ? ", " : "", p->address);
 	}
 	if (!*ret)
@@ -48,6 +59,8 @@ void volume_status(struct volume *v, struct volume_status *ret)
 		ret->segments++;
 		ret->below += !v->meta.embedded && m->ensemble_count < v->meta.replicas;
 	}
+	if (ret->below)
+		add_failing(v, ret->failing, 0, sizeof ret->failing);
 }
 
 void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64_t now_ns, char *ret, size_t bytes)
@@ -64,7 +77,8 @@ void volume_status_text(const struct volume_status *s, uint32_t replicas, uint64
 	else if (s->checkpoint)
 		snprintf(ret, bytes, "its checkpoints fail, and before long writes wait for one: %s", errno_text(s->checkpoint));
 	else if (s->below)
-		snprintf(ret, bytes, "%u of the %u segments of its log have fewer than %u copies", s->below, s->segments, replicas);
+		snprintf(ret, bytes, "%u of the %u segments of its log have fewer than %u copies%s%s", s->below, s->segments, replicas, s->failing[0] ? "; disks that fail: " : "",
+			 s->failing);
 	else
 		snprintf(ret, bytes, "good");
 }
@@ -82,6 +96,8 @@ char *volume_status_encode(const struct volume_status *s)
 {
 	json_t *j = json_pack("{s:i, s:s, s:I, s:i, s:i, s:b}", "failed", s->failed, "waits_for", s->waits_for, "waits_since_ns", (json_int_t)s->waits_since_ns,
 			      "segments", (int)s->segments, "below", (int)s->below, "full", s->full);
+	if (j && s->failing[0])
+		json_object_set_new(j, "failing", json_string(s->failing));
 	if (j && s->checkpoint)
 		json_object_set_new(j, "checkpoint", json_integer(s->checkpoint));
 	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
@@ -89,20 +105,29 @@ char *volume_status_encode(const struct volume_status *s)
 	return text;
 }
 
+/* On one line, whoever says it */
+static void copy_line(char *to, size_t bytes, const char *from)
+{
+	size_t i = 0;
+	for (; from[i] && i + 1 < bytes; i++)
+		to[i] = from[i] >= ' ' ? from[i] : ' ';
+	to[i] = '\0';
+}
+
 int volume_status_decode(const char *json, struct volume_status *ret)
 {
 	json_t *j = json_loads(json, 0, NULL);
-	const char *waits_for = "";
+	const char *waits_for = "", *failing = "";
 	json_int_t since = 0;
 	int failed = 0, segments = 0, below = 0, full = 0, checkpoint = 0;
 	*ret = (struct volume_status){ 0 };
-	int r = json_unpack(j, "{s:i, s:s, s:I, s:i, s:i, s:b, s?i}", "failed", &failed, "waits_for", &waits_for, "waits_since_ns", &since, "segments", &segments,
-			    "below", &below, "full", &full, "checkpoint", &checkpoint);
+	int r = json_unpack(j, "{s:i, s:s, s:I, s:i, s:i, s:b, s?i, s?s}", "failed", &failed, "waits_for", &waits_for, "waits_since_ns", &since, "segments", &segments,
+			    "below", &below, "full", &full, "checkpoint", &checkpoint, "failing", &failing);
 	if (r == 0) {
 		*ret = (struct volume_status){ .failed = failed, .waits_since_ns = (uint64_t)since, .segments = (uint32_t)MAX(segments, 0), .below = (uint32_t)MAX(below, 0),
 					       .full = full, .checkpoint = checkpoint };
-		for (size_t i = 0; waits_for[i] && i + 1 < sizeof ret->waits_for; i++) /* one line, whoever says it */
-			ret->waits_for[i] = waits_for[i] >= ' ' ? waits_for[i] : ' ';
+		copy_line(ret->waits_for, sizeof ret->waits_for, waits_for);
+		copy_line(ret->failing, sizeof ret->failing, failing);
 	}
 	json_decref(j);
 	return r == 0 ? 0 : -EPROTO;

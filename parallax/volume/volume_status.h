@@ -10,6 +10,7 @@ struct volume_status {
 	uint32_t segments, below;  /* listed ones; those with fewer copies than there should be */
 	bool full;                 /* writes are refused: there is no space */
 	int checkpoint;            /* -errno: its checkpoints have been failing for a while; from a length of the log on writes wait for one */
+	char failing[160];         /* with fewer copies: servers whose disks make none, and why; "" : none known */
 };
 void volume_status(struct volume *v, struct volume_status *ret);
 /* How long a volume's space table was at its last checkpoint: a clause once it is three quarters of what it may be, else false. */

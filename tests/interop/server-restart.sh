@@ -68,4 +68,11 @@ rm -r "$dir/data" && mv "$dir/old" "$dir/data"
 start
 refused 1 "isn't whole" "$load" verify "$at" 1 1
 stop TERM
+
+# a directory that has lost its segments isn't one
+mv "$dir/data/segments" "$dir/segments"
+refused 1 "no directory 'segments'.*begin with an empty directory" timeout 20 "$B/aquifer-server" --data "$dir/data" --listen "unix:$dir/s" --catalog "sqlite:$dir/catalog.db"
+mv "$dir/segments" "$dir/data/segments"
+start
+stop TERM
 echo "$ROUNDS kills under load, $total blocks answered and all there"

@@ -1,6 +1,8 @@
 /* A log that lacks copies because a server was full gets them when that one has room again, also if nothing is written: nobody but the log itself asks it. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/fiber.h"
 #include "parallax/volume/volume_status.h"
@@ -51,6 +53,37 @@ static int wait_for_copies(void *arg)
 	for (unsigned i = 0; short_segments(c) && i < PATIENCE_S; i++)
 		fiber_sleep(&c->g.env->loop, NS_PER_S);
 	return 0;
+}
+
+/* … or because its disk failed, so often that it is to be tried again in an hour; but then its server is started again. */
+static int look_for_ages(void *arg)
+{
+	struct cluster_rig *c = arg;
+	struct volume *v = c->g.volume;
+	for (unsigned i = 0; i < v->copies->count; i++)
+		if (strcmp(v->copies->peers[i]->address, c->servers[FULL].address) == 0) {
+			v->copies->peers[i]->fails = -EROFS;
+			v->copies->peers[i]->fails_incarnation = peer_incarnation(v->copies->peers[i]);
+		}
+	v->leave.due_ns = v->leave.not_before_ns = env_now_ns(v->env) + 3600 * NS_PER_S;
+	return 0;
+}
+
+Test(log_leave, a_server_that_was_started_again_after_its_disk_failed)
+{
+	struct cluster_rig *c = cluster_make();
+	struct volume_status s;
+	volume_rig_run(&c->g, look_for_ages);
+	cluster_server_end(c, FULL);
+	cr_assert_eq(volume_rig_run(&c->g, write_one), 0);
+	cr_assert_gt(short_segments(c), 0u);
+	cluster_server_begin(c, FULL);
+	volume_rig_run(&c->g, wait_for_copies);
+	volume_status(c->g.volume, &s);
+	cr_assert_eq(s.below, 0u, "its disk is mended, and nobody tries");
+	cr_assert_eq(s.failing[0], '\0', "it isn't failing any more: %s", s.failing);
+	volume_rig_run(&c->g, cluster_close);
+	cluster_free(c);
 }
 
 Test(log_leave, a_server_that_has_room_again)

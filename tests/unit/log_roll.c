@@ -156,6 +156,9 @@ Test(log_roll, a_server_whose_disk_fails_is_as_good_as_away)
 	cr_assert_eq(why(0, -EIO, AWAY, false), -ENOTCONN);
 	cr_assert_eq(why(0, 0, -EIO, false), 0);
 	cr_assert_eq(why(-EIO, -EIO, -EIO, true), -EIO);
+	cr_assert_eq(why(0, -EROFS, -ENOENT, false), -ENOTCONN);
+	cr_assert_eq(why(-EROFS, -EROFS, -EROFS, true), -EROFS);
+	cr_assert_eq(why(0, -EPERM, -EROFS, false), -EPERM, "who is fenced waits for nobody");
 }
 
 /* ---- the catalog is away ---- */
