@@ -487,6 +487,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 	fiber_cond_init(&d->quiet);
 	fiber_mutex_init(&d->evict);
 	fiber_mutex_init(&d->pack_mutex);
+	fiber_cond_init(&d->scan_ended);
 	int r = dir_lock(d, options->create, report);
 	if (r == 0)
 		r = dir_server_start(d, options, report);

@@ -15,6 +15,7 @@
 #define POOL_FILES_MAX 32u                             /* recycled files kept, at most: see pool_limit() */
 #define TABLE_BUCKETS 1024u
 #define COPIES_MAX 4096u                               /* in memory, when idle */
+#define SCANS_MAX 16u                                  /* at once: each has 4 MiB in memory */
 
 /* ---- the file `server` (segment_dir_server.c) ---- */
 
@@ -160,6 +161,8 @@ struct segment_dir {
 	uint64_t size_limit, size_used; /* bytes; used only with a limit */
 	bool no_holes, holes;     /* the file system can't punch any; it can. Neither: it wasn't tried */
 	struct fiber_mutex pack_mutex; /* one copy at a time is packed */
+	unsigned scans;                /* under way */
+	struct fiber_cond scan_ended;
 	uint32_t *pool;           /* numbers of files */
 	unsigned pool_count, pool_room;
 	unsigned pool_coming;     /* being given */
@@ -217,6 +220,8 @@ bool copy_lost_synced(const struct copy *c);   /* something that was synced is m
 void copy_opened(struct copy *c);              /* its file is; not FIBER */
 int copy_load(struct copy *c);                 /* -ENOENT isn't an error here: see c->exists */
 int copy_scan(struct copy *c);                 /* after copy_load() */
+/* segment_scan() of its first `limit` blocks, when it has its turn: after a power failure who takes volumes over asks for hundreds. */
+int copy_scan_file(struct copy *c, uint32_t limit, uint32_t *crcs, struct segment_scan *ret);
 /* An earlier process may have died between writing and syncing what this one reads: before anything is
  * answered because of it, it is made durable. */
 int copy_settle(struct copy *c);

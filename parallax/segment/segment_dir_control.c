@@ -281,7 +281,7 @@ static int seal_verify(struct copy *c, uint32_t length, uint32_t crc, uint32_t *
 		*ret_last_seq = c->last_seq;
 		return 0;
 	}
-	int r = segment_scan(c->dir->env, c->file, COPY_BASE, &c->slot.header, length, crcs, &s);
+	int r = copy_scan_file(c, length, crcs, &s);
 	if (r < 0)
 		return r;
 	if (s.length < length)

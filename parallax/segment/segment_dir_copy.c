@@ -309,6 +309,18 @@ void copy_forget(struct copy *c)
 	}
 }
 
+int copy_scan_file(struct copy *c, uint32_t limit, uint32_t *crcs, struct segment_scan *ret)
+{
+	struct segment_dir *d = c->dir;
+	while (d->scans >= SCANS_MAX)
+		fiber_cond_wait(&d->env->loop, &d->scan_ended);
+	d->scans++;
+	int r = segment_scan(d->env, c->file, COPY_BASE, &c->slot.header, limit, crcs, ret);
+	d->scans--;
+	fiber_cond_wake(&d->scan_ended);
+	return r;
+}
+
 int copy_scan(struct copy *c)
 {
 	if ((c->scanned && !c->unverified) || !c->exists)
@@ -316,7 +328,7 @@ int copy_scan(struct copy *c)
 	uint32_t size = c->slot.header.size_blocks;
 	struct segment_scan s;
 	uint32_t *crcs = calloc(size, sizeof *crcs);
-	int r = crcs ? segment_scan(c->dir->env, c->file, COPY_BASE, &c->slot.header, size, crcs, &s) : -ENOMEM;
+	int r = crcs ? copy_scan_file(c, size, crcs, &s) : -ENOMEM;
 	if (r < 0) {
 		free(crcs);
 		return r;
