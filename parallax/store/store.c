@@ -326,11 +326,13 @@ int store_ask_holder(struct store *s, const char *name, uint64_t volume, const c
 	return store_ask_holder_seen(s, name, volume, NULL, verb, args, report);
 }
 
-int store_refuse_owner(struct places *p, const struct meta_owner *owner, struct report *report)
+int store_refuse_owner(struct places *p, uint64_t volume, const struct meta_owner *owner, struct report *report)
 {
 	bool elsewhere = places_attached_elsewhere(p, owner);
 	if (places_holder_alive(p, owner))
 		return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it first)", owner->holder, elsewhere ? " on host " : "", elsewhere ? owner->host : "");
+	if (places_held_contained(p, volume, owner))
+		return report_set(report, -EBUSY, "it is attached as %s in another container (detach it there first)", owner->holder);
 	if (elsewhere)
 		return report_set(report, -EBUSY, "it is attached as %s on host %s, which hasn't renewed its lease (attach it on another host, which takes it over, and detach it, first)",
 				  owner->holder, owner->host);
@@ -341,7 +343,7 @@ int store_refuse_held(struct places *p, uint64_t volume, struct report *report)
 {
 	struct meta_owner owner;
 	int r = find_owner(p, volume, NULL, &owner);
-	return r < 0 ? report_set(report, r, "its owner record can't be read: %s", catalog_text(p->catalog, r)) : store_refuse_owner(p, &owner, report);
+	return r < 0 ? report_set(report, r, "its owner record can't be read: %s", catalog_text(p->catalog, r)) : store_refuse_owner(p, volume, &owner, report);
 }
 
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report)

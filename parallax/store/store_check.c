@@ -282,10 +282,15 @@ static int recover_first(struct check *c)
 }
 
 /* What it has published is checked all the same. */
-static void note_lapsed(struct check *c, const struct meta_owner *owner)
+static void note_lapsed(struct check *c, const struct meta_owner *owner, bool contained)
 {
-	snprintf(c->now.why, sizeof c->now.why, "what was written since its last checkpoint: it is attached as %s on host %s, which hasn't renewed its lease "
-		 "(attach it on another host to take it over, or mend that one)", owner->holder, owner->host);
+	int n = snprintf(c->now.why, sizeof c->now.why, "what was written since its last checkpoint: it is attached as %s ", owner->holder);
+	size_t used = MIN((size_t)MAX(n, 0), sizeof c->now.why - 1);
+	if (contained)
+		snprintf(c->now.why + used, sizeof c->now.why - used, "in another container (check it there)");
+	else
+		snprintf(c->now.why + used, sizeof c->now.why - used, "on host %s, which hasn't renewed its lease (attach it on another host to take it over, or mend that one)",
+			 owner->host);
 	c->now.complete = false;
 }
 
@@ -309,11 +314,12 @@ static int prepare(struct check *c, const char *name)
 		return 1;
 	}
 	bool alive = places_holder_alive(c->store->places, &owner);
-	c->now.attached = alive || places_attached_elsewhere(c->store->places, &owner);
+	bool contained = !alive && places_held_contained(c->store->places, c->now.id, &owner);
+	c->now.attached = alive || contained || places_attached_elsewhere(c->store->places, &owner);
 	if (alive)
 		store_holder_fresh(c->store, name, c->now.id, &status); /* what was written up to now is in it, if it can be asked */
 	else if (c->now.attached)
-		note_lapsed(c, &owner);
+		note_lapsed(c, &owner, contained);
 	else if (owner.state != OWNER_FREE || c->log.segment_count || c->left)
 		r = recover_first(c);
 	return r ? r : meta_get_log(catalog, c->now.id, &c->log, NULL) < 0 ? -EAGAIN : 0;

@@ -1,7 +1,7 @@
 /* `cluster check`: everything recomputed from the roots, and compared with what the catalog, the volumes' tables and the servers say.
  *
  * A volume that nobody has and that wasn't closed in order is recovered first, as attaching it would; otherwise nothing is changed. A volume
- * that is attached is checked as of its last checkpoint (and isn't complete, if its holder is on another host and hasn't renewed its lease); if it publishes others faster than its map can be read, it is only told so. */
+ * that is attached is checked as of its last checkpoint (and isn't complete, if its holder is on another host and hasn't renewed its lease, or in another container); if it publishes others faster than its map can be read, it is only told so. */
 #ifndef AQ_STORE_CHECK_H
 #define AQ_STORE_CHECK_H
 #include "parallax/store/store.h"

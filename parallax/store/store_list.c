@@ -100,7 +100,7 @@ static void fill_log(struct listed *one, const struct meta_log *log)
 
 static void fill_owner(struct store *s, struct store_volume *v, const struct meta_owner *owner)
 {
-	bool alive = places_holder_alive(s->places, owner), hosts = s->cluster && owner->host[0];
+	bool alive = places_holder_alive(s->places, owner) || places_held_contained(s->places, v->id, owner), hosts = s->cluster && owner->host[0];
 	v->lapsed = !alive && places_attached_elsewhere(s->places, owner);
 	const char *health = "good";
 	v->epoch = owner->epoch;

@@ -77,7 +77,7 @@ int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, co
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report);
 /* -EBUSY if a device has it, also one on another host whose lease has run out. Maintenance is waited for. The first by what the catalog says now. */
 int store_refuse_held(struct places *p, uint64_t volume, struct report *report);
-int store_refuse_owner(struct places *p, const struct meta_owner *owner, struct report *report);
+int store_refuse_owner(struct places *p, uint64_t volume, const struct meta_owner *owner, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if a device has it, as above. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
 /* 1: the volume is there for nobody any more: no snapshot of it is left that has a name, and nothing began as one. 0 or -errno. */

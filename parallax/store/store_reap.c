@@ -390,7 +390,7 @@ static int doom_volume(struct store *s, const char *name, struct meta_name *name
 	if (r == 0)
 		r = meta_get_owner(s->catalog, named->volume, &owner, &revisions[2]);
 	if (r == 0)
-		r = store_refuse_owner(s->places, &owner, report);
+		r = store_refuse_owner(s->places, named->volume, &owner, report);
 	if (r < 0) {
 		free(log);
 		return r;

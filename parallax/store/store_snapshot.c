@@ -299,7 +299,7 @@ static int swap_names(struct store *s, const char *name, uint64_t id, const stru
 	if (r == 0)
 		r = meta_get_log(s->catalog, named.volume, old, &old_revision);
 	if (r == 0)
-		r = store_refuse_owner(s->places, &old_owner, report);
+		r = store_refuse_owner(s->places, named.volume, &old_owner, report);
 	if (r == 0)
 		prune_history(s, &named);
 	if (r == 0 && named.history_count == META_HISTORY_MAX)

@@ -233,6 +233,24 @@ bool places_attached_elsewhere(const struct places *p, const struct meta_owner *
 	return is_elsewhere(p, owner) && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0 && !PLANTED(lapsed_robbed);
 }
 
+static bool is_locked(struct places *p, const char *where, uint64_t volume, const char *file)
+{
+	char path[PATH_BYTES + 64];
+	struct file *f;
+	snprintf(path, sizeof path, "%s/%s/%016" PRIx64 "%s", p->dir, where, volume, file);
+	if (file_open(p->env, path, FILE_OPEN_WRITE, &f) < 0)
+		return false;
+	int r = file_lock(f, /* exclusive= */ true);
+	file_close(p->env, f);
+	return r == -EAGAIN;
+}
+
+bool places_held_contained(struct places *p, uint64_t volume, const struct meta_owner *owner)
+{
+	return !p->catalog->ops->lease && owner->state != OWNER_FREE && strcmp(owner->holder, VOLUME_MAINTENANCE) != 0 &&
+	       places_pids_foreign(p->env, owner->boot, owner->pids) && (is_locked(p, "volumes", volume, "/lock") || is_locked(p, "locks", volume, ""));
+}
+
 static bool held_elsewhere(void *arg, const struct meta_owner *owner) { return places_held_elsewhere(self(arg), owner); }
 static bool attached_elsewhere(void *arg, const struct meta_owner *owner) { return places_attached_elsewhere(self(arg), owner); }
 

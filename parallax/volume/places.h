@@ -52,6 +52,8 @@ bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids);
  * it started anew, until the lease has run out. */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
 bool places_holder_alive(struct places *p, const struct meta_owner *owner);
+/* FIBER. Where there are no leases: a process of another container of this kernel can't be looked for, but the volume's lock, which it has, can. */
+bool places_held_contained(struct places *p, uint64_t volume, const struct meta_owner *owner);
 /* Is it held by a device on another host, or offered to one there, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner);
 /* FIBER. Is that host's agent alive, as far as is known? */

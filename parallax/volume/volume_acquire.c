@@ -22,7 +22,7 @@ static bool is_namesake(const struct volume_open *how, const struct meta_owner *
 static int held(const struct volume_open *how, const struct meta_owner *o, struct report *report)
 {
 	if (is_namesake(how, o))
-		return report_set(report, -EBUSY, "it is attached as %s on another machine that is called %s too (give each its own name: host = NAME in "
+		return report_set(report, -EBUSY, "it is attached as %s on another machine that is called %s too, or in another container (give each machine its own name: host = NAME in "
 				  "etc/aquifer/aquifer.conf; or attach with --force to take it away)", o->holder, o->host);
 	return report_set(report, -EBUSY, "it is attached as %s%s%s (detach it there, or attach with --force to take it away)",
 			  o->holder[0] ? o->holder : "something unknown", o->host[0] ? " on host " : "", o->host);
