@@ -500,11 +500,11 @@ static void scan_one(struct taps *t, const char *name)
 	int r = read_status(directory, &s, &why);
 	bool ours = r == 0 && !strcmp(s.boot_id, t->boot_id);
 	if (live && ours)
-		r = adopt(t, directory, &s, &why);
+		adopt(t, directory, &s, &why);
 	else if (live)
 		report_set(&why, r, "%s: a tapdisk that is not ready (it ends by itself)", name);
 	else if (ours)
-		r = show_dead(t, directory, &s);
+		show_dead(t, directory, &s);
 	else
 		remove_remains(t, directory, &s);
 	if (why.text[0])

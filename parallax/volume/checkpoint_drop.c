@@ -15,7 +15,7 @@ enum {
 	REAP_PAUSE_MS = 100,
 	REAP_SHARE = 4,          /* checkpoints for deletions alone take one part in so many of the time */
 	REAP_RETRY_MS = 5000,    /* the catalog didn't say what waits, or a list couldn't be read; doubled each time, */
-	REAP_RETRIES_MAX = 3,    /* so often: an idle volume writes a checkpoint in 40 s at most for a list that stays out of reach */
+	REAP_RETRIES_MAX = 3,    /* so many times: an idle volume writes a checkpoint in 40 s at most for a list that stays out of reach */
 	LOOK_MS = 10000,         /* after it was opened; or while a lost catalog isn't recovered */
 	LOOK_AGAIN_MS = 600000,  /* whoever deletes tells the holder, but may not reach him, or be killed; nor does a reader say that he has ended */
 };
@@ -38,8 +38,11 @@ static void reap_due(struct job *j)
 /* What of the same look hasn't had its turn yet doesn't wait for what couldn't be read. */
 static uint64_t reap_pause_ns(struct volume *v)
 {
-	if (v->doomed_unread && v->doomed_at == v->doomed.count)
-		return (REAP_RETRY_MS * NS_PER_MS) << MIN(v->reap_retries++, (unsigned)REAP_RETRIES_MAX);
+	if (v->doomed_unread && v->doomed_at == v->doomed.count) {
+		uint64_t retry_ns = (REAP_RETRY_MS * NS_PER_MS) << v->reap_retries;
+		v->reap_retries = MIN(v->reap_retries + 1, (unsigned)REAP_RETRIES_MAX);
+		return retry_ns;
+	}
 	v->reap_retries = 0;
 	return MAX(REAP_PAUSE_MS * NS_PER_MS, v->checkpoint_took_ns * (REAP_SHARE - 1));
 }
