@@ -151,27 +151,31 @@ static int note_record(struct walk *w, const struct record *r, uint32_t block)
 	return 0;
 }
 
-/* What is sealed is what it was when it was, but for blocks that became free: headers, too, of records that come before where replay begins by now. What
- * isn't ends where its chain does. */
+/* What is sealed is what it was when it was, but for blocks that became free: headers, too, of records that come before where replay begins by now. Where one should be that
+ * isn't free, and is none, the copy is damaged. What isn't sealed ends where its chain does. */
 static int walk_blocks(struct walk *w)
 {
-	bool sealed = w->copy->entry.sealed;
+	bool sealed = w->copy->entry.sealed, due = true;
 	int r = 0;
 	for (uint32_t block = 1; r == 0 && block < w->length;) {
 		struct record rec;
-		r = is_free(w, block) ? -ENODATA : decode(w, block, &rec);
-		for (unsigned tries = 1; r == -EBADMSG && (w->count || !sealed) && tries < READ_TRIES; tries++) { /* a bit may flip on the way */
+		bool freed = is_free(w, block);
+		r = freed ? -ENODATA : decode(w, block, &rec);
+		for (unsigned tries = 1; !freed && due && (r == -EBADMSG || (r == -ENODATA && sealed)) && tries < READ_TRIES; tries++) { /* a bit may flip on the way */
 			w->window_blocks = 0;
 			r = decode(w, block, &rec);
 		}
 		if (r == 0 && w->count && (rec.seq != w->met[w->count - 1].seq + 1 || rec.prev != w->met[w->count - 1].crc))
 			r = -EBADMSG;
 		if (r == 0) {
+			due = true;
 			r = note_record(w, &rec, block);
 			block += record_blocks(&rec);
 		} else if ((r == -ENODATA || r == -EBADMSG) && sealed) {
+			w->damaged |= due && !freed && !PLANTED(salvage_front_any);
 			w->count = w->summary_count = 0;
 			w->begun = true;
+			due = false;
 			block++;
 			r = 0;
 		} else {

@@ -227,3 +227,33 @@ Test(salvage_cut, a_damaged_copy_isnt_the_end_where_others_go_on)
 	for (unsigned i = 0; i < SERVERS; i++)
 		recover_damaged(i);
 }
+
+/* ---- a sealed segment, of which one copy's beginning is damaged ---- */
+
+/* What is there is no record, and isn't free either: it isn't what a later checkpoint has let go. */
+static void recover_front(unsigned server)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	struct place p = cluster_find(c, server, 0);
+	p.offset = COPY_BASE + BLOCK_BYTES; /* the first record */
+	salvage_next_owner(c);
+	cluster_open(c); /* cuts it */
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cr_assert_eq(sealed_at(c, p.segment), SERVERS);
+	salvage_next_owner(c);
+	cluster_flip(c, server, &p);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NOT], 0, "server %u", server);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, cluster_read), 0);
+	cluster_free(c);
+}
+
+Test(salvage_cut, a_damaged_beginning_isnt_taken_for_a_free_one)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		recover_front(i);
+}
