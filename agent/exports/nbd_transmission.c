@@ -62,7 +62,7 @@ struct nbd_transmission {
 	uint64_t drain;                 /* bytes to read past */
 	bool large;                     /* the last payload was a large one: expect another */
 	bool blocked;                   /* for want of a slot or of memory */
-	struct link starved;            /* in service->starved while blocked for others' memory */
+	struct link starved;            /* in service->starved while it waits for others' memory */
 	/* requests */
 	struct nbd_request *requests;   /* all */
 	struct nbd_request *free;
@@ -79,8 +79,22 @@ static void rx_wake(struct nbd_transmission *t)
 	if (!t->blocked)
 		return;
 	t->blocked = false;
-	link_drop(&t->starved);
 	job_put(&t->rx_job, 0);
+}
+
+static void wake_first(struct nbd_service *s)
+{
+	if (!link_empty(&s->starved))
+		rx_wake(container_of(s->starved.next, struct nbd_transmission, starved));
+}
+
+/* It doesn't wait for others' memory any more; there may be some for the next. */
+static void leave_queue(struct nbd_transmission *t)
+{
+	if (link_empty(&t->starved))
+		return;
+	link_drop(&t->starved);
+	wake_first(t->service);
 }
 
 /* -EAGAIN: not now (somebody who gives back will wake us). -ENOMEM: the machine is out of it. */
@@ -90,10 +104,13 @@ static int buffer_get(struct nbd_transmission *t, uint32_t bytes, void **ret_buf
 	uint64_t total = t->bytes + slab_class_bytes(bytes);
 	if (total > NBD_CONNECTION_BYTES)
 		return -EAGAIN;
-	if (total > NBD_SHARE_BYTES && s->slab.used + slab_class_bytes(bytes) > NBD_SERVICE_BYTES) {
-		link_push(&s->starved, &t->starved);
+	bool others = !link_empty(&s->starved) && s->starved.next != &t->starved; /* who needs much would never get it, if who needs little took what is given back */
+	if (total > NBD_SHARE_BYTES && (others || s->slab.used + slab_class_bytes(bytes) > NBD_SERVICE_BYTES)) {
+		if (link_empty(&t->starved))
+			link_push(&s->starved, &t->starved);
 		return -EAGAIN;
 	}
+	leave_queue(t);
 	void *b = slab_get(&s->slab, bytes);
 	if (!b)
 		return -ENOMEM;
@@ -110,8 +127,7 @@ static void request_free_buffer(struct nbd_request *r)
 	slab_put(&t->service->slab, r->buffer, r->buffer_bytes);
 	t->bytes -= slab_class_bytes(r->buffer_bytes);
 	r->buffer = NULL;
-	link_for_safe(l, next, &t->service->starved)
-		rx_wake(container_of(l, struct nbd_transmission, starved));
+	wake_first(t->service);
 }
 
 /* ---- requests: the answer ---- */
@@ -383,6 +399,7 @@ static void rx_over(struct nbd_transmission *t)
 {
 	struct nbd_request *unfinished = t->filling;
 	t->filling = NULL;
+	leave_queue(t);
 	if (unfinished)
 		request_release(unfinished);
 	job_put(&t->over, 0);
@@ -572,7 +589,7 @@ int nbd_transmission_run(struct nbd_service *service, struct stream *stream, con
 	job_init(&t->rx_job, &service->env->loop);
 	rx_more(t);
 	fiber_wait(&t->over);
-	assert(t->in_flight == 0 && t->bytes == 0 && !t->blocked);
+	assert(t->in_flight == 0 && t->bytes == 0 && !t->blocked && link_empty(&t->starved));
 	stream_shutdown(stream);
 	*handle = NULL;
 	transmission_free(t);
