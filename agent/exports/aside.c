@@ -11,6 +11,7 @@
 #include "core/fiber.h"
 
 #define STACK_BYTES (256u << 10)
+#define POLL_NS (5 * NS_PER_MS)
 
 static int close_between(int first, int last)
 {
@@ -96,7 +97,8 @@ int aside_wait(struct env *env, struct aside *a, int (*run)(void *arg), void *ar
 	fd_watch_start(env, &w, a->done_fd, &j);
 	fiber_wait(&j);
 	eventfd_t n;
-	eventfd_read(a->done_fd, &n);
+	while (eventfd_read(a->done_fd, &n) < 0) /* it can't be watched (no memory): what it works on is the caller's all the same */
+		fiber_sleep(&env->loop, POLL_NS);
 	return a->result;
 }
 
