@@ -204,8 +204,10 @@ static bool may_leave_short(struct volume *v)
 {
 	struct log_leave *s = &v->leave;
 	uint64_t now = env_now_ns(v->env);
-	if (!s->due_ns)
-		s->due_ns = MAX(now + SETTLE_NS + env_random(v->env) % SETTLE_NS, s->not_before_ns);
+	if (!s->due_ns) {
+		uint64_t settled_ns = now + SETTLE_NS + env_random(v->env) % SETTLE_NS;
+		s->due_ns = MAX(settled_ns, s->not_before_ns);
+	}
 	if (now < s->due_ns)
 		return false;
 	ask_places(v);

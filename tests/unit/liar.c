@@ -67,7 +67,11 @@ static void change_message(struct liar *l, enum lie lie, Aquifer__Segment__Reply
 {
 	switch (lie) {
 	case LIE_LONGER: m->length += 1 + (uint32_t)draw(l, 40); break;
-	case LIE_SHORTER: m->length -= MIN(m->length, 1 + (uint32_t)draw(l, 40)); break;
+	case LIE_SHORTER: {
+		uint32_t less = 1 + (uint32_t)draw(l, 40);
+		m->length -= MIN(m->length, less);
+		break;
+	}
 	case LIE_HUGE: m->length = m->present = (uint32_t)(SEGMENT_BLOCKS_MAX + draw(l, 3)); break;
 	case LIE_STATE:
 		m->state = (Aquifer__Segment__State)draw(l, 6);
