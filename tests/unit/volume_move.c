@@ -110,20 +110,26 @@ static void rob(struct volume_rig *g, const char *host, uint64_t pid)
 	free(bytes);
 }
 
-static int body_robbed(void *arg)
+/* It is offered to the process 5 of host h2, and somebody takes it: what its giver is told when he asks for it again. */
+static const char *take_offered(struct volume_rig *g, struct volume_move *m, const char *host, int pid, int *ret_status)
 {
 	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
+	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
+	volume_move_init(m, container_of(g->node, struct volume_node, node), &g->places, &how);
+	ask(g, m, "handover-offer", offer, ret_status);
+	cr_assert_eq(*ret_status, 0, "%s", g->report.text);
+	g->volume = NULL;
+	rob(g, host, pid);
+	return ask(g, m, "handover-back", back, ret_status);
+}
+
+static int body_robbed(void *arg)
+{
 	struct volume_rig *g = arg;
 	struct volume_move m;
-	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
 	char state[16], why[128];
 	int r;
-	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
-	ask(g, &m, "handover-offer", offer, &r);
-	cr_assert_eq(r, 0, "%s", g->report.text);
-	g->volume = NULL;
-	rob(g, "h3", 5);
-	ask(g, &m, "handover-back", back, &r);
+	take_offered(g, &m, "h3", 5, &r);
 	cr_assert_eq(r, -ESTALE, "h2 is said to have it");
 	cr_assert(strstr(g->report.text, "h3"), "%s", g->report.text);
 	cr_assert(volume_move_condition(&m, state, why, sizeof why));
@@ -137,17 +143,9 @@ Test(volume_move, who_took_it_by_force_is_named) { with_open_volume(body_robbed)
 /* On the host to which it was offered, but not by the device that was to have it. */
 static int body_robbed_there(void *arg)
 {
-	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
-	struct volume_rig *g = arg;
 	struct volume_move m;
-	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
 	int r;
-	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
-	ask(g, &m, "handover-offer", offer, &r);
-	cr_assert_eq(r, 0, "%s", g->report.text);
-	g->volume = NULL;
-	rob(g, "h2", 6);
-	ask(g, &m, "handover-back", back, &r);
+	take_offered(arg, &m, "h2", 6, &r);
 	cr_assert_eq(r, -ESTALE, "the offer's target is said to have it");
 	volume_move_end(&m);
 	return 0;
@@ -158,17 +156,10 @@ Test(volume_move, another_device_of_the_targets_host_is_no_target) { with_open_v
 /* It failed half-way before, so that it has another number. */
 static int body_target_took(void *arg)
 {
-	static const char *const offer[] = { "1", "h2", "device v", "unix:/c", "5", NULL }, *const back[] = { "1", "2000", NULL };
 	struct volume_rig *g = arg;
 	struct volume_move m;
-	struct volume_open how = { .catalog = g->places.catalog, .places = &g->places.ops, .volume = 1 };
 	int r;
-	volume_move_init(&m, container_of(g->node, struct volume_node, node), &g->places, &how);
-	ask(g, &m, "handover-offer", offer, &r);
-	cr_assert_eq(r, 0, "%s", g->report.text);
-	g->volume = NULL;
-	rob(g, "h2", 5);
-	const char *json = ask(g, &m, "handover-back", back, &r);
+	const char *json = take_offered(g, &m, "h2", 5, &r);
 	cr_assert_eq(r, 0, "%s", g->report.text);
 	cr_assert_str_eq(json, "{\"serves\":false}");
 	volume_move_end(&m);
