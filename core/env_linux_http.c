@@ -49,7 +49,7 @@
 	X(version_info)
 
 static struct {
-#define X(name) __typeof__(curl_##name) *name;
+#define X(name) __typeof__(curl_##name) *(name);
 	CURL_FUNCTIONS(X)
 #undef X
 	bool loaded;
