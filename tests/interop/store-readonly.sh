@@ -64,7 +64,7 @@ says 'read-only|Read-only' snapshot create v@x
 gone
 says 'read-only|Read-only' attach v --as nbd
 remount "$store" "$dir/disk"
-uri=$(quick attach v --as nbd) || fail "after the remount"
+uri=$(quick attach v --as nbd 2>"$dir/err") || fail "after the remount: $(cat "$dir/err")"
 io -c 'read -P 1 0 8M' -c 'write -P 3 8M 8M' -c flush -c 'read -P 3 8M 8M' "$uri" || fail "after the remount: $(cat "$dir/io")"
 quick snapshot create v@after
 quick detach v
@@ -92,7 +92,18 @@ quick volume create v 1G
 uri=$(quick attach v --as nbd)
 io -c 'write -P 1 0 8M' -c flush "$uri" || fail "write: $(cat "$dir/io")"
 turn_readonly "$data"
-io_fails -c 'write -P 2 16M 4M' -c flush "$uri"
+# As a server that can make no segment may be mended, or another one come, that is waited for, and said. Where what it has can't be settled, that ends with EIO (R14).
+status=0
+timeout 20 qemu-io -f raw -c 'write -P 2 16M 4M' -c flush "$uri" >"$dir/io" 2>&1 &
+writer=$!
+sleep 5
+quick list >"$dir/list" || fail "list"
+wait $writer || status=$?
+if [ $status -eq 124 ]; then
+	grep -q 'wait since .*Read-only file system' "$dir/list" || fail "it waits, and isn't said to for that: $(cat "$dir/list")"
+elif [ $status -eq 0 ] && ! grep -q 'failed:' "$dir/io"; then
+	fail "went well on a read-only file system: $(cat "$dir/io")"
+fi
 kill -0 "$server" || fail "the server died: $(cat "$dir/server.err")"
 quick list >/dev/null || fail "list"
 gone
