@@ -183,6 +183,12 @@ void stream_close(struct stream *s)
 }
 uint32_t stream_peer_uid(struct stream *s) { return s->env->ops->stream_peer_uid(s); }
 uint32_t stream_peer_pid(struct stream *s) { return s->env->ops->stream_peer_pid ? s->env->ops->stream_peer_pid(s) : 0; }
+void stream_peer(struct stream *s, struct stream_peer *ret)
+{
+	memset(ret, 0, sizeof *ret);
+	if (s->env->ops->stream_peer)
+		s->env->ops->stream_peer(s, ret);
+}
 
 int stream_recv_wait(struct stream *s, void *buffer, size_t length)
 {

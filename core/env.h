@@ -177,6 +177,9 @@ void stream_close(struct stream *s);
 uint32_t stream_peer_uid(struct stream *s);
 /* pid of the peer of a unix socket, or 0 where it isn't known; for messages only. */
 uint32_t stream_peer_pid(struct stream *s);
+/* Who is at the other end, as far as limits go: of TCP its address, without the port, of a unix socket its user. All zero: not known. */
+struct stream_peer { uint8_t bytes[20]; };
+void stream_peer(struct stream *s, struct stream_peer *ret);
 /* FIBER: whole-buffer forms. */
 int stream_recv_wait(struct stream *s, void *buffer, size_t length);
 int stream_send_wait(struct stream *s, const void *buffer, size_t length);

@@ -169,6 +169,7 @@ void env_linux_stream_shutdown(struct stream *s);
 void env_linux_stream_close(struct stream *s);
 uint32_t env_linux_stream_peer_uid(struct stream *s);
 uint32_t env_linux_stream_peer_pid(struct stream *s);
+void env_linux_stream_peer(struct stream *s, struct stream_peer *ret);
 /* Makes a stream of a non-blocking socket; takes over `fd`, also on failure. */
 int env_linux_stream_make(struct env *env, int fd, struct stream **ret_stream);
 /* Sends what was queued in this turn, one system call per stream. */

@@ -353,6 +353,22 @@ uint32_t env_linux_stream_peer_pid(struct stream *stream)
 	return peer(stream, &c) ? (uint32_t)c.pid : 0;
 }
 
+void env_linux_stream_peer(struct stream *stream, struct stream_peer *ret)
+{
+	struct sockaddr_storage name = { .ss_family = AF_UNSPEC };
+	socklen_t length = sizeof name;
+	uint32_t uid;
+	if (getpeername(stream_of(stream)->fd, (struct sockaddr *)&name, &length) < 0)
+		return; /* it is gone */
+	ret->bytes[0] = (uint8_t)name.ss_family;
+	if (name.ss_family == AF_INET)
+		memcpy(ret->bytes + 1, &((const struct sockaddr_in *)&name)->sin_addr, sizeof(struct in_addr));
+	else if (name.ss_family == AF_INET6)
+		memcpy(ret->bytes + 1, &((const struct sockaddr_in6 *)&name)->sin6_addr, sizeof(struct in6_addr));
+	else if ((uid = env_linux_stream_peer_uid(stream)) != UINT32_MAX)
+		memcpy(ret->bytes + 1, &uid, sizeof uid);
+}
+
 /* ---- connecting ---- */
 
 static void connect_timeout(struct job *j)

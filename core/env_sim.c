@@ -320,7 +320,7 @@ static const struct env_ops sim_ops = {
 	.stream_connect = sim_stream_connect, .stream_listen = sim_stream_listen, .stream_accept = sim_stream_accept,
 	.listener_close = sim_listener_close, .listener_address = sim_listener_address,
 	.stream_recv = sim_stream_recv, .stream_send = sim_stream_send, .stream_shutdown = sim_stream_shutdown,
-	.stream_close = sim_stream_close, .stream_peer_uid = sim_stream_peer_uid,
+	.stream_close = sim_stream_close, .stream_peer_uid = sim_stream_peer_uid, .stream_peer = sim_stream_peer,
 	.fd_watch_start = ops_fd_watch_start, .fd_watch_cancel = ops_fd_watch_cancel,
 };
 

@@ -394,6 +394,14 @@ void sim_stream_close(struct stream *stream)
 
 uint32_t sim_stream_peer_uid(struct stream *stream) { return stream_of(stream)->local ? 0 : (uint32_t)-1; }
 
+void sim_stream_peer(struct stream *stream, struct stream_peer *ret)
+{
+	const struct sim_stream *s = stream_of(stream);
+	ret->bytes[0] = s->local ? 1 : 2;
+	if (!s->local)
+		memcpy(ret->bytes + 1, s->from->name, strnlen(s->from->name, sizeof ret->bytes - 1));
+}
+
 /* ---- addresses and listeners ---- */
 
 /* "unix:/path" stays; of "tcp:HOST:PORT" the host is found and the port returned. */

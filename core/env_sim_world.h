@@ -134,4 +134,5 @@ void sim_stream_send(struct stream *s, struct stream_io *io, struct job *parent)
 void sim_stream_shutdown(struct stream *s);
 void sim_stream_close(struct stream *s);
 uint32_t sim_stream_peer_uid(struct stream *s);
+void sim_stream_peer(struct stream *s, struct stream_peer *ret);
 #endif

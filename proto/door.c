@@ -4,19 +4,22 @@
 #include <stdlib.h>
 
 #include "core/fiber.h"
+#include "core/strangers.h"
 
 struct door {
 	struct env *env;
 	unsigned roles, count;
 	void (*admit)(void *arg, struct tls *tls);
 	void *arg;
-	struct link visitors; /* the oldest first */
+	struct strangers strangers; /* visitors that weren't sent away */
+	struct link visitors;
 	bool closing;
 	struct fiber_cond left;
 };
 
 struct visitor {
 	struct link link;
+	struct stranger stranger;
 	struct door *door;
 	struct tls *tls;
 	struct job job;
@@ -29,6 +32,7 @@ struct door *door_new(struct env *env, unsigned roles, void (*admit)(void *arg, 
 		return NULL;
 	*d = (struct door){ .env = env, .roles = roles, .admit = admit, .arg = arg };
 	link_init(&d->visitors);
+	strangers_init(&d->strangers);
 	fiber_cond_init(&d->left);
 	return d;
 }
@@ -38,6 +42,7 @@ static void visitor_done(struct job *j)
 	struct visitor *v = container_of(j, struct visitor, job);
 	struct door *d = v->door;
 	link_drop(&v->link);
+	strangers_leave(&d->strangers, &v->stranger);
 	d->count--;
 	/* revoked while he stood here? */
 	bool good = j->status == 0 && !d->closing && d->env->identity && !identity_is_revoked(d->env->identity, &v->tls->peer);
@@ -64,11 +69,11 @@ int door_enter(struct door *d, struct stream *stream)
 	}
 	v->door = d;
 	link_push(&d->visitors, &v->link);
+	strangers_enter(&d->strangers, &v->stranger, stream);
 	if (d->count++ >= DOOR_MAX) {
-		struct visitor *oldest = container_of(d->visitors.next, struct visitor, link);
-		tls_shutdown(oldest->tls);
-		link_drop(&oldest->link); /* he is gone in a moment; the next one in line is another */
-		link_push(&d->visitors, &oldest->link);
+		struct stranger *out = strangers_excess(&d->strangers);
+		tls_shutdown(container_of(out, struct visitor, stranger)->tls);
+		strangers_leave(&d->strangers, out); /* it is gone in a moment */
 	}
 	job_init(&v->job, &d->env->loop);
 	tls_handshake(v->tls, DOOR_NS, &v->job);

@@ -1,6 +1,6 @@
 /* The door of a server that asks for certificates: connections stand here until their handshake is over and
- * it is known who they are. Nobody stands here for longer than DOOR_NS; when DOOR_MAX do, the one
- * that has stood longest makes place, for an honest handshake takes milliseconds. */
+ * it is known who they are. Nobody stands here for longer than DOOR_NS; when DOOR_MAX do, one
+ * makes place: the oldest of the address that has the most here (core/strangers.h), for an honest handshake takes milliseconds. */
 #ifndef AQ_DOOR_H
 #define AQ_DOOR_H
 #include "proto/tls.h"

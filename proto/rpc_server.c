@@ -10,7 +10,8 @@
  * requests can't wait for one another. One peer may have half of the pool.
  *
  * A peer that is silent, doesn't take its replies, or breaks the protocol is closed; its requests
- * are still answered by the handler, into nothing. */
+ * are still answered by the handler, into nothing. Peers that haven't said hello take nobody's place: they have what the others
+ * leave, and when that is all taken one of them goes (core/strangers.h). */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -21,10 +22,11 @@
 #include "core/fiber.h"
 #include "core/version.h"
 #include "core/plant.h"
+#include "core/strangers.h"
 #include "proto/door.h"
 #include "proto/rpc.h"
 
-#define CONNECTIONS_SPARE 8u /* taken beyond the limit, only to be told so */
+#define CONNECTIONS_SPARE 8u /* taken beyond the limit: who says hello there is told so */
 #define IN_FLIGHT_DEFAULT 256u
 #define POOL_DEFAULT (UINT64_C(64) << 20)
 #define GREETING_NS (10 * NS_PER_S)
@@ -35,7 +37,8 @@ struct rpc_server {
 	struct listener *listener;
 	struct door *door;          /* NULL: plain text */
 	struct link peers, waiting; /* waiting: peers paused for the pool, in order */
-	unsigned peer_count;
+	struct strangers strangers; /* peers that haven't said hello, and weren't told to go */
+	unsigned peer_count, greeted_count;
 	struct pool pool;
 	bool closing, accepting;
 	struct fiber_cond changed;  /* accepting, peer_count, requests under way */
@@ -48,6 +51,7 @@ struct rpc_peer {
 	struct rpc_server *server;
 	struct channel channel;
 	struct link link, waiting;
+	struct stranger stranger;
 	bool greeted, idle, refused;
 	uint64_t last_id, opened_ns, pool_used;
 	unsigned in_flight;
@@ -306,7 +310,7 @@ static void peer_hello(struct rpc_request *r)
 		peer_refuse(r, -EBADMSG, "that is no greeting");
 		return;
 	}
-	if (p->server->peer_count > o->connections_max) {
+	if (p->server->greeted_count >= o->connections_max) {
 		peer_refuse(r, -EBUSY, "the server has as many connections as it takes");
 		return;
 	}
@@ -331,6 +335,8 @@ static void peer_hello(struct rpc_request *r)
 	answer.payload_limit = FRAME_PAYLOAD_MAX;
 	answer.software = (char *)(uintptr_t)"aquifer " AQ_VERSION;
 	p->greeted = true;
+	p->server->greeted_count++;
+	strangers_leave(&p->server->strangers, &p->stranger);
 	rpc_reply(r, 0, NULL, &answer.base, NULL, 0);
 }
 
@@ -403,19 +409,34 @@ static void peer_free_maybe(struct rpc_peer *p)
 		free(container_of(l, struct rpc_request, link));
 	channel_destroy(&p->channel);
 	link_drop(&p->link);
-	free(p);
+	strangers_leave(&s->strangers, &p->stranger);
 	s->peer_count--;
+	s->greeted_count -= p->greeted;
+	free(p);
 	fiber_cond_wake(&s->changed);
 }
 
 /* ---- listening ---- */
+
+/* There is a place for one more, or somebody is on his way out for it. */
+static bool server_room(struct rpc_server *s)
+{
+	struct stranger *out = strangers_excess(&s->strangers);
+	if (s->peer_count < s->options.connections_max + CONNECTIONS_SPARE)
+		return true;
+	if (!out)
+		return false;
+	strangers_leave(&s->strangers, out);
+	channel_down(&container_of(out, struct rpc_peer, stranger)->channel, -EBUSY);
+	return true;
+}
 
 /* Takes the stream or the TLS connection over. */
 static int peer_new(struct rpc_server *s, struct stream *stream, struct tls *tls)
 {
 	struct rpc_peer *p = NULL;
 	int status = -EBUSY;
-	if (!s->closing && s->peer_count < s->options.connections_max + CONNECTIONS_SPARE) {
+	if (!s->closing && server_room(s)) {
 		p = calloc(1, sizeof *p);
 		status = p ? channel_init(&p->channel, s->env, stream, tls, &peer_channel_ops) : -ENOMEM;
 	}
@@ -432,6 +453,7 @@ static int peer_new(struct rpc_server *s, struct stream *stream, struct tls *tls
 	link_init(&p->open);
 	link_init(&p->spare);
 	link_push(&s->peers, &p->link);
+	strangers_enter(&s->strangers, &p->stranger, tls ? tls->stream : stream);
 	s->peer_count++;
 	channel_start(&p->channel);
 	return 0;
@@ -527,6 +549,7 @@ int rpc_server_create(struct env *env, const struct rpc_server_options *options,
 	pool_init(&s->pool, MAX(o->pool_bytes ? o->pool_bytes : POOL_DEFAULT, pool_least));
 	link_init(&s->peers);
 	link_init(&s->waiting);
+	strangers_init(&s->strangers);
 	fiber_cond_init(&s->changed);
 	timer_init(&s->clock);
 	job_init(&s->clock_job, &env->loop);

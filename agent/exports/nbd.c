@@ -17,6 +17,7 @@
 #include "agent/exports/nbd_wire.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/strangers.h"
 
 #define CONNECTIONS_MAX 64u
 #define DEPTH_DEFAULT 128u
@@ -37,6 +38,7 @@ struct nbd_server {
 	bool closing;
 	struct link connections;
 	unsigned connection_count;
+	struct strangers strangers; /* whose handshake is under way, and who wasn't told to go */
 	struct fiber_cond changed;  /* a connection ended */
 };
 
@@ -45,6 +47,7 @@ struct nbd_connection {
 	struct stream *stream;
 	struct nbd_transmission *transmission; /* NULL: not yet, or no more */
 	struct link link;
+	struct stranger stranger;
 	struct job deadline; /* of the handshake */
 	struct timer timer;
 	struct job *deadline_over;
@@ -84,6 +87,7 @@ static int connection_main(void *arg) /* FIBER */
 	struct nbd_server *s = c->server;
 	struct nbd_agreed agreed;
 	int r = connection_handshake(c, &agreed);
+	strangers_leave(&s->strangers, &c->stranger);
 	if (r == 0 && !s->closing) {
 		s->export.clients++;
 		nbd_transmission_run(&s->service, c->stream, &agreed, &c->transmission);
@@ -98,18 +102,31 @@ static int connection_main(void *arg) /* FIBER */
 	return 0;
 }
 
+/* There is a place for one more, or somebody who has shaken no hands is on his way out for it. */
+static bool server_room(struct nbd_server *s)
+{
+	struct stranger *out = strangers_excess(&s->strangers);
+	if (s->connection_count < CONNECTIONS_MAX)
+		return true;
+	if (!out)
+		return false;
+	strangers_leave(&s->strangers, out);
+	stream_shutdown(container_of(out, struct nbd_connection, stranger)->stream);
+	return true;
+}
+
 /* Takes the stream over, or turns the client away. */
 static void connection_start(struct nbd_server *s, struct stream *stream)
 {
-	struct nbd_connection *c = NULL;
-	if (s->connection_count < CONNECTIONS_MAX)
-		c = calloc(1, sizeof *c);
+	struct nbd_connection *c = server_room(s) ? calloc(1, sizeof *c) : NULL;
 	if (c) {
 		c->server = s;
 		c->stream = stream;
 		link_init(&c->link);
+		link_init(&c->stranger.link);
 		if (fiber_start(&s->export.env->loop, connection_main, c, NULL) == 0) {
 			link_push(&s->connections, &c->link);
+			strangers_enter(&s->strangers, &c->stranger, stream);
 			s->connection_count++;
 			return;
 		}
@@ -248,6 +265,7 @@ static struct nbd_server *server_make(struct env *env, struct blk_node *node, co
 	slab_init(&s->service.slab, KEPT_MAX);
 	link_init(&s->service.starved);
 	link_init(&s->connections);
+	strangers_init(&s->strangers);
 	fiber_cond_init(&s->changed);
 	server_fill_offer(s);
 	if (s->service.read_only)

@@ -1,5 +1,6 @@
 /* Streams and listeners of the real world. */
 #include <criterion/criterion.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -343,6 +344,51 @@ static int names(void *arg)
 	return 0;
 }
 Test(env_linux_net, names_and_ports) { run(names, NULL); }
+
+/* Who is at the other end of what is accepted: connected from `address` (NULL: any). */
+static struct stream_peer peer_from(struct listener *l, const char *address)
+{
+	struct stream *accepted;
+	struct stream_peer peer;
+	struct sockaddr_in to = { .sin_family = AF_INET }, from = to;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	to.sin_port = htons((uint16_t)atoi(strrchr(listener_address(l), ':') + 1));
+	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+	inet_pton(AF_INET, address, &from.sin_addr);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+	cr_assert_eq(stream_accept(l, &accepted), 0);
+	stream_peer(accepted, &peer);
+	stream_close(accepted);
+	close(fd);
+	return peer;
+}
+
+static bool same(struct stream_peer a, struct stream_peer b) { return memcmp(&a, &b, sizeof a) == 0; }
+
+static int peers(void *arg)
+{
+	struct listener *tcp, *local;
+	struct stream *s, *accepted;
+	struct stream_peer first, none = { { 0 } };
+	(void)arg;
+	cr_assert_eq(stream_listen(env, "tcp:127.0.0.1:0", &tcp), 0);
+	first = peer_from(tcp, "127.0.0.1");
+	cr_assert_not(same(first, none));
+	cr_assert(same(first, peer_from(tcp, "127.0.0.1")), "another port is another peer");
+	cr_assert_not(same(first, peer_from(tcp, "127.0.0.2")));
+	listener_close(tcp);
+	cr_assert_eq(stream_listen(env, unix_text, &local), 0);
+	cr_assert_eq(stream_connect(env, unix_text, NS_PER_S, &s), 0);
+	cr_assert_eq(stream_accept(local, &accepted), 0);
+	stream_peer(accepted, &first);
+	cr_assert_not(same(first, none));
+	stream_close(s);
+	stream_close(accepted);
+	listener_close(local);
+	return 0;
+}
+Test(env_linux_net, peers_are_told_apart_by_their_addresses) { run(peers, NULL); }
 
 static int v6(void *arg)
 {

@@ -486,6 +486,34 @@ RPC_TEST(a_server_that_falls_silent_is_lost_even_without_deadlines)
 	return 0;
 }
 
+RPC_TEST(a_silent_crowd_keeps_nobody_out)
+{
+	struct world *w = arg;
+	enum { CROWD = 20, KNOWN = 3 };
+	struct liar crowd[CROWD];
+	struct rpc_client *c[KNOWN], *more;
+	w->options.connections_max = KNOWN;
+	world_listen(w);
+	for (unsigned i = 0; i < CROWD; i++) {
+		crowd[i] = (struct liar){ .world = w };
+		liar_connect(&crowd[i], /* hello= */ false);
+	}
+	fiber_sleep(&w->env->loop, 20 * NS_PER_MS); /* all are accepted */
+	for (unsigned i = 0; i < KNOWN; i++)
+		c[i] = world_connect(w, (struct rpc_client_options){ 0 });
+	for (unsigned i = 0; i < KNOWN; i++)
+		cr_assert_eq(call_plain(c[i], ECHO, 0), 0);
+	struct rpc_client_options o = { .service = "test" };
+	struct report report = { "" };
+	cr_assert_eq(rpc_connect(w->env, w->address, &o, &more, &report), -EBUSY, "%s", report.text);
+	for (unsigned i = 0; i < CROWD; i++)
+		stream_close(crowd[i].stream);
+	for (unsigned i = 0; i < KNOWN; i++)
+		rpc_close(c[i]);
+	rpc_server_close(w->server, 0);
+	return 0;
+}
+
 RPC_TEST(a_server_that_is_only_busy_is_not_lost)
 {
 	struct world *w = arg;

@@ -586,6 +586,52 @@ Test(tls, as_many_stand_at_the_door_as_fit)
 	teardown(&w);
 }
 
+static int connect_from(void *arg)
+{
+	struct stream **s = arg;
+	struct env *env = (struct env *)*s;
+	return stream_connect(env, "tcp:server:2", NS_PER_S, s);
+}
+
+Test(tls, a_crowd_from_one_address_pushes_out_nobody_from_another)
+{
+	enum { CROWD = DOOR_MAX + 20 };
+	struct world w;
+	struct stranger s[CROWD];
+	struct pair p = { .w = &w };
+	setup(&w, ROLE_ANY);
+	struct env *other = sim_process_create(w.sim, sim_host_create(w.sim, "other", 1 << 20, 512));
+	struct stream *slow = (struct stream *)other;
+	cr_assert_eq(sim_run_fiber(w.server, pair_listen, &p), 0);
+	cr_assert_eq(sim_run_fiber(other, connect_from, &slow), 0);
+	sim_run_fiber(w.client, rest_short, &w);
+	for (unsigned i = 0; i < CROWD; i++) {
+		s[i] = (struct stranger){ .w = &w };
+		cr_assert_eq(fiber_start(&w.server->loop, accept_one, &p, NULL), 0);
+		cr_assert_eq(sim_run_fiber(w.client, connect_silently, &s[i]), 0);
+		sim_run_fiber(w.client, rest_short, &w);
+		cr_assert_eq(door_count(p.door), MIN(i + 2, DOOR_MAX));
+	}
+	uint8_t byte;
+	struct iovec v = { &byte, 1 };
+	struct stream_io io = { .iov = &v, .iov_count = 1, .minimum = 1 };
+	struct job j;
+	job_init(&j, &other->loop);
+	stream_recv(slow, &io, &j);
+	sim_run_fiber(w.client, rest_short, &w);
+	cr_assert_eq(io.status, 0, "who came first, from another address, was sent away: %d", io.status);
+	stream_shutdown(slow);
+	cr_assert_eq(io.status, -ECONNRESET);
+	stream_close(slow);
+	for (unsigned i = 0; i < CROWD; i++)
+		stream_close(s[i].stream);
+	listener_close(p.listener);
+	p.listener = NULL;
+	sim_run_fiber(w.server, door_shut, &p);
+	sim_process_destroy(other);
+	teardown(&w);
+}
+
 /* ---- certificates ---- */
 
 Test(tls, requests_of_other_kinds_are_refused)

@@ -1,0 +1,132 @@
+/* The NBD export: what clients can make it hold, and that greedy, silent and many of them leave the others their turn. */
+#include <string.h>
+
+#include "agent/exports/nbd_wire.h"
+#include "core/bytes.h"
+#include "core/fiber.h"
+#include "tests/unit/nbdtest.h"
+
+/* A client that asks for more than the limits allow and reads nothing: the server waits with it, and
+ * serves others meanwhile. */
+static void script_greedy(void)
+{
+	struct stream *greedy = client(/* structured= */ false), *modest = client(/* structured= */ false);
+	static uint8_t in[32 * MIB];
+	for (unsigned i = 0; i < 40; i++)
+		put_request(greedy, NBD_CMD_READ, 0, i, 0, sizeof in);
+	settle();
+	cr_assert_eq(the.memory->requests, NBD_CONNECTION_BYTES / sizeof in);
+	cr_assert_eq(read_bytes(modest, 4096, in, 64 * KIB), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		uint64_t cookie;
+		cr_assert_eq(get_simple(greedy, &cookie), 0);
+		cr_assert_eq(cookie, i);
+		get(greedy, in, sizeof in);
+	}
+	hang_up(greedy);
+	hang_up(modest);
+}
+
+Test(nbd_limits, memory_is_limited)
+{
+	memory_info = (struct blk_info){ .size = 32 * MIB, .block_size = 512 };
+	run(script_greedy);
+}
+
+/* The oldest of what the node has, of client `from`'s; its answer is read. */
+static void one_ends(struct stream *from, uint32_t length)
+{
+	static uint8_t in[32 * MIB];
+	memory_do(the.memory, container_of(link_pop(&the.memory->held), struct blk_io, link));
+	cr_assert_eq(get_simple(from, NULL), 0);
+	get(from, in, length);
+	settle();
+}
+
+static bool has_length(const struct memory_node *m, uint64_t length)
+{
+	link_for(l, &m->held)
+		if (container_of(l, struct blk_io, link)->length == length)
+			return true;
+	return false;
+}
+
+/* All that may be held is, by clients who want as much again: who wants more than is given back at a time gets a turn, and so does who comes after him. */
+static void script_turns(void)
+{
+	enum { CROWD = NBD_SERVICE_BYTES / NBD_CONNECTION_BYTES, EACH = NBD_CONNECTION_BYTES / (16 * MIB), MORE = 3 };
+	struct stream *crowd[CROWD], *big = client(/* structured= */ false), *next = client(/* structured= */ false);
+	the.memory->hold = true;
+	for (unsigned n = 0; n < EACH; n++)
+		for (unsigned i = 0; i < CROWD; i++) {
+			crowd[i] = n ? crowd[i] : client(/* structured= */ false);
+			put_request(crowd[i], NBD_CMD_READ, 0, n, 0, 16 * MIB);
+			settle();
+		}
+	cr_assert_eq(the.memory->requests, CROWD * EACH);
+	put_request(big, NBD_CMD_READ, 0, 1, 0, 32 * MIB);
+	settle();
+	put_request(next, NBD_CMD_READ, 0, 1, 0, 8 * MIB);
+	settle();
+	for (unsigned n = 0; n < MORE; n++)
+		for (unsigned i = 0; i < CROWD; i++)
+			put_request(crowd[i], NBD_CMD_READ, 0, n, 0, 16 * MIB);
+	settle();
+	for (unsigned i = 0; i < 2; i++)
+		one_ends(crowd[i], 16 * MIB);
+	cr_assert(has_length(the.memory, 32 * MIB), "others took what was given back");
+	cr_assert_not(has_length(the.memory, 8 * MIB), "there is no more");
+	one_ends(crowd[2], 16 * MIB);
+	cr_assert(has_length(the.memory, 8 * MIB));
+	for (unsigned i = 0; i < CROWD; i++)
+		hang_up(crowd[i]);
+	hang_up(big);
+	hang_up(next);
+	memory_let_go(the.memory);
+	settle();
+}
+
+Test(nbd_limits, who_wants_much_memory_gets_a_turn)
+{
+	memory_info = (struct blk_info){ .size = 32 * MIB, .block_size = 512 };
+	run(script_turns);
+}
+
+static void script_crowd(void)
+{
+	struct stream *crowd[64];
+	for (unsigned i = 0; i < ARRAY_COUNT(crowd); i++)
+		crowd[i] = client(/* structured= */ false);
+	expect_hang_up(dial());
+	hang_up(crowd[0]);
+	settle();
+	crowd[0] = client(/* structured= */ false);
+	for (unsigned i = 0; i < ARRAY_COUNT(crowd); i++)
+		hang_up(crowd[i]);
+}
+
+Test(nbd_limits, connections_are_limited)
+{
+	run(script_crowd);
+}
+
+/* Who says nothing makes place, the oldest first. */
+static void script_silent_crowd(void)
+{
+	struct stream *crowd[64], *user;
+	for (unsigned i = 0; i < ARRAY_COUNT(crowd); i++)
+		crowd[i] = hello(NBD_FIXED_NEWSTYLE);
+	settle();
+	for (unsigned i = 0; i < 3; i++) {
+		user = client(/* structured= */ false);
+		expect_hang_up(crowd[i]);
+		crowd[i] = user;
+	}
+	for (unsigned i = 0; i < ARRAY_COUNT(crowd); i++)
+		hang_up(crowd[i]);
+}
+
+Test(nbd_limits, a_silent_crowd_keeps_nobody_out)
+{
+	run(script_silent_crowd);
+}
