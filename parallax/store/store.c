@@ -164,8 +164,8 @@ int store_find_volume(struct places *p, const char *name, uint64_t *ret_volume, 
 
 /* Of the volume that has the name now, or of one that had it before a rollback: all are looked at in one go, with the owner record of the first. */
 struct named_look {
-	struct catalog_want wants[META_HISTORY_MAX + 2];
-	char keys[META_HISTORY_MAX + 2][META_KEY_BYTES];
+	struct catalog_want wants[META_HISTORY_MAX + 3];
+	char keys[META_HISTORY_MAX + 3][META_KEY_BYTES];
 };
 
 static void seen_owner(const struct catalog_want *w, struct store_seen *ret)
@@ -173,30 +173,39 @@ static void seen_owner(const struct catalog_want *w, struct store_seen *ret)
 	ret->status = w->value.revision ? meta_owner_decode(w->value.bytes, w->value.length, &ret->owner) : -ENOENT;
 }
 
-/* -ENOENT: there is none. `ret_seen` may be NULL. */
-static int look_for_named(struct catalog *c, const struct meta_name *m, const char *snapshot, uint64_t *ret_volume, uint64_t *ret_mark, struct store_seen *ret_seen)
+/* Does the name's record say this? */
+static bool is_named(const struct catalog_want *w, const struct meta_name *m)
+{
+	struct meta_name now;
+	return w->value.revision && meta_name_decode(w->value.bytes, w->value.length, &now) == 0 && now.volume == m->volume &&
+	       now.history_count == m->history_count && memcmp(now.history, m->history, m->history_count * sizeof *m->history) == 0;
+}
+
+/* -ENOENT: there is none. `guessed`: the name of which `m` is a guess (NULL: it is known); -ESTALE: it isn't so. `ret_seen` may be NULL. */
+static int look_for_named(struct catalog *c, const char *guessed, const struct meta_name *m, const char *snapshot, struct store_mark *ret, struct store_seen *ret_seen)
 {
 	struct named_look *l = calloc(1, sizeof *l);
-	uint32_t n = m->history_count + 1;
+	uint32_t n = m->history_count + 1, count = n + 1;
 	if (!l)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
 		meta_key_snapshot_name(i == 0 ? m->volume : m->history[i - 1], snapshot, l->keys[i]);
 	meta_key_owner(m->volume, l->keys[n]);
-	for (uint32_t i = 0; i <= n; i++)
+	if (guessed)
+		meta_key_name(guessed, l->keys[count++]);
+	for (uint32_t i = 0; i < count; i++)
 		l->wants[i].key = l->keys[i];
-	int r = catalog_get_many(c, l->wants, n + 1);
+	int r = catalog_get_many(c, l->wants, count);
 	if (r == 0) {
-		r = -ENOENT;
+		r = guessed && !is_named(&l->wants[n + 1], m) ? -ESTALE : -ENOENT;
 		if (ret_seen)
 			seen_owner(&l->wants[n], ret_seen);
-		for (uint32_t i = 0; r < 0 && i < n; i++)
+		for (uint32_t i = 0; r == -ENOENT && i < n; i++)
 			if (l->wants[i].value.length == 8) {
-				*ret_volume = i == 0 ? m->volume : m->history[i - 1];
-				*ret_mark = get_le64(l->wants[i].value.bytes);
+				*ret = (struct store_mark){ i == 0 ? m->volume : m->history[i - 1], get_le64(l->wants[i].value.bytes) };
 				r = 0;
 			}
-		catalog_wants_free(l->wants, n + 1);
+		catalog_wants_free(l->wants, count);
 	}
 	free(l);
 	return r;
@@ -205,7 +214,7 @@ static int look_for_named(struct catalog *c, const struct meta_name *m, const ch
 int store_find_named(struct places *p, const struct meta_name *m, const char *name, const char *snapshot, struct store_mark *ret, struct store_seen *ret_seen,
 		     struct report *report)
 {
-	int r = look_for_named(p->catalog, m, snapshot, &ret->volume, &ret->mark, ret_seen);
+	int r = look_for_named(p->catalog, /* guessed= */ NULL, m, snapshot, ret, ret_seen);
 	if (r == -ENOENT)
 		return report_set(report, r, "there is no snapshot '%s@%s' (see: aquifer snapshot list %s)", name, snapshot, name);
 	return r < 0 ? report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r)) : 0;
@@ -226,18 +235,43 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 	return r;
 }
 
-int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report)
+static struct store_guess *guess_of(struct store *s, const char *name)
 {
+	for (unsigned i = 0; i < STORE_GUESSES; i++)
+		if (strcmp(s->guesses[i].name, name) == 0)
+			return &s->guesses[i];
+	return NULL;
+}
+
+static void guess_keep(struct store *s, const char *name, const struct meta_name *m)
+{
+	struct store_guess *g = guess_of(s, name);
+	if (!g)
+		g = &s->guesses[s->next_guess++ % STORE_GUESSES];
+	g->named = *m;
+	snprintf(g->name, sizeof g->name, "%s", name);
+}
+
+int store_find_unmarked(struct store *s, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report)
+{
+	const struct store_guess *g = guess_of(s, name);
 	struct meta_name m;
-	uint64_t volume, mark;
-	int r = store_find_name(p->catalog, name, &m, NULL, report);
-	if (r < 0)
-		return r;
+	struct store_mark mark;
+	int r = -ESTALE;
+	if (g) {
+		m = g->named;
+		r = look_for_named(s->catalog, name, &m, snapshot, &mark, ret_seen);
+	}
+	if (r == -ESTALE) {
+		if ((r = store_find_name(s->catalog, name, &m, NULL, report)) < 0)
+			return r;
+		guess_keep(s, name, &m);
+		r = look_for_named(s->catalog, /* guessed= */ NULL, &m, snapshot, &mark, ret_seen);
+	}
 	*ret_volume = m.volume;
-	r = look_for_named(p->catalog, &m, snapshot, &volume, &mark, ret_seen);
 	if (r == 0)
 		return report_set(report, -EEXIST, "there is a snapshot '%s@%s' already (choose another name, or delete it)", name, snapshot);
-	return r == -ENOENT ? 0 : report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r));
+	return r == -ENOENT ? 0 : report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 }
 
 /* ---- holders ---- */

@@ -336,7 +336,7 @@ static int check_name(struct member *m, struct store_seen *ret_seen)
 	int r = store_name_split(m->text, m->name, m->snapshot, report);
 	if (r == 0 && !name_valid(m->snapshot))
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", m->text);
-	return r < 0 ? r : store_find_unmarked(s->places, m->name, m->snapshot, &m->volume, ret_seen, report);
+	return r < 0 ? r : store_find_unmarked(s, m->name, m->snapshot, &m->volume, ret_seen, report);
 }
 
 static int find_one(void *arg)

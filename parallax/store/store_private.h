@@ -6,6 +6,13 @@
 #include "parallax/volume/places.h"
 #include "parallax/volume/volume.h"
 
+/* What a name was when it was last looked up. A guess: whoever uses it reads the name along with what it names. */
+struct store_guess {
+	char name[STORE_NAME_BYTES];
+	struct meta_name named;
+};
+enum { STORE_GUESSES = 16 };
+
 struct store {
 	struct env *env;
 	struct places *places;
@@ -15,6 +22,8 @@ struct store {
 	char url[CONFIG_VALUE_BYTES]; /* the catalog's */
 	char root[512];
 	bool cluster; /* the catalog is one that several hosts share: what is kept on this one alone is no use to the others */
+	struct store_guess guesses[STORE_GUESSES]; /* in turn */
+	unsigned next_guess;
 };
 
 /* An owner record as it was a moment ago; status -ENOENT: it wasn't there. */
@@ -49,8 +58,8 @@ int store_find_snapshot(struct places *p, const char *name, const char *snapshot
 /* The same, of what has a name; and that volume's owner record, which may not be that of the snapshot's. */
 int store_find_named(struct places *p, const struct meta_name *m, const char *name, const char *snapshot, struct store_mark *ret, struct store_seen *ret_seen,
 		     struct report *report);
-/* A volume that has no such snapshot, and its owner record (NULL: isn't wanted); -EEXIST: it has. */
-int store_find_unmarked(struct places *p, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report);
+/* A volume that has no such snapshot, and its owner record; -EEXIST: it has. One read of the catalog, if the name is what it was at the last call. */
+int store_find_unmarked(struct store *s, const char *name, const char *snapshot, uint64_t *ret_volume, struct store_seen *ret_seen, struct report *report);
 /* Waits until the snapshot has its root; opens the volume itself if its owner is dead. `s` may be NULL. */
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report);
 

@@ -36,7 +36,7 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 	if (r == 0 && !snapshot[0])
 		r = report_set(report, -EINVAL, "'%s' names no snapshot (give VOLUME@SNAPSHOT)", names[0]);
 	if (r == 0)
-		r = store_find_unmarked(s->places, volume, snapshot, &id, &seen, report);
+		r = store_find_unmarked(s, volume, snapshot, &id, &seen, report);
 	if (r < 0)
 		return r;
 	const char *args[] = { snapshot, NULL };
