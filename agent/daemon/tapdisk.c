@@ -56,7 +56,7 @@ static int open_export(struct tapdisk *t, unsigned index, const char *run_dir, s
 	struct blk_node *node = node_of(t, index);
 	uint64_t size = node->info.size;
 	struct export_how how = { .name = d->name, .address = d->address[0] ? d->address : NULL, .run_dir = run_dir,
-				  .read_only = d->read_only || node->info.read_only, .queue_depth = d->queue_depth };
+				  .read_only = d->read_only || node->info.read_only, .queue_depth = d->queue_depth, .log = log_line };
 	int r = d->export->open(t->env, node, &how, &t->export[index], report);
 	if (r < 0)
 		return report_prefix(report, r, "%s %s", d->export->name, d->name);

@@ -11,6 +11,7 @@ struct export_how {
 	const char *run_dir;    /* where sockets and mount points go; exists, 0700 */
 	bool read_only;
 	unsigned queue_depth;   /* 0: the export's default */
+	void (*log)(const char *format, ...) __attribute__((format(printf, 1, 2))); /* what happens later and nobody asked for; may be NULL */
 };
 
 struct export_driver {

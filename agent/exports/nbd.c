@@ -260,6 +260,8 @@ static struct nbd_server *server_make(struct env *env, struct blk_node *node, co
 		.node = node,
 		.read_only = how->read_only || node->info.read_only,
 		.transfer_max = TRANSFER_MAX,
+		.name = s->export.name,
+		.log = how->log,
 		.depth = how->queue_depth ? MIN(how->queue_depth, DEPTH_MAX) : DEPTH_DEFAULT,
 	};
 	slab_init(&s->service.slab, KEPT_MAX);

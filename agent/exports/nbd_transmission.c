@@ -10,6 +10,8 @@
  * own page-aligned memory, with the next request's head behind it. Replies queued in one turn of the
  * loop leave together (env's doing).
  *
+ * A client that doesn't take its answers is disconnected after a while (nbd_unread.h).
+ *
  * Back-pressure is not reading: when slots or memory are short the receiver stops, and what the
  * client has already sent stays where it is. A request that is refused costs a slot and no memory;
  * its payload is read past. Written data is private to its request, so nothing is BLK_UNSTABLE. */
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/exports/nbd_unread.h"
 #include "agent/exports/nbd_wire.h"
 #include "core/bytes.h"
 #include "core/fiber.h"
@@ -42,7 +45,7 @@ struct nbd_request {
 	struct iovec iov[PIECES];
 	uint8_t reply[NBD_REPLY_HEAD_MAX];
 	struct iovec reply_iov[2];
-	struct stream_io send;
+	struct nbd_answer answer;
 };
 
 struct nbd_transmission {
@@ -68,6 +71,8 @@ struct nbd_transmission {
 	struct nbd_request *free;
 	unsigned in_flight;
 	uint64_t bytes;                 /* of buffers */
+	struct nbd_unread unread;
+	bool rx_gone;                   /* nothing is received any more */
 };
 
 /* ---- memory ---- */
@@ -149,12 +154,16 @@ static void request_release(struct nbd_request *r)
 	rx_wake(t);
 	if (t->closing && transmission_quiet(t))
 		stream_shutdown(t->stream);
+	if (t->rx_gone && t->in_flight == 0)
+		nbd_unread_stop(&t->unread);
 	job_put(&t->over, 0);
 }
 
 static void request_over(struct job *job)
 {
-	request_release(container_of(job, struct nbd_request, job));
+	struct nbd_request *r = container_of(job, struct nbd_request, job);
+	nbd_unread_taken(&r->t->unread, &r->answer);
+	request_release(r);
 }
 
 static uint32_t request_put_extents(struct nbd_request *r);
@@ -187,8 +196,9 @@ static void request_reply(struct nbd_request *r, int status)
 		request_free_buffer(r);
 	r->reply_iov[0] = (struct iovec){ r->reply, head_bytes };
 	r->reply_iov[1] = (struct iovec){ r->buffer, data_bytes };
-	r->send = (struct stream_io){ .iov = r->reply_iov, .iov_count = data_bytes ? 2 : 1 };
-	stream_send(r->t->stream, &r->send, &r->job);
+	r->answer.send = (struct stream_io){ .iov = r->reply_iov, .iov_count = data_bytes ? 2 : 1 };
+	nbd_unread_add(&r->t->unread, &r->answer);
+	stream_send(r->t->stream, &r->answer.send, &r->job);
 	job_then(&r->job, request_over);
 }
 
@@ -400,8 +410,11 @@ static void rx_over(struct nbd_transmission *t)
 	struct nbd_request *unfinished = t->filling;
 	t->filling = NULL;
 	leave_queue(t);
+	t->rx_gone = true;
 	if (unfinished)
 		request_release(unfinished);
+	if (t->in_flight == 0)
+		nbd_unread_stop(&t->unread);
 	job_put(&t->over, 0);
 }
 
@@ -538,6 +551,32 @@ static void rx_more(struct nbd_transmission *t)
 
 /* ---- the connection ---- */
 
+/* Somebody else waits for memory, this one has more than its share, and nobody else is about to give some back. */
+static bool transmission_wanted(struct nbd_unread *u)
+{
+	struct nbd_transmission *t = container_of(u, struct nbd_transmission, unread);
+	const struct link *waiting = &t->service->starved;
+	bool others = waiting->next != waiting && (waiting->next != &t->starved || waiting->prev != &t->starved);
+	return others && t->service->leaving == 0 && t->bytes > NBD_SHARE_BYTES;
+}
+
+static void transmission_stalled(struct nbd_unread *u, uint64_t for_ns)
+{
+	struct nbd_transmission *t = container_of(u, struct nbd_transmission, unread);
+	const struct nbd_service *s = t->service;
+	uint32_t pid = stream_peer_pid(t->stream);
+	char who[32] = "";
+	if (pid)
+		snprintf(who, sizeof who, " (pid %u)", pid);
+	if (s->log)
+		s->log("%s: an NBD client%s has not taken its answers for %llu s%s: disconnected", s->name, who, (unsigned long long)(for_ns / NS_PER_S),
+		       transmission_wanted(u) ? ", and others wait for the memory they take" : "");
+	t->service->leaving++;
+	t->closing = true; /* what it has asked for already, too, is more than it takes */
+	rx_wake(t);
+	stream_shutdown(t->stream);
+}
+
 static void transmission_free(struct nbd_transmission *t)
 {
 	if (!t)
@@ -563,6 +602,8 @@ static struct nbd_transmission *transmission_make(struct nbd_service *service, s
 		.map = agreed->map,
 	};
 	link_init(&t->starved);
+	t->unread = (struct nbd_unread){ .env = service->env, .over = &t->over, .wanted = transmission_wanted, .stalled = transmission_stalled };
+	nbd_unread_init(&t->unread);
 	t->rx = env_alloc_aligned(RX_BYTES);
 	t->requests = calloc(service->depth, sizeof *t->requests);
 	if (!t->rx || !t->requests) {
@@ -591,6 +632,7 @@ int nbd_transmission_run(struct nbd_service *service, struct stream *stream, con
 	fiber_wait(&t->over);
 	assert(t->in_flight == 0 && t->bytes == 0 && !t->blocked && link_empty(&t->starved));
 	stream_shutdown(stream);
+	service->leaving -= t->unread.told;
 	*handle = NULL;
 	transmission_free(t);
 	return 0;

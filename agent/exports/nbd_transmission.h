@@ -14,13 +14,16 @@ struct nbd_service {
 	unsigned depth;         /* requests under way per connection */
 	struct slab slab;
 	void *zeroes;           /* NBD_ZEROES_BYTES of them; NULL if nothing can be written */
+	unsigned leaving;       /* connections that were cut off and aren't over yet */
+	const char *name;       /* the export's, for the log */
+	void (*log)(const char *format, ...) __attribute__((format(printf, 1, 2))); /* may be NULL */
 	struct link starved;    /* connections that wait for anybody's memory: the first gets what is given back */
 };
 #define NBD_ZEROES_BYTES (64u << 10)
 
 /* Memory for data: what one connection may hold at most, what it may hold whatever the others do,
  * and what all may hold beyond those shares. Beyond a limit a connection isn't read; those that wait for others' memory get it in turn. The shares of all (64, nbd.c) are half
- * of that, so that even the largest request gets its turn when what is under way has ended. */
+ * of that, so that even the largest request gets its turn when what is under way has ended, and what its client doesn't take ends, too (nbd_unread.h). */
 #define NBD_CONNECTION_BYTES (UINT64_C(64) << 20)
 #define NBD_SHARE_BYTES (UINT64_C(4) << 20)
 #define NBD_SERVICE_BYTES (UINT64_C(512) << 20)

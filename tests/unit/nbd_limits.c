@@ -92,6 +92,81 @@ Test(nbd_limits, who_wants_much_memory_gets_a_turn)
 	run(script_turns);
 }
 
+/* ---- clients that don't take their answers ---- */
+
+enum { GREEDY = NBD_SERVICE_BYTES / NBD_CONNECTION_BYTES };
+
+/* Has `s` ask for as much as it can get. */
+static void ask_for_much(struct stream *s)
+{
+	for (unsigned i = 0; i < 3; i++)
+		put_request(s, NBD_CMD_READ, 0, i, 0, 32 * MIB);
+}
+
+static void pass(unsigned seconds) { fiber_sleep(&the.env->loop, seconds * NS_PER_S); }
+
+static void script_unread(void)
+{
+	struct stream *greedy[GREEDY], *modest = client(/* structured= */ false);
+	static uint8_t in[8 * MIB];
+	the.memory->lazy = true;
+	for (unsigned i = 0; i < GREEDY; i++)
+		ask_for_much(greedy[i] = client(/* structured= */ false));
+	pass(300);
+	cr_assert_eq(the.memory->requests, 2 * GREEDY);
+	cr_assert_eq(the.export->clients, GREEDY + 1, "nobody waits for what they have: %s", the.log);
+	put_request(modest, NBD_CMD_READ, 0, 1, 0, sizeof in);
+	pass(20);
+	cr_assert_eq(the.memory->requests, 2 * GREEDY + 1);
+	cr_assert(strstr(the.log, "vm: an NBD client has not taken its answers for 30"), "%s", the.log);
+	cr_assert_eq(get_simple(modest, NULL), 0);
+	get(modest, in, sizeof in);
+	pass(200);
+	cr_assert_eq(the.export->clients, GREEDY, "one was enough");
+	cr_assert_eq(the.memory->requests, 2 * GREEDY + 1, "what one that is cut off asked for isn't begun");
+	pass(400);
+	cr_assert_eq(the.export->clients, 1, "nobody waits, but that is too long");
+	cr_assert_eq(read_bytes(modest, 0, in, 4096), 0, "who waits for nothing may wait for ever");
+	for (unsigned i = 0; i < GREEDY; i++)
+		hang_up(greedy[i]);
+	hang_up(modest);
+}
+
+Test(nbd_limits, who_takes_no_answers_loses_its_turn_to_others)
+{
+	memory_info = (struct blk_info){ .size = 32 * MIB, .block_size = 512 };
+	run_sim(script_unread);
+}
+
+/* One that takes them slowly, and one whose answers are short, are left alone, whoever waits. */
+static void script_slow(void)
+{
+	struct stream *greedy[GREEDY], *modest = client(/* structured= */ false);
+	static uint8_t in[8 * MIB];
+	the.memory->lazy = true;
+	for (unsigned i = 0; i < GREEDY; i++)
+		ask_for_much(greedy[i] = client(/* structured= */ false));
+	settle();
+	put_request(modest, NBD_CMD_READ, 0, 1, 0, sizeof in);
+	for (unsigned n = 0; n < 20; n++) {
+		for (unsigned i = 0; i < GREEDY; i++)
+			get(greedy[i], in, MIB + MIB / 4);
+		pass(20);
+	}
+	cr_assert_eq(the.export->clients, GREEDY + 1, "%s", the.log);
+	for (unsigned i = 0; i < GREEDY; i++)
+		hang_up(greedy[i]);
+	hang_up(modest);
+}
+
+Test(nbd_limits, who_takes_them_slowly_keeps_them)
+{
+	memory_info = (struct blk_info){ .size = 32 * MIB, .block_size = 512 };
+	run_sim(script_slow);
+}
+
+/* ---- crowds ---- */
+
 static void script_crowd(void)
 {
 	struct stream *crowd[64];

@@ -2,12 +2,14 @@
 #include "tests/unit/nbdtest.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent/exports/nbd_wire.h"
 #include "core/bytes.h"
+#include "core/env_sim.h"
 #include "core/fiber.h"
 
 struct blk_info memory_info;
@@ -48,7 +50,7 @@ void memory_do(struct memory_node *m, struct blk_io *io)
 	int r = 0;
 	if (io->op == BLK_READ || io->op == BLK_WRITE)
 		r = m->fail;
-	if (io->op == BLK_READ && r == 0)
+	if (io->op == BLK_READ && r == 0 && !m->lazy)
 		iov_scatter(io->iov, io->iov_count, 0, m->bytes + io->offset, io->length);
 	else if (io->op == BLK_WRITE && r == 0)
 		iov_gather(io->iov, io->iov_count, 0, m->bytes + io->offset, io->length);
@@ -90,6 +92,14 @@ static const struct blk_driver driver_memory = {
 
 struct setting the;
 
+static void note(const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(the.log, sizeof the.log, format, args);
+	va_end(args);
+}
+
 static int setting_fiber(void *arg)
 {
 	(void)arg;
@@ -100,7 +110,7 @@ static int setting_fiber(void *arg)
 	the.memory = memory_of(node);
 	snprintf(the.address, sizeof the.address, "unix:%s/vm.nbd", the.directory);
 	struct export_how export_how = { .name = "vm", .run_dir = the.directory, .read_only = the.read_only,
-					 .queue_depth = the.queue_depth };
+					 .queue_depth = the.queue_depth, .log = note };
 	cr_assert_eq(export_nbd.open(the.env, node, &export_how, &the.export, &report), 0, "%s", report.text);
 	the.script();
 	if (the.export)
@@ -109,19 +119,35 @@ static int setting_fiber(void *arg)
 	return 0;
 }
 
+static void set_up(void (*script)(void))
+{
+	if (memory_info.size == 0)
+		memory_info = (struct blk_info){ .size = MIB, .block_size = 512, .preferred_size = 4096,
+						 .can_discard = true, .can_zero = true, .can_map = true };
+	the.script = script;
+}
+
 /* Runs `script` in a fiber, with the export open; afterwards nothing may be left. */
 void run(void (*script)(void))
 {
 	strcpy(the.directory, "/tmp/aquifer-nbd-XXXXXX");
 	cr_assert(mkdtemp(the.directory));
-	if (memory_info.size == 0)
-		memory_info = (struct blk_info){ .size = MIB, .block_size = 512, .preferred_size = 4096,
-						 .can_discard = true, .can_zero = true, .can_map = true };
+	set_up(script);
 	cr_assert_eq(env_linux_create(1, &the.env), 0);
-	the.script = script;
 	cr_assert_eq(env_linux_run_fiber(the.env, setting_fiber, NULL), 0);
 	env_linux_destroy(the.env);
 	cr_assert_eq(rmdir(the.directory), 0, "the socket is gone");
+}
+
+void run_sim(void (*script)(void))
+{
+	struct sim *sim = sim_create(1, NULL);
+	strcpy(the.directory, "/run");
+	set_up(script);
+	the.env = sim_process_create(sim, sim_host_create(sim, "host", 1 << 20, 512));
+	cr_assert_eq(sim_run_fiber(the.env, setting_fiber, NULL), 0);
+	sim_process_destroy(the.env);
+	sim_destroy(sim);
 }
 
 struct stream *dial(void)

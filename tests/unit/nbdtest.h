@@ -19,6 +19,7 @@ struct memory_node {
 	unsigned requests, flushes;
 	int fail;                     /* all READs and WRITEs end with this */
 	bool hold;                    /* requests are kept in `held` */
+	bool lazy;                    /* what is read is nothing in particular */
 	struct link held;
 	unsigned extent_bytes;        /* MAP: data and hole alternate at this length */
 	unsigned map_at_a_time;       /* MAP: extents told in one answer */
@@ -33,12 +34,14 @@ struct setting {
 	unsigned queue_depth;
 	bool read_only;
 	void (*script)(void);
+	char log[256]; /* what the export said last */
 };
 extern struct setting the;
 
 void memory_do(struct memory_node *m, struct blk_io *io);
 void memory_let_go(struct memory_node *m);
 void run(void (*script)(void));
+void run_sim(void (*script)(void)); /* in a simulated world: its time costs none */
 struct stream *dial(void);
 void put(struct stream *s, const void *bytes, size_t length);
 void get(struct stream *s, void *bytes, size_t length);
