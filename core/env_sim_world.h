@@ -1,4 +1,4 @@
-/* What env_sim.c, env_sim_disk.c and env_sim_net.c share; nobody else includes this. */
+/* What the files env_sim*.c share; but for them only the simulated catalog of the tests includes this. */
 #ifndef AQ_ENV_SIM_WORLD_H
 #define AQ_ENV_SIM_WORLD_H
 #include "core/env_ops.h"
@@ -91,6 +91,8 @@ int sim_file_stat(struct file *f, struct file_info *ret_info);
 int sim_file_lock(struct file *f, bool exclusive);
 int sim_file_map(struct file *f, uint64_t offset, uint64_t length, uint64_t *ret_length, bool *ret_data);
 void sim_file_submit(struct file *f, struct file_io *io, struct job *parent);
+
+/* env_sim_dirs.c */
 int sim_mkdir(struct env *env, const char *path);
 int sim_unlink(struct env *env, const char *path);
 int sim_rmdir(struct env *env, const char *path);

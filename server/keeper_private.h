@@ -1,4 +1,4 @@
-/* A keeper from inside: what keeper.c, rebuild.c, pull.c and gc.c share. */
+/* A keeper from inside: what keeper.c, rebuild.c, pull.c, manager.c and gc.c share. */
 #ifndef AQ_KEEPER_PRIVATE_H
 #define AQ_KEEPER_PRIVATE_H
 #include <uthash.h>
@@ -72,9 +72,12 @@ size_t pull_source(uint64_t segment, size_t count); /* which of them it is read 
 /* FIBER. Takes what is free of a sealed copy, as its peers know; those that don't answer are passed over. */
 int pull_frees(struct keeper *k, const struct found *sources, size_t count);
 
-int rebuild_fiber(void *keeper); /* rebuild.c: the fiber */
+/* rebuild.c: FIBER, as long as the keeper lives; what it remembers of others is no more so. */
+int rebuild_fiber(void *keeper);
 void rebuild_forget(struct keeper *k);
+/* manager.c: FIBERs likewise. */
 int manager_fiber(void *keeper);
 int manager_watch_fiber(void *keeper);
-int gc_fiber(void *keeper);    /* gc.c: likewise */
+/* gc.c: FIBER likewise. */
+int gc_fiber(void *keeper);
 #endif

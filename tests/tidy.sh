@@ -63,6 +63,22 @@ rule_calls() {
 				if (is_up(folder(p[1]), folder(to))) print p[1] ":1: calls " p[2] "() of " to ", which is not below it" } }'
 }
 
+# --- a private header says in which file what it declares is: behind a line that begins with that file's name, until the next one ---
+rule_sections() {
+	local headers
+	[ -d "$build/obj" ] || return
+	headers=$(echo "$sources" | grep '\.h$')
+	# shellcheck disable=SC2086
+	for c in $sources; do [[ $c == *.c && -f $build/obj/${c%.c}.o ]] && echo "$build/obj/${c%.c}.o"; done | xargs nm -A -g --defined-only |
+		awk 'NR == FNR { file = $1; sub(/\.o:.*/, ".c", file); sub(/.*\//, "", file); made[$NF] = file; next }
+			FNR == 1 { said = "" }
+			match($0, /^\/\* [a-z_0-9]+\.c( \*\/|[:.] )/) { said = $2; sub(/[:.]$/, "", said); sub(/\.c$/, "", said); said = said ".c" }
+			/^\/\* ----/ { said = "" }
+			said != "" && match($0, /^[a-z][^(]*[ *][a-z_0-9]+\(/) { name = substr($0, 1, RLENGTH - 1); sub(/.*[ *]/, "", name)
+				if (name in made && made[name] != said) print FILENAME ":" FNR ": " name "() is in " made[name] ", not in " said " as the line above it says" }' \
+			- $headers
+}
+
 rule_text() {
 	# shellcheck disable=SC2086
 	{
@@ -170,6 +186,6 @@ rule_clang_tidy() {
 	echo "$sources" | grep '\.c$' | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$@" -- '"$flags"' 2>/dev/null' sh
 }
 
-breaks=$(for rule in env layers calls tree text tables wire help state cppcheck clang_tidy; do "rule_$rule"; done)
+breaks=$(for rule in env layers calls sections tree text tables wire help state cppcheck clang_tidy; do "rule_$rule"; done)
 [ -z "$breaks" ] || { echo "$breaks"; exit 1; }
 echo "tidy: all rules kept"

@@ -39,18 +39,18 @@ int agent_run(struct env *env, const struct agent_options *options, struct repor
 
 /* requests.c: rpc_server_options.handle. FIBER. */
 void agent_handle(void *arg, struct rpc_request *r);
-/* peers.c: the same for what other hosts ask. FIBER. */
-void agent_peer_handle(void *arg, struct rpc_request *r);
-/* attach.c: a tapdisk for the graph, up. FIBER. The caller has one use of it. */
-int agent_attach(struct agent *a, const Aquifer__AttachCall *q, const char *graph, size_t length, struct tap **ret_tap, struct report *report);
 /* The device is gone afterwards, or the report says why not. FIBER. */
 int agent_detach(struct agent *a, const char *name, bool force, struct report *report);
+/* peers.c: the same for what other hosts ask. FIBER. */
+void agent_peer_handle(void *arg, struct rpc_request *r);
+/* Whose control socket is "unix:/…/control.sock"; NULL: of none of this agent's. */
+struct tap *agent_tap_of(struct agent *a, const char *control);
+/* attach.c: a tapdisk for the graph, up. FIBER. The caller has one use of it. */
+int agent_attach(struct agent *a, const Aquifer__AttachCall *q, const char *graph, size_t length, struct tap **ret_tap, struct report *report);
 /* migrate.c: moves a volume that is attached here to another host. *ret: what was done. FIBER. */
 int agent_migrate(struct agent *a, const Aquifer__MigrateCall *q, json_t **ret, struct report *report);
 /* … and the other side of it, asked by the agent of the host where it is. FIBER. */
 int agent_incoming(struct agent *a, const Aquifer__PeerIncomingCall *q, const char *graph, size_t length, json_t **ret, struct report *report);
 int agent_activate(struct agent *a, const Aquifer__PeerOfferCall *q, json_t **ret, struct report *report);
 int agent_cancel(struct agent *a, const Aquifer__PeerOfferCall *q, struct report *report);
-/* Whose control socket is "unix:/…/control.sock"; NULL: of none of this agent's. */
-struct tap *agent_tap_of(struct agent *a, const char *control);
 #endif

@@ -319,7 +319,7 @@ static int look_for_holder(struct store *s, const char *name, uint64_t volume, c
 	if (!o.control[0])
 		return report_set(report, -EBUSY, "it is attached as %s%s%s, which can't be asked", o.holder, ret_holder->elsewhere ? " on host " : "",
 				  ret_holder->elsewhere ? o.host : "");
-	r = ret_holder->elsewhere ? places_agent_find(s->places, o.host, &ret_holder->agent, report) : 0;
+	r = ret_holder->elsewhere ? store_agent_find(s, o.host, &ret_holder->agent, report) : 0;
 	return r < 0 ? report_prefix(report, r, "it is attached as %s on host %s", o.holder, o.host) : 0;
 }
 

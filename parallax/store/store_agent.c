@@ -1,5 +1,5 @@
 /* Agents in the catalog: agent/HOST says where one is and what to show it, alive/STAMP that it lives (where the engine has leases).
- * Each writes its own (agent/daemon/register.c). */
+ * Each writes its own (agent/daemon/registry.c). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 const char *store_url(const struct store *s) { return s->url; }
 const char *store_host(const struct store *s) { return s->places->host; }
 
-bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent)
+/* FIBER. As far as is known. */
+static bool agent_alive(struct places *p, const char *host, const struct meta_agent *agent)
 {
 	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp, .pids = agent->pids };
 	snprintf(as_owner.host, sizeof as_owner.host, "%s", host);
@@ -25,15 +26,16 @@ bool places_agent_alive(struct places *p, const char *host, const struct meta_ag
 
 static void describe(struct places *p, const char *host, const struct meta_agent *m, struct store_agent *ret)
 {
-	*ret = (struct store_agent){ .since_ns = m->since_ns, .protocol = m->protocol ? m->protocol : 1, .alive = places_agent_alive(p, host, m) };
+	*ret = (struct store_agent){ .since_ns = m->since_ns, .protocol = m->protocol ? m->protocol : 1, .alive = agent_alive(p, host, m) };
 	snprintf(ret->host, sizeof ret->host, "%s", host);
 	snprintf(ret->address, sizeof ret->address, "%s", m->address);
 	snprintf(ret->version, sizeof ret->version, "%s", m->version);
 	memcpy(ret->token, m->token, sizeof ret->token);
 }
 
-int places_agent_find(struct places *p, const char *host, struct store_agent *ret_agent, struct report *report)
+int store_agent_find(struct store *s, const char *host, struct store_agent *ret_agent, struct report *report)
 {
+	struct places *p = s->places;
 	struct meta_agent m;
 	int r = name_valid(host) ? meta_get_agent(p->catalog, host, &m, NULL) : -ENOENT;
 	if (r == -ENOENT)
@@ -42,11 +44,6 @@ int places_agent_find(struct places *p, const char *host, struct store_agent *re
 		return report_set(report, r, "the catalog: %s", catalog_text(p->catalog, r));
 	describe(p, host, &m, ret_agent);
 	return ret_agent->alive ? 0 : report_set(report, -EHOSTDOWN, "the agent of host %s doesn't run, or can't reach the catalog (start it there: aquifer agent start)", host);
-}
-
-int store_agent_find(struct store *s, const char *host, struct store_agent *ret_agent, struct report *report)
-{
-	return places_agent_find(s->places, host, ret_agent, report);
 }
 
 struct agent_list {
@@ -130,7 +127,7 @@ static int enter(struct store_registration *r, struct report *report)
 	uint64_t revision;
 	int status = look(r, &there, &revision);
 	bool same = !places_pids_foreign(r->store->env, there.boot, there.pids);
-	if (status == 0 && there.pid && !(same && there.pid == r->agent.pid) && places_agent_alive(p, p->host, &there))
+	if (status == 0 && there.pid && !(same && there.pid == r->agent.pid) && agent_alive(p, p->host, &there))
 		return report_set(report, -EADDRINUSE, "the agent with pid %llu%s is called %s too (give each its own name: host = NAME in etc/aquifer/aquifer.conf)",
 				  (unsigned long long)there.pid, same ? "" : " on another machine", p->host);
 	meta_key_alive(r->agent.stamp, key);
@@ -176,7 +173,7 @@ int store_agent_check(struct store_registration *r, struct report *report)
 	if (there.stamp == r->agent.stamp)
 		return 0;
 	/* one that is dead leaves the place to the next who comes */
-	if (there.stamp && places_agent_alive(r->store->places, r->store->places->host, &there))
+	if (there.stamp && agent_alive(r->store->places, r->store->places->host, &there))
 		return report_set(report, -EEXIST, "another agent is called %s too, and has taken this one's place (give each its own name: host = NAME in "
 				  "etc/aquifer/aquifer.conf)", r->store->places->host);
 	return enter(r, report);

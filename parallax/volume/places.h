@@ -56,9 +56,4 @@ bool places_holder_alive(struct places *p, const struct meta_owner *owner);
 bool places_held_contained(struct places *p, uint64_t volume, const struct meta_owner *owner);
 /* Is it held by a device on another host, or offered to one there, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner);
-/* FIBER. Is that host's agent alive, as far as is known? */
-bool places_agent_alive(struct places *p, const char *host, const struct meta_agent *agent);
-struct store_agent;
-/* FIBER. As store_agent_find(). */
-int places_agent_find(struct places *p, const char *host, struct store_agent *ret_agent, struct report *report);
 #endif

@@ -275,13 +275,14 @@ int log_append_wait(struct volume *v, struct log_append *a);                 /* 
 void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
 void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
-void log_take_back(struct volume *v);   /* … waits again, before what waits already; log_expire.c */
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */
 void volume_fail(struct volume *v, int status);
+/* log_expire.c */
+void log_take_back(struct volume *v);   /* everything in flight, all of it answered, waits again, before what waits already */
 /* log_retain.c */
 void log_retain(struct volume *v, const struct log_record *r); /* it is acknowledged */
 void log_retain_drop(struct volume *v, struct log_segment *g, uint32_t synced);
@@ -319,9 +320,10 @@ void log_record_cut(struct meta_log *log, const struct log_segment *g);     /* a
 void log_seal(const struct log_segment *g);                                /* FIBER; after the cut is recorded (R15 c) */
 /* FIBER. Deletes all copies of a segment that can be reached. 0, or the status of one that couldn't be deleted. */
 int log_delete_segment(struct volume *v, uint64_t segment);
+/* log_leave.c: the fibers that leave segments which are badly placed */
+int log_leave_start(struct volume *v);
 /* Has that server room for what a log makes there? As far as is known. */
 bool log_has_room(const struct volume *v, const struct peer *p);
-int log_leave_start(struct volume *v); /* log_leave.c: the fibers that leave segments which are badly placed */
 /* log_mend.c */
 /* Has the server been restarted, perhaps without all that it acknowledged? Then mending begins, if it hasn't. */
 bool log_unsettled(void *volume);
@@ -346,6 +348,14 @@ void checkpoint_consider(struct volume *v); /* wakes it if one is due */
 void checkpoint_dirty(struct volume *v);    /* something changed that a checkpoint would publish */
 int checkpoint_run(struct volume *v);       /* FIBER: one now */
 int volume_checkpoints_fail(const struct volume *v); /* -errno: they have for a while, or will always */
+/* FIBER: one now, the last if `closing` (NULL: never) fits: then that is in its transaction, and `done`. */
+struct volume_closing;
+int checkpoint_closing(struct volume *v, struct volume_closing *closing);
+/* FIBER. Of the segments that the last table has no more, which are to be deleted, so many at most; those that couldn't be come last. How many were. */
+unsigned checkpoint_delete_freed(struct volume *v, unsigned most);
+void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
+uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most; */
+uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table and indexes, of which another is no shorter */
 /* checkpoint_drop.c */
 enum { CHECKPOINT_DROPS = 32 };
 struct checkpoint_drops {
@@ -375,14 +385,6 @@ int checkpoint_summary_end(struct checkpoint_summary *c, struct meta_root *ret);
 /* checkpoint_nodes.c: FIBER. Appends the unwritten nodes of a version, and accounts for them. `*end`: the greatest position of one (or as it was). */
 enum { CHECKPOINT_RECORD_NODES = 64 };
 int checkpoint_write_nodes(struct volume *v, const struct tree_version *version, uint64_t newest_mark, uint64_t *end);
-/* FIBER: one now, the last if `closing` (NULL: never) fits: then that is in its transaction, and `done`. */
-struct volume_closing;
-int checkpoint_closing(struct volume *v, struct volume_closing *closing);
-/* FIBER. Of the segments that the last table has no more, which are to be deleted, so many at most; those that couldn't be come last. How many were. */
-unsigned checkpoint_delete_freed(struct volume *v, unsigned most);
-void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
-uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most; */
-uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table and indexes, of which another is no shorter */
 /* trim.c: what became free goes to the server (R28), and sparse segments are packed (R30). */
 int trim_start(struct volume *v);       /* the fiber that does it */
 void trim_kick(struct volume *v);       /* a checkpoint was published */
