@@ -304,6 +304,15 @@ static int check_source(struct move *m)
 	return r < 0 ? r : check_embedded(m);
 }
 
+/* FIBER. Agents have it open, of all hosts, and take snapshots of volumes in it. */
+static int set_aside(struct move *m, const char *mark, struct report *report)
+{
+	if (!m->from->ops->set_aside)
+		return catalog_mark(m->from, STORE_MOVED, mark, report);
+	int r = m->from->ops->set_aside(m->from, STORE_MOVED, mark);
+	return r < 0 ? report_set(report, r, "the mark %s can't be set: %s", STORE_MOVED, catalog_text(m->from, r)) : 0;
+}
+
 /* FIBER. */
 static int move(struct move *m)
 {
@@ -315,7 +324,7 @@ static int move(struct move *m)
 	if (r == 0 && m->settled && !done)
 		r = report_set(report, -EREMCHG, "it moved already: %s (set `catalog = ' in etc/aquifer/aquifer.conf)", m->mark);
 	if (r == 0 && !m->settled)
-		r = catalog_mark(m->from, STORE_MOVED, moving, report);
+		r = m->interrupted ? catalog_mark(m->from, STORE_MOVED, moving, report) : set_aside(m, moving, report);
 	if (r < 0)
 		return r;
 	catalog_image_free(&m->image);
@@ -323,7 +332,7 @@ static int move(struct move *m)
 	if (r == 0)
 		r = move_marked(m, done);
 	if (r < 0 && !m->settled)
-		catalog_mark(m->from, STORE_MOVED, NULL, NULL); /* else the old one would be lost to everybody; it is as it was */
+		set_aside(m, NULL, NULL); /* else the old one would be lost to everybody; it is as it was */
 	return r;
 }
 
@@ -362,7 +371,7 @@ int cli_cluster_move_catalog(struct cli *c)
 	catalog_image_free(&m.image);
 	if (r == 0)
 		r = config_set(c->env, c->root, "catalog", m.to_url, &c->report);
-	snprintf(line, sizeof line, "the catalog is in %s now, %zu keys (set `catalog = ' on other hosts too; then start the servers)", m.to_url, keys);
+	snprintf(line, sizeof line, "the catalog is in %s now, %zu keys (set `catalog = ' on other hosts too, and start agents again; then start the servers)", m.to_url, keys);
 	return r < 0 ? r : say(c, m.to_url, keys, line);
 }
 

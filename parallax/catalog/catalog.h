@@ -68,6 +68,9 @@ struct catalog_ops {
 	/* NULL: by polling. `how`: to be copied into what is returned */
 	int (*watch)(struct catalog *c, const char *prefix, const struct catalog_watch *how, struct catalog_watch **ret_watch);
 	void (*watch_end)(struct catalog_watch *w);
+	/* Puts that key, or deletes it (`text` NULL): from then on who has the catalog open, but for `c`, finds another store there, and again its own.
+	 * Until it is known. NULL: nobody has it open for long who isn't looked for. */
+	int (*set_aside)(struct catalog *c, const char *key, const char *text);
 };
 /* What an engine's own lease and watch begin with. */
 struct catalog_lease {

@@ -20,7 +20,7 @@
 #include "parallax/catalog/catalog_access.h"
 #include "parallax/catalog/catalog_etcd_call.h"
 
-enum { LIST_TRIES = 5 };
+enum { LIST_TRIES = 5, ASIDE_TRIES = 600 };
 
 static int damaged(struct etcd *e, int status)
 {
@@ -29,13 +29,29 @@ static int damaged(struct etcd *e, int status)
 	return status == -EBADMSG ? -EPROTO : status;
 }
 
+/* The id of a store that moves away, or has moved: each digit's complement, so that it is found again should it stay. */
+static void aside_id(const char *id, char ret[ETCD_ID_BYTES])
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t n = 0;
+	for (; id[n]; n++)
+		ret[n] = digits[15 - (strchr(digits, id[n]) - digits)];
+	ret[n] = 0;
+}
+
 /* What answers there is another store, or none. */
 static int foreign(struct etcd *e, const char *other)
 {
-	char text[ETCD_ID_BYTES + 8];
+	const char *address = strstr(e->at.url[e->current], "//") + 2;
+	char text[ETCD_ID_BYTES + 8], aside[ETCD_ID_BYTES];
+	aside_id(e->id, aside);
 	snprintf(text, sizeof text, *other ? "id %s" : "no id", other);
-	snprintf(e->catalog.why, sizeof e->catalog.why, "the etcd at %.100s is not the cluster's (%s, expected %s)",
-		 strstr(e->at.url[e->current], "//") + 2, text, e->id);
+	if (*other && strcmp(other, aside) == 0)
+		snprintf(e->catalog.why, sizeof e->catalog.why, "the catalog has moved away from the etcd at %.100s, or is being moved (set `catalog = ' in "
+			 "etc/aquifer/aquifer.conf, and start the agent again)", address);
+	else
+		snprintf(e->catalog.why, sizeof e->catalog.why, "the etcd at %.70s is not the cluster's (%s, expected %s)%s", address, text, e->id,
+			 *other ? "; if a backup was restored there, start what ran before again" : "");
 	e->current = (e->current + 1) % e->at.count;
 	return -EREMCHG;
 }
@@ -285,6 +301,46 @@ static int etcd_list(struct catalog *c, const char *prefix,
 	return r;
 }
 
+/* ---- moving away ---- */
+
+/* Each transaction and read of others compares the id. An attempt of unknown outcome may have arrived: then the store has the new one. */
+static int etcd_set_aside(struct catalog *c, const char *key, const char *text)
+{
+	struct etcd *e = etcd_of(c);
+	char full[ETCD_KEY_BYTES], before[ETCD_ID_BYTES], after[ETCD_ID_BYTES];
+	struct catalog_txn *t = malloc(sizeof *t);
+	if (!t)
+		return -ENOMEM;
+	snprintf(full, sizeof full, "%s%s", ETCD_PREFIX, key);
+	memcpy(before, e->id, sizeof before);
+	aside_id(before, after);
+	catalog_txn_init(t);
+	if (text)
+		catalog_txn_put(t, full, text, strlen(text));
+	else
+		catalog_txn_delete(t, full);
+	if (*before)
+		catalog_txn_put(t, ETCD_ID_KEY, after, strlen(after));
+	int r = -ETIMEDOUT;
+	for (unsigned i = 0; i < ASIDE_TRIES && (r == -ETIMEDOUT || r == -EREMCHG); i++) {
+		if (i)
+			fiber_sleep(&c->env->loop, 50 * NS_PER_MS);
+		memcpy(e->id, before, sizeof e->id);
+		r = txn_once(e, "", t, id_of(e), NULL);
+		memcpy(e->id, r == 0 || r == -EREMCHG ? after : before, sizeof e->id);
+		if (r == -EREMCHG) {
+			struct catalog_value v;
+			int known = etcd_get(c, key, &v);
+			catalog_value_free(&v);
+			r = known == 0 || known == -ENOENT ? 0 : r;
+		}
+	}
+	if (r < 0)
+		memcpy(e->id, before, sizeof e->id);
+	free(t);
+	return r == -EREMCHG ? -ENOTCONN : r;
+}
+
 /* ---- opening ---- */
 
 static void etcd_close(struct catalog *c)
@@ -300,7 +356,7 @@ static void etcd_close(struct catalog *c)
 
 static const struct catalog_ops etcd_ops = {
 	.txn = etcd_txn, .get = etcd_get, .get_many = etcd_get_many, .count = etcd_count, .list = etcd_list, .close = etcd_close, .lease = etcd_lease,
-	.lease_end = etcd_lease_end, .watch = etcd_watch, .watch_end = etcd_watch_end,
+	.lease_end = etcd_lease_end, .watch = etcd_watch, .watch_end = etcd_watch_end, .set_aside = etcd_set_aside,
 };
 
 static void new_id(struct env *env, char ret[ETCD_ID_BYTES])

@@ -4,6 +4,7 @@
  *   make                       makes the store (in etcd, where nothing does so by itself)
  *   conform                    all that engines must do alike
  *   put KEY VALUE | get KEY | delete KEY
+ *   aside VALUE FILE           store/moved has that, as of a catalog that moves, until there is that file: says "aside" then
  *   list PREFIX                how many
  *   count KEY N                takes N numbers, one by one; prints the last
  *   fill KEY BYTES             puts large values, KEY0 KEY1 …, until there is an error; prints how many
@@ -222,6 +223,23 @@ static int do_get(struct program *p)
 
 static int do_put(struct program *p) { return said(p, change(p, p->args[0], p->args[1], strlen(p->args[1]) + 1), ""); }
 static int do_delete(struct program *p) { return said(p, change(p, p->args[0], NULL, 0), ""); }
+static void await(struct program *p, const char *path)
+{
+	while (access(path, F_OK) < 0)
+		fiber_sleep(&p->env->loop, 20 * NS_PER_MS);
+}
+
+static int do_aside(struct program *p)
+{
+	const struct catalog_ops *ops = p->catalog->ops;
+	int r = ops->set_aside ? ops->set_aside(p->catalog, "store/moved", p->args[0]) : -ENOTSUP;
+	if (r < 0)
+		return said(p, r, "");
+	printf("aside\n");
+	fflush(stdout);
+	await(p, p->args[1]);
+	return said(p, ops->set_aside(p->catalog, "store/moved", NULL), "");
+}
 static int do_make(struct program *p) { return said(p, 0, ""); }
 
 static int do_list(struct program *p)
@@ -247,6 +265,7 @@ static const struct {
 	int (*run)(struct program *p);
 } commands[] = {
 	{ "make", 0, do_make }, { "conform", 0, do_conform }, { "put", 2, do_put }, { "get", 1, do_get }, { "delete", 1, do_delete },
+	{ "aside", 2, do_aside },
 	{ "list", 1, do_list }, { "count", 2, do_count }, { "fill", 2, do_fill }, { "flood", 3, do_flood }, { "lease", 3, do_lease }, { "watch", 2, do_watch },
 };
 
@@ -254,8 +273,7 @@ static void wait_for_file(struct program *p)
 {
 	printf("open\n");
 	fflush(stdout);
-	while (access(p->args[0], F_OK) < 0)
-		fiber_sleep(&p->env->loop, 20 * NS_PER_MS);
+	await(p, p->args[0]);
 	p->command = p->args[1];
 	p->args += 2;
 	p->arg_count -= 2;
