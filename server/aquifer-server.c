@@ -47,6 +47,7 @@ struct program {
 	char registered[ADDRESS_BYTES];   /* "" : as bound */
 	bool loopback, plain_text;
 	bool secure;                      /* TLS, with this host's certificate as a server */
+	char elsewhere[ADDRESS_BYTES];    /* it was started there; "": it wasn't */
 	struct env *env;
 	int signal_fd;
 	int next; /* the first word of the command line that isn't parsed yet */
@@ -274,6 +275,13 @@ static const char *wait_for_signal(struct program *p)
 	}
 }
 
+static void started_elsewhere(void *arg, const char *address)
+{
+	struct program *p = arg;
+	snprintf(p->elsewhere, sizeof p->elsewhere, "%s", address);
+	raise(SIGTERM);
+}
+
 static void log_line(void *arg, const char *text)
 {
 	(void)arg;
@@ -345,6 +353,8 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		segment_server_close(segments);
 		return fail("joining the cluster", report_text(&report, r));
 	}
+	p->keeps.elsewhere = started_elsewhere;
+	p->keeps.arg = p;
 	struct keeper *keeper;
 	struct scrub *scrub = NULL;
 	struct watch *watch = NULL;
@@ -380,7 +390,7 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		printf("aquifer-server: warning: this process may have %" PRIu64 " files open, of %" PRIu64 " that it could use: it takes %u connections at a time "
 		       "(raise LimitNOFILE in the systemd unit, or ulimit -Hn)\n", p->files, wants, p->limits.connections_max);
 	const char *why = wait_for_signal(p);
-	printf("aquifer-server: %s: stopping\n", why);
+	printf("aquifer-server: %s: stopping\n", *p->elsewhere ? "started elsewhere" : why);
 	watch_stop(watch);
 	scrub_stop(scrub);
 	access_keeper_stop(access);
@@ -389,6 +399,10 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 	r = segment_server_close(segments);
 	if (r < 0)
 		return fail("stopping cleanly", strerror(-r));
+	if (*p->elsewhere) {
+		report_set(&report, -ESTALE, "this server was started at %s, from another copy of its data directory (of the two one is left)", p->elsewhere);
+		return fail("serving", report.text);
+	}
 	printf("aquifer-server: stopped cleanly\n");
 	return 0;
 }

@@ -29,6 +29,9 @@ struct keeper_options { /* 0: the default, above */
 	uint64_t gc_first_ns;   /* … and before the first */
 	uint64_t manager_ns;    /* between looks at the servers */
 	uint64_t lost_ns;       /* a server that doesn't answer for so long is lost */
+	void (*elsewhere)(void *arg, const char *address); /* this server was started there, from another copy of its directory, and has nothing to say
+	                                                     * here any more; once. May be NULL */
+	void *arg;
 };
 
 /* FIBER. Borrows all until keeper_stop(). `dir` is the data directory that `server` serves; it is in the map. 0 or -errno with a report. */

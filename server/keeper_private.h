@@ -40,6 +40,8 @@ struct keeper {
 	struct catalog_lease *lease; /* manager.c */
 	bool no_leases, watched;
 	struct fiber_cond manager_changed; /* somebody is elected, or isn't any more */
+	uint64_t own_key;        /* the revision of this server's key when it was looked at; 0: it wasn't */
+	bool elsewhere;          /* it is the server no more */
 	uint64_t forgot_ns;      /* when former servers were forgotten last */
 	uint64_t manager_ns;     /* it is the manager since then; 0: it isn't */
 	unsigned fibers;

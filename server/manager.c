@@ -259,6 +259,21 @@ static uint64_t look_again_ns(const struct keeper *k)
 	return k->watched && !k->manager_ns ? MAX(k->options.manager_ns, (uint64_t)LEASE_S * NS_PER_S) : k->options.manager_ns;
 }
 
+/* Its directory was copied, and the copy started while nobody here answered. Who writes is connected with one of the two, and what one answers the other
+ * lacks: the one that was started last is the server. */
+static void look_for_another(struct keeper *k)
+{
+	char key[META_KEY_BYTES];
+	struct meta_server m;
+	meta_key_server(&k->dir->id, key);
+	if (k->elsewhere || (k->own_key && catalog_same(k->catalog, key, k->own_key) != 0) ||
+	    meta_get_server(k->catalog, &k->dir->id, &m, &k->own_key) < 0 || m.incarnation <= k->dir->incarnation)
+		return;
+	k->elsewhere = true;
+	if (k->options.elsewhere)
+		k->options.elsewhere(k->options.arg, m.address);
+}
+
 int manager_fiber(void *arg)
 {
 	struct keeper *k = arg;
@@ -266,6 +281,7 @@ int manager_fiber(void *arg)
 		keeper_nap(k, &k->manager_nap, look_again_ns(k));
 		if (keeper_ends(k) || copies_read_map(k->copies) < 0)
 			continue;
+		look_for_another(k);
 		bool is = is_manager(k);
 		k->manager_ns = !is ? 0 : k->manager_ns ? k->manager_ns : env_now_ns(k->env);
 		if (is)

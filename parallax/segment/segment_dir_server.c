@@ -9,7 +9,8 @@
  *   - stopped in order, or the same boot id: every copy has what it answered;
  *   - another boot id: what is not sealed is doubtful, for good;
  *   - the catalog is ahead of the directory: it is an old state of the disk; what is not
- *     sealed counts for nothing. */
+ *     sealed counts for nothing;
+ *   - a server of the same identity answers at another address: it is refused. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 
 #define SERVER_MAGIC UINT64_C(0x5245565245535141)
 #define RAISE_TRIES 600
+#define ELSEWHERE_NS (2 * NS_PER_S)
 
 void dir_server_encode(const struct dir_server *s, void *block)
 {
@@ -219,7 +221,23 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 	return r < 0 ? report_set(report, r, "register data directory %s in the catalog: %s", d->path, catalog_text(d->catalog, r)) : 0;
 }
 
-static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation, struct report *report)
+/* FIBER. A directory may be a copy of one that is in use, at another address: who writes is connected with either, and neither would have all. One that doesn't
+ * answer is no obstacle; should it go on, it finds out (server/manager.c). */
+static int check_elsewhere(struct segment_dir *d, const struct segment_dir_options *options, const struct meta_server *m, struct report *report)
+{
+	struct segment_server *other;
+	if (!options->address || !m->address[0])
+		return 0;
+	const char *mine = strchr(options->address, ':'), *last = strchr(m->address, ':'); /* it may have begun to speak TLS */
+	if (!mine || !last || strcmp(mine, last) == 0 || segment_remote_open(d->env, m->address, ELSEWHERE_NS, &other, NULL) < 0)
+		return 0;
+	bool same = memcmp(&other->id, &d->state.id, sizeof(uuid)) == 0;
+	segment_server_close(other);
+	return same ? report_set(report, -EBUSY, "the server of data directory %s runs already, at %s: one of the two is a copy (stop that one first, or begin with an empty "
+					 "directory, as a new server)", d->path, m->address) : 0;
+}
+
+static int catalog_incarnation(struct segment_dir *d, const struct segment_dir_options *options, uint64_t *ret_incarnation, struct report *report)
 {
 	struct meta_server m = { 0 };
 	int r = -ETIMEDOUT;
@@ -231,7 +249,7 @@ static int catalog_incarnation(struct segment_dir *d, uint64_t *ret_incarnation,
 	if (r < 0 && r != -ENOENT)
 		return report_set(report, r, "look up data directory %s in the catalog: %s", d->path, catalog_text(d->catalog, r));
 	*ret_incarnation = r == 0 ? m.incarnation : 0;
-	return 0;
+	return r == 0 ? check_elsewhere(d, options, &m, report) : 0;
 }
 
 int dir_server_start(struct segment_dir *d, const struct segment_dir_options *options, struct report *report)
@@ -244,7 +262,7 @@ int dir_server_start(struct segment_dir *d, const struct segment_dir_options *op
 				    : report_set(report, r, "%s is not a data directory: it has no file 'server'", d->path);
 	uint64_t in_catalog = 0;
 	if (r == 0)
-		r = catalog_incarnation(d, &in_catalog, report);
+		r = catalog_incarnation(d, options, &in_catalog, report);
 	if (r < 0)
 		return r;
 	/* another catalog, or one that was lost: it doesn't know what is here, which is no evidence against it (R5, R31) */
