@@ -210,8 +210,8 @@ static int count_wanting(struct catalog *c, unsigned domains, uint64_t *ret_volu
 	return r;
 }
 
-/* 0 also when it changes nothing, because it isn't used any more, or others of its domain are. */
-static int check_domains(struct store *s, const char *text, struct report *report)
+/* 0 also when it changes nothing, because it isn't used any more, or others of its domain are. `marked`: the catalog says already that it is to go. */
+static int check_domains(struct store *s, const char *text, bool marked, struct report *report)
 {
 	uuid id;
 	uint64_t volumes = 0;
@@ -225,6 +225,8 @@ static int check_domains(struct store *s, const char *text, struct report *repor
 		d->map = map;
 		r = domains_fill(d, s->catalog, &id);
 	}
+	if (r == 0 && marked && d->server < map->server_count)
+		d->stays[d->server] = map->servers[d->server].state != PLACED_LOST;
 	if (r == 0 && d->server < map->server_count && d->stays[d->server]) {
 		left = domains_count(d, /* without= */ true);
 		if (left < domains_count(d, false))
@@ -240,10 +242,28 @@ static int check_domains(struct store *s, const char *text, struct report *repor
 			  (unsigned long long)volumes, volumes == 1 ? " has" : "s have", replicas, left, left == 1 ? "" : "s");
 }
 
+static int is_draining(struct store *s, const char *text)
+{
+	struct meta_server m;
+	uuid id;
+	id_parse(text, &id);
+	int r = meta_get_server(s->catalog, &id, &m, NULL);
+	return r < 0 ? r : m.draining;
+}
+
+/* Of two that are to go at the same moment each may have been looked at before the other was marked: so it is looked at again then. */
 int store_server_drain(struct store *s, const char *id, bool undo, bool force, struct report *report)
 {
-	int r = undo || force ? 0 : check_domains(s, id, report);
-	return r ? r : mark(s, id, !undo, /* removed= */ false, report);
+	if (undo || force || is_draining(s, id) > 0)
+		return mark(s, id, !undo, /* removed= */ false, report);
+	int r = check_domains(s, id, /* marked= */ false, report);
+	r = r ? r : mark(s, id, /* draining= */ true, /* removed= */ false, report);
+	if (r == 0) {
+		r = check_domains(s, id, /* marked= */ true, report);
+		if (r == -EBUSY)
+			mark(s, id, /* draining= */ false, /* removed= */ false, NULL);
+	}
+	return r;
 }
 
 struct release {
@@ -377,7 +397,7 @@ int store_server_remove(struct store *s, const char *id, bool force, struct repo
 {
 	int r = force ? 0 : check_only(s, id, report);
 	if (r == 0 && !force)
-		r = check_domains(s, id, report);
+		r = check_domains(s, id, /* marked= */ false, report);
 	return r ? r : mark(s, id, /* draining= */ false, /* removed= */ true, report);
 }
 
