@@ -205,6 +205,7 @@ uint8_t *meta_owner_encode(const struct meta_owner *m, size_t *ret_length)
 	to.stamp = m->stamp;
 	to.boot = (char *)(uintptr_t)m->boot;
 	to.pids = m->pids;
+	to.began = m->began_ticks;
 	PACK(owner, &to);
 }
 
@@ -212,7 +213,7 @@ static int owner_unpack(const Aquifer__Store__Owner *from, struct meta_owner *re
 {
 	if (from->state > OWNER_OFFERED)
 		return -EUCLEAN;
-	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid, .stamp = from->stamp, .pids = from->pids };
+	*ret = (struct meta_owner){ .epoch = from->epoch, .state = from->state, .pid = from->pid, .stamp = from->stamp, .pids = from->pids, .began_ticks = from->began };
 	copy_text(ret->holder, sizeof ret->holder, from->holder);
 	copy_text(ret->control, sizeof ret->control, from->control);
 	copy_text(ret->host, sizeof ret->host, from->host);
@@ -319,13 +320,14 @@ uint8_t *meta_agent_encode(const struct meta_agent *m, size_t *ret_length)
 	to.map_version = m->map_version;
 	to.boot = (char *)(uintptr_t)m->boot;
 	to.pids = m->pids;
+	to.began = m->began_ticks;
 	PACK(agent, &to);
 }
 
 static int agent_unpack(const Aquifer__Store__Agent *from, struct meta_agent *ret)
 {
 	*ret = (struct meta_agent){ .stamp = from->stamp, .pid = from->pid, .since_ns = from->since_ns,
-				     .protocol = from->protocol, .map_version = from->map_version, .pids = from->pids };
+				     .protocol = from->protocol, .map_version = from->map_version, .pids = from->pids, .began_ticks = from->began };
 	copy_text(ret->address, sizeof ret->address, from->address);
 	copy_text(ret->version, sizeof ret->version, from->version);
 	copy_text(ret->boot, sizeof ret->boot, from->boot);

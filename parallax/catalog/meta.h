@@ -65,6 +65,7 @@ struct meta_owner {
 	uint64_t pid, stamp;
 	char boot[META_BOOT_BYTES]; /* of the machine that the process runs on; "": not known, as of an offer's target, or by an older program */
 	uint64_t pids;              /* the pid namespace there, as env_pids(); 0: not known */
+	uint64_t began_ticks;       /* when the process began, as process_start_ticks(); 0: not known */
 };
 
 struct meta_snapshot {
@@ -97,7 +98,7 @@ struct meta_agent {
 	uint8_t token[META_TOKEN_BYTES]; /* what those have to show who ask it for something over the network */
 	uint64_t stamp, pid, since_ns;   /* as an owner's; since 1970 */
 	char boot[META_BOOT_BYTES];      /* as an owner's */
-	uint64_t pids;
+	uint64_t pids, began_ticks;
 };
 
 /* Each returns malloc'd bytes (NULL: out of memory) and their length. */

@@ -30,6 +30,7 @@ struct volume_places {
 	bool (*attached_elsewhere)(void *arg, const struct meta_owner *owner);
 	const char *boot;   /* this machine's boot id: written into owner records, so that what they say of a process isn't believed of another that has its number; NULL: not known */
 	uint64_t pids;      /* beside it, in an owner record's way; 0: not known */
+	uint64_t began_ticks; /* when this process began: who has its number later isn't it; 0: not known */
 	const char *domain; /* this host's: servers in the same are the nearest; NULL: not known */
 	void *arg;
 };

@@ -18,7 +18,8 @@ const char *store_host(const struct store *s) { return s->places->host; }
 /* FIBER. As far as is known. */
 static bool agent_alive(struct places *p, const char *host, const struct meta_agent *agent)
 {
-	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp, .pids = agent->pids };
+	struct meta_owner as_owner = { .state = OWNER_HELD, .pid = agent->pid, .stamp = agent->stamp, .pids = agent->pids,
+				       .began_ticks = agent->began_ticks };
 	snprintf(as_owner.host, sizeof as_owner.host, "%s", host);
 	memcpy(as_owner.boot, agent->boot, sizeof as_owner.boot);
 	return places_holder_alive(p, &as_owner);
@@ -146,7 +147,7 @@ int store_agent_register(struct store *s, const char *address, const char *versi
 		return -ENOMEM;
 	r->store = s;
 	r->agent = (struct meta_agent){ .stamp = env_random(s->env) | 1, .pid = (uint64_t)getpid(), .since_ns = env_wall_ns(s->env),
-					 .pids = env_pids(s->env), .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
+					 .pids = env_pids(s->env), .began_ticks = s->places->ops.began_ticks, .protocol = rpc_protocol_newest, .map_version = PLACEMENT_VERSION };
 	snprintf(r->agent.address, sizeof r->agent.address, "%s", address);
 	env_boot_id(s->env, r->agent.boot);
 	snprintf(r->agent.version, sizeof r->agent.version, "%s", version);

@@ -100,7 +100,7 @@ static void disown(struct store *s, uint64_t volume, uint64_t pid)
 	if (meta_get_owner(s->catalog, volume, &o, &revision) < 0 || o.state != OWNER_HELD || o.pid != pid || o.control[0] || strcmp(o.host, s->places->host) != 0 ||
 	    !o.boot[0] || places_pids_foreign(s->env, o.boot, o.pids))
 		return;
-	o.pid = 0;
+	o.pid = o.began_ticks = 0;
 	snprintf(o.holder, sizeof o.holder, "%s", VOLUME_MAINTENANCE);
 	uint8_t *bytes = meta_owner_encode(&o, &length);
 	meta_key_owner(volume, key);

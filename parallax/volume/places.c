@@ -120,7 +120,7 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 /* ---- other processes ---- */
 
 struct process {
-	uint64_t pid;
+	uint64_t pid, began_ticks; /* 0: not known, as where an older program wrote */
 	char directory[META_TEXT_MAX]; /* one of its arguments; "": not known */
 };
 
@@ -177,7 +177,9 @@ static bool has_argument(uint64_t pid, const char *argument)
 static int look_at_process(void *arg)
 {
 	const struct process *p = arg;
-	return is_ours(p->pid) && (!p->directory[0] || has_argument(p->pid, p->directory));
+	uint64_t ticks;
+	bool another = p->began_ticks && (process_start_ticks((pid_t)p->pid, &ticks) < 0 || ticks != p->began_ticks);
+	return is_ours(p->pid) && !another && (!p->directory[0] || has_argument(p->pid, p->directory));
 }
 
 bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids)
@@ -187,12 +189,12 @@ bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids)
 	return meta_pids_foreign(boot, pids, our_boot, env_pids(env));
 }
 
-/* A tapdisk of ours, not whoever got its pid later; nor one that is dead and only not waited for yet. After the machine has started anew, another
- * tapdisk may well have that pid. If the record is an older program's one that an agent started is known by its directory all the same. */
+/* A process of ours, not whoever got its pid later (that began later); nor one that is dead and only not waited for yet. After the machine has started anew, another
+ * tapdisk may well have that pid. If the record is an older program's, one that an agent started is known by its directory all the same. */
 static bool is_tapdisk(struct env *env, const struct meta_owner *owner)
 {
 	static const char before[] = "unix:", behind[] = "/control.sock";
-	struct process p = { .pid = owner->pid };
+	struct process p = { .pid = owner->pid, .began_ticks = owner->began_ticks };
 	size_t n = strlen(owner->control), around = strlen(before) + strlen(behind);
 	if (n > around && strncmp(owner->control, before, strlen(before)) == 0 && strcmp(owner->control + n - strlen(behind), behind) == 0)
 		snprintf(p.directory, sizeof p.directory, "%.*s", (int)(n - around), owner->control + strlen(before));
@@ -434,6 +436,8 @@ int places_open(struct env *env, const char *root, const char *catalog_url, bool
 					 .boot = p->boot, .domain = p->domain, .arg = p };
 	env_boot_id(env, p->boot);
 	p->ops.pids = env_pids(env);
+	if (p->ops.pids) /* not in a simulated world */
+		process_start_ticks(getpid(), &p->ops.began_ticks);
 	int r = config_host(env, root, p->host, report);
 	if (r == 0)
 		r = config_domain(env, root, p->domain, report);

@@ -225,7 +225,8 @@ static bool is_held_still(const struct volume *v, const struct volume_open *how,
 /* owner := (me, held, epoch + 1), whoever held it before. */
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
-	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp, .pids = how->places->pids };
+	struct meta_owner mine = { .state = OWNER_HELD, .pid = how->pid, .stamp = v->stamp, .pids = how->places->pids,
+				   .began_ticks = how->pid ? how->places->began_ticks : 0 };
 	snprintf(mine.holder, sizeof mine.holder, "%s", how->holder ? how->holder : "");
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
@@ -288,7 +289,7 @@ void volume_disown(struct volume *v, const struct volume_open *how)
 	if (how->offer || how->acquisition || left.state != OWNER_HELD || left.stamp != v->stamp || PLANTED(failed_open_holds))
 		return;
 	left.control[0] = '\0';
-	left.pid = 0; /* a tapdisk with other volumes lives on */
+	left.pid = left.began_ticks = 0; /* a tapdisk with other volumes lives on */
 	if (v->was_free && v->meta.segment_count == 0) {
 		left.state = OWNER_FREE;
 		left.holder[0] = left.host[0] = left.boot[0] = '\0';

@@ -47,7 +47,7 @@ static void offer_to(struct meta_owner *o, const struct volume_offer *to)
 	o->stamp = to->id;
 	o->pid = to->pid;
 	o->boot[0] = '\0';
-	o->pids = 0;
+	o->pids = o->began_ticks = 0;
 	snprintf(o->holder, sizeof o->holder, "%s", to->holder ? to->holder : "");
 	snprintf(o->control, sizeof o->control, "%s", to->control ? to->control : "");
 	snprintf(o->host, sizeof o->host, "%s", to->host ? to->host : "");
@@ -59,7 +59,7 @@ static int closing_init(struct volume_closing *c, struct volume *v, const struct
 	*c = (struct volume_closing){ .to = to };
 	owner.state = OWNER_FREE;
 	owner.holder[0] = owner.control[0] = owner.host[0] = owner.boot[0] = '\0';
-	owner.pid = owner.pids = 0;
+	owner.pid = owner.pids = owner.began_ticks = 0;
 	if (to)
 		offer_to(&owner, to);
 	meta_key_owner(v->id, c->owner_key);

@@ -399,6 +399,9 @@ Test(frozen, catalog_values)
 	owner.pids = agent.pids = 4026531836;
 	VALUE_IS("value-owner-3", owner, meta_owner_decode, meta_owner_encode);
 	VALUE_IS("value-agent-4", agent, meta_agent_decode, meta_agent_encode);
+	owner.began_ticks = agent.began_ticks = 123456;
+	VALUE_IS("value-owner-4", owner, meta_owner_decode, meta_owner_encode);
+	VALUE_IS("value-agent-5", agent, meta_agent_decode, meta_agent_encode);
 }
 
 Test(frozen, catalog_keys)

@@ -74,6 +74,12 @@ static int look(void *arg)
 	cr_assert(places_owner_alive(g->env, &contained));
 	contained.pids++;
 	cr_assert(!places_owner_alive(g->env, &contained), "what has its number in this container");
+	struct meta_owner by_hand = { .state = OWNER_HELD, .pid = (uint64_t)g->pid };
+	snprintf(by_hand.boot, sizeof by_hand.boot, "%s", boot);
+	cr_assert_eq(process_start_ticks(g->pid, &by_hand.began_ticks), 0);
+	cr_assert(places_owner_alive(g->env, &by_hand));
+	by_hand.began_ticks--;
+	cr_assert(!places_owner_alive(g->env, &by_hand), "began later: has its number since it died");
 	boot[0] = boot[0] == 'a' ? 'b' : 'a';
 	cr_assert(!alive_since(g, "", boot), "what has its number since the machine started anew");
 	cr_assert(!alive_since(g, own, boot));
