@@ -15,7 +15,7 @@ $(B)/sim: LDFLAGS += -Wl,--wrap=catalog_etcd_open,--wrap=catalog_sqlite_open,--w
 
 # Those of the unit tests that tests/unit/plants are for
 $(B)/unit-planted: $(patsubst %,$(B)/obj/tests/%.o,unit/access unit/tls unit/tlstest unit/liar unit/liars unit/trim unit/rebuild unit/rebuild_unreadable unit/rebuild_idle unit/read_repair unit/gc \
-		unit/segment_share unit/volume_wait unit/volume_acquire unit/lapsed unit/log_copy unit/log_leave unit/log_retain unit/unsealed unit/salvage_cut unit/salvage_force unit/salvage unit/salvagetest unit/doomed unit/storetest unit/blktest unit/copytest unit/volumetest unit/maptest unit/clustertest unit/recover unit/publish unit/cow unit/merge unit/simfile unit/plant sim/catalog_sim) $(B)/libaquifer.a
+		unit/segment_share unit/volume_wait unit/volume_acquire unit/lapsed unit/log_copy unit/log_leave unit/log_retain unit/unsealed unit/salvage_cut unit/salvage_force unit/salvage unit/salvagetest unit/doomed unit/storetest unit/blktest unit/copytest unit/volumetest unit/volume_full unit/volume_full_drop unit/maptest unit/clustertest unit/recover unit/publish unit/cow unit/merge unit/simfile unit/plant sim/catalog_sim) $(B)/libaquifer.a
 	$(call say,LD )
 	$(Q)$(CC) $^ $(LDFLAGS) -lcriterion $(ALL_LIBS) -o $@
 

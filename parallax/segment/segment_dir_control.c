@@ -73,8 +73,9 @@ int dir_room(struct segment_dir *d, uint32_t blocks, bool reserve)
 	return room_once(d, blocks, reserve);
 }
 
-/* Slots and block 0, in one write, and room for the first appends. Of the file `there` bytes are allocated already, and were written. */
-static int create_write(struct copy *c, const struct segment_header *h, uint64_t there)
+/* Slots and block 0, in one write, and room for the first appends, or for all: what is made from the reserve is for when others have the rest of the disk.
+ * Of the file `there` bytes are allocated already, and were written. */
+static int create_write(struct copy *c, const struct segment_header *h, uint64_t there, bool reserve)
 {
 	uint8_t *blocks = env_alloc_aligned((SLOT_COUNT + 1) * BLOCK_BYTES);
 	if (!blocks)
@@ -92,6 +93,10 @@ static int create_write(struct copy *c, const struct segment_header *h, uint64_t
 	struct iovec vec;
 	room.iov = &vec;
 	room.length = copy_first_step(c, &room.op, &vec);
+	if (reserve && !PLANTED(reserve_unallocated)) {
+		room.op = FILE_ALLOCATE;
+		room.length = end - COPY_BASE;
+	}
 	c->ready = there >= end ? UINT64_MAX : MAX(COPY_BASE + room.length, round_down(there, BLOCK_BYTES));
 	c->ready_marked = COPY_BASE;
 	c->syncs_marked = 0;
@@ -111,7 +116,7 @@ static int create_write(struct copy *c, const struct segment_header *h, uint64_t
 /* What of a recycled file needn't be made ready: all, or nobody knows where it has holes. */
 static uint64_t recycled_bytes(const struct file_info *i) { return i->allocated >= i->size ? i->size : 0; }
 
-static int create_file(struct copy *c, const struct segment_header *h)
+static int create_file(struct copy *c, const struct segment_header *h, bool reserve)
 {
 	struct segment_dir *d = c->dir;
 	char from[DIR_PATH_MAX], to[DIR_PATH_MAX], parent[DIR_PATH_MAX];
@@ -125,7 +130,7 @@ static int create_file(struct copy *c, const struct segment_header *h)
 	copy_opened(c);
 	r = file_stat(c->file, &c->info);
 	if (r == 0)
-		r = create_write(c, h, recycled_bytes(&c->info));
+		r = create_write(c, h, recycled_bytes(&c->info), reserve);
 	if (r == 0)
 		r = env_rename(d->env, from, to);
 	if (r == 0)
@@ -155,7 +160,7 @@ static int control_create(struct copy *c, struct segment_io *io)
 		return -EPERM;
 	int r = dir_room(c->dir, h->size_blocks, io->reserve);
 	if (r == 0)
-		r = create_file(c, h);
+		r = create_file(c, h, io->reserve);
 	if (r < 0)
 		return r;
 	c->exists = c->scanned = c->settled = true;

@@ -96,7 +96,7 @@ uint64_t checkpoint_table_reserve(const struct volume *v)
 uint64_t checkpoint_reserve(const struct volume *v)
 {
 	uint64_t nodes = v->tree.dirty_count + 8, dead = space_tail_blocks_max(&v->space);
-	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + checkpoint_table_reserve(v) + SUMMARY_BLOCKS_MAX + 4 + 16;
+	return nodes + nodes / CHECKPOINT_RECORD_NODES + dead * 2 + checkpoint_table_reserve(v) + SUMMARY_BLOCKS_MAX + 4 + 16 + CHECKPOINT_DROP_BLOCKS;
 }
 
 /* ---- freeze ---- */

@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/fiber.h"
+#include "core/plant.h"
 #include "parallax/catalog/catalog_copy.h"
 #include "parallax/volume/volume_private.h"
 
@@ -166,11 +167,15 @@ static bool can_drop(struct volume *v, const struct doomed_snapshot *s)
 
 enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
 
+/* What is dealt with makes the checkpoint longer: what the list before gets of a chunk is written anew, and the table names what became free. Where the disk is
+ * full that has to fit into what is certainly there (CHECKPOINT_DROP_BLOCKS of it were kept for this), or a checkpoint would fail that does nothing but free space. */
+static bool fits(const struct volume *v) { return !v->log.full || log_room_kept(v) >= checkpoint_reserve(v) || PLANTED(drop_all_at_once); }
+
 /* What a list has got now is put together with what it has of that kind. One that can't be read, or for which there is no memory, stays as it is. */
 static void merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
 {
 	struct space_chunk chunk;
-	while (*reads < DROP_READS_MAX && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_now(&v->sources, &chunk.at, block) == 0 &&
+	while (*reads < DROP_READS_MAX && fits(v) && space_merge_next(&v->space, mark_seq, &chunk) && sources_read_now(&v->sources, &chunk.at, block) == 0 &&
 	       space_merge_chunk(&v->space, mark_seq, chunk, block) == 0)
 		++*reads;
 }
@@ -199,7 +204,7 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 	while (r == 0 && *ret == DROP_WHOLE && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0) {
 		struct space_chunk chunk = l->chunks[l->chunk_count - 1];
 		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
-		if (*reads == DROP_READS_MAX)
+		if (*reads == DROP_READS_MAX || (*reads && !fits(v)))
 			*ret = DROP_PART;
 		else if (content && sources_read_now(&v->sources, &chunk.at, block) < 0)
 			*ret = DROP_UNREAD;

@@ -83,16 +83,20 @@ void log_segment_drop(struct volume *v, struct log_segment *g)
 	free(g);
 }
 
-uint64_t log_room(const struct volume *v)
+static uint64_t room_from(const struct volume *v, uint64_t segment)
 {
 	uint64_t room = 0;
 	link_for(l, &v->log.segments) {
 		const struct log_segment *g = container_of(l, struct log_segment, link);
-		if (!g->finished)
+		if (!g->finished && g->meta.id >= segment)
 			room += g->meta.size_blocks - g->next;
 	}
 	return room;
 }
+
+uint64_t log_room(const struct volume *v) { return room_from(v, 0); }
+
+uint64_t log_room_kept(const struct volume *v) { return room_from(v, v->log.kept_from); }
 
 /* ---- failing ---- */
 
@@ -353,7 +357,7 @@ static bool data_may_go(const struct log *l)
 	if (!l->full)
 		return true;
 	const struct log_segment *g = l->current;
-	return !l->starved && g && g->meta.size_blocks - g->next >= LOG_DATA_BLOCKS + LOG_HEADER_BLOCKS;
+	return !l->starved && g && g->meta.id < l->kept_from && g->meta.size_blocks - g->next >= LOG_DATA_BLOCKS + LOG_HEADER_BLOCKS;
 }
 
 /* Guest data stops while listed space is what the next checkpoint may need (R20); discards, which free space, a
@@ -375,6 +379,8 @@ void log_refuse(struct volume *v)
 	struct log *l = &v->log;
 	if (!l->full || v->failed)
 		return;
+	if (l->dry && !l->current && !l->mending)
+		fail_appends(v, -ENOSPC);
 	if (!l->starved && !link_empty(&l->writes) && !l->mending && !v->trim_behind && (!l->current || !writes_may_go(v)) &&
 	    v->tree.dirty_count <= v->node_limit * 2)
 		l->starved = true;
@@ -389,8 +395,6 @@ void log_refuse(struct volume *v)
 		l->queued--;
 		end_write(w, -ENOSPC);
 	}
-	if (l->dry && !l->current && !l->mending)
-		fail_appends(v, -ENOSPC);
 }
 
 /* A snapshot waits for it: it takes no turns. */

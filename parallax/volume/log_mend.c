@@ -217,7 +217,7 @@ static bool may_resend(const struct volume *v)
 	uint64_t blocks = 0;
 	link_for(k, &l->flying)
 		blocks += record_blocks(&container_of(k, struct log_record, link)->head);
-	return !(l->starved && g->meta.id >= l->kept_from) && g->next + blocks <= g->meta.size_blocks;
+	return g->meta.id < l->kept_from && g->next + blocks <= g->meta.size_blocks;
 }
 
 static void mended(struct volume *v)

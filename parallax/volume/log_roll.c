@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/bytes.h"
+#include "core/plant.h"
 #include "parallax/volume/volume_private.h"
 
 #define SPARE_NS NS_PER_S
@@ -158,7 +159,7 @@ static int create_once(struct volume *v, uint64_t above, bool reserve, struct me
 	if (lacks_space(l, r) && reserve && !used) {
 		uint64_t blocks = MAX(checkpoint_reserve(v) + LOG_CLEAR_ROOM, (uint64_t)LOG_RESERVE_BLOCKS);
 		r = create_sized(v, id, v->epoch, (uint32_t)MIN(blocks, (uint64_t)v->limits.segment_blocks), true, ret, &used_again);
-		l->full = l->starved = true;
+		l->full = true;
 		l->dry = r == -ENOSPC;
 		l->kept_from = MIN(l->kept_from, id);
 	}
@@ -247,8 +248,13 @@ void log_seal(const struct log_segment *g)
 	peers_wait(peers, ios, n);
 }
 
-/* Full, and what is listed won't last for long. */
-static bool needs_reserve(const struct volume *v) { return v->log.full && log_room(v) < 3 * checkpoint_reserve(v) + LOG_CLEAR_ROOM; }
+/* Full, and what is listed won't last for long, or it may be less than it seems: segments are allocated as they are written, and others may take what there is
+ * meanwhile. So one checkpoint has room that is its own. */
+static bool needs_reserve(const struct volume *v)
+{
+	uint64_t blocks = checkpoint_reserve(v);
+	return v->log.full && (log_room(v) < 3 * blocks + LOG_CLEAR_ROOM || (log_room_kept(v) < blocks + LOG_CLEAR_ROOM && !PLANTED(reserve_late)));
+}
 
 /* Data segments; when there is no space for them, what the next checkpoints need, which free some. -ENOSPC: no data segment. */
 static int create_ahead(struct volume *v, struct meta_log *log)

@@ -276,7 +276,8 @@ void log_pump(struct volume *v);
 void log_resend(struct volume *v);      /* everything in flight, in the current segment */
 void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
-uint64_t log_room(const struct volume *v); /* blocks left in listed segments */
+uint64_t log_room(const struct volume *v); /* blocks left in listed segments; */
+uint64_t log_room_kept(const struct volume *v); /* … in those that were made from the reserve, all of which is allocated */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */
@@ -357,7 +358,10 @@ void checkpoint_delete_all(struct volume *v); /* FIBER. All that can be */
 uint64_t checkpoint_reserve(const struct volume *v); /* blocks the next one may need, at most; */
 uint64_t checkpoint_table_reserve(const struct volume *v); /* … for its table and indexes, of which another is no shorter */
 /* checkpoint_drop.c */
-enum { CHECKPOINT_DROPS = 32 };
+enum {
+	CHECKPOINT_DROPS = 32,
+	CHECKPOINT_DROP_BLOCKS = 12, /* what one chunk of a dropped list can add to a checkpoint */
+};
 struct checkpoint_drops {
 	struct checkpoint_drop {
 		uint64_t mark_seq, revision;

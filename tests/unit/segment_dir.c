@@ -522,12 +522,15 @@ static int body_full(struct rig *r)
 	cr_assert_eq(s, -ENOSPC);
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = id, .epoch = EPOCH, .header = c.header, .reserve = true };
 	cr_assert_eq(segment_wait(r->server, &io), 0, "the reserve");
-	/* then the disk fills from elsewhere: an append fails, and nothing else */
+	/* then the disk fills from elsewhere: that has its room, of another one an append fails, and nothing else */
 	struct file *f;
 	cr_assert_eq(file_open(r->env, "/other", FILE_OPEN_WRITE | FILE_OPEN_CREATE, &f), 0);
 	uint64_t at = 0;
 	while (file_write_wait(f, r->scratch, 4096, at) == 0)
 		at += 4096;
+	while (c.block + 17 <= c.header.size_blocks)
+		cr_assert_eq(op_append(r, &c, 16), 0, "the reserve isn't there");
+	c = chain_make(id = 2);
 	while ((s = op_append(r, &c, 16)) == 0)
 		;
 	cr_assert_eq(s, -ENOSPC);
