@@ -239,7 +239,6 @@ static bool links(const struct search *s, const struct walk *w, size_t *ret_coun
 
 struct walked {
 	const struct salvage_copy *copy;
-	unsigned rank;  /* 2: sealed, 1: whole */
 	uint64_t reach; /* its last record, of one that isn't cut */
 	bool damaged;
 };
@@ -248,21 +247,21 @@ static bool is_better(const struct walked *a, const struct walked *b)
 {
 	if (!b->copy)
 		return true;
-	if (a->rank == b->rank && a->reach != b->reach)
+	if (a->reach != b->reach)
 		return a->reach > b->reach && !PLANTED(salvage_any_end);
 	return a->reach == b->reach && b->damaged && !a->damaged;
 }
 
-/* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have, and of others
- * a whole one is what a taker goes by: where a doubtful one is longer, that will be cut off, with what it says of a checkpoint. Of the newest segment the one counts that goes
- * furthest, among equals (R17.2): one that is damaged ends where that is, and what was published may be behind it. 1: with so many of its records; 0: none does;
+/* Copies are walked until one belongs to the chain, with all summaries undamaged if there is such a one; what is sealed says where the segment ends, whatever others have. Of the
+ * newest segment, where that isn't known, the one counts that goes furthest, as for a taker (R17.2): one that is damaged ends where that is, though its server calls it whole, and what was
+ * published may be behind it. 1: with so many of its records; 0: none does;
  * -errno: so it is as far as they can be read. */
 static int walk_segment(struct search *s, const struct salvage_copy *copies, size_t count, size_t *ret_count)
 {
 	struct walked best = { .copy = NULL };
 	int failed = 0;
 	bool ended = false;
-	for (unsigned rank = 3; rank-- > 0 && !ended && !(best.copy && !best.damaged);)
+	for (unsigned rank = 3; rank-- > 0 && !ended && (!best.copy || best.damaged || (best.reach && !PLANTED(salvage_whole_alone)));)
 		for (size_t i = 0; i < count; i++) {
 			bool sealed = rank == 2;
 			if (rank != (copies[i].entry.sealed ? 2u : copies[i].entry.whole))
@@ -274,7 +273,7 @@ static int walk_segment(struct search *s, const struct salvage_copy *copies, siz
 			ended |= r == 0 && sealed;
 			if (r < 0 || !links(s, &s->walk, ret_count))
 				continue;
-			struct walked this = { &copies[i], rank, sealed || s->need_seq ? 0 : last_of(&s->walk).seq, s->walk.damaged };
+			struct walked this = { &copies[i], sealed || s->need_seq ? 0 : last_of(&s->walk).seq, s->walk.damaged };
 			if (this.reach == 0 && !this.damaged)
 				return 1;
 			if (is_better(&this, &best))

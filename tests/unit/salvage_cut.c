@@ -194,8 +194,8 @@ static int body_generation(void *arg)
 	return 0;
 }
 
-/* All servers lose power, so that no copy is whole; one of them ends before the checkpoint that was published last. */
-static void recover_damaged(unsigned server)
+/* All servers lose power, so that no copy is whole; or all but one, whose copy is. That one ends before the checkpoint that was published last. */
+static void recover_damaged(unsigned server, bool whole)
 {
 	struct cluster_rig *c = cluster_make();
 	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
@@ -204,14 +204,18 @@ static void recover_damaged(unsigned server)
 	cr_assert_eq(volume_rig_run(&c->g, body_generation), 0);
 	uint64_t published = generation;
 	struct place p = cluster_find(c, server, BLOCKS - 1);
+	p.offset -= whole ? BLOCK_BYTES : 0; /* the record's header */
 	volume_rig_kill(&c->g);
 	for (unsigned i = 0; i < SERVERS; i++) {
+		if (i == server && whole)
+			continue;
 		sim_power_loss(c->servers[i].host);
 		cluster_server_end(c, i);
 	}
 	cluster_flip(c, server, &p);
 	for (unsigned i = 0; i < SERVERS; i++)
-		cluster_server_begin(c, i);
+		if (i != server || !whole)
+			cluster_server_begin(c, i);
 	volume_rig_begin(&c->g);
 	cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
 	cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
@@ -225,7 +229,14 @@ static void recover_damaged(unsigned server)
 Test(salvage_cut, a_damaged_copy_isnt_the_end_where_others_go_on)
 {
 	for (unsigned i = 0; i < SERVERS; i++)
-		recover_damaged(i);
+		recover_damaged(i, false);
+}
+
+/* Whoever takes the volume goes by the longest, too. */
+Test(salvage_cut, a_whole_copy_isnt_the_end_where_others_have_more)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		recover_damaged(i, true);
 }
 
 /* ---- a sealed segment, of which one copy's beginning is damaged ---- */
