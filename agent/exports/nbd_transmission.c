@@ -569,8 +569,8 @@ static void transmission_stalled(struct nbd_unread *u, uint64_t for_ns)
 	if (pid)
 		snprintf(who, sizeof who, " (pid %u)", pid);
 	if (s->log)
-		s->log("%s: an NBD client%s has not taken its answers for %llu s%s: disconnected", s->name, who, (unsigned long long)(for_ns / NS_PER_S),
-		       transmission_wanted(u) ? ", and others wait for the memory they take" : "");
+		s->log("%s: an NBD client%s has not taken its answers for %llu s, and others wait for the memory they take: disconnected", s->name, who,
+		       (unsigned long long)(for_ns / NS_PER_S));
 	t->service->leaving++;
 	t->closing = true; /* what it has asked for already, too, is more than it takes */
 	rx_wake(t);

@@ -42,7 +42,7 @@ static void look(struct job *job)
 	if (progress(u))
 		mark(u);
 	uint64_t for_ns = env_now_ns(u->env) - u->mark_ns;
-	if (!u->told && for_ns >= (u->wanted(u) ? NBD_WANTED_NS : NBD_UNWANTED_NS)) {
+	if (!u->told && for_ns >= NBD_STALLED_NS && u->wanted(u)) {
 		u->told = true;
 		u->stalled(u, for_ns);
 	}

@@ -1,7 +1,7 @@
 /* The answers that an NBD client hasn't taken, and whether it takes any. While there are some it is looked every NBD_LOOK_NS whether
- * there is progress: NBD_TAKES_BYTES went, or all that waited at the last progress. Without any for a time the owner is told, once:
- * after NBD_WANTED_NS when others wait for the memory that the answers have, otherwise after NBD_UNWANTED_NS, for a client may have
- * been stopped for a while and have good reasons. */
+ * there is progress: NBD_TAKES_BYTES went, or all that waited at the last progress. If there was none for NBD_STALLED_NS and others wait for
+ * the memory that the answers have, the owner is told, once. While nobody waits they may lie there for ever: a client may have been
+ * stopped, and go on after days, and its guest must find its disk then. */
 #ifndef AQ_NBD_UNREAD_H
 #define AQ_NBD_UNREAD_H
 #include "core/env.h"
@@ -10,8 +10,7 @@
 
 #define NBD_LOOK_NS (5 * NS_PER_S)
 #define NBD_TAKES_BYTES (UINT64_C(1) << 20)
-#define NBD_WANTED_NS (30 * NS_PER_S)
-#define NBD_UNWANTED_NS (600 * NS_PER_S)
+#define NBD_STALLED_NS (30 * NS_PER_S)
 
 struct nbd_answer {
 	struct stream_io send; /* the owner fills it, and sends it */
