@@ -19,8 +19,9 @@ static const char *const hows[] = { [STORE_RECOVERED_SAME] = "same", [STORE_RECO
 
 static void say_json(struct recover_output *o, const struct store_recovered *v)
 {
-	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how], "behind", v->behind,
+	json_array_append_new(o->volumes, json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:b, s:I, s:I, s:s, s:s, s:s}", "name", v->name, "id", (json_int_t)v->id, "is", hows[v->how], "behind", v->behind,
 						    "checkpoint_ns", v->checkpoint_ns ? json_integer((json_int_t)v->checkpoint_ns) : json_null(),
+						    "lost_blocks", (json_int_t)v->lost_blocks, "lost_more", v->lost_more,
 						    "snapshots_back", (json_int_t)v->snapshots_back, "snapshots_deleted", (json_int_t)v->snapshots_gone, "replaced", v->replaced, "rolled_back", v->rolled_back, "why", v->why ? v->why : ""));
 }
 
@@ -69,6 +70,9 @@ static void say_volume(void *arg, const struct store_recovered *v)
 	}
 	if (v->behind && v->how != STORE_RECOVERED_NOT)
 		cli_say(o->c, &o->progress, "%s: WITHOUT what was written last, as a segment before that is missing", name);
+	if (v->lost_blocks || v->lost_more)
+		cli_say(o->c, &o->progress, "%s: WITHOUT %" PRIu64 " blocks of 4 KiB%s, which no server has that answers, as a checkpoint that is lost had freed them: reading those fails that weren't written since", name,
+			v->lost_blocks, v->lost_more ? " and more" : "");
 }
 
 static void say_progress(void *arg, uint64_t done, uint64_t total)

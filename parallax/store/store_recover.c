@@ -282,6 +282,13 @@ static int recover_embedded(struct recovery *y, struct recovering *r, struct rep
 	return recover_forget(y->store, r->id, report);
 }
 
+/* Where not all answered, or what was written last is missing, it may have gone back to a checkpoint before the last. */
+static int count_lost(struct recovering *r, int status)
+{
+	bool back = status == 0 && r->force && (!r->complete || r->ret->behind) && r->ret->how <= STORE_RECOVERED_BACK;
+	return back ? recover_count_lost(r) : status;
+}
+
 static bool was_left(const struct recovery *y, uint64_t id)
 {
 	for (size_t i = 0; i < y->left_count; i++)
@@ -310,7 +317,7 @@ static int recover_one(struct recovery *y, const struct listed_volume *v)
 	if (used)
 		status = 0; /* it was recovered then, or nobody could have opened it */
 	else if (status == 0)
-		status = v->embedded ? recover_embedded(y, r, &report) : recover_on_servers(y, r, &report);
+		status = v->embedded ? recover_embedded(y, r, &report) : count_lost(r, recover_on_servers(y, r, &report));
 	if (r->s.what == SALVAGE_NOTHING)
 		r->s.log = r->known;
 	bool doomed = status == 0 && ret.how != STORE_RECOVERED_GONE && r->s.log.doomed;
@@ -406,7 +413,7 @@ static int recover_new(struct recovery *y, const struct unknown *u)
 		return -ENOMEM;
 	r->found = y->on_servers.copies + u->begin;
 	r->found_count = u->count;
-	int status = u->count ? recover_unknown(r, &report) : with_directory(y, r, recover_unknown, &report);
+	int status = u->count ? count_lost(r, recover_unknown(r, &report)) : with_directory(y, r, recover_unknown, &report);
 	if (status < 0 && array_more(&y->unfound.names, y->unfound.count) < 0)
 		status = -ENOMEM;
 	else if (status < 0)

@@ -18,6 +18,8 @@ struct store_recovered {
 	enum store_recovered_how how;
 	uint64_t checkpoint_ns;       /* NEWER, BACK: of the checkpoint that was found, since 1970; 0: none, but a longer log */
 	bool behind;                  /* what was written last is lost: something before it is nowhere. Only with force */
+	uint64_t lost_blocks;         /* only with force: that it needs as of that checkpoint, and that no server has which answers */
+	bool lost_more;               /* … and what is below those that belong to its map isn't counted */
 	uint32_t snapshots_back, snapshots_gone; /* made since the backup, and deleted */
 	char replaced[STORE_NAME_BYTES]; /* BACK: what the volume is called now that has its name by the backup; "": none had */
 	char rolled_back[STORE_NAME_BYTES]; /* NEWER: it was deleted or rolled back since, nobody knows which, and not written; it is as in this snapshot, its newest */

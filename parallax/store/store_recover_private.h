@@ -50,6 +50,9 @@ int recover_known(struct recovering *r, struct report *report);
 int recover_unknown(struct recovering *r, struct report *report);
 /* It, as r->s.log has it, was rolled back or deleted itself: who was rolled back from what it was has its snapshots. */
 int recover_note_past(struct recovering *r);
+int recover_load_table(struct recovering *r, const struct meta_log *log, struct report *report); /* … its segments, into r->table */
+/* store_recover_lost.c: fills in what of it is lost, in r->ret. -ENOMEM, -ESHUTDOWN */
+int recover_count_lost(struct recovering *r);
 /* store_recover_fence.c: no owner that there was frees anything any more in the copies that were found. */
 int recover_fence(struct recovering *r, struct report *report);
 /* store_recover_snapshots.c: those in the catalog as the newest table has them: what was deleted goes, what was made is there again, as far as

@@ -36,7 +36,7 @@ static int count_missing(const struct recovering *r, unsigned *ret)
 }
 
 /* The table of the record that it will go on with, and whether all that lives by that is there. */
-static int load_table(struct recovering *r, const struct meta_log *log, struct report *report)
+int recover_load_table(struct recovering *r, const struct meta_log *log, struct report *report)
 {
 	struct source source = { .copies = r->copies };
 	struct sources sources = { .env = r->store->env, .source = &source, .count = 1 };
@@ -85,7 +85,7 @@ static int read_once(struct recovering *r, const struct meta_log *known, struct 
 		status = keep_numbers(r, report);
 	if (status == 0)
 		status = judge_behind(r, report);
-	return status < 0 || r->s.what == SALVAGE_NOTHING ? status : load_table(r, &r->s.log, report);
+	return status < 0 || r->s.what == SALVAGE_NOTHING ? status : recover_load_table(r, &r->s.log, report);
 }
 
 /* Are all connected again that have something of it? */

@@ -335,7 +335,7 @@ static bool changed(const struct verify *y) { return y->changed && y->changed(y-
 int verify_run(struct verify *y)
 {
 	struct verify_work w = { .how = y, .above = position_segment(y->log->origin), .where = "" };
-	y->segments = y->live = y->faults = y->copies_missing = y->copies_away = 0;
+	y->segments = y->live = y->faults = y->copies_missing = y->copies_away = y->lost = 0;
 	int r = copy_table(&w);
 	if (r == 0)
 		r = find_snapshots(&w);
@@ -351,6 +351,7 @@ int verify_run(struct verify *y)
 		r = verify_servers(&w);
 	if (r == 0 && changed(y))
 		r = -EAGAIN;
+	y->partial = w.partial;
 	work_free(&w);
 	return r;
 }

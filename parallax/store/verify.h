@@ -31,6 +31,8 @@ struct verify {
 	uint64_t segments, live, faults;
 	uint64_t copies_missing;     /* of segments, fewer than there should be; on servers that answered */
 	uint64_t copies_away;        /* on servers that don't answer */
+	uint64_t lost;               /* blocks in use that no copy has whose server answered */
+	bool partial;                /* something couldn't be read, so that what is in use isn't all known */
 };
 /* FIBER. 0: done, y->faults tells; -EAGAIN: it changed meanwhile; what `fault` returned; -ENOMEM. */
 int verify_run(struct verify *y);

@@ -109,6 +109,24 @@ static int compare_copy(struct verify_work *w, const struct verify_segment *g, c
 	return r;
 }
 
+/* Of a copy that says only how many blocks are free it isn't known which. */
+static bool copy_has(const struct segment_io *io, uint32_t b)
+{
+	return io->status == 0 && io->state != COPY_ABSENT && b < io->length && !bit(io->free_bits, b);
+}
+
+static uint64_t count_lost(const struct verify_segment *g, const struct asked *a)
+{
+	uint64_t lost = 0;
+	for (uint32_t b = 1; b < g->blocks; b++) {
+		bool there = !bit(g->used, b);
+		for (unsigned i = 0; i < a->count && !there; i++)
+			there = copy_has(&a->ios[i], b);
+		lost += !there;
+	}
+	return lost;
+}
+
 static int compare_segment(struct verify_work *w, const struct verify_segment *g, const struct asked *a)
 {
 	unsigned present = 0, healthy = 0, away = 0;
@@ -123,6 +141,7 @@ static int compare_segment(struct verify_work *w, const struct verify_segment *g
 		if (there)
 			r = compare_copy(w, g, a, i, settled);
 	}
+	w->how->lost += count_lost(g, a);
 	uint32_t want = w->how->log->embedded ? 1 : w->how->log->replicas;
 	if (r == 0 && g->reached && present == 0)
 		r = verify_fault(w, away ? -ENOTCONN : -EUCLEAN, away ? "segment %llu, with %u blocks in use: none of the servers that answer has a copy"

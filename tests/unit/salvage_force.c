@@ -54,6 +54,46 @@ Test(salvage_force, an_owner_from_before_frees_nothing_any_more)
 	cluster_free(c);
 }
 
+/* ---- what was freed by a checkpoint that is gone back from ---- */
+
+enum { FREED = 16, FREED_DATA = 7 }; /* the segment's first blocks; every other one is a record's header */
+
+static void free_some(struct cluster_rig *c, unsigned server)
+{
+	static const uint8_t bits[SEGMENT_BITMAP_BYTES] = { 0xff, 0xff };
+	c->io = (struct segment_io){ .op = SEGMENT_TRIM, .segment = segment, .epoch = epoch, .blocks = FREED, .trim = bits };
+	cr_assert_eq(sim_run_fiber(c->servers[server].env, io_body, &c->servers[server]), 0);
+}
+
+/* On so many of the two servers that answer. */
+static void recover_freed(unsigned freed, uint64_t lost)
+{
+	struct cluster_rig *c = cluster_make();
+	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
+	salvage_next_owner(c);
+	cluster_open(c);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
+	segment = container_of(c->g.volume->log.segments.next, struct log_segment, link)->meta.id;
+	epoch = c->g.volume->epoch;
+	salvage_lose_catalog(c);
+	cluster_server_end(c, 2);
+	for (unsigned i = 0; i < freed; i++)
+		free_some(c, i);
+	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
+	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
+	cr_expect_eq(salvage_lost, lost, "%llu blocks are said to be lost", (unsigned long long)salvage_lost);
+	cr_expect(!salvage_lost_more);
+	cluster_free(c);
+}
+
+Test(salvage_force, what_is_needed_again_and_was_freed_everywhere_is_told)
+{
+	recover_freed(2, FREED_DATA);
+	recover_freed(1, 0);
+	recover_freed(0, 0);
+}
+
 /* ---- what is fenced, and then can't be read ---- */
 
 static const struct segment_server_ops *real;

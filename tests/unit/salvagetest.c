@@ -7,6 +7,8 @@ struct catalog_image salvage_image;
 unsigned salvage_counts[STORE_RECOVERED_NOT + 1];
 bool salvage_may_fail; /* volumes may be left */
 bool salvage_behind;
+uint64_t salvage_lost;
+bool salvage_lost_more;
 
 /* A cluster's rig begins with that of its volume, which is what bodies take that are for embedded ones, too. */
 int salvage_backup(void *arg)
@@ -32,6 +34,8 @@ static void note(void *arg, const struct store_recovered *v)
 	(void)arg;
 	salvage_counts[v->how]++;
 	salvage_behind |= v->behind;
+	salvage_lost += v->lost_blocks;
+	salvage_lost_more |= v->lost_more;
 	cr_expect(salvage_may_fail || v->how != STORE_RECOVERED_NOT, "%s: %s", v->name, v->why);
 }
 
@@ -40,7 +44,8 @@ static int look(struct volume_rig *g, bool force)
 	struct store_recover how = { .force = force, .volume = note };
 	memset(salvage_counts, 0, sizeof salvage_counts);
 	g->report.text[0] = '\0';
-	salvage_behind = false;
+	salvage_behind = salvage_lost_more = false;
+	salvage_lost = 0;
 	return store_recover(&g->store, &how, &g->report);
 }
 

@@ -8,6 +8,8 @@
 extern struct catalog_image salvage_image;                  /* the backup */
 extern unsigned salvage_counts[STORE_RECOVERED_NOT + 1];    /* of the last recovery; */
 extern bool salvage_behind;                                 /* … some volume is without what was written last */
+extern uint64_t salvage_lost;                               /* … blocks that it needs are nowhere; */
+extern bool salvage_lost_more;                              /* … and what is below those */
 extern bool salvage_may_fail;                               /* volumes may be left */
 
 /* Bodies for volume_rig_run(). The first four take a rig of an embedded volume, too. */
