@@ -118,7 +118,7 @@ const struct cli_command cli_commands[] = {
 	  "nothing but errors afterwards, until it is detached, or the volume is moved back. If it can't be done, all is as before.\n",
 	  migrate_options, 1, 1, true, cli_migrate },
 	{ "list", "", "The devices on this host",
-	  "STATE: starting, running, stopping, or died, with the reason; of a volume that is on its way incoming, leaving or moved. Of what runs it is said, too, "
+	  "STATE: starting, running, stopping, hung (it doesn't answer), or died, with the reason; of a volume that is on its way incoming, leaving or moved. Of what runs it is said, too, "
 	  "what is wrong with it: which requests wait, since when and for what.\n", NULL, 0, 0, true, cli_list },
 	{ "show", "NAME|DEVICE", "A device's graph, with live counters for each node",
 	  "Requests, bytes, mean time and errors, and the driver's own counters, which its manual page explains: aquifer-driver-NAME(7).\n", show_options, 1, 1, true, cli_show },

@@ -315,6 +315,9 @@ static int show(struct agent *a, struct rpc_request *r, char **ret_text, struct 
 	if (tap->phase == TAP_DIED)
 		return report_set(report, -ESRCH, "its tapdisk died: %s (attach it again)", tap->died);
 	struct client_call call = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_SHOW, .deadline_ns = SHOW_NS };
+	char why[256];
+	if (tap_hangs(tap, why, sizeof why))
+		return report_set(report, -ETIMEDOUT, "its tapdisk %s", why);
 	tap_use(tap);
 	int status = ask_tapdisk(a, tap, &call, ret_text, report);
 	tap_unuse(tap);

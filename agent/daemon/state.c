@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/daemon/paths.h"
+#include "core/env.h"
 #include "core/option.h"
 
 void tap_state_free(struct tap_state *s)
@@ -130,6 +133,35 @@ int state_file_write(const char *path, const char *text, size_t length)
 	if (r < 0)
 		unlink(part);
 	return r;
+}
+
+void state_beat(int lock_fd, uint64_t now_ns)
+{
+	struct timespec t = { .tv_sec = (time_t)(now_ns / NS_PER_S), .tv_nsec = (long)(now_ns % NS_PER_S) };
+	futimens(lock_fd, (const struct timespec[]){ t, t }); /* if not, it only isn't known */
+}
+
+uint64_t state_silence_ns(const char *directory, uint64_t now_ns)
+{
+	char path[PATHS_MAX];
+	struct stat st;
+	if ((size_t)snprintf(path, sizeof path, "%s/lock", directory) >= sizeof path || stat(path, &st) < 0 || st.st_mtim.tv_sec < 0)
+		return 0;
+	uint64_t beat_ns = (uint64_t)st.st_mtim.tv_sec * NS_PER_S + (uint64_t)st.st_mtim.tv_nsec;
+	return beat_ns < now_ns ? now_ns - beat_ns : 0; /* a date of today is far ahead */
+}
+
+bool process_is_stopped(pid_t pid)
+{
+	char path[64], *text;
+	size_t length;
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	if (state_file_read(path, 8192, &text, &length) < 0)
+		return false;
+	const char *state = strstr(text, "\nState:\t");
+	bool stopped = state && (state[8] == 'T' || state[8] == 't');
+	free(text);
+	return stopped;
 }
 
 bool process_is_ending(pid_t pid)

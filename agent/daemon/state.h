@@ -3,7 +3,8 @@
  * directory's lock is held and the process it names began when the file says, so that
  * whatever is left in /run after kill -9 or a power cut is harmless.
  *
- *     ROOT/run/aquifer/tapdisks/NAME/lock       held (an OFD lock) by the tapdisk all its life
+ *     ROOT/run/aquifer/tapdisks/NAME/lock       held (an OFD lock) by the tapdisk all its life; its mtime, on the monotonic clock,
+ *                                               is when the tapdisk last said that its loop runs, each second
  *                                   /status     this, written when the devices are up
  *                                   /control.sock, /log
  *                                   /trouble    what is wrong with its graph, while it is
@@ -50,6 +51,12 @@ int tap_state_decode(const char *text, size_t length, struct tap_state *ret_stat
 int state_file_read(const char *path, size_t max, char **ret_text, size_t *ret_length);
 int state_file_write(const char *path, const char *text, size_t length);
 
+/* A tapdisk says at `now_ns` (env_now_ns(), one clock for all processes of a host) that its loop runs; how long it hasn't, 0: not known, as of
+ * one that is of an older version, or has just begun. Neither waits for the tapdisk. */
+void state_beat(int lock_fd, uint64_t now_ns);
+uint64_t state_silence_ns(const char *directory, uint64_t now_ns);
+/* Stopped by a signal, or by a debugger. */
+bool process_is_stopped(pid_t pid);
 /* Has it been killed, and is only still ending? Freeing what it had may take a moment. */
 bool process_is_ending(pid_t pid);
 

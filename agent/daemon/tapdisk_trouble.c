@@ -136,6 +136,8 @@ static void look(struct job *j)
 		fiber_cond_wake(&t->end);
 		return;
 	}
+	if (t->lock_fd >= 0)
+		state_beat(t->lock_fd, env_now_ns(t->env));
 	tapdisk_condition_look(t);
 	tapdisk_sizes_look(t);
 	struct look l = { .text = text, .bytes = sizeof text };

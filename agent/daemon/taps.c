@@ -18,6 +18,8 @@
 #include "core/option.h"
 #include "parallax/volume/places.h"
 
+#define SILENCE_NS (5 * NS_PER_S) /* of a tapdisk that says each second that it runs */
+
 static const char *const phase_names[] = {
 	[TAP_STARTING] = "starting",
 	[TAP_RUNNING] = "running",
@@ -319,6 +321,19 @@ bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, siz
 	return text[0];
 }
 
+bool tap_hangs(const struct tap *tap, char *ret_why, size_t bytes)
+{
+	uint64_t silence_ns = tap->phase == TAP_RUNNING ? state_silence_ns(tap->directory, env_now_ns(tap->taps->env)) : 0;
+	if (silence_ns < SILENCE_NS)
+		return false;
+	int n = snprintf(ret_why, bytes, "has not answered for %llu s: ", (unsigned long long)(silence_ns / NS_PER_S));
+	if (process_is_stopped(tap->state.pid))
+		snprintf(ret_why + n, bytes - (size_t)n, "its process is stopped (kill -CONT %d has it go on)", (int)tap->state.pid);
+	else
+		snprintf(ret_why + n, bytes - (size_t)n, "its process hangs (detach --force ends it)");
+	return true;
+}
+
 /* ---- names ---- */
 
 static struct tap *find_among(struct taps *t, const char *device, bool dead, unsigned *ret_index)
@@ -533,7 +548,9 @@ json_t *tap_device_json(const struct tap *tap, unsigned index)
 			      tap->state.graph ? tap->state.graph : "", "state", phase_names[tap->phase], "pid",
 			      (int)tap->state.pid);
 	char trouble[256] = "", state[16];
-	if (tap_condition(tap, state, trouble, sizeof trouble))
+	if (tap_hangs(tap, trouble, sizeof trouble))
+		json_object_set_new(j, "state", json_string("hung"));
+	else if (tap_condition(tap, state, trouble, sizeof trouble))
 		json_object_set_new(j, "state", json_string(state));
 	else if (tap->phase == TAP_RUNNING || tap->phase == TAP_STOPPING)
 		read_word(tap, "trouble", trouble, sizeof trouble);

@@ -76,6 +76,8 @@ void tap_unuse(struct tap *tap);
 
 /* Running, but its graph isn't serving (incoming, moved …)? A word for that, and the rest for people. */
 bool tap_condition(const struct tap *tap, char ret_state[16], char *ret_why, size_t bytes);
+/* Running, but its loop hasn't moved for some seconds: it is stopped, or hangs, or gets no processor. A sentence for people. Doesn't wait for it. */
+bool tap_hangs(const struct tap *tap, char *ret_why, size_t bytes);
 /* One device, as `list --json` has it. */
 json_t *tap_device_json(const struct tap *tap, unsigned index);
 #endif

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/env.h"
 #include "parallax/volume/places.h"
 
 static const struct tap_state example = {
@@ -142,4 +143,21 @@ Test(state, the_killed_are_known_before_they_are_gone)
 	cr_assert(process_is_ending(child)); /* the signal is pending, or it is a zombie */
 	waitpid(child, NULL, 0);
 	cr_assert(process_is_ending(child));
+}
+
+Test(state, silence_is_told_without_asking)
+{
+	char dir[] = "/tmp/aquifer-state-XXXXXX", path[64];
+	int fd;
+	cr_assert(mkdtemp(dir));
+	cr_assert_eq(state_silence_ns(dir, 100 * NS_PER_S), 0, "nobody");
+	cr_assert_eq(state_lock(dir, &fd, NULL), 0);
+	cr_assert_eq(state_silence_ns(dir, 100 * NS_PER_S), 0, "of an older version, or one that has just begun");
+	state_beat(fd, 93 * NS_PER_S + 7);
+	cr_assert_eq(state_silence_ns(dir, 100 * NS_PER_S + 8), 7 * NS_PER_S + 1);
+	cr_assert_eq(state_silence_ns(dir, 93 * NS_PER_S), 0);
+	close(fd);
+	snprintf(path, sizeof path, "%s/lock", dir);
+	unlink(path);
+	rmdir(dir);
 }
