@@ -121,9 +121,9 @@ static int print_json(const struct store_status *t)
 	json_t *problems = json_array();
 	for (size_t i = 0; i < t->problem_count; i++)
 		json_array_append_new(problems, json_string(t->problems[i]));
-	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:s, s:o}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i, s:i}}",
+	return cli_print_json(json_pack("{s:b, s:o, s:{s:s, s:I, s:b, s:s, s:o}, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:i, s:i, s:i, s:I}, s:o, s:o, s:{s:s, s:I, s:I}, s:o, s:{s:s, s:i, s:i, s:i}}",
 					"healthy", t->problem_count == 0, "problems", problems, "catalog", "url", t->catalog_url, "answer_ns", (json_int_t)t->catalog_ns,
-					"restored", t->restored, "members", members_json(t), "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
+					"read_only", t->catalog_read_only, "restored", t->restored, "members", members_json(t), "checked", health_json(&t->check), "scrubbed", health_json(&t->scrub), "servers", servers_json(t),
 					"groups", "all", (int)t->groups, "complete", (int)t->complete, "degraded", (int)t->degraded, "lost", (int)t->lost, "short",
 					(int)t->short_of, "moving", (int)t->moving, "map", (json_int_t)t->map_revision, "volumes", volumes_json(t), "hosts",
 					hosts_json(t), "directory", "path", t->directory, "free", (json_int_t)t->free_bytes, "total", (json_int_t)t->total_bytes,
@@ -276,7 +276,7 @@ static void print_text(const struct store_status *t)
 	printf("%-10s %s, answers in %.1f ms", "catalog", t->catalog_url, (double)t->catalog_ns / NS_PER_MS);
 	if (t->member_count > 1)
 		printf("; %zu of %zu members do", members_alive(t), t->member_count);
-	printf("\n");
+	printf("%s\n", t->catalog_read_only ? "; whether it takes changes isn't known: its user here may only read" : "");
 	print_health("checked", &t->check);
 	print_health("scrubbed", &t->scrub);
 	print_found(t);

@@ -94,6 +94,9 @@ uint64_t store_reserve_bytes(uint64_t total_bytes)
 static int try_catalog(struct work *w)
 {
 	int r = store_health_write(w->store, "status", 0, 0);
+	w->t->catalog_read_only = r == -EACCES; /* for who looks; what that means for others their volumes say */
+	if (r == -EACCES)
+		return 0;
 	return r == 0 ? 0 : store_status_problem(w->t, "the catalog takes no changes: %s%s", catalog_text(w->store->catalog, r),
 						 r == -EDQUOT ? " (give etcd room: docs/cluster.md, \"etcd\")" : "");
 }

@@ -48,6 +48,7 @@ struct store_status_member {  /* of etcd */
 struct store_status {
 	char catalog_url[512];
 	uint64_t catalog_ns;       /* so long one linearizable read took */
+	bool catalog_read_only;    /* we may not write there, so whether it takes changes isn't known */
 	struct store_status_member *members; /* none of a file */
 	size_t member_count;
 	char restored[64];         /* a backup was restored then, and nobody has confirmed it; "" */

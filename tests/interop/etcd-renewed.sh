@@ -48,6 +48,18 @@ head -c 8M /dev/urandom >"$dir/data"
 nbdcopy --flush "$dir/data" "$uri" || fail "write"
 aquifer snapshot create v@before || fail "snapshot"
 
+# who may only read is told so, and not that nobody can write
+ctl --user root:secret user add reader:words
+ctl --user root:secret role add reader
+ctl --user root:secret role grant-permission reader read aquifer/ aquifer0
+ctl --user root:secret user grant-role reader reader
+mkdir -p "$dir/reader/etc/aquifer"
+sed 's/^catalog-user = .*/catalog-user = reader/; s|^catalog-password-file = .*|catalog-password-file = '"$dir/words|" "$etc/aquifer.conf" >"$dir/reader/etc/aquifer/aquifer.conf"
+echo words >"$dir/words"
+AQUIFER_ROOT=$dir/reader aquifer cluster status >"$dir/status" || fail "status, of who may only read: $(cat "$dir/status")"
+grep -q "^catalog .*; whether it takes changes isn't known: its user here may only read$" "$dir/status" || fail "status doesn't say that it may only read: $(cat "$dir/status")"
+AQUIFER_ROOT=$dir/reader aquifer cluster status --json | jq -e '.healthy and .catalog.read_only' >/dev/null || fail "status --json"
+
 # another password: it counts from now on, the file has it later; what doesn't fit into open segments waits meanwhile
 write() { nbdcopy --flush "$dir/data" "$uri" >"$dir/copied" 2>&1 & copy=$!; }
 copied() { wait $copy && cmp -n 201326592 "$dir/data" <(nbdcopy "$uri" -) || fail "what was written while $1: $(cat "$dir/copied"; aquifer list)"; }
