@@ -9,6 +9,7 @@
 #include "agent/cli/transfer.h"
 #include "core/bytes.h"
 #include "core/option.h"
+#include "parallax/volume/volume_status.h"
 
 static int number_option(struct cli *c, enum cli_option key, const char *name, uint32_t *ret)
 {
@@ -24,7 +25,7 @@ static int number_option(struct cli *c, enum cli_option key, const char *name, u
 	return 0;
 }
 
-static int volume_size(struct cli *c, const char *text, uint64_t *ret_bytes)
+static int size_of_volume(struct cli *c, const char *text, uint64_t *ret_bytes)
 {
 	return cli_size_of(c, text, 4096, STORE_VOLUME_BYTES_MAX, ret_bytes);
 }
@@ -34,7 +35,7 @@ int cli_volume_create(struct cli *c)
 	struct store_volume_options o = { 0 };
 	struct store *s;
 	int r;
-	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = volume_size(c, c->arg[1], &o.size_bytes)) < 0 ||
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = size_of_volume(c, c->arg[1], &o.size_bytes)) < 0 ||
 	    (r = number_option(c, CLI_REPLICAS, "replicas", &o.replicas)) < 0 ||
 	    (r = number_option(c, CLI_MIN_REPLICAS, "min-replicas", &o.min_replicas)) < 0)
 		return r;
@@ -68,8 +69,11 @@ static int list_volume(void *arg, const struct store_volume *v)
 {
 	struct listing *l = arg;
 	char size[24], used[24];
+	struct store_volume told = *v;
+	if (strcmp(told.health, "good") == 0)
+		volume_table_long(told.table_bytes, told.health, sizeof told.health);
 	if (l->json)
-		return json_array_append_new(l->json, volume_json(v));
+		return json_array_append_new(l->json, volume_json(&told));
 	table_cell(l->table, "%s", v->name);
 	table_cell(l->table, "%s", format_size(v->size_bytes, size));
 	table_cell(l->table, "%s", format_size_human(v->used_bytes, used));
@@ -77,7 +81,7 @@ static int list_volume(void *arg, const struct store_volume *v)
 	table_cell(l->table, "%s", store_state_name(v->state));
 	table_cell(l->table, "%s", v->state == STORE_FREE ? "-" : v->holder.text);
 	table_cell(l->table, "%s", v->parent[0] ? v->parent : "-");
-	table_cell(l->table, "%s", v->health);
+	table_cell(l->table, "%s", told.health);
 	return 0;
 }
 
@@ -161,7 +165,7 @@ int cli_volume_resize(struct cli *c)
 	uint64_t size;
 	struct store *s;
 	int r;
-	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = volume_size(c, c->arg[1], &size)) < 0 || (r = cli_store_open(c, false, &s)) < 0)
+	if ((r = cli_name(c, "volume", c->arg[0])) < 0 || (r = size_of_volume(c, c->arg[1], &size)) < 0 || (r = cli_store_open(c, false, &s)) < 0)
 		return r;
 	return cli_store_close(c, s, store_volume_resize(s, c->arg[0], size, cli_flag(c, CLI_FORCE), &c->report));
 }

@@ -171,6 +171,8 @@ static void close_graph(struct tapdisk *t, bool force, struct report *report)
 		t->closed_status = flushed;
 	if (t->closed_status == -EPERM)
 		report_set(report, -EPERM, "the device is closed; another holder had taken its volume over, so what was written since is not in it");
+	else if (t->closed_status == -EFBIG && t->flushed)
+		report_set(report, -EFBIG, "the device is closed and nothing is lost, but its last checkpoint could not be made: its space table would be too long (delete snapshots; the next attach reads the log since the one before)");
 	else if (t->closed_status < 0)
 		report_set(report, t->closed_status, "the device is closed, but not all could be written: %s",
 			   strerror(-t->closed_status));

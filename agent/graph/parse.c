@@ -8,7 +8,7 @@
  *     arg       = call | WORD | KEY '=' WORD
  *
  * Newlines end a statement unless inside parentheses, after '=' or '|', or before '|'. A word is made of plain
- * characters and quoted pieces; # where a word could begin starts a comment. One pass, no backing up: a token is
+ * characters and quoted pieces; # where a word could begin starts a comment. The mark that some editors put before UTF-8 is skipped. One pass, no backing up: a token is
  * read and the next one looked at. Recursion is limited by GRAPH_DEPTH_MAX, memory by the limits in graph.h. */
 #include <ctype.h>
 #include <errno.h>
@@ -74,7 +74,7 @@ static bool skip_blanks(struct parser *p)
 static int bad_char(struct parser *p, struct graph_place place, unsigned char c)
 {
 	if (c == 0)
-		return graph_error(p->report, place, "a zero byte can't be part of a graph (remove it)");
+		return graph_error(p->report, place, "a zero byte can't be part of a graph (remove it; or write the file as UTF-8, if it is UTF-16)");
 	if (c < 0x20 || c == 0x7f)
 		return graph_error(p->report, place, "character 0x%02x is not allowed here (write \\x%02x inside quotes)", c, c);
 	return graph_error(p->report, place, "unexpected '%c' (words with such characters are quoted: \"…\")", c);
@@ -524,7 +524,9 @@ int graph_parse(const char *text, size_t length, struct graph **ret_graph, struc
 		return -ENOMEM;
 	g->root = -1;
 	g->strings = malloc(length * 2 + 1); /* a word of n characters takes at most n + 1 bytes */
-	struct parser p = { .at = text, .end = text + length, .place = { 1, 1 }, .strings = g->strings, .graph = g, .report = report };
+	static const char mark[] = "\xef\xbb\xbf";
+	size_t marked = length >= 3 && memcmp(text, mark, 3) == 0 ? 3 : 0;
+	struct parser p = { .at = text + marked, .end = text + length, .place = { 1, 1 }, .strings = g->strings, .graph = g, .report = report };
 	int r = g->strings ? parse_text(&p) : -ENOMEM;
 	if (r < 0) {
 		graph_free(g);

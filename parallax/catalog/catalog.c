@@ -247,7 +247,8 @@ void catalog_watch_end(struct catalog_watch *w)
 
 const char *catalog_text(const struct catalog *c, int status)
 {
-	return c->why[0] ? c->why : status == -EDQUOT ? "it is out of quota" : status == -ENOTCONN ? "it can't be reached" : errno_text(status);
+	return c->why[0] ? c->why : status == -EDQUOT ? "it is out of quota" : status == -ENOTCONN ? "it can't be reached"
+	       : status == -EUCLEAN ? "it is damaged (aquifer cluster check says where; aquifer cluster restore takes a backup)" : errno_text(status);
 }
 
 bool catalog_is_file(const char *url) { return strncmp(url, "sqlite:", 7) == 0; }

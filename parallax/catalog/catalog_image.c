@@ -16,6 +16,9 @@
 #include "core/crc.h"
 #include "parallax/catalog/catalog_copy.h"
 
+/* Errors of a file that isn't as it was written. */
+#define NO_BACKUP "it isn't a backup of a catalog (give a file that aquifer cluster backup made)"
+#define ANOTHER " (take another backup)"
 #define VERSION 1
 #define LINE_BYTES_MAX ((size_t)512 << 10)
 
@@ -61,7 +64,7 @@ static int read_header(const json_t *j, struct report *report)
 {
 	const json_t *version = json_object_get(j, "aquifer-catalog");
 	if (!json_is_integer(version) || json_integer_value(version) < 1)
-		return report_set(report, -EUCLEAN, "it isn't a backup of a catalog");
+		return report_set(report, -EUCLEAN, NO_BACKUP);
 	if (json_integer_value(version) > VERSION)
 		return report_newer(report, "it", (unsigned)MIN(json_integer_value(version), INT32_MAX), VERSION);
 	return 0;
@@ -128,7 +131,7 @@ int catalog_image_decode(const char *text, size_t length, struct catalog_image *
 		const char *end = at < length ? memchr(text + at, '\n', length - at) : NULL;
 		line++;
 		if (!end || end == text + at) {
-			r = report_set(report, -EUCLEAN, length == 0 ? "it is empty" : line == 1 ? "it isn't a backup of a catalog" : "it ends too early, at line %zu", line);
+			r = report_set(report, -EUCLEAN, length == 0 ? "it is empty" ANOTHER : line == 1 ? NO_BACKUP : "it ends too early, at line %zu" ANOTHER, line);
 			break;
 		}
 		r = read_line(text, at, (size_t)(end - text) - at, length, ret, report);
@@ -137,5 +140,5 @@ int catalog_image_decode(const char *text, size_t length, struct catalog_image *
 	if (r == 1)
 		return 0;
 	catalog_image_free(ret);
-	return report_set(report, r, r == -EUCLEAN ? "it is damaged, at line %zu" : "it can't be read", line);
+	return report_set(report, r, r == -EUCLEAN ? "it is damaged, at line %zu" ANOTHER : "it can't be read", line);
 }

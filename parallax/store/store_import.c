@@ -172,7 +172,7 @@ int store_import_end(struct store *s, const char *temporary, const char *name, s
 	uint64_t revision;
 	int r = meta_get_name(s->catalog, temporary, &named, &revision);
 	if (r == -ENOENT)
-		return report_set(report, r, "somebody deleted or renamed %s meanwhile", temporary);
+		return report_set(report, r, "somebody deleted or renamed %s meanwhile (import it again)", temporary);
 	if (r < 0)
 		return report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
 	store_import_key(named.volume, import_key);

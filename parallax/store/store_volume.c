@@ -166,7 +166,7 @@ int store_move_name(struct store *s, const char *from, const char *to, const str
 	int found = r == -EAGAIN ? store_get_name(s->catalog, to, &there) : -ENOENT;
 	if (found == 0)
 		return there.volume == named->volume ? 0 : report_set(report, -EEXIST, "there is a volume '%s' already (choose another name)", to);
-	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "somebody renamed or deleted it meanwhile", report);
+	return store_txn_report(s, found == -ENOENT ? r : -ETIMEDOUT, "somebody renamed or deleted it meanwhile (see: aquifer volume list)", report);
 }
 
 int store_volume_rename(struct store *s, const char *from, const char *to, struct report *report)

@@ -185,7 +185,7 @@ done
 refused 1 'seems to be a copy-on-write layer .name what it stands on' aquifer attach "$dir/layer.img"
 refused 1 'seems to be a qcow2 image' aquifer attach "cow($dir/top.cow, $dir/other.img)" --name x
 aquifer image info "raw($dir/other.img)" >/dev/null || fail "raw(FILE) is refused"
-refused 1 "isn't a backup of a catalog" aquifer cluster restore "$dir/good"
+refused 1 "isn't a backup of a catalog \(give a file that aquifer cluster backup made\)" aquifer cluster restore "$dir/good"
 refused 2 'at least 4 digits' aquifer server remove 2e9
 refused 2 'at least 4 digits' aquifer server drain 2e9
 refused 1 'no device' aquifer detach nobody

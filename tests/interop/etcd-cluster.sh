@@ -84,7 +84,7 @@ rm -rf "$dir/etcd1"
 etcd_serve
 refused 1 "there is no store" aquifer volume list
 head -c 300 "$dir/backup" >"$dir/cut"
-refused 1 "ends too early" aquifer cluster restore "$dir/cut"
+refused 1 "ends too early, at line [0-9]+ \(take another backup\)" aquifer cluster restore "$dir/cut"
 sed 's/"name\/v"/"name\/x"/' "$dir/backup" >"$dir/changed"
 refused 1 "damaged" aquifer cluster restore "$dir/changed"
 refused 1 "there is no store" aquifer volume list

@@ -113,6 +113,7 @@ Test(graph, expressions)
 	canonical("raw(/images/a.img)", "raw(/images/a.img)");
 	canonical("  qcow2( /images/b.qcow2 )  ", "qcow2(/images/b.qcow2)");
 	canonical("volume(web1)", "volume(web1)");
+	canonical("\xef\xbb\xbf" "raw(/images/a.img)", "raw(/images/a.img)"); /* as some editors begin UTF-8 */
 	canonical("cow(/vms/top.raw, ro(qcow2(/images/gold.qcow2)))", "cow(/vms/top.raw, ro(qcow2(/images/gold.qcow2)))");
 	canonical("throttle(volume(web1), iops=500)", "throttle(volume(web1), iops=500)");
 	canonical("null()", "null()");
@@ -262,7 +263,7 @@ Test(graph, zero_byte_and_length)
 	struct graph *g;
 	struct report report = { "" };
 	cr_assert_eq(graph_parse("raw(/a\0b)", 9, &g, &report), -EINVAL);
-	cr_assert_str_eq(report.text, "line 1, column 7: a zero byte can't be part of a graph (remove it)");
+	cr_assert_str_eq(report.text, "line 1, column 7: a zero byte can't be part of a graph (remove it; or write the file as UTF-8, if it is UTF-16)");
 	char *text = malloc(GRAPH_TEXT_MAX + 1);
 	memset(text, ' ', GRAPH_TEXT_MAX + 1);
 	memcpy(text, "raw(/a)", 7);

@@ -93,7 +93,7 @@ static void tell(struct rig *r)
 	r->report.text[0] = 0;
 	next(0, 1, false);
 	cr_assert_eq(store_volume_rename(r->store, "d", "e", &r->report), -EAGAIN);
-	cr_assert(says(r, "renamed or deleted it meanwhile"), "%s", r->report.text);
+	cr_assert(says(r, "renamed or deleted it meanwhile (see: aquifer volume list)"), "%s", r->report.text);
 	r->report.text[0] = 0;
 	next(1, 0, false);
 	cr_assert_eq(store_volume_delete(r->store, "d", false, &r->report), 0, "%s", r->report.text);
