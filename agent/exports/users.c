@@ -28,6 +28,8 @@ struct search {
 	bool serious; /* somebody who won't leave by himself */
 	ino_t namespaces[NAMESPACES_MAX]; /* mount namespaces already looked at */
 	unsigned namespace_count;
+	ino_t own_namespace;
+	char elsewhere[96]; /* "" while our own is looked at, else whose it is: who unmounted it here would wonder */
 };
 
 static void found(struct search *s, bool probing, const char *what, const char *who)
@@ -57,6 +59,20 @@ static bool is_device(const struct search *s, const char *path)
 	struct statx st;
 	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 && S_ISBLK(st.stx_mode) &&
 	       is_dev(s, st.stx_rdev_major, st.stx_rdev_minor);
+}
+
+/* "COMM (pid N)"; returns COMM in ret_comm. */
+static void process_name(const char *pid, char ret_comm[32], char *ret_who, size_t bytes)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%.16s/comm", pid);
+	FILE *f = fopen(path, "re");
+	if (!f || !fgets(ret_comm, 32, f))
+		strcpy(ret_comm, "?");
+	ret_comm[strcspn(ret_comm, "\n")] = 0;
+	if (f)
+		fclose(f);
+	snprintf(ret_who, bytes, "%s (pid %.16s)", ret_comm, pid);
 }
 
 /* ---- mounts ---- */
@@ -90,7 +106,9 @@ static void mount_line(struct search *s, char *line)
 	if (!is_dev(s, major_number, minor_number) && !is_device(s, source))
 		return;
 	unescape(point);
-	found(s, /* probing= */ false, "mounted at", point);
+	char where[sizeof point + sizeof s->elsewhere];
+	snprintf(where, sizeof where, "%s%s", point, s->elsewhere);
+	found(s, /* probing= */ false, "mounted at", where);
 }
 
 static void mounts_of(struct search *s, const char *pid)
@@ -105,6 +123,9 @@ static void mounts_of(struct search *s, const char *pid)
 			return;
 	if (s->namespace_count < NAMESPACES_MAX)
 		s->namespaces[s->namespace_count++] = st.st_ino;
+	char comm[32], who[64];
+	process_name(pid, comm, who, sizeof who);
+	snprintf(s->elsewhere, sizeof s->elsewhere, st.st_ino == s->own_namespace ? "" : " in the mount namespace of %s", who);
 	snprintf(path, sizeof path, "/proc/%.16s/mountinfo", pid);
 	FILE *f = fopen(path, "re");
 	char *line = NULL;
@@ -126,14 +147,8 @@ static bool probing(const char *comm)
 
 static void opener(struct search *s, const char *pid)
 {
-	char path[64], comm[32] = "?", who[64];
-	snprintf(path, sizeof path, "/proc/%.16s/comm", pid);
-	FILE *f = fopen(path, "re");
-	if (f && fgets(comm, sizeof comm, f))
-		comm[strcspn(comm, "\n")] = 0;
-	if (f)
-		fclose(f);
-	snprintf(who, sizeof who, "%s (pid %.16s)", comm, pid);
+	char comm[32], who[64];
+	process_name(pid, comm, who, sizeof who);
 	found(s, probing(comm), "open by", who);
 }
 
@@ -271,6 +286,8 @@ int block_users(const char *device, struct block_users *ret_users)
 		return -ENOTBLK;
 	*ret_users = (struct block_users){ 0 };
 	struct search s = { .dev = { st.st_rdev }, .dev_count = 1, .users = ret_users };
+	struct stat own;
+	s.own_namespace = stat("/proc/self/ns/mnt", &own) == 0 ? own.st_ino : 0;
 	char path[64], target[256];
 	snprintf(path, sizeof path, "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
 	ssize_t n = readlink(path, target, sizeof target - 1);

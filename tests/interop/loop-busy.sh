@@ -29,7 +29,7 @@ if unshare -m true 2>/dev/null; then # a mount that our namespace doesn't show
 	unshare -m sh -c "mount '$device' '$work/m' && echo in >'$work/in' && exec sleep 60" &
 	sleeper=$!
 	for _ in $(seq 100); do [ -s "$work/in" ] && break; sleep 0.05; done
-	refused "mounted at $work/m"
+	refused "mounted at $work/m in the mount namespace of sleep (pid $sleeper)"
 	kill $sleeper; wait $sleeper 2>/dev/null
 fi
 if command -v partx >/dev/null; then # a user of a partition, which is none of the device itself
