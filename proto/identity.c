@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/crc.h"
 #include "core/option.h"
 #include "proto/tls.h"
 
@@ -167,6 +168,7 @@ int identity_create(const struct identity_pem *pem, struct identity **ret, struc
 	if (!i)
 		return -ENOMEM;
 	i->references = 1;
+	i->trusts = crc32c(0, pem->authorities, strlen(pem->authorities));
 	i->context = SSL_CTX_new(TLS_method());
 	i->bio = tls_bio_method();
 	int r = i->context && i->bio ? configure(i->context) : -ENOMEM;

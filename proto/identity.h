@@ -34,6 +34,7 @@ struct identity_revoked {
 
 struct identity {
 	struct identity_name name;     /* ours */
+	uint32_t trusts;               /* CRC of the authorities' text: to see whether it is another */
 	/* private */
 	unsigned references;
 	SSL_CTX *context;

@@ -55,10 +55,10 @@ int access_write(struct env *env, const char *root, const char *which, const cha
 	return r < 0 ? report_set(report, r, "write %s: %s", path, errno_text(r)) : 0;
 }
 
-/* The same certificate as we have? Then nothing was changed. */
+/* The same certificate as we have, and the same authorities? Then nothing was changed. */
 static bool same(struct identity *now, const struct identity *old)
 {
-	return old && X509_cmp(SSL_CTX_get0_certificate(now->context), SSL_CTX_get0_certificate(old->context)) == 0;
+	return old && now->trusts == old->trusts && X509_cmp(SSL_CTX_get0_certificate(now->context), SSL_CTX_get0_certificate(old->context)) == 0;
 }
 
 int access_load(struct env *env, const char *root, enum identity_role role, struct report *report)

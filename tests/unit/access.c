@@ -400,6 +400,31 @@ ACCESS_TEST(nothing_is_left_behind_and_nothing_is_noted_that_is_secret)
 	return 0;
 }
 
+ACCESS_TEST(an_authority_that_is_added_is_trusted_though_the_certificate_stays)
+{
+	char token[ACCESS_TOKEN_BYTES], *text = NULL, *key = NULL, *other = NULL, *both = NULL;
+	uint64_t now_s = env_wall_ns(w->env) / NS_PER_S;
+	good(w, access_token_new(w->catalog, w->alpha, ROLE_ANY, NULL, 60, token, &w->report));
+	good(w, access_join(w->catalog, w->beta, token, ROLE_AGENT, &w->report));
+	good(w, access_load(w->env, w->beta, ROLE_AGENT, &w->report));
+	struct identity *before = identity_get(w->env->identity);
+	good(w, access_load(w->env, w->beta, ROLE_AGENT, &w->report));
+	cr_assert_eq(w->env->identity, before, "nothing was changed");
+	good(w, certificate_key(&key));
+	good(w, certificate_authority(key, "another", now_s, &other));
+	good(w, access_read(w->env, w->beta, "authority.crt", &text, &w->report));
+	cr_assert(asprintf(&both, "%s%s", text, other) > 0);
+	good(w, access_write(w->env, w->beta, "authority.crt", both, &w->report));
+	good(w, access_load(w->env, w->beta, ROLE_AGENT, &w->report));
+	cr_assert_neq(w->env->identity, before, "it is as if nobody had been added");
+	identity_put(before);
+	certificate_wipe(key);
+	free(text);
+	free(other);
+	free(both);
+	return 0;
+}
+
 ACCESS_TEST(who_was_revoked_is_not_renewed_but_can_be_enrolled_again)
 {
 	char token[ACCESS_TOKEN_BYTES];
