@@ -221,12 +221,17 @@ static void throttle(struct scrub *s, uint64_t bytes, uint64_t rate, bool own)
 static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t segment, uint64_t rate)
 {
 	struct scrub_slice slice = { 0 };
+	const uuid *only = asked && !asked->all ? &asked->volume : NULL;
 	uint32_t from = 0;
 	do {
-		int r = segment_dir_scrub(s->dir, segment, from, &slice);
+		int r = segment_dir_scrub(s->dir, segment, from, only, &slice);
 		if (ends(s))
 			return false;
-		bool anybodys = r == -EIO && asked && !asked->all; /* whose it is can't be read either */
+		if (r == -EXDEV) {
+			throttle(s, BLOCK_BYTES, rate, /* own= */ false);
+			return !ends(s);
+		}
+		bool anybodys = r == -EIO && only; /* whose it is can't be read either */
 		if (is_useless(r) && !anybodys) {
 			mend_footer(s, asked ? ASKED : OWN, segment, r);
 			throttle(s, BLOCK_BYTES, rate, /* own= */ !asked);
@@ -236,8 +241,6 @@ static bool scrub_segment(struct scrub *s, const struct asked *asked, uint64_t s
 			s->pass.skipped += asked && r != -ENOENT;
 			break;
 		}
-		if (asked && !asked->all && memcmp(&slice.volume, &asked->volume, sizeof(uuid)) != 0)
-			return true;
 		if (slice.bad)
 			mend_slice(s, asked ? ASKED : OWN, segment, &slice);
 		if (asked)

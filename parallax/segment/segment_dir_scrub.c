@@ -183,6 +183,7 @@ static int with_copy(struct segment_server *dir, uint64_t segment, bool open_too
 
 struct scrub_call {
 	uint32_t from, end;
+	const uuid *only;
 	struct scrub_slice *ret;
 };
 
@@ -198,18 +199,20 @@ static int scrub_copy(struct copy *c, void *arg)
 	const struct scrub_call *call = arg;
 	struct look l = look_at(c);
 	*call->ret = (struct scrub_slice){ .volume = c->slot.header.volume };
+	if (call->only && memcmp(&c->slot.header.volume, call->only, sizeof(uuid)) != 0)
+		return -EXDEV;
 	return c->mapless ? -EBADMSG : look_slice(&l, call->from, call->end, call->ret);
 }
 
-int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, struct scrub_slice *ret)
+int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, const uuid *only, struct scrub_slice *ret)
 {
-	struct scrub_call call = { from, SEGMENT_BLOCKS_MAX, ret };
+	struct scrub_call call = { from, SEGMENT_BLOCKS_MAX, only, ret };
 	return with_copy(dir, segment, /* open_too= */ false, scrub_copy, &call);
 }
 
 int segment_dir_look(struct segment_server *dir, uint64_t segment, uint32_t from, uint32_t end, struct scrub_slice *ret)
 {
-	struct scrub_call call = { from, end, ret };
+	struct scrub_call call = { from, end, NULL, ret };
 	return with_copy(dir, segment, /* open_too= */ true, scrub_copy, &call);
 }
 

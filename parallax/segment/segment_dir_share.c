@@ -17,9 +17,12 @@
 
 /* ---- the index ---- */
 
+#define UNREAD_NS (30 * NS_PER_S) /* a disk that fails may take seconds for each read, and each peer asks for a list every few seconds */
+
 struct dir_index_entry {
 	struct share_entry entry;
 	bool known; /* otherwise only its id is */
+	uint64_t again_ns; /* not known, as it couldn't be read: not before this is that tried again */
 };
 
 struct dir_index {
@@ -204,7 +207,21 @@ static void changes_fill(const struct dir_index *x, struct segment_io *io)
 	io->change = x->change;
 }
 
-/* One that can't be read at the moment is passed over: the next list will have it. */
+/* For the list. One that can't be read at the moment is passed over: a later one will have it. */
+static int look_for_list(struct segment_dir *d, uint64_t id)
+{
+	struct dir_index_entry *e = index_find(d->index, id);
+	uint64_t now = env_now_ns(d->env);
+	int r = e->again_ns > now && !PLANTED(unread_each_time) ? -EIO : look_at(d, id);
+	if (r == 0 || r == -ENOMEM || r == -ESHUTDOWN)
+		return r;
+	index_changed(d->index, id); /* whoever asks for changes asks again */
+	e = index_find(d->index, id);
+	if (e && e->again_ns <= now)
+		e->again_ns = now + UNREAD_NS;
+	return 0;
+}
+
 static int list_fill(struct segment_dir *d, struct segment_io *io, uint8_t *bytes)
 {
 	struct dir_index *x = d->index;
@@ -214,11 +231,9 @@ static int list_fill(struct segment_dir *d, struct segment_io *io, uint8_t *byte
 	while (io->filled + SHARE_ENTRY_BYTES <= SHARE_LIST_BYTES && at < x->count) {
 		bool wanted = in_groups(io, after = x->entries[at]->entry.header.segment);
 		if (wanted && !x->entries[at]->known) {
-			int r = look_at(d, after);
-			if (r == -ENOMEM || r == -ESHUTDOWN)
-				return r;
+			int r = look_for_list(d, after);
 			if (r < 0)
-				index_changed(x, after); /* there is a next list */
+				return r;
 			at = index_place(x, after); /* meanwhile others came and went, or it did */
 		}
 		const struct dir_index_entry *e = at < x->count && x->entries[at]->entry.header.segment == after ? x->entries[at] : NULL;

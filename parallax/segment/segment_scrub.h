@@ -14,10 +14,10 @@ struct scrub_slice {
 	uint32_t bad_block, bad_crc; /* what it should be */
 };
 
-/* FIBER. The blocks from `from` on that aren't free, at most SCRUB_SLICE_BLOCKS, up to the first that is bad. 0; -ENOENT: there is no
- * copy, or it isn't sealed; -EBADMSG: its footer, or the map of a packed one, is damaged or can't be read; -EIO: the disk can't read what
+/* FIBER. The blocks from `from` on that aren't free, at most SCRUB_SLICE_BLOCKS, up to the first that is bad. `only`: if it is that volume's; NULL: anybody's. 0; -ENOENT: there is no
+ * copy, or it isn't sealed; -EXDEV: it is another volume's, and nothing of it was read; -EBADMSG: its footer, or the map of a packed one, is damaged or can't be read; -EIO: the disk can't read what
  * it is; other: not now. */
-int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, struct scrub_slice *ret);
+int segment_dir_scrub(struct segment_server *dir, uint64_t segment, uint32_t from, const uuid *only, struct scrub_slice *ret);
 /* FIBER. The same of the blocks from `from` up to `end`, and also of a copy that isn't sealed, if its server took all of its appends, or has
  * read it since and found it whole; or was restarted, and hasn't: then its records' headers say what should be there. */
 int segment_dir_look(struct segment_server *dir, uint64_t segment, uint32_t from, uint32_t end, struct scrub_slice *ret);

@@ -98,7 +98,7 @@ static void skipped(struct work *w, const char *where, const char *why)
 
 static void progress(struct work *w)
 {
-	uint64_t done = w->embedded_bytes, total = w->embedded_total;
+	uint64_t done = w->embedded_bytes, total = MAX(w->embedded_total, w->embedded_bytes); /* headers and tables aren't among what lives */
 	for (unsigned i = 0; i < w->count; i++) {
 		done += w->targets[i].bytes;
 		total += MAX(w->targets[i].total_bytes, w->targets[i].bytes);
@@ -250,9 +250,9 @@ struct embedded_list {
 	struct {
 		uint64_t id;
 		char name[64];
+		uint64_t blocks;
 	} *entries;
 	size_t count;
-	uint64_t total_blocks;
 };
 
 static int list_embedded(void *arg, const char *key, const struct catalog_value *value)
@@ -267,8 +267,8 @@ static int list_embedded(void *arg, const char *key, const struct catalog_value 
 		r = array_more(&l->entries, l->count);
 		if (r == 0) {
 			l->entries[l->count].id = id;
+			l->entries[l->count].blocks = log->live_blocks;
 			snprintf(l->entries[l->count++].name, sizeof l->entries->name, "%s", log->name);
-			l->total_blocks += log->live_blocks;
 		}
 	}
 	free(log);
@@ -281,7 +281,8 @@ static int scrub_embedded(struct work *w, uint64_t only, struct report *report)
 	int r = catalog_list(w->store->catalog, "volume/", list_embedded, &l);
 	if (r < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(w->store->catalog, r));
-	w->embedded_total = l.total_blocks * BLOCK_BYTES;
+	for (size_t i = 0; i < l.count; i++)
+		w->embedded_total += !only || l.entries[i].id == only ? l.entries[i].blocks * BLOCK_BYTES : 0;
 	for (size_t i = 0; r == 0 && i < l.count; i++) {
 		struct embedded e = { .w = w };
 		if (only && l.entries[i].id != only)

@@ -300,7 +300,7 @@ static int body_copies(void *arg)
 	cr_assert_eq(sim_disk_read(d.g->host, d.l.path, footer, d.before, BLOCK_BYTES), 0);
 	newer_footer(d.before);
 	cr_assert_eq(sim_disk_write(d.g->host, d.l.path, footer, d.before, BLOCK_BYTES), 0);
-	cr_assert_eq(segment_dir_scrub(d.server, 5, 0, &slice), -EPROTONOSUPPORT);
+	cr_assert_eq(segment_dir_scrub(d.server, 5, 0, NULL, &slice), -EPROTONOSUPPORT);
 	cr_assert_eq(segment_server_close(d.server), 0);
 	free(d.before);
 	free(d.after);

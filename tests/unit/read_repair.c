@@ -44,7 +44,7 @@ static int look_body(void *arg)
 static int scrub_body(void *arg)
 {
 	struct one_server *s = arg;
-	return segment_dir_scrub(s->dir, s->rig->segment, 0, &s->rig->slice);
+	return segment_dir_scrub(s->dir, s->rig->segment, 0, NULL, &s->rig->slice);
 }
 
 static int io_body(void *arg)

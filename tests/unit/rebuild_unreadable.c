@@ -14,6 +14,7 @@
 static const struct env_ops *real;
 static char bad[64];            /* the slots of this file can't be read; "": all can */
 static struct file *bad_file;   /* it is open */
+static unsigned tried;          /* reads that failed so */
 
 static int open_file(struct env *env, const char *path, int flags, struct file **ret_file)
 {
@@ -43,6 +44,7 @@ static void submit(struct file *f, struct file_io *io, struct job *parent)
 		real->file_submit(f, io, parent);
 		return;
 	}
+	tried++;
 	io->done = 0;
 	io->status = -EIO;
 	job_put(parent, io->status);
@@ -204,6 +206,27 @@ static int body_unsealed(void *arg)
 Test(rebuild_unreadable, it_stays_if_nobody_else_has_one) { copytest_run(body_only); }
 Test(rebuild_unreadable, it_stays_if_what_another_has_is_not_sealed) { copytest_run(body_unsealed); }
 
+/* A disk may take long to fail, and there may be thousands. */
+static int body_seldom(void *arg)
+{
+	struct rig g;
+	begin(&g, arg, NONE);
+	break_slots(&g);
+	tried = 0;
+	rounds(&g, 1);
+	unsigned once = tried;
+	cr_assert_gt(once, 0);
+	rounds(&g, 20);
+	cr_assert_eq(tried, once, "it was read %u times for 20 lists", tried / once);
+	fiber_sleep(&g.w->env->loop, 30 * NS_PER_S);
+	rounds(&g, 2);
+	cr_assert_gt(tried, once, "it is never tried again");
+	bad[0] = '\0';
+	return end(&g);
+}
+
+Test(rebuild_unreadable, it_is_not_read_again_for_each_list) { copytest_run(body_seldom); }
+
 /* As if it were damaged: somebody says that it will be replaced, or that it can't. */
 static int body_scrub(void *arg)
 {
@@ -212,7 +235,7 @@ static int body_scrub(void *arg)
 	begin(&g, arg, SEALED);
 	struct mender m = { .env = g.w->env, .catalog = g.w->catalog, .dir = g.w->a, .copies = g.k.copies };
 	break_slots(&g);
-	cr_assert_eq(segment_dir_scrub(g.w->a, g.segment, 0, &slice), -EIO);
+	cr_assert_eq(segment_dir_scrub(g.w->a, g.segment, 0, NULL, &slice), -EIO);
 	cr_assert_eq(segment_dir_look(g.w->a, g.segment, 0, LENGTH, &slice), -EIO);
 	cr_assert(mend_copy(&m, g.segment, -EIO));
 	cr_assert(*bad, "it is there until the other one has come");
@@ -234,7 +257,7 @@ static int body_moment(void *arg)
 	begin(&g, arg, SEALED);
 	struct mender m = { .env = g.w->env, .catalog = g.w->catalog, .dir = g.w->a, .copies = g.k.copies };
 	break_slots(&g);
-	int why = segment_dir_scrub(g.w->a, g.segment, 0, &slice);
+	int why = segment_dir_scrub(g.w->a, g.segment, 0, NULL, &slice);
 	cr_assert_eq(why, -EIO);
 	bad[0] = '\0';
 	mend_copy(&m, g.segment, why);

@@ -51,7 +51,7 @@ static int scrub(struct scrubbed *s, uint32_t *ret_right, uint32_t *ret_bad)
 	uint32_t from = 0;
 	*ret_right = *ret_bad = 0;
 	do {
-		int r = segment_dir_scrub(s->dir, s->segment, from, &a), p = segment_path_scrub(s->g->env, VOLUME_RIG_DIR, s->segment, from, &b);
+		int r = segment_dir_scrub(s->dir, s->segment, from, NULL, &a), p = segment_path_scrub(s->g->env, VOLUME_RIG_DIR, s->segment, from, &b);
 		cr_assert_eq(r, p, "%d, and by the path %d", r, p);
 		if (r < 0)
 			return r;
@@ -175,6 +175,10 @@ static int body_scrub(void *arg)
 	cr_assert(right == s.length - io.trimmed && bad == 0);
 	flip_each(&s, PACK_BASE, right, right);
 
+	/* of another volume nothing is read */
+	struct scrub_slice slice;
+	cr_assert_eq(segment_dir_scrub(s.dir, s.segment, 0, &(uuid){ "another one" }, &slice), -EXDEV);
+
 	/* the map: nothing can be found, and the copy can be told for what it is, and given up */
 	without_map(&s);
 
@@ -182,6 +186,7 @@ static int body_scrub(void *arg)
 	uint64_t footer = PACK_BASE + (uint64_t)right * BLOCK_BYTES;
 	cr_assert_eq(sim_disk_flip(g->host, s.path, footer + 100, 1), 0);
 	cr_assert_eq(scrub(&s, &right, &bad), -EBADMSG);
+	cr_assert_eq(segment_dir_scrub(s.dir, s.segment, 0, &(uuid){ "another one" }, &slice), -EXDEV, "another volume's is given up");
 	cr_assert_eq(segment_dir_give_up(s.dir, s.segment), 0);
 	cr_assert_eq(scrub(&s, &right, &bad), -ENOENT);
 	io = (struct segment_io){ .op = SEGMENT_STAT, .segment = s.segment };
