@@ -121,6 +121,7 @@ static void rules_status(const struct server_rules *rules, Aquifer__Segment__Sta
 	m->united = s->united;
 	m->failures = s->failures;
 	m->failing = (uint32_t)-s->failing;
+	m->gone = (uint32_t)-k->dir->gone;
 	m->rounds = s->rounds;
 	m->silent = s->silent;
 	m->settled = s->settled && s->map == m->map;

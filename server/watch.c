@@ -18,7 +18,7 @@ struct watch {
 	void (*log)(void *arg, const char *text);
 	void *arg;
 	unsigned level;      /* thresholds that were reached and said */
-	bool refusing;
+	bool refusing, gone;
 	struct timer timer;
 	struct job nap;
 	bool closing, running;
@@ -36,6 +36,13 @@ static void say_level(struct watch *w, unsigned percent, bool rising)
 
 static void look(struct watch *w)
 {
+	int there = segment_dir_there(w->dir);
+	if (there < 0 && !w->gone) {
+		char text[256];
+		snprintf(text, sizeof text, "warning: the directory of its segments isn't found: %s (was it deleted, or unmounted? what is written to files that are open is lost when this ends)", errno_text(there));
+		w->log(w->arg, text);
+	}
+	w->gone = there < 0;
 	if (segment_dir_space(w->dir) < 0)
 		return;
 	unsigned percent = store_used_percent(w->dir->free_bytes, w->dir->total_bytes);

@@ -1,4 +1,4 @@
-/* Says in the log when the space of a data directory is used up to one of several parts, and when it isn't any more. */
+/* Says in the log when the space of a data directory is used up to one of several parts, and when it isn't any more; and when its segments aren't found any more. */
 #ifndef AQ_WATCH_H
 #define AQ_WATCH_H
 #include "parallax/store/store_status.h"

@@ -118,6 +118,7 @@ struct segment_server {
 	uuid id;
 	uint64_t incarnation;         /* known once open; raised at each start */
 	uint64_t free_bytes, total_bytes; /* last known */
+	int gone;                         /* a directory: why its segments weren't found when that was looked last, 0: they were */
 	uint32_t protocol;            /* an aquifer-server: the newest version that it speaks; otherwise 0 */
 };
 
@@ -157,6 +158,8 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 		     struct report *report);
 /* FIBER. Looks how much space there is now: its free_bytes and total_bytes. 0 or -errno. */
 int segment_dir_space(struct segment_server *s);
+/* FIBER. 0, or why the directory that its segments are in isn't found: it was deleted, or unmounted, while this process has it open. `gone` remembers that. */
+int segment_dir_there(struct segment_server *s);
 /* FIBER. Calls `entry` for each copy in the directory, by id. */
 int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
 		     const struct segment_io *stat), void *arg);

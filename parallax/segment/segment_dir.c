@@ -436,6 +436,16 @@ int dir_space(struct segment_dir *d)
 
 int segment_dir_space(struct segment_server *s) { return dir_space(dir_of(s)); }
 
+int segment_dir_there(struct segment_server *s)
+{
+	char path[DIR_PATH_MAX];
+	uint64_t free_bytes, total;
+	dir_path(dir_of(s), path, "segments");
+	int r = env_space(dir_of(s)->env, path, &free_bytes, &total);
+	s->gone = r == -ESHUTDOWN ? s->gone : r;
+	return s->gone;
+}
+
 /* With a limit, what is there counts from the start. One that can't be looked into (its slots can't be read, or are of a newer version) doesn't keep the others from being
  * served: it counts as long as its file. */
 static int dir_count_used(struct segment_dir *d)

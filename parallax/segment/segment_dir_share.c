@@ -266,10 +266,21 @@ int dir_list(struct dir_frame *f)
 
 /* ---- HOLDS ---- */
 
+/* Who asks deletes a copy that isn't where it belongs. A file that is open can be read though somebody has deleted it, or taken its file system away: not for longer than this
+ * process runs. */
+static int is_there(const struct copy *c)
+{
+	char path[DIR_PATH_MAX];
+	uint64_t free_bytes, total;
+	copy_path(c, path);
+	return PLANTED(holds_what_is_gone) ? 0 : env_space(c->dir->env, path, &free_bytes, &total);
+}
+
 int control_holds(struct copy *c, const struct segment_io *io)
 {
-	if (!c->exists)
-		return -ENOENT;
+	int r = c->exists ? is_there(c) : -ENOENT;
+	if (r < 0)
+		return r;
 	bool as_asked = c->slot.sealed && c->slot.length == io->block && c->slot.prev == io->crc;
 	return as_asked && copy_state(c) == COPY_WHOLE ? copy_settle(c) : -ESTALE;
 }

@@ -44,6 +44,7 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 		ret->misplaced = m->misplaced;
 		ret->failures = m->failures;
 		ret->failing = m->failing && m->failing < 4096 ? -(int)m->failing : 0;
+		ret->gone = m->gone && m->gone < 4096 ? -(int)m->gone : 0;
 		ret->silent = m->silent;
 		ret->settled = m->settled;
 	}

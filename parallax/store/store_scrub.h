@@ -22,6 +22,7 @@ struct store_server_work {
 	bool status, scrub;        /* it told: */
 	uint64_t copies, unsealed, missing, missing_bytes, rebuilt_bytes, bytes_per_s, misplaced, failures, silent;
 	int failing;               /* why the last copy couldn't be made there: -errno; 0: it could */
+	int gone;                  /* why it doesn't find the directory of its segments; 0: it does */
 	bool settled;              /* nothing is left to be rebuilt */
 	uint64_t scrub_finished_ns, scrub_bad, scrub_repaired; /* in its life */
 	uint64_t read_bad, read_repaired; /* of these, what readers found since it was started */

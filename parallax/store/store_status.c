@@ -187,7 +187,9 @@ static int judge_server(struct work *w, struct store_status_server *e)
 	e->used_percent = store_used_percent(s->free_bytes, s->total_bytes);
 	e->level = store_warn_level(&t->warn, e->used_percent);
 	int r = 0;
-	if (e->work.missing && e->work.failing)
+	if (e->work.gone)
+		r = store_status_problem(t, "server %s doesn't find its segments: %s (was their directory deleted, or unmounted? it answers from files that it has open)", who, errno_text(e->work.gone));
+	else if (e->work.missing && e->work.failing)
 		r = store_status_problem(t, "server %s lacks %" PRIu64 " cop%s, and can't make %s: %s", who, e->work.missing, e->work.missing == 1 ? "y" : "ies",
 			    e->work.missing == 1 ? "it" : "them", errno_text(e->work.failing));
 	else if (e->work.missing)

@@ -227,6 +227,33 @@ static int body_seldom(void *arg)
 
 Test(rebuild_unreadable, it_is_not_read_again_for_each_list) { copytest_run(body_seldom); }
 
+/* ---- what was taken away while it is open ---- */
+
+static int body_gone(void *arg)
+{
+	struct rig g;
+	struct world *w = arg;
+	begin(&g, w, SEALED);
+	struct segment_io stat, holds;
+	cr_assert_eq(stat_here(&g, &stat), 0);
+	holds = (struct segment_io){ .op = SEGMENT_HOLDS, .segment = g.segment, .block = stat.length, .crc = stat.last_crc };
+	cr_assert_eq(segment_wait(w->a, &holds), 0);
+	char path[64];
+	snprintf(path, sizeof path, "/a/segments/%02x/%012" PRIx64 ".seg", (unsigned)(g.segment & 0xff), g.segment);
+	cr_assert_eq(env_unlink(w->env, path), 0);
+	cr_assert_eq(stat_here(&g, &stat), 0, "it is open, and can be read");
+	cr_assert_eq(segment_wait(w->a, &holds), -ENOENT, "another copy may be deleted for one that isn't there");
+	cr_assert_eq(segment_dir_there(w->a), 0);
+	cr_assert_eq(env_rename(w->env, "/a/segments", "/a/elsewhere"), 0);
+	cr_assert_eq(segment_dir_there(w->a), -ENOENT);
+	cr_assert_eq(w->a->gone, -ENOENT);
+	cr_assert_eq(env_rename(w->env, "/a/elsewhere", "/a/segments"), 0);
+	cr_assert_eq(segment_dir_there(w->a), 0);
+	return end(&g);
+}
+
+Test(rebuild_unreadable, a_file_that_was_deleted_is_no_copy_that_another_could_go_for) { copytest_run(body_gone); }
+
 /* As if it were damaged: somebody says that it will be replaced, or that it can't. */
 static int body_scrub(void *arg)
 {
