@@ -169,7 +169,7 @@ enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
 
 /* What is dealt with makes the checkpoint longer: what the list before gets of a chunk is written anew, and the table names what became free. Where the disk is
  * full that has to fit into what is certainly there (CHECKPOINT_DROP_BLOCKS of it were kept for this), or a checkpoint would fail that does nothing but free space. */
-static bool fits(const struct volume *v) { return !v->log.full || log_room_kept(v) >= checkpoint_reserve(v) || PLANTED(drop_all_at_once); }
+static bool fits(const struct volume *v) { return !v->log.full || log_room_certain(v) >= checkpoint_reserve(v) || PLANTED(drop_all_at_once); }
 
 /* What a list has got now is put together with what it has of that kind. One that can't be read, or for which there is no memory, stays as it is. */
 static void merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)

@@ -98,6 +98,20 @@ uint64_t log_room(const struct volume *v) { return room_from(v, 0); }
 
 uint64_t log_room_kept(const struct volume *v) { return room_from(v, v->log.kept_from); }
 
+/* What a server allocates of a segment when it is made: segment_dir_ahead.c. */
+static uint32_t first_step(const struct log_segment *g) { return MIN(g->meta.size_blocks / 16, (uint32_t)LOG_STEP_BLOCKS); }
+
+uint64_t log_room_certain(const struct volume *v)
+{
+	uint64_t room = log_room_kept(v);
+	link_for(l, &v->log.segments) {
+		const struct log_segment *g = container_of(l, struct log_segment, link);
+		if (!g->finished && g->meta.id < v->log.kept_from)
+			room += first_step(g) - MIN(first_step(g), g->next);
+	}
+	return room;
+}
+
 /* ---- failing ---- */
 
 static void flying_less(struct log *l, const struct log_record *r)

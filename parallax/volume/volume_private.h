@@ -23,6 +23,7 @@ enum {
 	LOG_CLEAR_ROOM = 16,        /* blocks that only discards may use when space runs out */
 	LOG_SEGMENTS_AHEAD = 2,
 	LOG_SEGMENTS_AHEAD_MAX = 16,
+	LOG_STEP_BLOCKS = 256,      /* of a segment so many are allocated when it is made, or a sixteenth */
 	LOG_RESERVE_BLOCKS = 1024,  /* a segment from the reserve is small, and all of it is allocated: 4 MiB */
 	/* the catalog's list of META_SEGMENTS_MAX: checkpoint before it gets longer; no segments ahead from here on; and only one
 	 * at a time, so that many takeovers in a row find room, each of which begins with a checkpoint */
@@ -277,7 +278,8 @@ void log_resend(struct volume *v);      /* everything in flight, in the current 
 void log_withdraw(struct volume *v);    /* everything in flight, all of it answered, ends with -ENOSPC */
 void log_refuse(struct volume *v);      /* guest data that waits ends with -ENOSPC if there is no space for it */
 uint64_t log_room(const struct volume *v); /* blocks left in listed segments; */
-uint64_t log_room_kept(const struct volume *v); /* … in those that were made from the reserve, all of which is allocated */
+uint64_t log_room_kept(const struct volume *v); /* … in those that were made from the reserve, all of which is allocated; */
+uint64_t log_room_certain(const struct volume *v); /* … and at the beginning of the others, which is, too */
 struct log_segment *log_segment_add(struct volume *v, const struct meta_segment *meta); /* NULL: no memory */
 void log_segment_drop(struct volume *v, struct log_segment *g);
 void log_record_done(struct volume *v, struct log_record *r); /* applied */

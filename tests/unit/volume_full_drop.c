@@ -148,3 +148,32 @@ Test(volume_full, a_snapshot_is_deleted_in_what_is_left)
 	cr_expect_eq(volume_rig_run(g, body), 0, "what was freed can't be written");
 	volume_rig_free(g);
 }
+
+static unsigned unfinished(const struct volume *v)
+{
+	unsigned n = 0;
+	link_for(l, &v->log.segments)
+		n += !container_of(l, struct log_segment, link)->finished;
+	return n;
+}
+
+static int body_certain(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume *v = g->volume;
+	const unsigned step = g->segment_blocks / 16;
+	cr_assert_eq(log_room_certain(v), unfinished(v) * (step - 1));
+	cr_assert_eq(write_run(g, 0, 2 * step), 0);
+	cr_assert_eq(log_room_certain(v), (unfinished(v) - 1) * (step - 1), "what is written isn't there any more");
+	cr_assert_eq(log_room_kept(v), 0);
+	return 0;
+}
+
+/* Of segments that may grow no more: their beginnings. */
+Test(volume_full, what_is_certainly_allocated)
+{
+	struct volume_rig *g = volume_rig_make_on(1, UINT64_C(1) << 30, DISK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_assert_eq(volume_rig_run(g, body_certain), 0);
+	volume_rig_free(g);
+}
