@@ -551,12 +551,13 @@ static void rx_more(struct nbd_transmission *t)
 
 /* ---- the connection ---- */
 
-/* Somebody else waits for memory, this one has more than its share, and nobody else is about to give some back. */
+/* Somebody else waits for memory and would take answers, this one has more than its share, and nobody else is about to give some back. */
 static bool transmission_wanted(struct nbd_unread *u)
 {
 	struct nbd_transmission *t = container_of(u, struct nbd_transmission, unread);
-	const struct link *waiting = &t->service->starved;
-	bool others = waiting->next != waiting && (waiting->next != &t->starved || waiting->prev != &t->starved);
+	bool others = false;
+	link_for(l, &t->service->starved)
+		others |= l != &t->starved && !nbd_unread_stands(&container_of(l, struct nbd_transmission, starved)->unread);
 	return others && t->service->leaving == 0 && t->bytes > NBD_SHARE_BYTES;
 }
 

@@ -67,4 +67,9 @@ void nbd_unread_taken(struct nbd_unread *u, struct nbd_answer *a)
 	u->taken_bytes += a->send.sent;
 }
 
+bool nbd_unread_stands(const struct nbd_unread *u)
+{
+	return !link_empty(&u->answers) && !progress(u) && env_now_ns(u->env) - u->mark_ns >= NBD_STALLED_NS / 2;
+}
+
 void nbd_unread_stop(struct nbd_unread *u) { timer_cancel(u->env, &u->timer); }

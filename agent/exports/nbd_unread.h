@@ -37,6 +37,9 @@ void nbd_unread_init(struct nbd_unread *u);
 /* Before it is sent; and when all of it went, or never will. */
 void nbd_unread_add(struct nbd_unread *u, struct nbd_answer *a);
 void nbd_unread_taken(struct nbd_unread *u, struct nbd_answer *a);
+/* It takes none either, and hasn't for half as long: what it waits for would lie there, too. So a client that was stopped isn't cut off for the sake
+ * of another of its own connections. Half, since they stopped at the same moment and not all were looked at in it. */
+bool nbd_unread_stands(const struct nbd_unread *u);
 /* None are left and none will be added: lets go of `over`. */
 void nbd_unread_stop(struct nbd_unread *u);
 #endif

@@ -165,6 +165,35 @@ Test(nbd_limits, who_takes_them_slowly_keeps_them)
 	run_sim(script_slow);
 }
 
+/* A client with many connections is stopped, with more asked for than there is memory: those of its connections that wait take nothing either. */
+static void script_stopped(void)
+{
+	struct stream *stopped[2 * GREEDY], *modest = client(/* structured= */ false);
+	static uint8_t in[8 * MIB];
+	the.memory->lazy = true;
+	for (unsigned i = 0; i < ARRAY_COUNT(stopped); i++) {
+		stopped[i] = client(/* structured= */ false);
+		for (unsigned n = 0; n < 40; n++)
+			put_request(stopped[i], NBD_CMD_READ, 0, n, 0, 2 * MIB);
+		settle();
+	}
+	pass(7 * 24 * 3600);
+	cr_assert_eq(the.export->clients, ARRAY_COUNT(stopped) + 1, "it is cut off for its own sake: %s", the.log);
+	put_request(modest, NBD_CMD_READ, 0, 1, 0, sizeof in);
+	cr_assert_eq(get_simple(modest, NULL), 0);
+	get(modest, in, sizeof in);
+	cr_assert_lt(the.export->clients, ARRAY_COUNT(stopped) + 1);
+	for (unsigned i = 0; i < ARRAY_COUNT(stopped); i++)
+		hang_up(stopped[i]);
+	hang_up(modest);
+}
+
+Test(nbd_limits, who_is_stopped_keeps_all_its_connections_until_others_wait)
+{
+	memory_info = (struct blk_info){ .size = 32 * MIB, .block_size = 512 };
+	run_sim(script_stopped);
+}
+
 /* ---- crowds ---- */
 
 static void script_crowd(void)
