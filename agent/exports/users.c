@@ -30,6 +30,8 @@ struct search {
 	unsigned namespace_count;
 	ino_t own_namespace;
 	char elsewhere[96]; /* "" while our own is looked at, else whose it is: who unmounted it here would wonder */
+	char here[NAMED_MAX][256]; /* where it is mounted in our own */
+	unsigned here_count;
 };
 
 static void found(struct search *s, bool probing, const char *what, const char *who)
@@ -92,6 +94,17 @@ static void unescape(char *text)
 	*to = 0;
 }
 
+/* Services with a namespace of their own have copies of what is mounted here, which go with it. What has stayed is said when it is gone here. */
+static bool copied(struct search *s, const char *point)
+{
+	for (unsigned i = 0; s->elsewhere[0] && i < s->here_count; i++)
+		if (strcmp(s->here[i], point) == 0)
+			return true;
+	if (!s->elsewhere[0] && s->here_count < NAMED_MAX && strlen(point) < sizeof s->here[0])
+		strcpy(s->here[s->here_count++], point);
+	return false;
+}
+
 /* "36 35 98:0 /root /mount/point options … - type source options". Some file systems (btrfs) show a
  * number of their own; they name the device as the source. */
 static void mount_line(struct search *s, char *line)
@@ -106,6 +119,8 @@ static void mount_line(struct search *s, char *line)
 	if (!is_dev(s, major_number, minor_number) && !is_device(s, source))
 		return;
 	unescape(point);
+	if (copied(s, point))
+		return;
 	char where[sizeof point + sizeof s->elsewhere];
 	snprintf(where, sizeof where, "%s%s", point, s->elsewhere);
 	found(s, /* probing= */ false, "mounted at", where);
@@ -180,6 +195,7 @@ static void processes(struct search *s)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *e;
+	mounts_of(s, "self"); /* before the copies of it */
 	while (d && (e = readdir(d))) {
 		if (!isdigit((unsigned char)e->d_name[0]))
 			continue;

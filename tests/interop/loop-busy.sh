@@ -7,6 +7,7 @@ refused() { # TEXT: a detach now is refused with TEXT
 	"$B/aquifer" detach "$name" 2>"$work/errors" && fail "detached in spite of: $1"
 	grep -qF "$1" "$work/errors" || fail "wanted: $1; got: $(cat "$work/errors")"
 }
+sleeps() { for _ in $(seq 200); do [ "$(cat /proc/$sleeper/comm)" = sleep ] && break; sleep 0.05; done; }
 truncate -s 128M "$work/a.img"
 attach "$work/a.img" || fail "no device"
 mkfs.ext4 -q "$device" && mount_it "$device" "$work/m" || fail "mount"
@@ -26,10 +27,20 @@ refused "held by $(basename "$inner")"
 losetup -d "$inner"
 if unshare -m true 2>/dev/null; then # a mount that our namespace doesn't show
 	mkfs.ext4 -Fq "$device"
-	unshare -m sh -c "mount '$device' '$work/m' && echo in >'$work/in' && exec sleep 60" &
+	unshare -m sh -c "mount '$device' '$work/m' && exec sleep 60" &
 	sleeper=$!
-	for _ in $(seq 100); do [ -s "$work/in" ] && break; sleep 0.05; done
+	sleeps
 	refused "mounted at $work/m in the mount namespace of sleep (pid $sleeper)"
+	kill $sleeper; wait $sleeper 2>/dev/null
+	# one that ours shows, and that another has a copy of, as services do, is said once
+	mount "$device" "$work/m" || fail "mount"
+	unshare -m sleep 60 &
+	sleeper=$!
+	sleeps
+	grep -q " $work/m " /proc/$sleeper/mountinfo || fail "no copy of the mount"
+	refused "$device is mounted at $work/m (end"
+	umount "$work/m"
+	refused "$device is mounted at $work/m in the mount namespace of sleep (pid $sleeper) (end"
 	kill $sleeper; wait $sleeper 2>/dev/null
 fi
 if command -v partx >/dev/null; then # a user of a partition, which is none of the device itself
