@@ -133,6 +133,8 @@ static int start(struct tapdisk *t, struct report *report)
 		r = listen_on(t, report);
 	if (r == 0)
 		tapdisk_condition_look(t);
+	if (r == 0 && t->lock_fd >= 0)
+		state_beat(t->lock_fd, env_now_ns(t->env));
 	return r == 0 ? publish(t, report) : r;
 }
 

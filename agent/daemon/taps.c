@@ -376,7 +376,9 @@ static int take_names(struct taps *t, const struct plan *plan, struct report *re
 	for (unsigned i = 0; i < plan->device_count; i++) {
 		const char *name = plan->device[i].name;
 		struct tap *tap = taps_find(t, name, NULL);
-		char state[16], why[128];
+		char state[16], why[256];
+		if (tap && tap_hangs(tap, why, sizeof why))
+			return report_set(report, -EEXIST, "the name %s is taken by a device that is hung (aquifer list says why; detach --force ends it, or choose another name)", name);
 		if (tap && tap->phase != TAP_DIED && tap_condition(tap, state, why, sizeof why))
 			return report_set(report, -EEXIST, "the name %s is taken by a device that is %s, %s (detach it first, or choose another name)", name, state, why);
 		if (tap && tap->phase != TAP_DIED)

@@ -6,7 +6,6 @@ aquifer attach 'ram(1M)' --name a --as nbd >/dev/null
 aquifer attach 'ram(1M)' --name b --as nbd >/dev/null
 tap=$(field a pid)
 clients=$tap
-sleep 1.5 # it has said once that it runs
 kill -STOP "$tap"
 for i in started found; do
 	until_true 20 eval '[ "$(field a state)" = hung ]' || fail "stopped ($i): $(aquifer list)"
@@ -14,6 +13,7 @@ for i in started found; do
 	aquifer list | grep -q "^a .* hung " || fail "list: $(aquifer list)"
 	refused 1 "show a failed: its tapdisk has not answered for .*kill -CONT $tap" timeout 5 "$B/aquifer" show a
 	refused 1 "show a failed: its tapdisk has not answered for .*kill -CONT $tap" timeout 5 "$B/aquifer" show a --json
+	refused 1 "the name a is taken by a device that is hung .*detach --force" aquifer attach 'ram(1M)' --name a --as nbd
 	[ "$(field b state)" = running ] || fail "the other one: $(aquifer list)"
 	[ $i = found ] || aquifer agent restart >/dev/null
 done
