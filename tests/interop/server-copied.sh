@@ -20,14 +20,14 @@ aquifer volume create v 64M || fail "create"
 head -c 4M /dev/urandom >"$dir/data"
 uri=$(aquifer attach v --as nbd) && nbdcopy --flush "$dir/data" "$uri" || fail "write"
 cp -a --sparse=always "$store/data" "$store/copy"
-copy_up() { timeout 20 "$B/aquifer-server" --data "$store/copy" --listen "unix:$store/sockets/s" >"$store/copied" 2>&1; }
-! copy_up || fail "a copy is started beside the first one"
+copy_up() { exec "$@" "$B/aquifer-server" --data "$store/copy" --listen "unix:$store/sockets/s" >"$store/copied" 2>&1; }
+! (copy_up timeout 20) || fail "a copy is started beside the first one"
 grep -q "runs already, at unix:$store/s: one of the two is a copy" "$store/copied" || fail "$(cat "$store/copied")"
 nbdcopy "$uri" - | cmp -n 4194304 - "$dir/data" || fail "content"
 aquifer detach v || fail "detach"
 
 kill -STOP "$server"
-copy_up & copied=$!
+copy_up env & copied=$!
 until_true 10 grep -q "ready.* server $id" "$store/copied" || fail "the first one doesn't answer, and the copy: $(cat "$store/copied")"
 kill -CONT "$server"
 until_true 20 sh -c "! kill -0 $server 2>/dev/null" || fail "both run: $(cat "$store/out")"
