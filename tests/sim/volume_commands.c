@@ -51,12 +51,17 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 	r = owner_node(&w->o, &driver, v, &node, report);
 	for (uint64_t at = 0; r == 0 && at < disk_bytes(w); at += 64 << 10)
 		r = blk_read_wait(node, bytes + at, MIN(disk_bytes(w) - at, (uint64_t)64 << 10), at);
+	if (r == 0 && c->bytes && c->unflushed && sim_faults(w->sim, SIM_POWER_LOSS) != c->power_losses) { /* a prefix of what was written is there: P1 */
+		free(c->bytes);
+		c->bytes = NULL;
+	}
 	if (r == 0 && c->bytes && memcmp(bytes, c->bytes, disk_bytes(w)))
 		FAIL(w, "life %u: clone %s isn't what its snapshot was", LIFE(w), c->name);
 	if (r == 0 && !c->bytes) {
 		c->bytes = malloc(disk_bytes(w));
 		memcpy(c->bytes, bytes, disk_bytes(w));
 	}
+	c->unflushed &= r < 0; /* what was served stays */
 	bool written = false;
 	for (unsigned n = (unsigned)draw(w, 20); r == 0 && n > 0; n--) { /* a write of its own; the parent must not see it */
 		uint64_t at = draw(w, disk_bytes(w) / BLOCK_BYTES) * BLOCK_BYTES;
@@ -76,6 +81,10 @@ static int with_clone(struct volume_world *w, struct clone *c, struct report *re
 	blk_close(node);
 	int closed = volume_close(v);
 	c->written |= written && closed == 0;
+	if (written && closed < 0) {
+		c->unflushed = true;
+		c->power_losses = sim_faults(w->sim, SIM_POWER_LOSS);
+	}
 	return r ? r : closed;
 }
 

@@ -28,6 +28,8 @@ struct snapshot {
 
 struct clone {
 	bool used, acked, written; /* written: and closed, so that a checkpoint is in its segments */
+	bool unflushed;            /* written, and not closed since: what is lost with the power may be missing, */
+	uint64_t power_losses;     /* … which went so often before */
 	char name[32];
 	uint8_t *bytes;            /* what it shows; NULL: not known (a write to it was interrupted) */
 };
