@@ -171,6 +171,9 @@ enum drop_result { DROP_WHOLE, DROP_PART, DROP_UNREAD };
  * full that has to fit into what is certainly there (CHECKPOINT_DROP_BLOCKS of it were kept for this), or a checkpoint would fail that does nothing but free space. */
 static bool fits(const struct volume *v) { return !v->log.full || log_room_certain(v) >= checkpoint_reserve(v) || PLANTED(drop_all_at_once); }
 
+/* One that had no room is as long the next time: what it dealt with is still to be written. */
+static bool failed_before(const struct volume *v) { return v->checkpoint_failed == -ENOSPC && !PLANTED(drop_more_each_time); }
+
 /* What a list has got now is put together with what it has of that kind. One that can't be read, or for which there is no memory, stays as it is. */
 static void merge(struct volume *v, uint64_t mark_seq, unsigned *reads, uint8_t *block)
 {
@@ -204,7 +207,7 @@ static int drop_list(struct volume *v, uint64_t mark_seq, unsigned *reads, enum 
 	while (r == 0 && *ret == DROP_WHOLE && (l = space_list_find(&v->space, mark_seq)) && l->chunk_count > 0) {
 		struct space_chunk chunk = l->chunks[l->chunk_count - 1];
 		bool content = space_drop_reads(&v->space, mark_seq, &chunk);
-		if (*reads == DROP_READS_MAX || (*reads && !fits(v)))
+		if (*reads == DROP_READS_MAX || ((*reads || failed_before(v)) && !fits(v)))
 			*ret = DROP_PART;
 		else if (content && sources_read_now(&v->sources, &chunk.at, block) < 0)
 			*ret = DROP_UNREAD;

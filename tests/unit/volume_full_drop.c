@@ -149,6 +149,45 @@ Test(volume_full, a_snapshot_is_deleted_in_what_is_left)
 	volume_rig_free(g);
 }
 
+/* Nothing is kept: others had all before the volume noticed, and have at once whatever comes free. */
+static int body_nothing_left(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume *v = g->volume;
+	struct meta_snapshot m;
+	struct filler f = { .g = g };
+	const uint64_t young = CHUNKS * OLD, loose = young + CHUNKS * YOUNG;
+	int r = 0;
+	make_lists(g, young, loose);
+	uint64_t mark = v->newest_mark;
+	fiber_sleep(&g->env->loop, NS_PER_S);
+	cr_assert_eq(fiber_start(&g->env->loop, filler, &f, NULL), 0);
+	for (unsigned i = 0; r == 0 && i < 30000; i++)
+		r = write_run(g, loose, 1);
+	cr_assert_eq(r, -ENOSPC);
+	doom(g, mark);
+	fiber_sleep(&g->env->loop, 20 * NS_PER_S);
+	cr_assert(v->log.full && v->checkpoint_failed == -ENOSPC);
+	uint64_t steps = v->drop_steps;
+	fiber_sleep(&g->env->loop, 20 * NS_PER_S);
+	cr_expect_eq(v->drop_steps, steps, "each attempt needs more room than the one before");
+	for (f.stops = true; !f.ended;)
+		fiber_sleep(&g->env->loop, NS_PER_MS);
+	cr_assert_eq(env_unlink(g->env, "/ballast"), 0);
+	fiber_sleep(&g->env->loop, 60 * NS_PER_S);
+	cr_expect_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), -ENOENT, "it is never freed");
+	cr_expect(!v->log.full);
+	return write_run(g, loose, LOOSE);
+}
+
+Test(volume_full, a_checkpoint_without_room_gets_no_longer)
+{
+	struct volume_rig *g = volume_rig_make_on(1, UINT64_C(1) << 30, DISK_BYTES);
+	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
+	cr_expect_eq(volume_rig_run(g, body_nothing_left), 0, "there is space, and it isn't noticed");
+	volume_rig_free(g);
+}
+
 static unsigned unfinished(const struct volume *v)
 {
 	unsigned n = 0;
