@@ -485,6 +485,8 @@ static int parse_statement(struct parser *p)
 /* Reports quote the text, and end in JSON: only UTF-8 will do. */
 static int check_utf8(struct parser p)
 {
+	if (p.end - p.at >= 2 && (memcmp(p.at, "\xff\xfe", 2) == 0 || memcmp(p.at, "\xfe\xff", 2) == 0)) /* the mark that editors put before it */
+		return graph_error(p.report, p.place, "the text is UTF-16 (write it as UTF-8)");
 	while (!at_end(&p)) {
 		unsigned n = graph_utf8(p.at, (size_t)(p.end - p.at));
 		if (!n)

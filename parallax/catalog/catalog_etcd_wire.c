@@ -565,6 +565,9 @@ int etcd_error_answer(unsigned http_status, const void *bytes, size_t length, ch
 	if (j && message && number(nested ? error : j, nested ? "grpc_code" : "code", &code) == 0) {
 		r = code_status(code, message);
 		clean(message, ret_why, ETCD_WHY_BYTES);
+		size_t n = strlen(ret_why);
+		if (code == CODE_DENIED)
+			snprintf(ret_why + n, ETCD_WHY_BYTES - n, " (grant its user readwrite on aquifer/ aquifer0: docs/cluster.md)");
 	} else {
 		/* no etcd, or none that has the gateway, or something before it that has trouble of its own */
 		r = http_status == 401 || http_status == 403 ? -EACCES : http_status >= 400 && http_status < 500 ? -EPROTO : -ETIMEDOUT;

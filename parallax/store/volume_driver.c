@@ -57,8 +57,8 @@ static int open_snapshot(struct volume_node *n, struct opened *o, const struct b
 	int r = store_find_snapshot(o->places, name, snapshot, &id, &mark, report);
 	if (r == 0)
 		r = store_want_root(o->places, id, mark, NULL, report);
-	if (r == 0)
-		r = places_hold_snapshot(o->places, id, mark, &o->hold);
+	if (r == 0 && (r = places_hold_snapshot(o->places, id, mark, &o->hold)) < 0 && o->hold.file)
+		report_set(report, r, "the catalog gives no lease: %s", catalog_text(o->places->catalog, r));
 	if (r < 0)
 		return report_set(report, r, "%s", errno_text(r));
 	struct volume_reader_open open = { .catalog = o->places->catalog, .places = &o->places->ops, .volume = id, .mark_seq = mark,

@@ -59,6 +59,9 @@ echo words >"$dir/words"
 AQUIFER_ROOT=$dir/reader aquifer cluster status >"$dir/status" || fail "status, of who may only read: $(cat "$dir/status")"
 grep -q "^catalog .*; whether it takes changes isn't known: its user here may only read$" "$dir/status" || fail "status doesn't say that it may only read: $(cat "$dir/status")"
 AQUIFER_ROOT=$dir/reader aquifer cluster status --json | jq -e '.healthy and .catalog.read_only' >/dev/null || fail "status --json"
+for c in "volume create w 64M" "volume export v@before $dir/exported"; do
+	AQUIFER_ROOT=$dir/reader refused 1 "the catalog.*: etcd.*: permission denied \(grant its user readwrite on aquifer/ aquifer0" aquifer $c
+done
 
 # another password: it counts from now on, the file has it later; what doesn't fit into open segments waits meanwhile
 write() { nbdcopy --flush "$dir/data" "$uri" >"$dir/copied" 2>&1 & copy=$!; }

@@ -245,6 +245,8 @@ Test(graph, syntax_errors)
 	refused("raw(\x01)", "line 1, column 5: character 0x01 is not allowed here (write \\x01 inside quotes)");
 	refused("raw(\"\x7f\")", "line 1, column 6: character 0x7f is not allowed here (write \\x7f inside quotes)");
 	refused("raw(/\xff)", "line 1, column 6: byte 0xff is not UTF-8 (write \\xff inside quotes)");
+	refused("\xff\xfer", "line 1, column 1: the text is UTF-16 (write it as UTF-8)");
+	refused("\xfe\xff", "line 1, column 1: the text is UTF-16 (write it as UTF-8)");
 	refused("raw(/\xc0\xaf)", "line 1, column 6: byte 0xc0 is not UTF-8 (write \\xc0 inside quotes)");
 	refused("raw(/a=b)", "line 1, column 5: /a is not an option's name (quote a word that contains '=')");
 	refused("raw(path=)", "line 1, column 10: expected the option's value, not ')' (write KEY=VALUE)");
