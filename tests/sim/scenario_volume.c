@@ -497,6 +497,8 @@ static int life_begin(void *arg)
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		w->snapshots[i].late = w->snapshots[i].used && !w->snapshots[i].known;
 	const char *why = NULL;
+	if (disk_syncs_failed(w) > w->syncs_failed) /* also one that failed while this opened it, and broke the only copy */
+		oracle_crash(w->oracle, /* power= */ true);
 	if (w->rolling_back && memcmp(bytes, w->rolling_back->bytes, (size_t)oracle_sectors(w->oracle) * ORACLE_SECTOR) == 0)
 		oracle_assume(w->oracle, bytes);
 	else
