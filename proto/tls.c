@@ -109,7 +109,9 @@ static void watch_alerts(const SSL *ssl, int where, int value)
 	case SSL_AD_HANDSHAKE_FAILURE:
 	case SSL_AD_CERTIFICATE_REQUIRED:
 		t->refusal = -EACCES;
-		snprintf(t->why, sizeof t->why, "it doesn't accept this host's certificate: %s", SSL_alert_desc_string_long(value));
+		bool dated = (value & 0xff) == SSL_AD_CERTIFICATE_EXPIRED || (value & 0xff) == SSL_AD_BAD_CERTIFICATE; /* the latter: also of one that isn't valid yet */
+		snprintf(t->why, sizeof t->why, "it doesn't accept this host's certificate: %s%s", SSL_alert_desc_string_long(value),
+			 dated ? " (or its clock is wrong)" : "");
 	}
 }
 
