@@ -216,7 +216,7 @@ static int gc(struct cli *c, struct store *s)
 			printf("%" PRIu64 " copies are kept, because it isn't known yet whether anybody needs them\n", g.unanswered);
 	}
 	if (g.refused)
-		return report_set(&c->report, -EPERM, "the catalog was restored from a backup: nothing is deleted until aquifer cluster restore --confirm");
+		return report_set(&c->report, -EPERM, "the catalog was restored from a backup, or a server came that had another: nothing is deleted until aquifer cluster restore --confirm");
 	return g.silent ? report_set(&c->report, -ENOTCONN, "%u of %u servers didn't answer, and weren't looked at (aquifer server list shows which; try again when they do)", g.silent, g.servers) : 0;
 }
 

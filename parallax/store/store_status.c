@@ -1,6 +1,7 @@
 #include "parallax/access/access.h"
 #include "parallax/store/store_status.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -124,6 +125,9 @@ static int look_at_catalog(struct work *w)
 		return r;
 	if (t->restored[0] && catalog_recover_wanted(w->store->catalog, NULL) == 1)
 		r = store_status_problem(t, "the catalog was restored from a backup on %s, and no volume can be attached until what was written since was looked for (aquifer cluster recover)", t->restored);
+	else if (t->restored[0] && !isdigit((unsigned char)t->restored[0])) /* no date: segment_dir_server.c */
+		r = store_status_problem(t, "a server came that had a newer catalog than this, or another one meanwhile, and nothing is freed until it is confirmed that this one is right "
+					    "(aquifer volume list; then: aquifer cluster restore --confirm)");
 	else if (t->restored[0])
 		r = store_status_problem(t, "the catalog was restored from a backup on %s, and nothing is freed until that is confirmed (aquifer cluster restore --confirm)", t->restored);
 	if (r == 0 && t->check.faults)
