@@ -183,6 +183,8 @@ void stream_close(struct stream *s)
 }
 uint32_t stream_peer_uid(struct stream *s) { return s->env->ops->stream_peer_uid(s); }
 uint32_t stream_peer_pid(struct stream *s) { return s->env->ops->stream_peer_pid ? s->env->ops->stream_peer_pid(s) : 0; }
+bool env_own_address(struct env *env, const char *host) { return env->ops->own_address && env->ops->own_address(env, host); }
+
 void stream_peer(struct stream *s, struct stream_peer *ret)
 {
 	memset(ret, 0, sizeof *ret);

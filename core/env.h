@@ -184,6 +184,9 @@ void stream_peer(struct stream *s, struct stream_peer *ret);
 int stream_recv_wait(struct stream *s, void *buffer, size_t length);
 int stream_send_wait(struct stream *s, const void *buffer, size_t length);
 
+/* Is `host`, a number ("10.0.0.1", "::1") or "localhost", an address of this machine's own? A name is none. False where that isn't known. Never suspends. */
+bool env_own_address(struct env *env, const char *host);
+
 /* ---- HTTP requests: only in env_linux; elsewhere -ENOSYS ---- */
 
 /* For https. PEM texts, copied; NULL: the system's authorities, no certificate of ours. */

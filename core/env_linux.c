@@ -263,6 +263,7 @@ static const struct env_ops env_linux_ops = {
 	.stream_peer_uid = env_linux_stream_peer_uid,
 	.stream_peer_pid = env_linux_stream_peer_pid,
 	.stream_peer = env_linux_stream_peer,
+	.own_address = env_linux_own_address,
 	.http_client_create = env_linux_http_client_create,
 	.http_client_renew = env_linux_http_client_renew,
 	.http_client_close = env_linux_http_client_close,

@@ -189,6 +189,7 @@ void env_linux_http_submit(struct http_client *c, struct http_request *r);
 void env_linux_http_cancel(struct http_request *r);
 
 /* env_linux_address.c */
+bool env_linux_own_address(struct env *env, const char *host);
 #define ADDRESS_MAX 8
 struct address {
 	struct sockaddr_storage name;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/env_linux.h"
@@ -147,4 +148,20 @@ void env_linux_address_format(const struct address *a, char ret_text[ADDRESS_TEX
 		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
 		snprintf(ret_text, ADDRESS_TEXT_MAX, "tcp:%s:%u", host, ntohs(in->sin_port));
 	}
+}
+
+/* Only an address of ours can be bound to. */
+bool env_linux_own_address(struct env *env, const char *host)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+	bool four = inet_pton(AF_INET, host, &in.sin_addr) == 1, six = !four && inet_pton(AF_INET6, host, &in6.sin6_addr) == 1;
+	(void)env;
+	if (!four && !six)
+		return strcmp(host, "localhost") == 0;
+	int fd = socket(four ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool own = fd >= 0 && (four ? bind(fd, (struct sockaddr *)&in, sizeof in) : bind(fd, (struct sockaddr *)&in6, sizeof in6)) == 0;
+	if (fd >= 0)
+		close(fd);
+	return own;
 }

@@ -41,6 +41,7 @@ struct env_ops {
 	void (*stream_close)(struct stream *s);
 	uint32_t (*stream_peer_uid)(struct stream *s);
 	uint32_t (*stream_peer_pid)(struct stream *s); /* may be NULL */
+	bool (*own_address)(struct env *env, const char *host); /* may be NULL */
 	void (*stream_peer)(struct stream *s, struct stream_peer *ret); /* zeroed; may be NULL */
 
 	/* may be NULL, all together */

@@ -521,7 +521,7 @@ int catalog_etcd_open(struct env *env, const char *addresses, const struct catal
 	link_init(&e->lives);
 	int r = etcd_set_up(e, addresses, access ? access : &nobody, report);
 	if (r == 0) {
-		e->current = (unsigned)(env_random(env) % e->at.count); /* so that not everybody asks the same one */
+		e->current = etcd_first(env, &e->at);
 		r = find_store_and(e, addresses, create, also, also_count, report);
 	}
 	if (r < 0) {

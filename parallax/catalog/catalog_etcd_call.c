@@ -123,6 +123,25 @@ static int call_anywhere(struct etcd *e, struct etcd_call *call)
 	return !try_elsewhere(r) ? r : doubt ? -ETIMEDOUT : -ENOTCONN;
 }
 
+static bool is_own(struct env *env, const char *url)
+{
+	char host[ETCD_URL_BYTES];
+	const char *at = strstr(url, "://") + 3, *end = strrchr(at, ':');
+	if (at[0] == '[')
+		at++, end--;
+	snprintf(host, sizeof host, "%.*s", (int)(end - at), at);
+	return env_own_address(env, host);
+}
+
+unsigned etcd_first(struct env *env, const struct etcd_endpoints *at)
+{
+	unsigned own[ETCD_ENDPOINTS_MAX], count = 0;
+	for (unsigned i = 0; i < at->count; i++)
+		if (is_own(env, at->url[i]))
+			own[count++] = i;
+	return count ? own[env_random(env) % count] : (unsigned)(env_random(env) % at->count);
+}
+
 #define ACCESS_NS NS_PER_S /* between looks at the files */
 
 /* FIBER. Members that were replaced have other addresses. Only for who knows which store is his: what is there may be another's. */
@@ -134,7 +153,7 @@ static void read_addresses(struct etcd *e)
 		    etcd_endpoints_parse(url + 5, at, NULL) == 0 && at->tls == e->at.tls;
 	if (good && (at->count != e->at.count || memcmp(at->url, e->at.url, sizeof at->url) != 0)) {
 		e->at = *at;
-		e->current = 0;
+		e->current = etcd_first(e->catalog.env, at);
 		e->accesses++;
 	}
 	free(at);

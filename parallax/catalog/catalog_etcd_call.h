@@ -41,6 +41,9 @@ struct etcd_call {
 /* FIBER. 0: an answer 200. -ENOTCONN: certainly not carried out, nobody can be asked now. -ETIMEDOUT: no answer, perhaps carried
  * out. -EMSGSIZE: the answer is too long. Others as etcd_error_answer(). The catalog's `why` says more. */
 int etcd_call(struct etcd *e, struct etcd_call *call);
+/* Which address is asked first: one that is this host's own, by its number, is the nearest, and can be reached when the network can't; else any, so that
+ * not everybody asks the same one. */
+unsigned etcd_first(struct env *env, const struct etcd_endpoints *at);
 /* FIBER. Logs in at the address `which`, if there is a user and no token. */
 int etcd_login(struct etcd *e, unsigned which);
 /* Headers of each request. */
