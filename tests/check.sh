@@ -50,7 +50,7 @@ suite_unit() {
 }
 suite_interop() { JOBS=$J bash tests/run.sh; }
 suite_crash() { B="$B" bash tests/crash/crash.sh "$crash_rounds"; }
-suite_cluster() { JOBS=$J PARTS=2 ROUNDS=$cluster_rounds bash tests/run.sh tests/cluster/{rounds,fs,split-brain,full,disk-fails,ping-pong}.sh; } # the long ones first
+suite_cluster() { JOBS=$J PARTS=2 ROUNDS=$cluster_rounds bash tests/run.sh tests/cluster/{rounds,fs,split-brain,lapsed,catalog-lost,full,disk-fails,ping-pong}.sh; } # the long ones first
 suite_sim() {
 	has_target sim || { echo "skipped: there is no simulator"; return 77; }
 	make -s sim SEEDS="$sim_seeds"
