@@ -47,11 +47,21 @@ static int attach(struct agent *a, struct rpc_request *r, json_t **ret, struct r
 
 /* ---- detach ---- */
 
+/* Somebody removed its run directory: nothing can be said to it any more but by signals. (A tapdisk that ends leaves its lock.) */
+static bool is_cut_off(const struct tap *tap)
+{
+	char path[PATHS_MAX];
+	return (size_t)snprintf(path, sizeof path, "%s/lock", tap->directory) < sizeof path && access(path, F_OK) < 0 && errno == ENOENT;
+}
+
 /* FIBER. One call to a tapdisk. */
 static int ask_tapdisk(struct agent *a, struct tap *tap, const struct client_call *call, char **ret_text, struct report *report)
 {
 	struct rpc_client *client;
 	int r = client_connect(a->env, tap->directory, "control.sock", "tapdisk", &client, report);
+	if (r < 0 && tap->pidfd >= 0 && is_cut_off(tap))
+		return report_set(report, r, "its run directory %s was removed, so it can't be asked (kill %d has it end in order, when nobody uses it)", tap->directory,
+				  (int)tap->state.pid);
 	if (r < 0)
 		return report_set(report, r, "the tapdisk (pid %d) doesn't answer", (int)tap->state.pid);
 	r = client_call(client, call, ret_text, report);
