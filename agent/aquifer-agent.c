@@ -36,6 +36,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct arguments *a = state->input;
 	switch (key) {
 	case KEY_ROOT:
+		if (!arg[0])
+			return report_set(&a->report, EINVAL, "option --root needs a value; the host itself is /");
 		a->root = arg;
 		return 0;
 	case KEY_READY:

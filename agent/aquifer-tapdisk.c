@@ -94,6 +94,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->options.incoming = true;
 		return arg ? parse_incoming(a, arg) : 0;
 	case KEY_ROOT:
+		if (!arg[0])
+			return report_set(&a->report, EINVAL, "option --root needs a value; the host itself is /");
 		a->root = arg;
 		return 0;
 	case KEY_RUN_DIR:

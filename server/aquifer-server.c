@@ -189,7 +189,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case KEY_ADVERTISE: p->advertise = arg; break;
 	case KEY_CATALOG: p->catalog_url = arg; break;
 	case KEY_DOMAIN: p->domain = arg; break;
-	case KEY_ROOT: p->root = arg; break;
+	case KEY_ROOT:
+		if (!arg[0])
+			usage("--root: it needs a value; the host itself is /");
+		p->root = arg;
+		break;
 	case KEY_TOKEN: p->token = arg; break;
 	case KEY_PLAIN_TEXT: p->plain_text = true; break;
 	case KEY_SIZE_LIMIT:

@@ -202,7 +202,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct cli *c = state->input;
 	if (key >= CLI_ROOT && key < CLI_OPTION_END) {
-		if (arg && !arg[0] && key != CLI_ROOT) /* no root is the usual one */
+		if (arg && !arg[0])
 			return cli_usage(c, "an option's value is empty"), EINVAL;
 		c->option[key - CLI_ROOT] = arg ? arg : "";
 		return 0;

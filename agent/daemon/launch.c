@@ -12,6 +12,9 @@
 
 #define AGENT_READY_NS (30 * NS_PER_S)
 
+/* Said also if there is none: what is in the environment may be another. */
+static char *root_argument(const char *root) { return (char *)(uintptr_t)(root[0] ? root : "/"); }
+
 int launch_agent(struct env *env, const char *root, struct report *report)
 {
 	char program[PATHS_MAX], run[PATHS_MAX], log[PATHS_MAX], last[512], *text = NULL;
@@ -21,16 +24,16 @@ int launch_agent(struct env *env, const char *root, struct report *report)
 	paths_agent_log(root, log);
 	if ((r = paths_program("aquifer-agent", program, report)) < 0 || (r = paths_make(run, report)) < 0)
 		return report_prefix(report, r, "starting the agent");
-	char *argv[] = { program, "--ready-fd", "3", "--root", (char *)(uintptr_t)root, NULL };
-	if (!root[0])
-		argv[3] = NULL;
+	char *argv[] = { program, "--ready-fd", "3", "--root", root_argument(root), NULL };
 	if ((r = spawn_daemon(argv, log, &pid, &ready, report)) < 0)
 		return r;
 	r = spawn_wait(env, ready, AGENT_READY_NS, &text, report);
 	close(ready);
 	free(text);
-	if (r == -EBUSY) /* one is running by now */
+	if (r == -EBUSY) { /* one is running by now, or still */
+		report->text[0] = '\0';
 		return 0;
+	}
 	if (r == -ECHILD) {
 		spawn_last_line(log, last, sizeof last);
 		report_set(report, r, "it ended without a word%s%s (see %s)", last[0] ? "; its log ends: " : "", last, log);
@@ -54,10 +57,8 @@ int launch_tapdisk(const struct launch_tapdisk *how, pid_t *ret_pid, int *ret_re
 	argv[n++] = "3";
 	argv[n++] = "--run-dir";
 	argv[n++] = (char *)(uintptr_t)how->directory;
-	if (how->root[0]) {
-		argv[n++] = "--root";
-		argv[n++] = (char *)(uintptr_t)how->root;
-	}
+	argv[n++] = "--root";
+	argv[n++] = root_argument(how->root);
 	if (how->export) {
 		argv[n++] = "--name";
 		argv[n++] = (char *)(uintptr_t)how->name;
