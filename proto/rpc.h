@@ -157,6 +157,9 @@ int rpc_listen_on(struct env *env, struct listener *listener, const struct rpc_s
 unsigned rpc_server_connections(const struct rpc_server *server);
 /* Closes connections whose certificate counts no more (identity_revoke()). */
 void rpc_server_check_peers(struct rpc_server *server);
+/* FIBER. Waits until nobody is connected, at most `most_ns`: who connected a moment ago and is about to ask is answered before the end, and needn't
+ * wonder whether it was done. Accepts NULL. */
+void rpc_server_linger(struct rpc_server *server, uint64_t most_ns);
 /* FIBER. Takes nothing new, waits for the requests under way and their replies (at most `drain_ns`), closes.
  * Accepts NULL. */
 void rpc_server_close(struct rpc_server *server, uint64_t drain_ns);

@@ -30,6 +30,7 @@
 #define IN_FLIGHT_DEFAULT 256u
 #define POOL_DEFAULT (UINT64_C(64) << 20)
 #define GREETING_NS (10 * NS_PER_S)
+#define LINGER_POLL_NS (10 * NS_PER_MS)
 
 struct rpc_server {
 	struct env *env;
@@ -641,6 +642,13 @@ static void server_drain(struct rpc_server *s, uint64_t drain_ns)
 	timer_cancel(s->env, &d.timer);
 	while (!d.over)
 		fiber_cond_wait(&s->env->loop, &s->changed);
+}
+
+void rpc_server_linger(struct rpc_server *s, uint64_t most_ns)
+{
+	for (uint64_t waited = 0; s && s->peer_count > 0 && waited < most_ns; waited += LINGER_POLL_NS)
+		if (fiber_sleep(&s->env->loop, LINGER_POLL_NS) < 0)
+			break;
 }
 
 void rpc_server_close(struct rpc_server *s, uint64_t drain_ns)

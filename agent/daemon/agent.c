@@ -11,6 +11,7 @@
 #include "agent/daemon/spawn.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
+#define LINGER_NS (500 * NS_PER_MS)
 #define END_NS (8 * NS_PER_S) /* less than `agent stop` waits */
 #define PEERS_MAX 64
 #define PEER_POOL_BYTES (16 << 20)
@@ -113,6 +114,7 @@ static int serve(struct agent *a, struct report *report)
 	while (!a->ending)
 		fiber_cond_wait(&a->env->loop, &a->end);
 	late_begin(a);
+	rpc_server_linger(a->server, LINGER_NS);
 	rpc_server_close(a->server, DRAIN_NS);
 	a->server = NULL;
 	registry_end(&a->registry, DRAIN_NS);

@@ -12,7 +12,8 @@
 #include "core/modest.h"
 
 #define ANSWER_DEPTH_MAX 32 /* levels of an answer's JSON: whoever asked parses it on a fiber's stack */
-#define AGENT_TRIES 100
+#define AGENT_LAUNCHES 6 /* each waits for the lock of another, and then: longer in all than an agent takes to end */
+#define AGENT_TRIES 40
 #define AGENT_PAUSE_NS (50 * NS_PER_MS)
 
 static int connect_within(struct env *env, const char *directory, const char *socket, const char *service, uint64_t timeout_ns,
@@ -50,14 +51,16 @@ int client_agent(struct env *env, const char *root, bool start, struct rpc_clien
 		return r;
 	if (!start)
 		return report_set(report, r, "the agent isn't running (aquifer agent start)");
-	if ((r = launch_agent(env, root, report)) < 0)
-		return r;
-	/* Another command's agent may hold the lock already and listen in a moment. */
-	for (int i = 0; i < AGENT_TRIES; i++) {
-		r = client_connect(env, run, "agent.sock", "agent", ret_client, report);
-		if (r != -ENOTCONN)
+	/* Who holds the lock is another command's agent, which listens in a moment, or one that is ending, and then none listens until one is started again. */
+	for (int launches = 0; launches < AGENT_LAUNCHES; launches++) {
+		if ((r = launch_agent(env, root, report)) < 0)
 			return r;
-		fiber_sleep(&env->loop, AGENT_PAUSE_NS);
+		for (int i = 0; i < AGENT_TRIES; i++) {
+			r = client_connect(env, run, "agent.sock", "agent", ret_client, report);
+			if (r != -ENOTCONN)
+				return r;
+			fiber_sleep(&env->loop, AGENT_PAUSE_NS);
+		}
 	}
 	return report_set(report, r, "the agent ended right after it started (see %s/agent.log)", run);
 }
@@ -122,8 +125,8 @@ int client_tapdisk_control(struct env *env, const char *control, const struct ta
 	struct rpc_client *client;
 	uint64_t began_ns = env_now_ns(env);
 	int r = connect_within(env, directory, slash + 1, "tapdisk", call->deadline_ns, &client, report);
-	if (r < 0)
-		return report_set(report, r, "the holder doesn't answer at %s", control);
+	if (r < 0) /* nobody there: it has ended since */
+		return report_set(report, r == -ENOTCONN ? -ESHUTDOWN : r, "the holder doesn't answer at %s", control);
 	Aquifer__ControlCall q;
 	client_control_call(call, &q);
 	struct client_call c = { .method = AQUIFER__TAPDISK_METHOD__TAPDISK_CONTROL, .request = &q.base,

@@ -15,6 +15,7 @@
 #include "parallax/volume/places.h"
 
 #define DRAIN_NS (2 * NS_PER_S)
+#define LINGER_NS (500 * NS_PER_MS)
 /* How often a tapdisk that was told to end looks whether its device is still in use, and whether it was told again. */
 #define BUSY_POLL_NS NS_PER_S
 #define AGAIN_POLL_NS (50 * NS_PER_MS)
@@ -300,6 +301,7 @@ static void finish(struct tapdisk *t, struct report *report)
 		path_in(t, files[i], path);
 		unlink(path);
 	}
+	rpc_server_linger(t->server, LINGER_NS);
 	rpc_server_close(t->server, DRAIN_NS);
 	if (t->directory_fd >= 0)
 		close(t->directory_fd);
