@@ -18,6 +18,7 @@
 /* How often a holder that is just moving is looked for. */
 #define MOVE_TRIES 50
 #define MOVE_PAUSE_NS (100 * NS_PER_MS)
+#define PASS_NS (3 * NS_PER_S) /* one that has waited in vain for longer isn't tried again */
 /* How often the catalog is asked what became of a transaction. */
 #define ASK_TRIES 100
 #define ASK_NS (50 * NS_PER_MS)
@@ -339,8 +340,8 @@ int store_ask_holder_seen(struct store *s, const char *name, uint64_t volume, co
 {
 	struct report why;
 	int r = -ESTALE;
-	/* one that moves to another host is found there */
-	for (unsigned attempt = 0; r == -ESTALE && attempt < MOVE_TRIES; attempt++) {
+	/* one that moves to another host is found there; where one is ending, nobody or the next one is found */
+	for (unsigned attempt = 0; (r == -ESTALE || r == -ESHUTDOWN) && attempt < MOVE_TRIES; attempt++) {
 		struct store_holder h;
 		char *json = NULL;
 		if (attempt)
@@ -385,6 +386,34 @@ int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume
 	struct volume_open open = { .catalog = p->catalog, .places = &p->ops, .volume = volume, .holder = VOLUME_MAINTENANCE, .host = p->host,
 				    .pid = (uint64_t)getpid() };
 	return volume_open(p->env, &open, ret_volume, report);
+}
+
+bool store_passes(struct places *p, uint64_t volume, uint64_t began_ns)
+{
+	struct meta_owner o;
+	return env_now_ns(p->env) - began_ns < PASS_NS && meta_get_owner(p->catalog, volume, &o, NULL) == 0 &&
+	       (o.state == OWNER_FREE || strcmp(o.holder, VOLUME_MAINTENANCE) == 0 || places_holder_alive(p, &o));
+}
+
+int store_ask_or_maintain(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, const char *verb, const char *const *args,
+			  struct volume **ret_volume, struct report *report)
+{
+	struct report why;
+	uint64_t began_ns = env_now_ns(s->env);
+	int r = -EBUSY;
+	*ret_volume = NULL;
+	for (unsigned attempt = 0; r == -EBUSY; attempt++) {
+		if (attempt)
+			fiber_sleep(&s->env->loop, MOVE_PAUSE_NS);
+		r = store_ask_holder_seen(s, name, volume, attempt ? NULL : seen, verb, args, report);
+		if (r != -ENXIO)
+			return r;
+		why.text[0] = '\0';
+		r = store_maintain(s->places, volume, ret_volume, &why);
+		if (r == -EBUSY && !store_passes(s->places, volume, began_ns))
+			break;
+	}
+	return r < 0 && why.text[0] ? report_set(report, r, "%s", why.text) : r;
 }
 
 int store_want_root(struct places *p, uint64_t volume, uint64_t mark, struct store *s, struct report *report)

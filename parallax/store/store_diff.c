@@ -107,8 +107,8 @@ static int open_side(struct store *s, const char *text, struct side *side, uint6
 		r = store_want_root(s->places, *ret_volume, mark, s, report);
 	if (r == 0 && !mark) {
 		struct volume *v;
-		r = store_ask_holder(s, volume, *ret_volume, "checkpoint", none, report);
-		if (r == -ENXIO && (r = store_maintain(s->places, *ret_volume, &v, report)) == 0)
+		r = store_ask_or_maintain(s, volume, *ret_volume, NULL, "checkpoint", none, &v, report);
+		if (r == 0 && v)
 			r = volume_close(v);
 	}
 	if (r == 0)

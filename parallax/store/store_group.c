@@ -38,7 +38,7 @@ struct member {
 
 struct group {
 	struct store *store;
-	uint64_t id, revision, due_ns;
+	uint64_t id, revision, due_ns, began_ns;
 	unsigned count;
 	struct member members[STORE_GROUP_MAX];
 };
@@ -280,7 +280,7 @@ static int explain(struct group *g, struct report *report)
 		if (store_find_snapshot(g->store->places, m->name, m->snapshot, &found, &mark, NULL) == 0)
 			return report_set(report, -EEXIST, "there is a snapshot '%s' already (choose another name, or delete it)", m->text);
 		if (meta_get_owner(g->store->catalog, m->volume, &owner, &revision) == 0 && revision != m->mark.owner_revision)
-			return report_set(report, -EAGAIN, "volume %s changed hands meanwhile (try again)", m->name);
+			return report_set(report, -ESTALE, "volume %s changed hands meanwhile (try again)", m->name);
 	}
 	return report_set(report, -EAGAIN, "a volume has waited too long for it (is the catalog slow? try again)");
 }
@@ -367,33 +367,50 @@ static int find_members(struct group *g, struct report *report)
 	return 0;
 }
 
-static int group_take(struct group *g, struct report *report)
+static void close_idle(struct group *g)
 {
-	struct store *s = g->store;
-	int r = group_once(g, report);
-	/* two that want the same volumes: one goes first; and one that moves to another host is looked for there */
-	for (unsigned busy = 1, moved = 1; (r == -EBUSY && busy < TRIES) || (r == -ESTALE && moved < MOVED_TRIES);) {
-		bool again = r == -ESTALE;
-		fiber_sleep(&s->env->loop, RETRY_NS + env_random(s->env) % ((again ? 1 : busy) * 200 * NS_PER_MS));
-		report->text[0] = '\0';
-		r = again ? find_members(g, report) : 0;
-		if (r == 0)
-			r = group_once(g, report);
-		busy += !again;
-		moved += again;
+	for (unsigned i = 0; i < g->count; i++) {
+		volume_close(g->members[i].own); /* on failure the next opener recovers it: nothing is lost */
+		g->members[i].own = NULL;
 	}
-	return r;
 }
 
+/* -ESTALE: somebody has one of them by now. None is kept from others while that is looked for. */
 static int open_idle(struct group *g, struct report *report)
 {
 	int r = 0;
 	for (unsigned i = 0; r == 0 && i < g->count; i++) {
 		struct member *m = &g->members[i];
-		if (m->idle && (r = store_maintain(g->store->places, m->volume, &m->own, report)) < 0)
-			report_prefix(report, r, "volume %s", m->name);
+		if (!m->idle || m->own)
+			continue;
+		r = store_maintain(g->store->places, m->volume, &m->own, report);
+		if (r < 0)
+			r = report_prefix(report, r == -EBUSY && store_passes(g->store->places, m->volume, g->began_ns) ? -ESTALE : r, "volume %s", m->name);
 	}
+	if (r == -ESTALE)
+		close_idle(g);
 	return r;
+}
+
+/* Of two that want the same volumes one goes first; and one that moves to another host, or is just being attached or let go, is looked for anew. */
+static int group_take(struct group *g, struct report *report)
+{
+	struct store *s = g->store;
+	unsigned busy = 1, moved = 1;
+	for (bool look = true;;) {
+		int r = look ? find_members(g, report) : 0;
+		if (r < 0)
+			return r;
+		if (look && (r = open_idle(g, report)) < 0 && r != -ESTALE)
+			return r;
+		if (r == 0)
+			r = group_once(g, report);
+		look = r == -ESTALE || r == -ESHUTDOWN;
+		if (look ? moved++ == MOVED_TRIES : r != -EBUSY || busy++ == TRIES)
+			return r;
+		fiber_sleep(&s->env->loop, RETRY_NS + env_random(s->env) % ((look ? 1 : busy) * 200 * NS_PER_MS));
+		report->text[0] = '\0';
+	}
 }
 
 int store_group_create(struct store *s, const char *const *names, unsigned count, struct report *report)
@@ -405,19 +422,14 @@ int store_group_create(struct store *s, const char *const *names, unsigned count
 	report = report ? report : &own_report;
 	g->store = s;
 	g->count = count;
+	g->began_ns = env_now_ns(s->env);
 	for (unsigned i = 0; i < count; i++) {
 		g->members[i].group = g;
 		g->members[i].text = names[i];
 	}
-	int r = find_members(g, report);
-	if (r == 0)
-		r = open_idle(g, report);
-	if (r == 0) {
-		void_stale(s);
-		r = group_take(g, report);
-	}
-	for (unsigned i = 0; i < count; i++)
-		volume_close(g->members[i].own); /* on failure the next opener recovers it: nothing is lost */
+	void_stale(s);
+	int r = group_take(g, report);
+	close_idle(g);
 	free(g);
 	return r;
 }

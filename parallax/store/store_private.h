@@ -76,6 +76,13 @@ int store_refuse_held(struct places *p, uint64_t volume, struct report *report);
 int store_refuse_owner(struct places *p, uint64_t volume, const struct meta_owner *owner, struct report *report);
 /* Opens an idle volume for maintenance; -EBUSY if a device has it, as above. */
 int store_maintain(struct places *p, uint64_t volume, struct volume **ret_volume, struct report *report);
+/* Of a volume that couldn't be opened for maintenance, for somebody has it, though nobody had it a moment ago: can he be asked by now, or has he let go of it? Not if
+ * he is one whose lease has run out, and not after some seconds since `began_ns`. */
+bool store_passes(struct places *p, uint64_t volume, uint64_t began_ns);
+/* Has its holder do that; where there is none, opens it, and *ret_volume, else NULL, is the caller's to do it with. It may be being attached or detached: then
+ * both are tried again. */
+int store_ask_or_maintain(struct store *s, const char *name, uint64_t volume, const struct store_seen *seen, const char *verb, const char *const *args,
+			  struct volume **ret_volume, struct report *report);
 /* FIBER. After a compare failed: had an attempt of ours of unknown outcome made the volume? 0: yes; -EAGAIN: no; -ETIMEDOUT: not known. */
 int store_was_made(struct store *s, uint64_t id, const uuid *volume);
 /* Says what a transaction ended with. `changed`: what it means that a compare failed. */

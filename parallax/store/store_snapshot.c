@@ -12,17 +12,6 @@
 
 /* ---- create ---- */
 
-static int snapshot_idle_volume(struct store *s, uint64_t id, const char *name, struct report *report)
-{
-	struct volume *v;
-	int r = store_maintain(s->places, id, &v, report);
-	if (r < 0)
-		return r;
-	r = volume_snapshot(v, name, report);
-	int closed = volume_close(v);
-	return r ? r : closed;
-}
-
 int store_snapshot_create(struct store *s, const char *const *names, unsigned count, struct report *report)
 {
 	char volume[STORE_NAME_BYTES], snapshot[STORE_NAME_BYTES];
@@ -40,8 +29,13 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 	if (r < 0)
 		return r;
 	const char *args[] = { snapshot, NULL };
-	r = store_ask_holder_seen(s, volume, id, &seen, "snapshot", args, report);
-	return r == -ENXIO ? snapshot_idle_volume(s, id, snapshot, report) : r;
+	struct volume *v;
+	r = store_ask_or_maintain(s, volume, id, &seen, "snapshot", args, &v, report);
+	if (r < 0 || !v)
+		return r;
+	r = volume_snapshot(v, snapshot, report);
+	int closed = volume_close(v);
+	return r ? r : closed;
 }
 
 /* ---- list ---- */

@@ -109,11 +109,8 @@ int store_volume_set(struct store *s, const char *name, const char *key, const c
 	if (r < 0)
 		return r;
 	snprintf(text, sizeof text, "%u", ms);
-	r = store_ask_holder(s, name, id, "io-timeout", args, report);
-	if (r != -ENXIO)
-		return r;
-	r = store_maintain(s->places, id, &v, report);
-	if (r < 0)
+	r = store_ask_or_maintain(s, name, id, NULL, "io-timeout", args, &v, report);
+	if (r < 0 || !v)
 		return r;
 	r = volume_set_io_timeout(v, ms, report);
 	int closed = volume_close(v);
@@ -126,14 +123,11 @@ int store_volume_resize(struct store *s, const char *name, uint64_t size_bytes, 
 	char size[24];
 	snprintf(size, sizeof size, "%" PRIu64, size_bytes);
 	const char *args[] = { size, force ? "force" : NULL, NULL };
-	struct volume *v;
+	struct volume *v = NULL;
 	int r = store_find_volume(s->places, name, &id, report);
 	if (r == 0)
-		r = store_ask_holder(s, name, id, "resize", args, report);
-	if (r != -ENXIO)
-		return r;
-	r = store_maintain(s->places, id, &v, report);
-	if (r < 0)
+		r = store_ask_or_maintain(s, name, id, NULL, "resize", args, &v, report);
+	if (r < 0 || !v)
 		return r;
 	r = volume_resize(v, size_bytes, force, report);
 	int closed = volume_close(v);

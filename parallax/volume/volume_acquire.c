@@ -110,7 +110,9 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause)
 		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
 		if (r != -EBUSY) {
-			if (r == -ENOENT && v->meta.embedded)
+			if (r == -ENOENT && v->meta.embedded && meta_get_owner(v->catalog, v->id, &owner, NULL) == -ENOENT)
+				report_set(report, r, "it was deleted or rolled back meanwhile");
+			else if (r == -ENOENT && v->meta.embedded)
 				report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
 			else if (r < 0)
 				report_set(report, r, "%s", report_text(&cause, r));
