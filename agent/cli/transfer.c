@@ -5,7 +5,6 @@
 #include "agent/cli/transfer.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -87,12 +86,8 @@ static void interrupt(int signal_number)
 	interrupted = true;
 }
 
-struct signals {
-	struct sigaction interrupt, terminate, hang_up, pipe;
-};
-
 /* The second time it ends at once, and leaves what it has: what it reads may be away for ever. */
-static void signals_catch(struct signals *ret_before)
+void transfer_catch(struct transfer_signals *ret_before)
 {
 	struct sigaction act = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
 	sigaction(SIGINT, &act, &ret_before->interrupt);
@@ -104,7 +99,7 @@ static void signals_catch(struct signals *ret_before)
 	sigaction(SIGPIPE, &act, &ret_before->pipe);
 }
 
-static void signals_restore(const struct signals *before)
+void transfer_restore(const struct transfer_signals *before)
 {
 	sigaction(SIGINT, &before->interrupt, NULL);
 	sigaction(SIGTERM, &before->terminate, NULL);
@@ -138,12 +133,12 @@ int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to)
 {
 	struct watch w = { .env = c->env };
 	struct copy copy = { .from = from, .to = to, .progress = show_progress, .arg = &w, .stop = &interrupted };
-	struct signals before;
-	signals_catch(&before);
+	struct transfer_signals before;
+	transfer_catch(&before);
 	progress_start(&w.progress, c, c->command->words, from->info.size);
 	int r = copy_run(&copy);
 	progress_end(&w.progress, r == 0);
-	signals_restore(&before);
+	transfer_restore(&before);
 	if (r == -EINTR)
 		return report_set(&c->report, r, "interrupted; nothing was left behind");
 	if (r < 0)
@@ -202,8 +197,8 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 	char part[PATHS_MAX];
 	if ((size_t)snprintf(part, sizeof part, "%s.part", target) >= sizeof part)
 		return report_set(&c->report, -ENAMETOOLONG, "the path %.60s… is too long", target);
-	struct signals before;
-	signals_catch(&before); /* also while the file is being made and opened */
+	struct transfer_signals before;
+	transfer_catch(&before); /* also while the file is being made and opened */
 	int r = driver->create(c->env, part, from->info.size, NULL, &c->report);
 	if (r == -EEXIST)
 		c->report.text[0] = 0, report_set(&c->report, r, "%s exists: another copy is under way, or was killed (remove it)", part);
@@ -217,7 +212,7 @@ static int copy_to_file(struct cli *c, const struct blk_driver *driver, const ch
 		report_set(&c->report, r, "rename to %s: %s", target, strerror(-r));
 	if (r < 0 && made)
 		env_unlink(c->env, part);
-	signals_restore(&before);
+	transfer_restore(&before);
 	return r < 0 ? r : sync_directory_of(c, target);
 }
 

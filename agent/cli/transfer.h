@@ -1,6 +1,8 @@
 /* Images as commands open and make them: sources are graphs, targets new files of some format. */
 #ifndef AQ_TRANSFER_H
 #define AQ_TRANSFER_H
+#include <signal.h>
+
 #include "agent/cli/copy.h"
 #include "agent/cli/graph_cli.h"
 #include "agent/graph/instance.h"
@@ -15,6 +17,12 @@ int transfer_open_text(struct cli *c, const char *text, bool read_only, struct g
 int transfer_format(struct cli *c, const char *format, const struct blk_driver **ret_driver);
 /* FIBER. copy_run() of a copy without a target, with progress. */
 int transfer_read(struct cli *c, struct copy *copy);
+/* From one to the other the first SIGINT, SIGTERM or SIGHUP ends transfer_copy(), also one that begins later, and nothing else. */
+struct transfer_signals {
+	struct sigaction interrupt, terminate, hang_up, pipe;
+};
+void transfer_catch(struct transfer_signals *ret_before);
+void transfer_restore(const struct transfer_signals *before);
 /* FIBER. Copies all of `from` into `to` with progress; SIGINT and SIGTERM end it with -EINTR. */
 int transfer_copy(struct cli *c, struct blk_node *from, struct blk_node *to);
 /* FIBER. May a new file take this name? -EEXIST without --force, with the cure; never in place of a device, a directory, or an image that

@@ -234,9 +234,12 @@ int cli_volume_import(struct cli *c)
 	r = cli_store_open(c, true, &s);
 	if (r == 0) {
 		char temporary[STORE_NAME_BYTES];
+		struct transfer_signals before;
+		transfer_catch(&before); /* from now on something can be left behind */
 		r = store_import_begin(s, c->arg[1], &o, temporary, &c->report);
 		if (r == 0 && (r = import_into(c, s, temporary, c->arg[1], from)) < 0)
 			store_import_cancel(s, temporary);
+		transfer_restore(&before);
 		r = cli_store_close(c, s, r);
 	}
 	graph_close(graph);

@@ -32,7 +32,7 @@ struct tapdisk_control {
 #define CLIENT_CONTROL_NS (60 * NS_PER_S)
 /* As a message; borrows. */
 void client_control_call(const struct tapdisk_control *call, Aquifer__ControlCall *ret);
-/* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". */
+/* FIBER. Asks the node of another process' tapdisk; `control` is its "unix:/…/control.sock". -ESHUTDOWN: it was ending, or has ended, and nothing was done. */
 int client_tapdisk_control(struct env *env, const char *control, const struct tapdisk_control *call, char **ret_json,
 			   struct report *report);
 /* -ETIMEDOUT, with what it means that a command to a node wasn't answered in time, unless that is said already. */

@@ -52,6 +52,17 @@ for round in $(seq 1 8); do
 	rm "$dir/i.raw"
 	aquifer volume delete i
 done
+# Told to end, at whatever moment, it leaves nothing.
+for ms in $(seq 2 3 60); do
+	"$B/aquifer" volume import "$dir/image" told >/dev/null 2>&1 &
+	importer=$!
+	sleep "0.$(printf %03d "$ms")"
+	kill "$importer" 2>/dev/null || true
+	wait $importer || true
+	! aquifer volume list | grep -q 'told.import-' || fail "an import that was told to end after $ms ms left: $(aquifer volume list)"
+	! has told || aquifer volume delete told
+done
+
 # One that was killed half-way is shown as what it is, and gone with the next import, whatever its name.
 "$B/aquifer" volume import "delay($dir/image, read=20s)" slow >/dev/null 2>&1 &
 importer=$!
