@@ -79,7 +79,6 @@ struct file_io {
 	size_t done;     /* READ: bytes read, less than length only at end of file */
 	struct job *parent;
 	struct link link; /* the env's own until completion */
-	uint64_t due_ns;
 	struct file *file;
 };
 
@@ -142,7 +141,7 @@ int file_sync_wait(struct file *f);
 /* ---- streams: TCP and unix sockets ---- */
 
 /* Addresses: "unix:/path", "tcp:HOST:PORT" (numeric, or a name resolved by a worker),
- * "tcp:[::1]:PORT". Port 0 listens on any; stream_listener_address() tells which. */
+ * "tcp:[::1]:PORT". Port 0 listens on any; listener_address() tells which. */
 struct stream;
 struct listener;
 

@@ -187,11 +187,6 @@ int fiber_start(struct loop *loop, int (*run)(void *arg), void *arg, struct job 
 	return 0;
 }
 
-struct fiber *fiber_self(void)
-{
-	return current;
-}
-
 static void wait_over(struct job *j)
 {
 	fiber_resume(&j->fiber->job);

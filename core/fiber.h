@@ -16,8 +16,6 @@ struct fiber;
  * (may be NULL) is put with run's result when it ends (the caller holds `done` first).
  * Returns 0 or -ENOMEM (then nothing will run and nothing is put). */
 int fiber_start(struct loop *loop, int (*run)(void *arg), void *arg, struct job *done);
-/* The fiber that is running now, or NULL. */
-struct fiber *fiber_self(void);
 
 /* FIBER. Suspends until everything held on `j` has been put, and returns j->status:
  *     struct job j; job_init(&j, loop); blk_submit(n, &io, &j); r = fiber_wait(&j); */

@@ -12,7 +12,6 @@ struct server {
 	struct env *env;
 	struct segment_server *segments;
 	struct rpc_server *rpc;
-	struct server_counters counters;
 	const struct server_rules *rules;
 	void (*scrub)(void *arg, struct rpc_request *r); /* NULL: nobody does */
 	void *scrub_arg;
@@ -69,7 +68,6 @@ static void server_reply(struct server_op *op)
 		m.free_bytes = s->segments->free_bytes;
 		m.total_bytes = s->segments->total_bytes;
 	}
-	s->counters.bytes_out += bytes;
 	rpc_reply_bytes(op->request, &m.base, bytes);
 }
 
@@ -78,12 +76,10 @@ static void server_done(struct job *j)
 	struct server_op *op = container_of(j, struct server_op, job);
 	struct server *s = op->server;
 	uint8_t *bits = op->bits;
-	if (j->status < 0) {
-		s->counters.errors[op->io.op]++;
+	if (j->status < 0)
 		rpc_reply(op->request, j->status, server_text(j->status), NULL, NULL, 0);
-	} else {
+	else
 		server_reply(op);
-	}
 	free(bits);
 	link_push(&s->free, &op->link);
 }
@@ -182,15 +178,12 @@ static void server_handle(void *arg, struct rpc_request *r)
 	const char *why = NULL;
 	int status = op ? server_parse(op, r, &why) : -ENOMEM;
 	if (status < 0) {
-		s->counters.refused++;
 		if (op)
 			link_push(&s->free, &op->link);
 		rpc_reply(r, status, why, NULL, NULL, 0);
 		return;
 	}
 	op->request = r;
-	s->counters.requests[op->io.op]++;
-	s->counters.bytes_in += r->payload_bytes;
 	job_init(&op->job, &s->env->loop);
 	segment_submit(s->segments, &op->io, &op->job);
 	job_then(&op->job, server_done);
@@ -279,11 +272,6 @@ void server_scrubber(struct server *s, void (*handle)(void *arg, struct rpc_requ
 struct rpc_server *server_rpc(struct server *s)
 {
 	return s->rpc;
-}
-
-const struct server_counters *server_counters(const struct server *s)
-{
-	return &s->counters;
 }
 
 void server_stop(struct server *s, uint64_t drain_ns)

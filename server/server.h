@@ -48,10 +48,4 @@ void server_scrubber(struct server *s, void (*handle)(void *arg, struct rpc_requ
 int server_create(struct env *env, struct segment_server *segments, const struct server_limits *limits,
 		  struct server **ret_server);
 struct rpc_server *server_rpc(struct server *s);
-
-struct server_counters {
-	uint64_t requests[SEGMENT_OPS], errors[SEGMENT_OPS], refused; /* refused: not a request at all */
-	uint64_t bytes_in, bytes_out;
-};
-const struct server_counters *server_counters(const struct server *s);
 #endif

@@ -178,7 +178,6 @@ int plan_make(const char *text, size_t length, const struct plan_how *how, struc
 		return r;
 	}
 	for (unsigned i = 0; i < p.device_count; i++)
-		p.device[i].node_name = p.device[i].node < 0 ? NULL : p.graph->nodes[p.device[i].node].name;
 	*ret_plan = p;
 	return 0;
 }

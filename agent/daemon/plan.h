@@ -13,7 +13,6 @@ struct plan_device {
 	bool read_only;
 	unsigned queue_depth;  /* 0: the export's default */
 	int node;              /* index into graph->nodes; -1: the graph's root */
-	const char *node_name; /* the graph's; NULL: it has none */
 };
 
 struct plan {

@@ -12,7 +12,6 @@
 
 struct look {
 	char state[16], why[sizeof ((struct tapdisk *)0)->condition - 16];
-	bool waits;
 };
 
 static void look_at_node(void *arg, struct blk_node *node, const char *args)

@@ -1,7 +1,7 @@
 /* Hedged reads: one that takes much longer than reads usually do is asked of another server too, and the first good answer counts.
  *
  * The rival reads into memory of its own, for the server that is late may still fill the reader's: that answer is given up
- * (segment_cancel()), and only when it can't come any more are the rival's blocks copied. Few at a time, so that servers which are all slow
+ * (segment_server_ops.cancel), and only when it can't come any more are the rival's blocks copied. Few at a time, so that servers which are all slow
  * aren't asked twice for everything. */
 #ifndef AQ_HEDGE_H
 #define AQ_HEDGE_H

@@ -33,7 +33,7 @@ static int source_add(struct sources *s, struct catalog *catalog, const struct v
 {
 	if (s->count == SOURCES_MAX)
 		return report_set(report, -EMLINK, "it is a clone of a clone … more than %d deep", SOURCES_MAX);
-	struct source new = { .above = position_segment(log->origin), .copies = own, .embedded = log->embedded };
+	struct source new = { .above = position_segment(log->origin), .copies = own };
 	int r = array_more(&s->source, s->count);
 	if (!log->embedded && !s->cluster && own)
 		s->cluster = own;

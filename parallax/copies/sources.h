@@ -41,7 +41,6 @@ struct source {
 	uint64_t above;        /* segments with greater ids, up to those of the source before */
 	struct copies *copies; /* an embedded volume's own, or those of the cluster, which all others share */
 	struct segment_server *reader; /* an embedded volume's directory, opened here; NULL: somebody else's */
-	bool embedded;
 };
 
 struct sources {

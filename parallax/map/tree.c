@@ -337,7 +337,7 @@ int tree_leaf_write(struct tree *t, uint64_t block, struct tree_node **ret_leaf,
 
 void tree_freeze(struct tree *t, struct tree_version *ret_version)
 {
-	*ret_version = (struct tree_version){ t->root, t->level, t->generation };
+	*ret_version = (struct tree_version){ t->root, t->level };
 	if (slot_in_memory(&t->root))
 		node_ref(slot_node(&t->root));
 	t->generation++;

@@ -73,7 +73,6 @@ struct tree {
 struct tree_version {
 	struct pointer root;       /* a slot; a reference is held if it is in memory */
 	uint32_t level;
-	uint64_t generation;
 };
 
 /* `node_budget`: nodes kept in memory, dirty ones included (these can exceed it). */

@@ -160,10 +160,7 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 int segment_dir_space(struct segment_server *s);
 /* FIBER. 0, or why the directory that its segments are in isn't found: it was deleted, or unmounted, while this process has it open. `gone` remembers that. */
 int segment_dir_there(struct segment_server *s);
-/* FIBER. Calls `entry` for each copy in the directory, by id. */
-int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
-		     const struct segment_io *stat), void *arg);
-/* FIBER. The same with the ids alone, without looking into the copies. */
+/* FIBER. Calls `entry` with the id of each copy in the directory, in order, without looking into them. */
 int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
 /* FIBER. Of segments that were fenced there when they weren't (and may be by now). */
 int segment_dir_fences(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg);
@@ -182,8 +179,8 @@ struct segment_status {
 	uint64_t map;                       /* revision that it knows */
 	uint64_t copies, unsealed;          /* that it has */
 	uint64_t missing, missing_bytes;    /* that it should have, and hasn't */
-	uint64_t rebuilt, rebuilt_bytes, bytes_per_s;
-	uint64_t misplaced, removed, silent, rounds;
+	uint64_t bytes_per_s;               /* that it copies just now */
+	uint64_t misplaced;
 	bool settled;
 	uint8_t held[SEGMENT_GROUPS_BYTES]; /* a bit for each placement group of which it has copies */
 	uint32_t held_rounds;

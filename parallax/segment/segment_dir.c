@@ -147,7 +147,8 @@ void dir_evict(struct segment_dir *d)
 
 /* ---- frames ---- */
 
-struct dir_frame *dir_frame_get(struct segment_dir *d, struct segment_io *io)
+/* NULL: no memory. */
+static struct dir_frame *dir_frame_get(struct segment_dir *d, struct segment_io *io)
 {
 	struct link *l = link_pop(&d->frames_free);
 	struct dir_frame *f = l ? container_of(l, struct dir_frame, link) : malloc(sizeof *f);
@@ -529,25 +530,6 @@ int segment_dir_open(struct env *env, const char *path, struct catalog *catalog,
 }
 
 /* ---- listing ---- */
-
-int segment_dir_list(struct segment_server *s, int (*entry)(void *arg, const struct segment_header *header,
-		     const struct segment_io *stat), void *arg)
-{
-	struct segment_dir *d = dir_of(s);
-	struct id_list list = { .suffix = ".seg" };
-	int r = dir_ids(d->env, d->path, &list);
-	for (size_t i = 0; r == 0 && i < list.count; i++) {
-		struct copy *c = copy_hold(d, list.ids[i]);
-		struct segment_io io = { .op = SEGMENT_STAT, .segment = list.ids[i] };
-		r = c ? segment_wait(s, &io) : -ENOMEM;
-		if (r == 0 && io.state != COPY_ABSENT)
-			r = entry(arg, &c->slot.header, &io);
-		if (c)
-			copy_release(c);
-	}
-	free(list.ids);
-	return r;
-}
 
 int segment_dir_ids(struct segment_server *s, int (*entry)(void *arg, uint64_t segment), void *arg)
 {

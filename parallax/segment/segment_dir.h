@@ -193,13 +193,11 @@ struct dir_frame {
 	struct iovec bounce_vec;
 	uint32_t last_crc;        /* APPEND: of the last record in it */
 	uint64_t last_seq;
-	uint32_t sync_length;
 };
 
 static inline struct segment_dir *dir_of(struct segment_server *s) { return container_of(s, struct segment_dir, server); }
 
 /* segment_dir.c */
-struct dir_frame *dir_frame_get(struct segment_dir *d, struct segment_io *io); /* NULL: no memory */
 void dir_frame_end(struct dir_frame *f, int status); /* ends the operation, lets go of the copy */
 struct copy *copy_hold(struct segment_dir *d, uint64_t id); /* NULL: no memory */
 void copy_release(struct copy *c);

@@ -235,8 +235,7 @@ void segment_wire_status(const Aquifer__Segment__Status *m, struct segment_statu
 {
 	*ret = (struct segment_status){
 		.map = m->map, .copies = m->copies, .unsealed = m->unsealed, .missing = m->missing, .missing_bytes = m->missing_bytes,
-		.rebuilt = m->rebuilt, .rebuilt_bytes = m->rebuilt_bytes, .bytes_per_s = m->bytes_per_s, .misplaced = m->misplaced,
-		.removed = m->removed, .silent = m->silent, .rounds = m->rounds, .settled = m->settled, .held_rounds = m->held_rounds,
+		.bytes_per_s = m->bytes_per_s, .misplaced = m->misplaced, .settled = m->settled, .held_rounds = m->held_rounds,
 		.gc_rounds = m->gc_rounds, .gc_freed = m->gc_freed, .gc_freed_bytes = m->gc_freed_bytes, .gc_unanswered = m->gc_unanswered,
 		.gc_refused = m->gc_refused,
 	};

@@ -24,7 +24,7 @@ struct known_volume {
 struct known_snapshot {
 	uint64_t volume, mark;
 	char name[STORE_NAME_BYTES];
-	bool doomed, has_root, named, noted, cloned;
+	bool doomed, named, noted, cloned;
 };
 
 struct known_clone {
@@ -38,7 +38,6 @@ struct census {
 	struct known_snapshot *snapshots;
 	struct known_clone *clones;
 	size_t volume_count, snapshot_count, clone_count;
-	int failed;
 };
 
 static int unclear(struct census *c, const char *key, int status)
@@ -151,7 +150,6 @@ static int read_snapshot(void *arg, const char *key, const struct catalog_value 
 	if (m.mark_seq != s.mark && (r = fault_lines_add(c->lines, "%s is of mark %" PRIu64, key, m.mark_seq)) < 0)
 		return r;
 	s.doomed = m.doomed;
-	s.has_root = m.has_root;
 	snprintf(s.name, sizeof s.name, "%s", m.name);
 	if (array_more(&c->snapshots, c->snapshot_count) < 0)
 		return -ENOMEM;

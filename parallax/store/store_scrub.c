@@ -36,10 +36,8 @@ void store_server_ask(struct copies *c, const char *id, struct store_server_work
 		const Aquifer__Segment__Status *m = (const Aquifer__Segment__Status *)call.reply;
 		ret->status = true;
 		ret->copies = m->copies;
-		ret->unsealed = m->unsealed;
 		ret->missing = m->missing;
 		ret->missing_bytes = m->missing_bytes;
-		ret->rebuilt_bytes = m->rebuilt_bytes;
 		ret->bytes_per_s = m->bytes_per_s;
 		ret->misplaced = m->misplaced;
 		ret->failures = m->failures;
@@ -206,7 +204,6 @@ static int scrub_servers(struct work *w, const uuid *volume, struct report *repo
 struct embedded {
 	struct work *w;
 	char where[STORE_NAME_BYTES + 32], path[1100];
-	int status;
 };
 
 static void embedded_fault(struct embedded *e, const char *format, uint64_t segment, uint32_t block)

@@ -20,7 +20,7 @@ int store_scrub(struct store *s, struct store_scrub *how, struct report *report)
 struct store_server_work {
 	char software[64];         /* "aquifer 0.1"; "": it didn't say */
 	bool status, scrub;        /* it told: */
-	uint64_t copies, unsealed, missing, missing_bytes, rebuilt_bytes, bytes_per_s, misplaced, failures, silent;
+	uint64_t copies, missing, missing_bytes, bytes_per_s, misplaced, failures, silent;
 	int failing;               /* why the last copy couldn't be made there: -errno; 0: it could */
 	int gone;                  /* why it doesn't find the directory of its segments; 0: it does */
 	bool settled;              /* nothing is left to be rebuilt */

@@ -41,7 +41,6 @@ int store_snapshot_create(struct store *s, const char *const *names, unsigned co
 /* ---- list ---- */
 
 struct snapshot_list {
-	const char *volume;
 	int (*entry)(void *arg, const struct store_snapshot *snapshot);
 	void *arg;
 	bool space; /* with what deleting each frees */

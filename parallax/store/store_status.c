@@ -27,7 +27,6 @@ struct work {
 	struct store *store;
 	struct store_status *t;
 	struct report *report;
-	int failed;
 };
 
 int store_status_problem(struct store_status *t, const char *format, ...)
@@ -431,7 +430,6 @@ int store_status(struct store *s, struct store_status **ret, struct report *repo
 	*ret = t;
 	if (!t)
 		return -ENOMEM;
-	t->cluster = s->cluster;
 	snprintf(t->catalog_url, sizeof t->catalog_url, "%s", s->url);
 	int r = store_warn_read(s->env, s->root, &t->warn, report);
 	if (r == 0)

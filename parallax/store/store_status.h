@@ -52,7 +52,6 @@ struct store_status {
 	struct store_status_member *members; /* none of a file */
 	size_t member_count;
 	char restored[64];         /* a backup was restored then, and nobody has confirmed it; "" */
-	bool cluster;
 	char directory[512];       /* of an embedded store, and its file system */
 	uint64_t free_bytes, total_bytes;
 	struct store_status_server *servers;

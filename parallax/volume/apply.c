@@ -131,7 +131,6 @@ int apply_mark(struct volume *v, uint64_t seq, uint64_t position)
 	m->seq = seq;
 	m->newest_before = v->newest_mark;
 	m->mapped = (uint64_t)((int64_t)v->space.mapped + v->space.mapped_pending);
-	m->size_bytes = v->meta.size_bytes;
 	tree_freeze(&v->tree, &m->version);
 	link_push(&v->marks, &m->link);
 	v->mark_count++;

@@ -525,9 +525,6 @@ int volume_set_name(struct volume *v, const char *name, struct report *report)
 void volume_count(const struct volume *v, struct volume_counters *ret)
 {
 	*ret = v->counters;
-	ret->seq = v->log.next_seq - 1;
-	ret->acked = v->log.acked_seq;
-	ret->synced = v->log.synced_seq;
 	ret->log_bytes = v->log.bytes_since_from;
 	ret->checkpoint_failed = volume_checkpoints_fail(v);
 	ret->away = v->away;
@@ -552,7 +549,6 @@ void volume_count(const struct volume *v, struct volume_counters *ret)
 /* ---- readers ---- */
 
 struct volume_reader {
-	struct env *env;
 	struct tree tree;
 	struct sources sources;
 	uint64_t size_bytes, io_timeout_ns, identity;
@@ -582,7 +578,6 @@ int volume_reader_open(struct env *env, const struct volume_reader_open *how, st
 		free(d);
 		return report_set(report, r, "the snapshot can't be read: %s", errno_text(r));
 	}
-	d->env = env;
 	d->size_bytes = s.size_bytes;
 	uint64_t cache = how->cache_bytes ? how->cache_bytes : CACHE_BYTES_DEFAULT;
 	tree_init(&d->tree, env, sources_read_nodes, &d->sources, &s.root.pointer, s.root.level, (unsigned)MAX(cache / BLOCK_BYTES, UINT64_C(16)));

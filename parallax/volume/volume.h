@@ -165,7 +165,7 @@ struct volume_counters {
 	int checkpoint_failed; /* -errno: its checkpoints have been failing for a while */
 	bool no_space;     /* guest data is refused until there is some */
 	int failed;        /* it ended, every request fails: -errno; -EPERM: another owner has it */
-	uint64_t seq, acked, synced, log_bytes; /* log_bytes: would have to be replayed now */
+	uint64_t log_bytes; /* would have to be replayed now */
 	uint64_t nodes, dirty_nodes, node_hits, node_misses, mapped_blocks, live_blocks, dead_blocks;
 };
 void volume_count(const struct volume *v, struct volume_counters *ret);

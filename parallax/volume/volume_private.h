@@ -262,7 +262,7 @@ struct pending_mark {
 	uint64_t seq;
 	struct tree_version version;
 	uint64_t newest_before;         /* the mark before it */
-	uint64_t mapped, size_bytes;
+	uint64_t mapped;
 	uint64_t last_node;             /* greatest position of a node written for it */
 	uint64_t node_end;              /* of its snapshot: what it shares with older versions included */
 	struct link link;

@@ -34,12 +34,14 @@ struct scrubbed {
 	char path[64];
 };
 
-static int note_segment(void *arg, const struct segment_header *header, const struct segment_io *stat)
+static int note_segment(void *arg, uint64_t segment)
 {
 	struct scrubbed *s = arg;
-	if (stat->sealed && stat->length > s->length) {
-		s->segment = header->segment;
-		s->length = stat->length;
+	struct segment_io io = { .op = SEGMENT_STAT, .segment = segment };
+	cr_assert_eq(segment_wait(s->dir, &io), 0);
+	if (io.sealed && io.length > s->length) {
+		s->segment = segment;
+		s->length = io.length;
 	}
 	return 0;
 }
@@ -155,7 +157,7 @@ static int body_scrub(void *arg)
 	struct volume_rig *g = s.g;
 	uint32_t right, bad, free_count = 0;
 	reopen(&s);
-	cr_assert_eq(segment_dir_list(s.dir, note_segment, &s), 0);
+	cr_assert_eq(segment_dir_ids(s.dir, note_segment, &s), 0);
 	cr_assert_gt(s.length, 60);
 	snprintf(s.path, sizeof s.path, VOLUME_RIG_DIR "/segments/%02x/%012" PRIx64 ".seg", (unsigned)(s.segment & 0xff), s.segment);
 	for (uint32_t b = 0; b < s.length; b++)
