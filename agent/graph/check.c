@@ -34,7 +34,8 @@ bool graph_listen_valid(const char *text)
 	return colon > text && is_port(colon + 1) && (!memchr(text, ':', (size_t)(colon - text)) || text[0] == '[');
 }
 
-const struct option_spec graph_export_options[] = {
+/* Of an `export` line. */
+static const struct option_spec export_options[] = {
 	{ "listen", OPTION_STRING, .help = "for nbd: ADDR:PORT, or PORT on the loopback (default: a unix socket)",
 	  .valid = graph_listen_valid, .form = "no address (" GRAPH_LISTEN_FORM ")" },
 	{ "queue_depth", OPTION_NUMBER, .number_min = 1, .number_max = 4096, .help = "requests at a time (default: the export's)" },
@@ -42,7 +43,7 @@ const struct option_spec graph_export_options[] = {
 	{ .name = NULL },
 };
 
-const struct graph_tables graph_tables_built_in = { driver_table, export_table };
+static const struct graph_tables built_in = { driver_table, export_table };
 
 struct check {
 	struct graph *graph;
@@ -420,7 +421,7 @@ static int check_export(struct check *c, unsigned i)
 			r = graph_error(c->report, e->place, "two exports are named %s (name one: export %s as %s NAME)", device_name(e),
 					e->node_name, e->type);
 	if (r == 0)
-		r = check_keys(c, &label, graph_export_options, e->args, e->arg_count, "export");
+		r = check_keys(c, &label, export_options, e->args, e->arg_count, "export");
 	if (r < 0)
 		return r;
 	const char *key[GRAPH_EXPORT_ARGS_MAX], *value[GRAPH_EXPORT_ARGS_MAX];
@@ -428,7 +429,7 @@ static int check_export(struct check *c, unsigned i)
 		key[k] = e->args[k].key;
 		value[k] = e->args[k].word;
 	}
-	r = option_parse(graph_export_options, key, value, e->arg_count, &e->options, c->report);
+	r = option_parse(export_options, key, value, e->arg_count, &e->options, c->report);
 	for (unsigned k = 0; r == 0 && k < e->arg_count; k++)
 		if (!e->listens && strcmp(e->args[k].key, "listen") == 0)
 			r = graph_error(c->report, e->args[k].place, "export: %s listens on no port (remove listen, or use nbd)", e->type);
@@ -540,7 +541,7 @@ int graph_check(struct graph *g, const struct graph_tables *tables, struct repor
 {
 	if (g->checked)
 		return 0;
-	struct check c = { .graph = g, .tables = tables ? tables : &graph_tables_built_in, .report = report };
+	struct check c = { .graph = g, .tables = tables ? tables : &built_in, .report = report };
 	int r = check_names(&c);
 	for (unsigned i = 0; r == 0 && i < g->node_count; i++)
 		r = check_node(&c, i);

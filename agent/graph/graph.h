@@ -65,7 +65,7 @@ struct graph_export {
 	/* checked: */
 	int node;
 	bool listens; /* its type takes an address */
-	struct option_values options; /* of graph_export_options */
+	struct option_values options; /* listen, queue_depth, read_only */
 };
 
 struct graph {
@@ -86,10 +86,7 @@ struct graph_tables {
 	const struct blk_driver *const *drivers; /* end with NULL */
 	const struct export_driver *const *exports;
 };
-extern const struct graph_tables graph_tables_built_in;
 
-/* Options of an `export` line: listen, queue_depth, read_only. */
-extern const struct option_spec graph_export_options[];
 /* HOST:PORT, the port a number, an IPv6 host in brackets; or PORT alone, on the loopback? */
 bool graph_listen_valid(const char *text);
 #define GRAPH_LISTEN_FORM "give ADDR:PORT, like 127.0.0.1:10809, or PORT"

@@ -11,8 +11,6 @@ struct peer *peer_new(struct copies *c, const uuid *id); /* NULL: no memory */
 bool peer_idle(const struct peer *p);
 /* As peer_usable(), without looking for its address when it is away. */
 bool peer_hopeful(struct peer *p);
-/* peer_want(), and a look for its address if it is away; is it connected? */
-bool peer_wanted(struct peer *p);
 /* FIBER. It has another address now. */
 void peer_moved(struct peer *p, const char *address, const char *host);
 /* FIBER. Their connections end, and with them what is under way or waits. */

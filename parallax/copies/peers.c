@@ -180,7 +180,8 @@ bool peer_usable(struct peer *p)
 	return peer_hopeful(p);
 }
 
-bool peer_wanted(struct peer *p)
+/* peer_want(), and a look for its address if it is away; is it connected? */
+static bool peer_wanted(struct peer *p)
 {
 	peer_want(p);
 	if (is_away(p))

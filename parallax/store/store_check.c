@@ -34,7 +34,7 @@ int fault_lines_add(struct fault_lines *l, const char *format, ...)
 	return n < 0 ? -ENOMEM : 0;
 }
 
-void fault_lines_free(struct fault_lines *l)
+static void fault_lines_free(struct fault_lines *l)
 {
 	for (size_t i = 0; i < l->count; i++)
 		free(l->text[i]);

@@ -11,7 +11,6 @@ struct fault_lines {
 	uint64_t all; /* more may have been added than are kept */
 };
 int fault_lines_add(struct fault_lines *l, const char *format, ...) __attribute__((format(printf, 2, 3))); /* 0 or -ENOMEM */
-void fault_lines_free(struct fault_lines *l);
 
 /* FIBER. Copies on servers, and their bytes, that are nobody's. 0 or -errno. */
 int store_check_orphans(struct store *s, uint64_t *ret_copies, uint64_t *ret_bytes);

@@ -68,7 +68,8 @@ int verify_use(struct verify_work *w, uint64_t position)
 	return r;
 }
 
-int verify_dead(struct verify_work *w, uint64_t position)
+/* The block at `position` is on a list. */
+static int verify_dead(struct verify_work *w, uint64_t position)
 {
 	int r;
 	struct verify_segment *g = find_block(w, position, &r);

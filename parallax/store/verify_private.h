@@ -47,7 +47,6 @@ struct verify_segment *verify_find(struct verify_work *w, uint64_t segment);
 static inline bool verify_own(const struct verify_work *w, uint64_t position) { return position_segment(position) > w->above; }
 /* The block at `position` is used, for the first time; of the table if it is its own. */
 int verify_use(struct verify_work *w, uint64_t position);
-int verify_dead(struct verify_work *w, uint64_t position); /* it is on a list */
 
 /* verify_walk.c: FIBER. What `root` has and `base` doesn't is used now; what only `base` has is gone, and must be on `list` (NULL: it
  * is somebody else's). */

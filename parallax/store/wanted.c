@@ -87,7 +87,8 @@ static int list_all(struct wanted *w)
 	return r;
 }
 
-int wanted_complete(struct wanted *w) { return w->lazy ? list_all(w) : 0; }
+/* FIBER. All volumes are known after it. 0 or -errno. */
+static int complete(struct wanted *w) { return w->lazy ? list_all(w) : 0; }
 
 struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies)
 {
@@ -107,7 +108,7 @@ int wanted_open_for(struct catalog *catalog, struct copies *copies, bool (*keep)
 	if (w) {
 		w->keep = keep;
 		w->keep_arg = arg;
-		r = wanted_complete(w);
+		r = complete(w);
 		w->keep = NULL;
 	}
 	if (r < 0)
@@ -188,7 +189,7 @@ int wanted_learn(struct wanted *w, const uuid *volume, struct wanted_volume **re
 	if (!*ret && w->lazy) {
 		r = look_up(w, volume);
 		if (r == -ENOENT)
-			r = wanted_complete(w);
+			r = complete(w);
 		*ret = r == 0 ? wanted_find(w, volume) : NULL;
 	}
 	return r < 0 ? r : *ret ? 0 : -ENOENT;

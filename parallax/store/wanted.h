@@ -56,7 +56,6 @@ struct wanted *wanted_open_lazy(struct catalog *catalog, struct copies *copies);
 void wanted_close(struct wanted *w); /* accepts NULL */
 /* FIBER. As wanted_find(), of a lazy one too; valid until the next of these calls. 0; -ENOENT: its key is gone; other: not known. */
 int wanted_learn(struct wanted *w, const uuid *volume, struct wanted_volume **ret);
-int wanted_complete(struct wanted *w); /* FIBER. All volumes are known after it. 0 or -errno */
 struct wanted_volume *wanted_find(struct wanted *w, const uuid *volume); /* NULL: its key is gone */
 /* FIBER. Reads its log and its table, unless that was done. 0; -ENOENT: its key is gone by now; other: not known. */
 int wanted_load(struct wanted *w, struct wanted_volume *v);
