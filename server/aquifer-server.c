@@ -319,17 +319,35 @@ static int join(struct catalog *catalog, const struct segment_server *segments, 
 
 static void revoked_changed(void *arg) { rpc_server_check_peers(server_rpc(arg)); }
 
-/* FIBER. The directory and the server over it, until a signal. Takes the listener over. */
-static int run_server(struct program *p, struct catalog *catalog, struct listener *listener)
-{
-	struct report report = { 0 };
+/* What runs, in the order in which it is started. */
+struct service {
+	char host[IDENTITY_HOST_BYTES]; /* it may have another certificate across a suspension */
 	struct segment_server *segments;
 	struct server *server;
-	char host[IDENTITY_HOST_BYTES] = ""; /* it may have another certificate across a suspension */
-	uint64_t wants = server_wants_files(&p->limits);
+	struct keeper *keeper;
+	struct access_keeper *access;
+	struct scrub *scrub;
+	struct watch *watch;
+};
+
+/* FIBER. All that was started. What came of closing the directory. */
+static int service_stop(struct service *s)
+{
+	watch_stop(s->watch);
+	scrub_stop(s->scrub);
+	access_keeper_stop(s->access);
+	keeper_stop(s->keeper);
+	server_stop(s->server, DRAIN_NS);
+	return segment_server_close(s->segments);
+}
+
+/* FIBER. The directory and the server over it, and takes the listener over. 0; else it said what failed, and what was started until then is to be stopped. */
+static int service_start(struct service *s, struct program *p, struct catalog *catalog, struct listener *listener)
+{
+	struct report report = { 0 };
 	struct segment_dir_options o = {
 		.files_max = server_share_files(p->files, &p->limits),
-		.host = host,
+		.host = s->host,
 		.create = true,
 		.size_limit = p->size_limit,
 		.address = p->registered,
@@ -339,68 +357,52 @@ static int run_server(struct program *p, struct catalog *catalog, struct listene
 		snprintf(p->registered, sizeof p->registered, "%s", listener_address(listener));
 	if (p->secure) {
 		memcpy(p->registered, "tls:", 4); /* of as many letters as "tcp:" */
-		strcpy(host, p->env->identity->name.host);
+		strcpy(s->host, p->env->identity->name.host);
 	}
-	int r = segment_dir_open(p->env, p->data, catalog, &o, &segments, &report);
+	int r = segment_dir_open(p->env, p->data, catalog, &o, &s->segments, &report);
 	if (r < 0) {
 		listener_close(listener);
 		return fail("opening the data directory", report_text(&report, r));
 	}
-	r = server_start(p->env, listener, segments, &p->limits, &server);
-	if (r < 0) {
-		segment_server_close(segments);
+	r = server_start(p->env, listener, s->segments, &p->limits, &s->server);
+	if (r < 0)
 		return fail("starting to serve", strerror(-r));
-	}
-	r = join(catalog, segments, p->domain, &report);
-	if (r < 0) {
-		server_stop(server, DRAIN_NS);
-		segment_server_close(segments);
+	r = join(catalog, s->segments, p->domain, &report);
+	if (r < 0)
 		return fail("joining the cluster", report_text(&report, r));
-	}
 	p->keeps.elsewhere = started_elsewhere;
 	p->keeps.arg = p;
-	struct keeper *keeper;
-	struct scrub *scrub = NULL;
-	struct watch *watch = NULL;
-	r = keeper_start(p->env, catalog, segments, server, &p->keeps, &keeper, &report);
-	if (r < 0) {
-		server_stop(server, DRAIN_NS);
-		segment_server_close(segments);
+	r = keeper_start(p->env, catalog, s->segments, s->server, &p->keeps, &s->keeper, &report);
+	if (r < 0)
 		return fail("reading the map of servers", report_text(&report, r));
-	}
-	struct access_keeper *access = access_keeper_start(catalog, p->root, ROLE_SERVER, p->secure ? revoked_changed : NULL, server);
-	if (!access) {
-		keeper_stop(keeper);
-		server_stop(server, DRAIN_NS);
-		segment_server_close(segments);
+	s->access = access_keeper_start(catalog, p->root, ROLE_SERVER, p->secure ? revoked_changed : NULL, s->server);
+	if (!s->access)
 		return fail("starting", strerror(ENOMEM));
-	}
 	p->scrubs.directory = p->data;
 	p->scrubs.log = log_line;
-	r = scrub_start(p->env, catalog, segments, server, &p->scrubs, &scrub);
+	r = scrub_start(p->env, catalog, s->segments, s->server, &p->scrubs, &s->scrub);
 	if (r == 0)
-		r = watch_start(p->env, segments, &p->warn, log_line, NULL, &watch);
-	if (r < 0) {
-		watch_stop(watch);
-		scrub_stop(scrub);
-		access_keeper_stop(access);
-		keeper_stop(keeper);
-		server_stop(server, DRAIN_NS);
-		segment_server_close(segments);
-		return fail("starting to serve", strerror(-r));
+		r = watch_start(p->env, s->segments, &p->warn, log_line, NULL, &s->watch);
+	return r < 0 ? fail("starting to serve", strerror(-r)) : 0;
+}
+
+/* FIBER. Until a signal. Takes the listener over. */
+static int run_server(struct program *p, struct catalog *catalog, struct listener *listener)
+{
+	struct report report = { 0 };
+	struct service s = { 0 };
+	uint64_t wants = server_wants_files(&p->limits);
+	if (service_start(&s, p, catalog, listener)) {
+		service_stop(&s);
+		return 1;
 	}
-	say_ready(p, segments, p->registered);
+	say_ready(p, s.segments, p->registered);
 	if (p->files < wants)
 		printf("aquifer-server: warning: this process may have %" PRIu64 " files open, of %" PRIu64 " that it could use: it takes %u connections at a time "
 		       "(raise LimitNOFILE in the systemd unit, or ulimit -Hn)\n", p->files, wants, p->limits.connections_max);
 	const char *why = wait_for_signal(p);
 	printf("aquifer-server: %s: stopping\n", *p->elsewhere ? "started elsewhere" : why);
-	watch_stop(watch);
-	scrub_stop(scrub);
-	access_keeper_stop(access);
-	keeper_stop(keeper);
-	server_stop(server, DRAIN_NS);
-	r = segment_server_close(segments);
+	int r = service_stop(&s);
 	if (r < 0)
 		return fail("stopping cleanly", strerror(-r));
 	if (*p->elsewhere) {
