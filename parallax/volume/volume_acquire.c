@@ -87,6 +87,20 @@ static int was_never_open(struct volume *v, bool *ret_fresh, struct report *repo
 	return 0;
 }
 
+/* Once. -EBUSY: somebody has the lock; other errors with a report. */
+static int lock_place(struct volume *v, const struct volume_open *how, bool fresh, struct report *report)
+{
+	const struct volume_places *p = how->places;
+	struct meta_owner owner;
+	struct report cause = { "" };
+	int r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause) : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
+	if (r == -ENOENT && v->meta.embedded && meta_get_owner(v->catalog, v->id, &owner, NULL) == -ENOENT)
+		return report_set(report, r, "it was deleted or rolled back meanwhile");
+	if (r == -ENOENT && v->meta.embedded)
+		return report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
+	return r < 0 && r != -EBUSY ? report_set(report, r, "%s", report_text(&cause, r)) : r;
+}
+
 /* The place where its segments are, locked against a second opener on this host (R34). */
 int volume_open_place(struct volume *v, const struct volume_open *how, struct report *report)
 {
@@ -102,33 +116,20 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 		how->warm->lock = NULL;
 		return 0;
 	}
-	r = -EBUSY;
 	unsigned waited_ms = 0;
-	for (unsigned attempt = 0; attempt < 2 && r == -EBUSY; attempt++) {
+	bool evicted = false;
+	while ((r = lock_place(v, how, fresh, report)) == -EBUSY) {
 		struct meta_owner owner;
-		struct report cause = { "" };
-		r = v->meta.embedded ? p->open_embedded(p->arg, v->id, fresh, &v->server, &cause)
-		    : p->lock ? p->lock(p->arg, v->id, &v->lock, &cause) : 0;
-		if (r != -EBUSY) {
-			if (r == -ENOENT && v->meta.embedded && meta_get_owner(v->catalog, v->id, &owner, NULL) == -ENOENT)
-				report_set(report, r, "it was deleted or rolled back meanwhile");
-			else if (r == -ENOENT && v->meta.embedded)
-				report_set(report, r, "its data is missing: %s (is the file system mounted? else restore it from a backup)", report_text(&cause, r));
-			else if (r < 0)
-				report_set(report, r, "%s", report_text(&cause, r));
-			break;
-		}
 		if (meta_get_owner(v->catalog, v->id, &owner, NULL) < 0)
 			owner = (struct meta_owner){ 0 };
 		if (lock_is_passing(p, &owner) && waited_ms < VOLUME_MAINTENANCE_MS) {
 			fiber_sleep(&v->env->loop, 20 * NS_PER_MS);
 			waited_ms += 20;
-			attempt--;
 			continue;
 		}
 		if (is_ours(&owner, how))
 			return report_set(report, r, "this tapdisk has it already (use one node for both: name it in a graph file)");
-		if (!how->force || attempt > 0)
+		if (!how->force || evicted)
 			return held(how, &owner, report);
 		if (!v->meta.embedded) { /* the epoch fences it; the lock is politeness */
 			r = 0;
@@ -139,7 +140,7 @@ int volume_open_place(struct volume *v, const struct volume_open *how, struct re
 		r = p->evict(p->arg, &owner, report);
 		if (r < 0)
 			return r;
-		r = -EBUSY;
+		evicted = true;
 	}
 	if (r == 0 && v->server && !(v->copies = copies_embedded(v->env, v->server)))
 		r = -ENOMEM;
@@ -224,6 +225,58 @@ static bool is_held_still(const struct volume *v, const struct volume_open *how,
 	return is;
 }
 
+/* What the record says now. `first`: it may be what was seen before. */
+static int look_at_owner(const struct volume *v, const struct volume_seen *seen, bool first, struct meta_owner *ret, uint64_t *ret_revision)
+{
+	if (!first || !seen)
+		return meta_get_owner(v->catalog, v->id, ret, ret_revision);
+	*ret = seen->owner;
+	*ret_revision = seen->owner_revision;
+	return 0;
+}
+
+/* FIBER. 0: it is ours; -EAGAIN: it may be, or become so: to be tried again; other: with a report. `mine`: without an epoch before the first attempt. `refused`: what
+ * was seen wasn't true any more. */
+static int acquire_once(struct volume *v, const struct volume_open *how, bool first, struct meta_owner *mine, bool *refused, struct report *report)
+{
+	struct meta_owner now;
+	uint64_t revision;
+	int r = look_at_owner(v, how->seen, first, &now, &revision);
+	bool there = r == 0;
+	if (there && now.stamp == mine->stamp && now.epoch == mine->epoch && mine->epoch) {
+		v->owner = now; /* an attempt of unknown outcome had arrived */
+		v->owner_revision = revision;
+		v->epoch = now.epoch;
+		return 0;
+	}
+	if (r == -ETIMEDOUT || r == -EBUSY)
+		return -EAGAIN;
+	if (!there && r != -ENOENT)
+		return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
+	if (there && *refused)
+		return report_set(report, -EBUSY, "it was changed meanwhile (try again)");
+	if (there && !mine->epoch && is_held_still(v, how, &now))
+		return held(how, &now, report);
+	if (!mine->epoch) {
+		r = there ? refuse_maintenance(how, &now, report) : 0;
+		r = r ? r : judge_offer(how, &now, report);
+		if (r < 0)
+			return r;
+		mine->epoch = now.epoch + 1;
+		v->was_free = there && now.state == OWNER_FREE;
+	}
+	if (there && now.epoch >= mine->epoch)
+		return held(how, &now, report); /* somebody was faster */
+	r = put_owner(v, mine, revision, how->seen);
+	if (r == 0) {
+		v->owner = *mine;
+		v->epoch = mine->epoch;
+		return 0;
+	}
+	*refused = r == -EAGAIN && how->seen;
+	return r == -EAGAIN || r == -ETIMEDOUT || r == -EBUSY ? -EAGAIN : report_set(report, r, "the catalog refuses: %s", catalog_text(v->catalog, r));
+}
+
 /* owner := (me, held, epoch + 1), whoever held it before. */
 int volume_acquire(struct volume *v, const struct volume_open *how, struct report *report)
 {
@@ -236,48 +289,9 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
 	bool refused = false;
 	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
-		struct meta_owner now;
-		uint64_t revision;
-		int r = 0;
-		if (attempt == 0 && how->seen) {
-			now = how->seen->owner;
-			revision = how->seen->owner_revision;
-		} else {
-			r = meta_get_owner(v->catalog, v->id, &now, &revision);
-		}
-		if (r == 0 && now.stamp == mine.stamp && now.epoch == mine.epoch && mine.epoch) {
-			v->owner = now; /* an attempt of unknown outcome had arrived */
-			v->owner_revision = revision;
-			v->epoch = now.epoch;
-			return 0;
-		}
-		if (r < 0 && r != -ENOENT && r != -ETIMEDOUT && r != -EBUSY)
-			return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
-		if (r == 0 && refused)
-			return report_set(report, -EBUSY, "it was changed meanwhile (try again)");
-		if (r == 0 || r == -ENOENT) {
-			if (r == 0 && !mine.epoch && is_held_still(v, how, &now))
-				return held(how, &now, report);
-			if (!mine.epoch) {
-				int refusal = r == 0 ? refuse_maintenance(how, &now, report) : 0;
-				refusal = refusal ? refusal : judge_offer(how, &now, report);
-				if (refusal < 0)
-					return refusal;
-				mine.epoch = now.epoch + 1;
-				v->was_free = r == 0 && now.state == OWNER_FREE;
-			}
-			if (r == 0 && now.epoch >= mine.epoch)
-				return held(how, &now, report); /* somebody was faster */
-			r = put_owner(v, &mine, revision, how->seen);
-			if (r == 0) {
-				v->owner = mine;
-				v->epoch = mine.epoch;
-				return 0;
-			}
-			if (r != -EAGAIN && r != -ETIMEDOUT && r != -EBUSY)
-				return report_set(report, r, "the catalog refuses: %s", catalog_text(v->catalog, r));
-			refused = r == -EAGAIN && how->seen;
-		}
+		int r = acquire_once(v, how, attempt == 0, &mine, &refused, report);
+		if (r != -EAGAIN)
+			return r;
 		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
 	}
 	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
