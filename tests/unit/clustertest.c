@@ -76,6 +76,12 @@ int cluster_close(void *arg)
 	return r;
 }
 
+void cluster_between(struct cluster_rig *c, between_submit *submit)
+{
+	for (unsigned i = 0; i < SERVERS; i++)
+		between(c->servers[i].dir, submit);
+}
+
 void cluster_open(struct cluster_rig *c)
 {
 	c->g.places.ops.domain = c->servers[1].domain;

@@ -6,6 +6,7 @@
 #include "server/keeper.h"
 #include "server/scrub.h"
 #include "server/server.h"
+#include "tests/unit/between.h"
 #include "tests/unit/volumetest.h"
 
 enum { SERVERS = 3, BLOCKS = 40 };
@@ -40,6 +41,8 @@ void cluster_server_begin(struct cluster_rig *c, unsigned i); /* a process of it
 void cluster_server_end(struct cluster_rig *c, unsigned i);   /* killed */
 /* Attached by who is near the second server. */
 void cluster_open(struct cluster_rig *c);
+/* A function stands between all servers and who asks them (between.h). */
+void cluster_between(struct cluster_rig *c, between_submit *submit);
 /* Bodies for volume_rig_run(). */
 int cluster_close(void *arg);
 int cluster_read(void *arg); /* all of it: is it what was written? 0, or what a read said */

@@ -6,8 +6,6 @@
 #include "tests/unit/clustertest.h"
 
 static struct {
-	const struct segment_server_ops *real;
-	struct segment_server_ops ops;
 	unsigned appends, fences, repairs; /* so many of them fail, on any server */
 	int status;                        /* … with that */
 	unsigned waits;                    /* before those so many fences are to be asked again */
@@ -23,17 +21,15 @@ static bool fails(unsigned *left)
 static void failing_submit(struct segment_server *s, struct segment_io *io)
 {
 	if (io->op == SEGMENT_FENCE && fails(&failing.waits)) {
-		io->status = -EAGAIN;
-		job_put(io->parent, io->status);
+		between_answer(io, -EAGAIN);
 		return;
 	}
 	if ((io->op == SEGMENT_APPEND && fails(&failing.appends)) || (io->op == SEGMENT_FENCE && fails(&failing.fences)) ||
 	    (io->op == SEGMENT_REPAIR && fails(&failing.repairs))) {
-		io->status = failing.status;
-		job_put(io->parent, io->status);
+		between_answer(io, failing.status);
 		return;
 	}
-	failing.real->submit(s, io);
+	between_pass(s, io);
 }
 
 /* Written, but not flushed, before and when servers fail. */
@@ -57,22 +53,17 @@ static struct cluster_rig *make_failing(int status, unsigned waits, unsigned fen
 	struct cluster_rig *c = cluster_make();
 	c->shift = 100;
 	failing.status = status;
-	failing.real = c->servers[0].dir->ops;
-	failing.ops = *failing.real;
-	failing.ops.submit = failing_submit;
 	failing.appends = 0;
 	failing.waits = waits;
 	failing.fences = fences;
 	failing.repairs = repairs;
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = &failing.ops;
+	cluster_between(c, failing_submit);
 	return c;
 }
 
 static void free_failing(struct cluster_rig *c)
 {
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = failing.real;
+	cluster_between(c, NULL);
 	cluster_free(c);
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/fiber.h"
 #include "parallax/volume/volume_private.h"
+#include "tests/unit/between.h"
 #include "tests/unit/volumetest.h"
 
 enum { WRITES = 4 };
@@ -17,18 +18,14 @@ struct sizes {
 };
 static const struct sizes *sizes;
 
-static const struct segment_server_ops *good_ops;
-static struct segment_server_ops bad_ops;
 static uint64_t bad_segment; /* nothing is appended to it */
 
 static void bad_submit(struct segment_server *s, struct segment_io *io)
 {
-	if (io->op == SEGMENT_APPEND && io->segment == bad_segment) {
-		io->status = -EIO;
-		job_put(io->parent, io->status);
-	} else {
-		good_ops->submit(s, io);
-	}
+	if (io->op == SEGMENT_APPEND && io->segment == bad_segment)
+		between_answer(io, -EIO);
+	else
+		between_pass(s, io);
 }
 
 static int body_resend(void *arg)
@@ -40,10 +37,7 @@ static int body_resend(void *arg)
 	uint8_t *bytes = env_alloc_aligned(WRITES * write_bytes);
 	struct iovec iov[WRITES];
 	struct volume_counters n;
-	good_ops = g->volume->server->ops;
-	bad_ops = *good_ops;
-	bad_ops.submit = bad_submit;
-	g->volume->server->ops = &bad_ops;
+	between(g->volume->server, bad_submit);
 	bad_segment = container_of(g->volume->log.segments.next, struct log_segment, link)->meta.id;
 	for (unsigned i = 0; i < WRITES; i++) {
 		iov[i] = (struct iovec){ bytes + i * write_bytes, write_bytes };

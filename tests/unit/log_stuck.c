@@ -3,13 +3,12 @@
 #include <errno.h>
 
 #include "parallax/volume/volume_private.h"
+#include "tests/unit/between.h"
 #include "tests/unit/volumetest.h"
 
 enum { BLOCKS = 4096, FAILS = 1000 }; /* of a segment's 256; attempts, ten a second */
 
 static struct {
-	const struct segment_server_ops *real;
-	struct segment_server_ops ops;
 	unsigned left; /* so many fail */
 	int status;
 } creating;
@@ -17,25 +16,20 @@ static struct {
 static void creating_submit(struct segment_server *s, struct segment_io *io)
 {
 	if (io->op != SEGMENT_CREATE || creating.left == 0) {
-		creating.real->submit(s, io);
+		between_pass(s, io);
 		return;
 	}
 	creating.left--;
-	io->status = creating.status;
-	job_put(io->parent, io->status);
+	between_answer(io, creating.status);
 }
 
 static struct volume_rig *rig_make(int status, unsigned fails)
 {
 	struct volume_rig *g = volume_rig_make(1, (uint64_t)BLOCKS * BLOCK_BYTES);
 	cr_assert_eq(volume_rig_open(g), 0, "%s", g->report.text);
-	struct segment_server *s = g->volume->copies->peers[0]->server;
-	creating.real = s->ops;
-	creating.ops = *s->ops;
-	creating.ops.submit = creating_submit;
+	between(g->volume->copies->peers[0]->server, creating_submit);
 	creating.left = fails;
 	creating.status = status;
-	s->ops = &creating.ops;
 	return g;
 }
 

@@ -10,8 +10,6 @@
 
 /* ---- what the fullest copy can't read ---- */
 
-static const struct segment_server_ops *whole_ops;
-static struct segment_server_ops holed_ops;
 static unsigned unread;
 
 /* All of it can be read but the last record, when that is read alone: to copy it. (Its walk reads no more than headers where records are long.) */
@@ -19,12 +17,10 @@ static void holed_submit(struct segment_server *s, struct segment_io *io)
 {
 	bool lost = io->op == SEGMENT_READ && io->blocks == 2;
 	unread += lost;
-	if (lost) {
-		io->status = -EIO;
-		job_put(io->parent, io->status);
-	} else {
-		whole_ops->submit(s, io);
-	}
+	if (lost)
+		between_answer(io, -EIO);
+	else
+		between_pass(s, io);
 }
 
 static int unanswered_writer(void *arg)
@@ -59,10 +55,7 @@ Test(recover, a_tail_that_its_only_server_cant_read_keeps_nobody_from_attaching)
 {
 	struct cluster_rig *c = cluster_make();
 	leave_tail(c);
-	whole_ops = c->servers[0].dir->ops;
-	holed_ops = *whole_ops;
-	holed_ops.submit = holed_submit;
-	c->servers[0].dir->ops = &holed_ops;
+	between(c->servers[0].dir, holed_submit);
 	volume_rig_begin(&c->g);
 	cluster_open(c);
 	cr_assert(unread, "nothing was to be copied from it");
@@ -77,12 +70,10 @@ enum { LATER = 5 };
 static void failing_once(struct segment_server *s, struct segment_io *io)
 {
 	bool fails = io->op == SEGMENT_READ && unread++ == 0;
-	if (fails) {
-		io->status = -EIO;
-		job_put(io->parent, io->status);
-	} else {
-		whole_ops->submit(s, io);
-	}
+	if (fails)
+		between_answer(io, -EIO);
+	else
+		between_pass(s, io);
 }
 
 static int write_later_body(void *arg)
@@ -117,10 +108,7 @@ Test(recover, one_failed_read_of_the_only_whole_copy_loses_nothing)
 		cluster_server_begin(c, i);
 	}
 	unread = 0;
-	whole_ops = c->servers[0].dir->ops;
-	holed_ops = *whole_ops;
-	holed_ops.submit = failing_once;
-	c->servers[0].dir->ops = &holed_ops;
+	between(c->servers[0].dir, failing_once);
 	volume_rig_begin(&c->g);
 	c->g.places.ops.domain = c->servers[1].domain;
 	int r = volume_rig_open(&c->g);
@@ -153,7 +141,7 @@ static void leaving_submit(struct segment_server *s, struct segment_io *io)
 			cut_off(c, i, true);
 			leaving.gone = true;
 		}
-	whole_ops->submit(s, io);
+	between_pass(s, io);
 }
 
 /* The first that is asked for such a read isn't heard of any more. */
@@ -162,19 +150,14 @@ static void leave(struct cluster_rig *c, uint32_t blocks)
 	leaving.rig = c;
 	leaving.blocks = blocks;
 	leaving.gone = false;
-	whole_ops = c->servers[0].dir->ops;
-	holed_ops = *whole_ops;
-	holed_ops.submit = leaving_submit;
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = &holed_ops;
+	cluster_between(c, leaving_submit);
 }
 
 static void come_back(struct cluster_rig *c)
 {
-	for (unsigned i = 0; i < SERVERS; i++) {
-		c->servers[i].dir->ops = whole_ops;
+	cluster_between(c, NULL);
+	for (unsigned i = 0; i < SERVERS; i++)
 		cut_off(c, i, false);
-	}
 }
 
 Test(recover, a_source_that_goes_away_while_it_is_walked_costs_nothing)
@@ -281,12 +264,10 @@ Test(recover, a_copy_that_is_damaged_is_written_again_before_it_counts)
 static void unwritable(struct segment_server *s, struct segment_io *io)
 {
 	unread += io->op == SEGMENT_DELETE;
-	if (io->op == SEGMENT_REPAIR && io->blocks) {
-		io->status = -EIO;
-		job_put(io->parent, io->status);
-	} else {
-		whole_ops->submit(s, io);
-	}
+	if (io->op == SEGMENT_REPAIR && io->blocks)
+		between_answer(io, -EIO);
+	else
+		between_pass(s, io);
 }
 
 /* Nor does it go, for what it has may be needed. */
@@ -296,10 +277,7 @@ Test(recover, a_copy_that_stays_damaged_does_not_count)
 	struct damage d;
 	damage_source(c, &d);
 	unread = 0;
-	whole_ops = c->servers[d.source].dir->ops;
-	holed_ops = *whole_ops;
-	holed_ops.submit = unwritable;
-	c->servers[d.source].dir->ops = &holed_ops;
+	between(c->servers[d.source].dir, unwritable);
 	sim_partition(c->g.sim, c->g.host, c->servers[d.third].host, true);
 	volume_rig_begin(&c->g);
 	c->g.places.ops.domain = c->servers[1].domain;
@@ -345,10 +323,10 @@ static void unfinished(struct segment_server *s, struct segment_io *io)
 		leaving.gone = true;
 		cut_off(c, 0, true);
 		cut_off(c, 1, true);
-		job_put(io->parent, io->status = -EIO);
+		between_answer(io, -EIO);
 		return;
 	}
-	whole_ops->submit(s, io);
+	between_pass(s, io);
 }
 
 /* One copy is broken for good, and the only whole one goes away when it is copied from: that is missing, which is to be said. */
@@ -389,7 +367,7 @@ Test(recover, a_copy_that_was_begun_anew_is_no_source)
 	cr_assert_eq(volume_rig_run(&c->g, write_later_body), 0);
 	break_copy(c, 0);
 	leave(c, UINT32_MAX);
-	holed_ops.submit = unfinished;
+	cluster_between(c, unfinished);
 	cut_off(c, 2, true);
 	volume_rig_begin(&c->g);
 	c->g.places.ops.domain = c->servers[1].domain;

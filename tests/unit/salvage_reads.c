@@ -9,8 +9,6 @@
 
 /* ---- reads that fail ---- */
 
-static const struct segment_server_ops *readable;
-
 static struct {
 	unsigned at, upto, count; /* reads: these fail; there were so many */
 	struct sim *drops;        /* as the connection is lost; NULL: as the disk says so */
@@ -22,12 +20,10 @@ static void failing_submit(struct segment_server *s, struct segment_io *io)
 	reads.count += io->op == SEGMENT_READ;
 	if (fails && reads.drops)
 		sim_doses(reads.drops)->drop = 1000000;
-	if (!fails || reads.drops) {
-		readable->submit(s, io);
-		return;
-	}
-	io->status = -EIO;
-	job_put(io->parent, io->status);
+	if (fails && !reads.drops)
+		between_answer(io, -EIO);
+	else
+		between_pass(s, io);
 }
 
 static int drop_no_more(void *arg)
@@ -46,24 +42,13 @@ static int body_drop(void *arg)
 
 static void fail_reads(struct cluster_rig *c, unsigned at, unsigned count, bool drops)
 {
-	static struct segment_server_ops failing;
-	readable = c->servers[0].dir->ops;
-	failing = *readable;
-	failing.submit = failing_submit;
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = &failing;
+	cluster_between(c, failing_submit);
 	reads.at = at;
 	reads.upto = at + count;
 	reads.count = 0;
 	reads.drops = drops ? c->g.sim : NULL;
 	if (drops)
 		cr_assert_eq(volume_rig_run(&c->g, body_drop), 0);
-}
-
-static void fail_no_reads(struct cluster_rig *c)
-{
-	for (unsigned i = 0; i < SERVERS; i++)
-		c->servers[i].dir->ops = readable;
 }
 
 /* Of a log with several segments that weren't cut some reads fail, of all copies one after the other, but not for ever: what was written last is found, or nothing is. Where it was the
@@ -83,7 +68,7 @@ static void fail_each_read(bool drops)
 		cr_assert_eq(volume_rig_run(&c->g, salvage_restore), 0);
 		fail_reads(c, at, drops ? 1 : SERVERS, drops);
 		cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
-		fail_no_reads(c);
+		cluster_between(c, NULL);
 		cr_assert(!drops || salvage_counts[STORE_RECOVERED_NOT] == 0, "from read %u on", at);
 		if (salvage_counts[STORE_RECOVERED_NOT])
 			cr_assert_eq(volume_rig_run(&c->g, salvage_recover), 0, "%s", c->g.report.text);
