@@ -3,7 +3,7 @@
 # enrolled writes and reads; strangers of every kind get nothing and hear why; tokens count once; certificates are renewed. (Moves and revocation: hosts-tls.sh.)
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/server
-for tool in openssl fio python3; do command -v $tool >/dev/null || { echo "skipped: $tool is not installed"; exit 77; }; done
+need openssl fio python3
 B=$(cd "$B" && pwd)
 S=$B/aquifer-server segload=$B/tools/segload
 declare -A server_pid
@@ -28,13 +28,7 @@ serve() { # HOST OPTION…: sets $at
 	shift
 	AQUIFER_ROOT=$dir/$host "$S" --data "$dir/data.$host" --listen "${port[$host]:-127.0.0.1:0}" --domain "$host" "$@" >"$dir/out.$host" 2>"$dir/err.$host" &
 	server_pid[$host]=$!
-	tries=0
-	until grep -q ready "$dir/out.$host"; do
-		kill -0 "${server_pid[$host]}" 2>/dev/null || fail "the server of $host doesn't start: $(cat "$dir/err.$host")"
-		tries=$((tries + 1))
-		[ $tries -lt 400 ] || fail "the server of $host isn't ready"
-		sleep 0.05
-	done
+	until_true 20 grep -q ready "$dir/out.$host" || fail "the server of $host doesn't start: $(cat "$dir/err.$host")"
 	at=$(sed -n 's/.* at \(.*\), server .*/\1/p' "$dir/out.$host")
 	port[$host]=${at#*:}
 }

@@ -3,9 +3,8 @@
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/server
 . tests/interop/lib/etcd
-for tool in etcdctl openssl; do command -v $tool >/dev/null || { echo "skipped: $tool is not installed"; exit 77; }; done
+need etcdctl openssl
 trap 'etcds_end; cleanup' EXIT
-ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" >"$dir/ctl" 2>&1 || fail "etcdctl $*: $(cat "$dir/ctl")"; }
 url=$(etcd_url)
 
 # nobody there; there, but without a store; then with one
@@ -16,7 +15,7 @@ says "^ok" make
 says "^ok" make # no harm done
 says "^ok" conform
 says "^ok" put before restart
-[ "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get --prefix --keys-only aquifer/ | grep -c .)" = 3 ] || fail "keys are left over"
+[ "$(etcd_ctl get --prefix --keys-only aquifer/ | grep -c .)" = 3 ] || fail "keys are left over"
 
 # several processes take numbers at once
 counters=
@@ -35,8 +34,7 @@ says "^ok restart$" get before
 kill -STOP "${etcd_pid[1]}"
 says "(ETIMEDOUT|ENOTCONN) .*127.0.0.1" get before
 kill -CONT "${etcd_pid[1]}"
-revision=$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get aquifer/kv/before -w json | jq .header.revision)
-ctl compact "$revision"
+etcd_compact
 says "^ok restart$" get before
 says "^ok 2$" list ""
 
@@ -68,13 +66,7 @@ rm -rf "$dir/etcd1"
 # users
 etcd_serve
 says "^ok" make
-ctl user add root:secret
-ctl user add aq:word
-ctl role add aq
-ctl role grant-permission aq readwrite aquifer/ aquifer0
-ctl user grant-role aq aq
-ctl user grant-role root root
-ctl auth enable
+etcd_auth aq word
 says "EACCES .*user" get a
 mkdir -p "$dir/r/etc/aquifer"
 catalog_root=$dir/r

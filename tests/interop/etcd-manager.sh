@@ -17,7 +17,6 @@ end() {
 trap end EXIT
 etcd_serve
 says "^ok" make
-ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@"; }
 for n in 1 2; do
 	"$B/aquifer-server" --catalog "$url" --data "$store/data$n" --listen "unix:$store/s$n" --domain "d$n" >"$store/out$n" 2>&1 &
 	server[$n]=$!
@@ -26,7 +25,7 @@ for n in 1 2; do
 	until_true 20 grep -q ready "$store/out$n" || fail "server $n: $(cat "$store/out$n")"
 	id[$n]=$(sed -n 's/.*, server \([0-9a-f]*\),.*/\1/p' "$store/out$n")
 done
-manager() { ctl get --print-value-only aquifer/kv/manager 2>/dev/null | head -c 16 | od -An -tx1 | tr -d ' \n'; }
+manager() { etcd_ctl get --print-value-only aquifer/kv/manager 2>/dev/null | head -c 16 | od -An -tx1 | tr -d ' \n'; }
 somebody() { [ -n "$(manager)" ]; }
 until_true 10 somebody || fail "nobody is the manager"
 first=$(manager)
@@ -35,7 +34,7 @@ for n in 1 2; do [ "$first" != "${id[$n]}" ] || is=$n; done
 other=$((3 - is))
 
 # etcd forgets its history, and is started again: it is the same one still
-ctl compact "$(ctl get aquifer/format -w json | sed 's/.*"revision":\([0-9]*\).*/\1/')" >/dev/null
+etcd_compact
 etcd_kill 1
 etcd_serve
 [ "$(manager)" = "$first" ] || fail "after a restart of etcd '$(manager)' is the manager, not $first"

@@ -23,23 +23,14 @@ serving() { etcd_start 1 --cert-file "$dir/$1-us.pem" --key-file "$dir/$1-us.key
 given() { # CA: what the operator puts into the files
 	cp "$dir/$1.pem" "$etc/etcd-ca.pem" && cp "$dir/$1-us.pem" "$etc/etcd.pem" && cp "$dir/$1-us.key" "$etc/etcd.key"
 }
-ctl() {
-	ETCDCTL_API=3 etcdctl --endpoints "https://127.0.0.1:$(etcd_port 1)" --cacert "$etc/etcd-ca.pem" --cert "$etc/etcd.pem" --key "$etc/etcd.key" "$@" >/dev/null ||
-		fail "etcdctl $*"
-}
+etcd_ctl_options=(--cacert "$etc/etcd-ca.pem" --cert "$etc/etcd.pem" --key "$etc/etcd.key")
 printf '%s\n' "catalog = $url" "catalog-ca = $etc/etcd-ca.pem" "catalog-cert = $etc/etcd.pem" "catalog-key = $etc/etcd.key" "catalog-user = us" \
 	"catalog-password-file = $etc/etcd.password" >"$etc/aquifer.conf"
 echo one >"$etc/etcd.password"
 given old
 serving old
 etcd_up
-ctl user add root:secret
-ctl user add us:one
-ctl role add us
-ctl role grant-permission us readwrite aquifer/ aquifer0
-ctl user grant-role us us
-ctl user grant-role root root
-ctl auth enable
+etcd_auth us one
 says "^ok" make
 serve --catalog "$url"
 aquifer volume create v 512M || fail "volume create"
@@ -68,7 +59,7 @@ write() { nbdcopy --flush "$dir/data" "$uri" >"$dir/copied" 2>&1 & copy=$!; }
 copied() { wait $copy && cmp -n 201326592 "$dir/data" <(nbdcopy "$uri" -) || fail "what was written while $1: $(cat "$dir/copied"; aquifer list)"; }
 waits() { field v reason | grep -q 'for the catalog'; }
 head -c 192M /dev/urandom >"$dir/data"
-ctl --user root:secret user passwd us --interactive=false <<<two
+etcd_does --user root:secret user passwd us --interactive=false <<<two
 write
 until_true 30 waits || fail "nothing waits: $(aquifer list)"
 echo two >"$etc/etcd.password"

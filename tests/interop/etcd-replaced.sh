@@ -7,11 +7,10 @@ need jq nbdcopy etcdctl
 head -c 4M /dev/urandom >"$dir/data"
 etcd_serve
 # one that an older program made: no id until it is opened
-ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@"; }
-id() { ctl get --print-value-only aquifer/id; }
+id() { etcd_ctl get --print-value-only aquifer/id; }
 says "^ok" make
 [[ $(id) =~ ^[0-9a-f]{32}$ ]] || fail "its id is '$(id)'"
-ctl del aquifer/id >/dev/null
+etcd_does del aquifer/id
 says "^ok" put old x
 first=$(id)
 [[ $first =~ ^[0-9a-f]{32}$ ]] || fail "a store without an id got none"
@@ -42,7 +41,7 @@ for c in "${!waits[@]}"; do
 	grep -q "^ENOTCONN the etcd at 127.0.0.1:[0-9]* is not the cluster's (no id, expected $mine)" "$dir/$c.said" || fail "$c: $(cat "$dir/$c.said")"
 done
 nbdcopy --flush "$dir/data" "$uri" || fail "write beside the empty etcd"
-[ -z "$(ctl get --prefix "" --keys-only)" ] || fail "somebody wrote into the empty etcd: $(ctl get --prefix "" --keys-only)"
+[ -z "$(etcd_ctl get --prefix "" --keys-only)" ] || fail "somebody wrote into the empty etcd: $(etcd_ctl get --prefix "" --keys-only)"
 # now another store is there: as little is written to it
 says "^ok" make
 "$check" "$url" after "$dir/again" put alien x >"$dir/alien.said" &
@@ -50,7 +49,7 @@ waits[alien]=$!
 until_true 10 grep -q open "$dir/alien.said" || fail "$(cat "$dir/alien.said")"
 theirs=$(id)
 sleep 4 # an agent's heartbeat, and some rounds of the server
-[ "$(ctl get --prefix "" --keys-only | xargs)" = "aquifer/format aquifer/id" ] || fail "somebody wrote into another store: $(ctl get --prefix "" --keys-only)"
+[ "$(etcd_ctl get --prefix "" --keys-only | xargs)" = "aquifer/format aquifer/id" ] || fail "somebody wrote into another store: $(etcd_ctl get --prefix "" --keys-only)"
 
 etcd_kill 1
 mv "$dir/etcd1" "$dir/wrong"

@@ -78,11 +78,10 @@ refused 1 "space exceeded|quota" aquifer snapshot create v@full
 ! aquifer cluster status >"$dir/status" 2>&1 || fail "no quota, and all is well"
 grep -q 'problems  *the catalog takes no changes: .*space exceeded (give etcd room' "$dir/status" || fail "no quota: $(cat "$dir/status")"
 "$B/tools/catalogcheck" "$url" list big >/dev/null
-ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" del --prefix aquifer/kv/big >/dev/null
-ctl() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" >/dev/null || fail "etcdctl $*"; }
-ctl compact "$(ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" get x -w json | jq .header.revision)"
-ctl defrag
-ctl alarm disarm
+etcd_does del --prefix aquifer/kv/big
+etcd_compact
+etcd_does defrag
+etcd_does alarm disarm
 aquifer snapshot create v@room || fail "snapshot with quota again"
 ! aquifer cluster status 2>&1 | grep 'takes no changes' || fail "with quota again"
 

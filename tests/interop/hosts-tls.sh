@@ -58,7 +58,7 @@ out() { on b server list | grep -q revoked; }
 until_true 10 out || fail "a revoked host is let in: $(on b server list)"
 refused 1 "revoked" on b cluster renew
 # who can write the catalog can't take that back: those who saw it remember
-there() { ETCDCTL_API=3 etcdctl --endpoints "http://127.0.0.1:$(etcd_port 1)" "$@" aquifer/kv/access/revoked/b; }
+there() { etcd_ctl "$@" aquifer/kv/access/revoked/b; }
 [ "$(there del)" = 1 ] || fail "no revocation in the catalog"
 back() { [ -n "$(there get)" ]; }
 until_true 15 back || fail "nobody puts the revocation back"

@@ -1,13 +1,9 @@
 #!/bin/bash
 # make install and uninstall, where names have blanks: all is there, systemd finds the programs, and all goes.
-set -eu
 cd "$(dirname "$0")/../.."
-B=${B:-build}
-for tool in make systemd-analyze; do
-	command -v $tool >/dev/null || { echo "skipped: $tool is not installed"; exit 77; }
-done
+. tests/interop/lib/common
+need make systemd-analyze
 [ -x "$B/aquifer-server" ] || { echo "skipped: $B/aquifer-server is not built"; exit 77; }
-fail() { echo "FAILED: $*"; exit 1; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 prefix="$dir/a place"

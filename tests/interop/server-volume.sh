@@ -3,7 +3,7 @@
 # it is stopped cleanly, and after the tapdisk is killed; all content is verified.
 cd "$(dirname "$0")/../.."
 . tests/interop/lib/server
-for tool in fio nbdinfo; do command -v $tool >/dev/null || { echo "skipped: $tool is not installed"; exit 77; }; done
+need fio nbdinfo
 for program in aquifer aquifer-tapdisk; do [ -x "$B/$program" ] || { echo "skipped: $B/$program is not built"; exit 77; }; done
 export AQUIFER_ROOT=$dir/root
 mkdir -p "$dir/root/etc/aquifer"
@@ -26,13 +26,9 @@ load() {
 	fio=$!
 }
 
+fio_ended() { ! kill -0 "$fio"; }
 finish() {
-	tries=0
-	while kill -0 "$fio" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ $tries -lt 600 ] || fail "I/O hangs: $1"
-		sleep 0.1
-	done
+	until_true 60 fio_ended || fail "I/O hangs: $1"
 	wait "$fio" || fail "$1: $(tail -n 5 "$dir/$1")"
 	! grep -qiE 'verify:|error=|err=[^0 ]' "$dir/$1" || fail "$1: $(grep -iE 'verify|err' "$dir/$1" | head)"
 }
