@@ -9,7 +9,7 @@
 #include "parallax/volume/volume_private.h"
 
 #define ALIVE_S 10 /* a holder that died is seen as such by other hosts after so long */
-#define CATALOG_TRIES 200
+enum { CATALOG_TRIES = 200 };
 #define CATALOG_PAUSE_NS (20 * NS_PER_MS)
 #define CATALOG_PATIENCE_NS (30 * NS_PER_S) /* each try may take seconds */
 
@@ -54,16 +54,30 @@ static int refuse_maintenance(const struct volume_open *how, const struct meta_o
 			  now->holder, now->host);
 }
 
+struct tries {
+	unsigned count;
+	uint64_t until_ns;
+};
+
+static struct tries tries_begin(const struct volume *v) { return (struct tries){ .until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS }; }
+
+/* FIBER. After a call to which the catalog didn't answer: is it to be made again? Then a moment has passed. */
+static bool tries_left(struct volume *v, struct tries *t)
+{
+	if (++t->count == CATALOG_TRIES || env_now_ns(v->env) >= t->until_ns)
+		return false;
+	fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+	return true;
+}
+
 /* What was written since the backup of the catalog is in no record of the volume yet: who opened it would go on from what it was then, and lose that for good. */
 static int refuse_unrecovered(struct volume *v, struct report *report)
 {
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
-	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
-		if (attempt)
-			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+	struct tries tries = tries_begin(v);
+	int r;
+	do
 		r = PLANTED(open_unrecovered) ? 0 : catalog_recover_wanted_of(v->catalog, v->id);
-	}
+	while ((r == -ETIMEDOUT || r == -EBUSY) && tries_left(v, &tries));
 	if (r == 1)
 		return report_set(report, -EPERM, "the catalog was restored from a backup, and what was written since hasn't been %s (start all servers, then: aquifer cluster recover)",
 				  catalog_recover_wanted(v->catalog, NULL) == 0 ? "found" : "looked for");
@@ -74,13 +88,11 @@ static int refuse_unrecovered(struct volume *v, struct report *report)
 static int was_never_open(struct volume *v, bool *ret_fresh, struct report *report)
 {
 	struct meta_owner before;
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
-	int r = -ETIMEDOUT;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY) && env_now_ns(v->env) < until_ns; attempt++) {
-		if (attempt)
-			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+	struct tries tries = tries_begin(v);
+	int r;
+	do
 		r = meta_get_owner(v->catalog, v->id, &before, NULL);
-	}
+	while ((r == -ETIMEDOUT || r == -EBUSY) && tries_left(v, &tries));
 	if (r < 0 && r != -ENOENT)
 		return report_set(report, r, "its owner record can't be read: %s", catalog_text(v->catalog, r));
 	*ret_fresh = r == 0 && before.epoch == 0;
@@ -165,18 +177,15 @@ static int judge_offer(const struct volume_open *how, const struct meta_owner *n
 int volume_show_life(struct volume *v, const struct volume_open *how, struct report *report)
 {
 	char key[META_KEY_BYTES];
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
-	int r = -ETIMEDOUT;
+	struct tries tries = tries_begin(v);
+	int r;
 	v->stamp = how->acquisition ? how->acquisition : env_random(v->env);
 	meta_key_alive(v->stamp, key);
 	if ((how->warm && how->warm->alive) || (how->holder && strcmp(how->holder, VOLUME_MAINTENANCE) == 0))
 		return 0;
-	/* -ENOENT: what was granted has run out before the key was put */
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && (r == -ETIMEDOUT || r == -EBUSY || r == -ENOENT) && env_now_ns(v->env) < until_ns; attempt++) {
-		if (attempt)
-			fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
+	do
 		r = catalog_lease(v->catalog, ALIVE_S, key, &v->alive);
-	}
+	while ((r == -ETIMEDOUT || r == -EBUSY || r == -ENOENT) && tries_left(v, &tries)); /* -ENOENT: what was granted has run out before the key was put */
 	return r < 0 && r != -ENOTSUP ? report_set(report, r, "the catalog gives no lease: %s", catalog_text(v->catalog, r)) : 0;
 }
 
@@ -286,15 +295,13 @@ int volume_acquire(struct volume *v, const struct volume_open *how, struct repor
 	snprintf(mine.control, sizeof mine.control, "%s", how->control ? how->control : "");
 	snprintf(mine.host, sizeof mine.host, "%s", how->host ? how->host : "");
 	snprintf(mine.boot, sizeof mine.boot, "%s", how->places->boot ? how->places->boot : "");
-	uint64_t until_ns = env_now_ns(v->env) + CATALOG_PATIENCE_NS;
+	struct tries tries = tries_begin(v);
 	bool refused = false;
-	for (unsigned attempt = 0; attempt < CATALOG_TRIES && env_now_ns(v->env) < until_ns; attempt++) {
-		int r = acquire_once(v, how, attempt == 0, &mine, &refused, report);
-		if (r != -EAGAIN)
-			return r;
-		fiber_sleep(&v->env->loop, CATALOG_PAUSE_NS);
-	}
-	return report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT));
+	int r;
+	do
+		r = acquire_once(v, how, tries.count == 0, &mine, &refused, report);
+	while (r == -EAGAIN && tries_left(v, &tries));
+	return r == -EAGAIN ? report_set(report, -ETIMEDOUT, "the catalog doesn't answer: %s", catalog_text(v->catalog, -ETIMEDOUT)) : r;
 }
 
 /* As it was, where it needs no recovery; else as after a command that was killed, so that whoever needs the volume next recovers it. Offers know
