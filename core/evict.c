@@ -37,7 +37,7 @@ int evict_open(struct env *env, uint64_t pid, const char *program, int *ret_pidf
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 	if (pidfd < 0)
 		return -errno;
-	if (!runs(env, pid, program)) {
+	if (program && !runs(env, pid, program)) {
 		close(pidfd);
 		return -ESRCH;
 	}
@@ -63,11 +63,16 @@ static int end(void *arg)
 	return r == -ETIMEDOUT ? signal_and_wait(pidfd, SIGKILL, EVICT_KILLED_MS) : r;
 }
 
+static int kill_it(void *arg) { return signal_and_wait(*(int *)arg, SIGKILL, EVICT_KILLED_MS); }
+
 void evict_cancel(int pidfd) { close(pidfd); }
 
-int evict_end(struct env *env, int pidfd)
+static int by_worker(struct env *env, int (*run)(void *arg), int pidfd)
 {
-	int r = env_offload_wait(env, end, &pidfd);
+	int r = env_offload_wait(env, run, &pidfd);
 	close(pidfd);
 	return r;
 }
+
+int evict_end(struct env *env, int pidfd) { return by_worker(env, end, pidfd); }
+int evict_kill(struct env *env, int pidfd) { return by_worker(env, kill_it, pidfd); }

@@ -3,16 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/config.h"
+#include "core/evict.h"
 #include "core/fiber.h"
 #include "core/plant.h"
 #include "parallax/access/access.h"
@@ -20,7 +18,6 @@
 #include "parallax/segment/segment_reader.h"
 #include "parallax/volume/volume.h"
 
-#define EVICT_WAIT_MS 10000
 enum { PATH_BYTES = 640, READER_S = 30 };
 
 static struct places *self(void *arg) { return arg; }
@@ -266,28 +263,20 @@ bool places_holder_alive(struct places *p, const struct meta_owner *owner)
 	return p->ops.holder_alive && p->ops.holder_alive(p->ops.arg, owner);
 }
 
-static int kill_and_wait(void *arg)
-{
-	int pidfd = (int)(intptr_t)arg;
-	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-		return -errno;
-	struct pollfd gone = { .fd = pidfd, .events = POLLIN };
-	return poll(&gone, 1, EVICT_WAIT_MS) == 1 ? 0 : -ETIMEDOUT;
-}
-
+/* Killing is safe for volumes (R36), and quick. */
 static int evict(void *arg, const struct meta_owner *owner, struct report *report)
 {
 	struct places *p = self(arg);
 	if (owner->pid == (uint64_t)getpid() && !places_pids_foreign(p->env, owner->boot, owner->pids))
 		return report_set(report, -EBUSY, "this tapdisk has it already (use one node for both: name it in a graph file)");
-	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner->pid, 0);
-	if (pidfd < 0 || !is_tapdisk(p->env, owner)) {
-		if (pidfd >= 0)
-			close(pidfd);
-		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know, or that is another container's (see: fuser %s/volumes)", p->dir);
+	int pidfd, r = evict_open(p->env, owner->pid, NULL, &pidfd);
+	if (r == 0 && !is_tapdisk(p->env, owner)) {
+		evict_cancel(pidfd);
+		r = -ESRCH;
 	}
-	int r = env_offload_wait(p->env, kill_and_wait, (void *)(intptr_t)pidfd);
-	close(pidfd);
+	if (r < 0)
+		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know, or that is another container's (see: fuser %s/volumes)", p->dir);
+	r = evict_kill(p->env, pidfd);
 	return r < 0 ? report_set(report, r, "its holder, process %" PRIu64 ", can't be ended: %s", owner->pid, errno_text(r)) : 0;
 }
 
