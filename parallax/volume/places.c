@@ -10,7 +10,6 @@
 
 #include "core/bytes.h"
 #include "core/config.h"
-#include "core/evict.h"
 #include "core/fiber.h"
 #include "core/plant.h"
 #include "parallax/access/access.h"
@@ -114,94 +113,7 @@ static int snapshot_idle(void *arg, uint64_t volume, uint64_t mark_seq)
 	return r;
 }
 
-/* ---- other processes ---- */
-
-struct process {
-	uint64_t pid, began_ticks; /* 0: not known, as where an older program wrote */
-	char directory[META_TEXT_MAX]; /* one of its arguments; "": not known */
-};
-
-/* "PID (aquifer-tapdisk) S …" */
-static bool is_ours(uint64_t pid)
-{
-	char path[64], stat[128] = "";
-	snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ssize_t n = read(fd, stat, sizeof stat - 1);
-	close(fd);
-	const char *name = n > 0 ? strchr(stat, '(') : NULL, *end = n > 0 ? strrchr(stat, ')') : NULL;
-	return name && end && strncmp(name, "(aquifer", 8) == 0 && !strchr("ZX", end[1] ? end[2] : 'X');
-}
-
-int process_start_ticks(pid_t pid, uint64_t *ret_ticks)
-{
-	char path[64], text[1024];
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -ESRCH;
-	ssize_t n = read(fd, text, sizeof text - 1);
-	close(fd);
-	text[MAX(n, 0)] = '\0';
-	/* The second field is the program's name in brackets and may hold anything; count from its end. */
-	char *at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		*ret_ticks = strtoull(at + 1, NULL, 10);
-	return at ? 0 : -ESRCH;
-}
-
-/* The agent names it before the graph, so it isn't far. */
-static bool has_argument(uint64_t pid, const char *argument)
-{
-	char path[64], line[4096];
-	bool found = false;
-	snprintf(path, sizeof path, "/proc/%" PRIu64 "/cmdline", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ssize_t n = read(fd, line, sizeof line - 1);
-	close(fd);
-	line[MAX(n, 0)] = '\0';
-	for (const char *at = line; n > 0 && at < line + n; at += strlen(at) + 1)
-		found |= strcmp(at, argument) == 0;
-	return found;
-}
-
-static int look_at_process(void *arg)
-{
-	const struct process *p = arg;
-	uint64_t ticks;
-	bool another = p->began_ticks && (process_start_ticks((pid_t)p->pid, &ticks) < 0 || ticks != p->began_ticks);
-	return is_ours(p->pid) && !another && (!p->directory[0] || has_argument(p->pid, p->directory));
-}
-
-bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids)
-{
-	char our_boot[META_BOOT_BYTES];
-	env_boot_id(env, our_boot);
-	return meta_pids_foreign(boot, pids, our_boot, env_pids(env));
-}
-
-/* A process of ours, not whoever got its pid later (that began later); nor one that is dead and only not waited for yet. After the machine has started anew, another
- * tapdisk may well have that pid. If the record is an older program's, one that an agent started is known by its directory all the same. */
-static bool is_tapdisk(struct env *env, const struct meta_owner *owner)
-{
-	static const char before[] = "unix:", behind[] = "/control.sock";
-	struct process p = { .pid = owner->pid, .began_ticks = owner->began_ticks };
-	size_t n = strlen(owner->control), around = strlen(before) + strlen(behind);
-	if (n > around && strncmp(owner->control, before, strlen(before)) == 0 && strcmp(owner->control + n - strlen(behind), behind) == 0)
-		snprintf(p.directory, sizeof p.directory, "%.*s", (int)(n - around), owner->control + strlen(before));
-	return owner->pid != 0 && !places_pids_foreign(env, owner->boot, owner->pids) && env_brief_wait(env, look_at_process, &p) == 1;
-}
-
-bool places_owner_alive(struct env *env, const struct meta_owner *owner)
-{
-	return owner->state != OWNER_FREE && is_tapdisk(env, owner);
-}
+/* ---- who holds a volume ---- */
 
 /* Where there are no leases, there is one host, whatever it was called. */
 static bool is_elsewhere(const struct places *p, const struct meta_owner *owner)
@@ -263,20 +175,14 @@ bool places_holder_alive(struct places *p, const struct meta_owner *owner)
 	return p->ops.holder_alive && p->ops.holder_alive(p->ops.arg, owner);
 }
 
-/* Killing is safe for volumes (R36), and quick. */
 static int evict(void *arg, const struct meta_owner *owner, struct report *report)
 {
 	struct places *p = self(arg);
 	if (owner->pid == (uint64_t)getpid() && !places_pids_foreign(p->env, owner->boot, owner->pids))
 		return report_set(report, -EBUSY, "this tapdisk has it already (use one node for both: name it in a graph file)");
-	int pidfd, r = evict_open(p->env, owner->pid, NULL, &pidfd);
-	if (r == 0 && !is_tapdisk(p->env, owner)) {
-		evict_cancel(pidfd);
-		r = -ESRCH;
-	}
-	if (r < 0)
+	int r = places_owner_kill(p->env, owner);
+	if (r == -ESRCH)
 		return report_set(report, -EBUSY, "its directory is in use by a process that the catalog doesn't know, or that is another container's (see: fuser %s/volumes)", p->dir);
-	r = evict_kill(p->env, pidfd);
 	return r < 0 ? report_set(report, r, "its holder, process %" PRIu64 ", can't be ended: %s", owner->pid, errno_text(r)) : 0;
 }
 

@@ -41,13 +41,6 @@ struct snapshot_hold {
  * On failure, too, let go. */
 int places_hold_snapshot(struct places *p, uint64_t volume, uint64_t mark_seq, struct snapshot_hold *ret_hold);
 void places_let_go(struct places *p, struct snapshot_hold *h); /* FIBER */
-/* When process `pid` began, in clock ticks since boot: who has its number later began later. 0 or -ESRCH. */
-int process_start_ticks(pid_t pid, uint64_t *ret_ticks);
-/* FIBER. Is the process that an owner record names alive on this host? Not if the machine has started anew since, nor if it is another one that is called so.
- * The first needs no store. */
-bool places_owner_alive(struct env *env, const struct meta_owner *owner);
-/* Do pids in a record with these say nothing here? It is another machine's, or container's, or this one's before it started anew. */
-bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids);
 /* Is the holder on another host, or on another machine of this name, and does its lease say that it lives, as far as is known? It may also be this machine before
  * it started anew, until the lease has run out. */
 bool places_held_elsewhere(struct places *p, const struct meta_owner *owner);
@@ -56,4 +49,14 @@ bool places_holder_alive(struct places *p, const struct meta_owner *owner);
 bool places_held_contained(struct places *p, uint64_t volume, const struct meta_owner *owner);
 /* Is it held by a device on another host, or offered to one there, whether its lease says that it lives or not? One whose lease has run out may have lost only the catalog. */
 bool places_attached_elsewhere(const struct places *p, const struct meta_owner *owner);
+
+/* places_process.c: processes that records in the catalog name. */
+/* When process `pid` began, in clock ticks since boot: who has its number later began later. 0 or -ESRCH. */
+int process_start_ticks(pid_t pid, uint64_t *ret_ticks);
+/* FIBER. Is the process that an owner record names alive on this host? Not if the machine has started anew since, nor if it is another one that is called so. */
+bool places_owner_alive(struct env *env, const struct meta_owner *owner);
+/* Do pids in a record with these say nothing here? It is another machine's, or container's, or this one's before it started anew. */
+bool places_pids_foreign(struct env *env, const char *boot, uint64_t pids);
+/* FIBER. Kills it, which is safe for volumes (R36), and quick. -ESRCH: it isn't there, or isn't that one. */
+int places_owner_kill(struct env *env, const struct meta_owner *owner);
 #endif
