@@ -307,12 +307,14 @@ int store_volume_show(struct store *s, const char *name, struct store_volume *re
 	snprintf(named.name, sizeof named.name, "%s", name);
 	int r = store_find_name(s->catalog, name, &named.named, NULL, report);
 	struct store_names names = { 0 };
-	bool asked = r == 0 && store_holder_fresh(s, name, named.named.volume, &status) == 0; /* so that the numbers are of now */
+	int asked = r == 0 ? store_holder_fresh(s, name, named.named.volume, &status) : -ENXIO; /* so that the numbers are of now */
 	if (r == 0)
 		r = store_names_read(s, &names, report);
 	if (r == 0 && (r = fill_volume(s, &names, &named, ret_volume)) < 0)
 		report_set(report, r, "the catalog: %s", catalog_text(s->catalog, r));
-	if (r == 0 && asked && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
+	if (r == 0 && asked == -ETIMEDOUT && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
+		snprintf(ret_volume->health, sizeof ret_volume->health, "not known: its holder doesn't answer (aquifer list on its host says more)");
+	if (r == 0 && asked == 0 && ret_volume->state == STORE_HELD && strcmp(ret_volume->health, "good") == 0)
 		volume_status_text(&status, ret_volume->replicas, env_wall_ns(s->env), ret_volume->health, sizeof ret_volume->health);
 	if (r == 0 && strcmp(ret_volume->health, "good") == 0)
 		volume_table_long(ret_volume->table_bytes, ret_volume->health, sizeof ret_volume->health);

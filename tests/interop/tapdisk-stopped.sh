@@ -17,6 +17,15 @@ for i in started found; do
 	[ "$(field b state)" = running ] || fail "the other one: $(aquifer list)"
 	[ $i = found ] || aquifer agent restart >/dev/null
 done
+aquifer volume create v 64M
+aquifer attach v --as nbd >/dev/null
+holder=$(field v pid)
+clients="$tap $holder"
+kill -STOP "$holder"
+[ "$(aquifer volume show v --json | jq -r .health)" = "not known: its holder doesn't answer (aquifer list on its host says more)" ] || fail "volume show: $(aquifer volume show v)"
+kill -CONT "$holder"
+until_true 10 eval '[ "$(aquifer volume show v --json | jq -r .health)" = good ]' || fail "volume show, of one that goes on: $(aquifer volume show v)"
+aquifer detach v
 kill -CONT "$tap"
 until_true 10 eval '[ "$(field a state)" = running ]' || fail "goes on: $(aquifer list)"
 aquifer show a >/dev/null
