@@ -186,8 +186,13 @@ static void server_judge(struct dir_server *s, uint64_t next, uint64_t in_catalo
 	s->clean = false;
 }
 
-/* Raises server/UUID to `next`. Only the holder of the directory's lock writes that key, so a
- * compare that fails, or an unknown outcome, can only be an earlier attempt of ours. */
+static bool is_registered_at(const struct meta_server *m, const struct segment_dir_options *options)
+{
+	return strncmp(m->address, options->address ? options->address : "", sizeof m->address - 1) == 0 || PLANTED(start_together);
+}
+
+/* Raises server/UUID to `next`. Only the holder of the directory's lock writes that key, so a compare that fails, or an unknown outcome, can only be an earlier
+ * attempt of ours; or of a copy of the directory that is started at the same moment, elsewhere. */
 static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segment_dir_options *options,
 			 struct report *report)
 {
@@ -204,7 +209,7 @@ static int catalog_raise(struct segment_dir *d, uint64_t next, const struct segm
 		if (r < 0 && r != -ENOENT)
 			break;
 		if (r == 0 && m.incarnation >= next)
-			return m.incarnation == next ? 0 : report_set(report, -ESTALE, "data directory %s was started elsewhere", d->path);
+			return m.incarnation == next && is_registered_at(&m, options) ? 0 : report_set(report, -ESTALE, "data directory %s was started elsewhere", d->path);
 		m.incarnation = next;
 		m.map_version = PLACEMENT_VERSION;
 		m.draining &= !m.removed;
