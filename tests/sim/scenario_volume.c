@@ -431,7 +431,7 @@ static void check_space(struct volume_world *w)
 		return;
 	int r = volume_verify_space(w->o.volume, &report);
 	/* a copy that was made while a trim was on its way takes it from a peer soon after */
-	for (unsigned i = 0; r == -EUCLEAN && w->keeps.round_ns && i < 20 && !w->o.env->dead; i++) {
+	for (unsigned i = 0; r == -EUCLEAN && w->keeps.round_ns && i < 60 && !w->o.env->dead; i++) {
 		fiber_sleep(&w->o.env->loop, NS_PER_S);
 		r = volume_verify_space(w->o.volume, &report);
 	}
