@@ -89,6 +89,13 @@ rule_text() {
 		grep -nE '[[:space:]]+$' $code | complain 'blanks at the end of the line'
 		grep -nE '^( {4}|( {8})+)[A-Za-z].*[;{]$' $sources | complain 'indented with blanks (use tabs)'
 	}
+	# what the line before is for has been taken away, say
+	# shellcheck disable=SC2086
+	awk 'function depth(line) { match(line, /^\t*/); return RLENGTH }
+		FNR > 1 && head && $0 != "" && depth($0) <= under { print FILENAME ":" FNR ": belongs to the line before, and is not indented" }
+		{ head = 0; line = $0; under = depth($0) }
+		/^\t+(} )?(else )?((for|if|while) |link_for[a-z_]*)\(.*\)$/ && !/^\t+} while / { head = gsub(/\(/, "", line) == gsub(/\)/, "", line) }' \
+		$(echo "$sources" | grep '\.c$')
 	for f in $text; do
 		[ -s "$f" ] && [ -n "$(tail -c1 "$f" | tr -d '\0')" ] && echo "$f:1: no newline at the end of the file"
 	done

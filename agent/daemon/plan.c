@@ -177,7 +177,6 @@ int plan_make(const char *text, size_t length, const struct plan_how *how, struc
 		plan_free(&p);
 		return r;
 	}
-	for (unsigned i = 0; i < p.device_count; i++)
 	*ret_plan = p;
 	return 0;
 }
