@@ -179,7 +179,8 @@ static int create_one(struct volume *v, uint64_t above, bool reserve, struct met
 	return r;
 }
 
-/* One is enough to go on in: it isn't given up because the servers of the next are away. */
+/* One is enough to go on in: it isn't given up because the servers of the next are away; and of what is kept for checkpoints no more is taken at once, as all of it
+ * is allocated, and many volumes may be opened, or lose a server, in the same moment. */
 int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, bool reserve)
 {
 	int r = 0;
@@ -191,7 +192,9 @@ int log_create_segments(struct volume *v, struct meta_log *log, unsigned count, 
 		r = create_one(v, log->last_id, reserve, &log->segments[log->segment_count]);
 		if (r == 0)
 			log->last_id = log->segments[log->segment_count++].id;
-		else if (i > 0 && segment_away(r))
+		if (r == 0 && log->last_id >= v->log.kept_from && !PLANTED(reserve_ahead))
+			return 0;
+		if (i > 0 && segment_away(r))
 			return 0;
 	}
 	return r;

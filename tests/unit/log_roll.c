@@ -13,6 +13,7 @@ struct taker {
 	struct segment_server server; /* first */
 	unsigned creates, deletes, leaves_after;
 	int status;
+	bool full; /* but for what is kept */
 };
 
 struct roll_rig {
@@ -27,7 +28,7 @@ static void taker_submit(struct segment_server *server, struct segment_io *io)
 	struct taker *t = (struct taker *)server;
 	t->creates += io->op == SEGMENT_CREATE;
 	t->deletes += io->op == SEGMENT_DELETE;
-	io->status = io->op == SEGMENT_CREATE ? t->status : 0;
+	io->status = io->op != SEGMENT_CREATE ? 0 : t->full && !io->reserve ? -ENOSPC : t->status;
 	job_put(io->parent, io->status);
 }
 
@@ -111,6 +112,20 @@ Test(log_roll, one_segment_is_enough_to_go_on_in)
 {
 	for (unsigned seed = 1; seed <= 8; seed++)
 		cr_assert_eq(made(seed, 1), 1);
+}
+
+/* All of it is allocated, and who opens a volume or mends its log wants segments ahead. */
+Test(log_roll, of_what_is_kept_for_checkpoints_one_is_taken)
+{
+	struct roll_rig *g = rig_make(1);
+	g->volume.log.kept_from = UINT64_MAX;
+	for (unsigned i = 0; i < SERVERS; i++)
+		g->servers[i].full = true;
+	cr_assert_eq(sim_run_fiber(g->w.env, make, g), 0);
+	cr_assert_eq(g->log.segment_count, 1);
+	cr_assert_eq(g->log.segments[0].id, g->volume.log.kept_from);
+	cr_assert_eq(g->log.last_id, g->log.segments[0].id);
+	rig_free(g);
 }
 
 /* ---- too few can make it ---- */
