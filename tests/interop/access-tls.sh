@@ -26,6 +26,7 @@ done
 serve() { # HOST OPTION…: sets $at
 	host=$1
 	shift
+	: >"$dir/out.$host" # what the one before said
 	AQUIFER_ROOT=$dir/$host "$S" --data "$dir/data.$host" --listen "${port[$host]:-127.0.0.1:0}" --domain "$host" "$@" >"$dir/out.$host" 2>"$dir/err.$host" &
 	server_pid[$host]=$!
 	until_true 20 grep -q ready "$dir/out.$host" || fail "the server of $host doesn't start: $(cat "$dir/err.$host")"

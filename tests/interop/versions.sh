@@ -21,6 +21,7 @@ on() {
 }
 server_up() {
 	local n=$1
+	: >"$store/out$n" # what the one before said
 	AQUIFER_ROOT=$dir/b "$(programs "$n")/aquifer-server" --data "$store/data$n" --listen "unix:$store/s$n" --domain "d$n" \
 		--rebuild-interval 1 --rebuild-rate 0 --lost-after 2 >"$store/out$n" 2>&1 &
 	server[$n]=$!
@@ -121,6 +122,7 @@ on b cluster check >"$dir/check" 2>&1 || fail "check: $(cat "$dir/check")"
 # one that speaks no version of ours is no riddle
 on b detach v >/dev/null || fail "detach"
 server_gone 4
+: >"$store/out4"
 AQUIFER_ROOT=$dir/b "$next" --data "$store/data4" --listen "unix:$store/s4" --domain d4 >"$store/out4" 2>&1 &
 server_pids="$server_pids $!"
 until_true 20 grep -q ready "$store/out4" || fail "the next server: $(cat "$store/out4")"
