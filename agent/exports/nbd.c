@@ -318,6 +318,19 @@ err_server:
 
 /* ---- closing ---- */
 
+/* A client may have many connections. */
+static bool is_named(const struct nbd_server *s, const struct nbd_connection *until, uint32_t pid)
+{
+	link_for(l, &s->connections) {
+		struct nbd_connection *c = container_of(l, struct nbd_connection, link);
+		if (c == until)
+			break;
+		if (c->transmission && stream_peer_pid(c->stream) == pid)
+			return true;
+	}
+	return false;
+}
+
 static int report_busy(const struct nbd_server *s, struct report *report)
 {
 	char pids[128] = "";
@@ -325,7 +338,7 @@ static int report_busy(const struct nbd_server *s, struct report *report)
 	link_for(l, &s->connections) {
 		struct nbd_connection *c = container_of(l, struct nbd_connection, link);
 		uint32_t pid = c->transmission ? stream_peer_pid(c->stream) : 0;
-		if (pid && used < sizeof pids)
+		if (pid && used < sizeof pids && !is_named(s, c, pid))
 			used += (size_t)snprintf(pids + used, sizeof pids - used, "%s%u", used ? ", " : " (pid ", pid);
 	}
 	return report_set(report, -EBUSY, "%s is in use by %llu NBD client%s%s%s", s->export.name,

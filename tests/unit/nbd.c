@@ -373,6 +373,12 @@ static void script_close(void)
 	cr_assert_eq(export_nbd.close(the.export, /* force= */ false, &report), -EBUSY);
 	snprintf(expected, sizeof expected, "vm is in use by 1 NBD client (pid %d)", (int)getpid());
 	cr_assert_str_eq(report.text, expected);
+	struct stream *more = client(/* structured= */ false);
+	report.text[0] = 0;
+	cr_assert_eq(export_nbd.close(the.export, /* force= */ false, &report), -EBUSY);
+	snprintf(expected, sizeof expected, "vm is in use by 2 NBD clients (pid %d)", (int)getpid());
+	cr_assert_str_eq(report.text, expected, "%s", report.text);
+	hang_up(more);
 	cr_assert_eq(read_bytes(s, 0, block, sizeof block), 0, "it goes on");
 	/* Forced: what is under way ends and is answered, then the line goes dead. */
 	the.memory->hold = true;
