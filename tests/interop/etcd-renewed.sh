@@ -40,10 +40,10 @@ nbdcopy --flush "$dir/data" "$uri" || fail "write"
 aquifer snapshot create v@before || fail "snapshot"
 
 # who may only read is told so, and not that nobody can write
-ctl --user root:secret user add reader:words
-ctl --user root:secret role add reader
-ctl --user root:secret role grant-permission reader read aquifer/ aquifer0
-ctl --user root:secret user grant-role reader reader
+etcd_does --user root:secret user add reader:words
+etcd_does --user root:secret role add reader
+etcd_does --user root:secret role grant-permission reader read aquifer/ aquifer0
+etcd_does --user root:secret user grant-role reader reader
 mkdir -p "$dir/reader/etc/aquifer"
 sed 's/^catalog-user = .*/catalog-user = reader/; s|^catalog-password-file = .*|catalog-password-file = '"$dir/words|" "$etc/aquifer.conf" >"$dir/reader/etc/aquifer/aquifer.conf"
 echo words >"$dir/words"

@@ -39,7 +39,8 @@ struct world {
 	bool flush_last;           /* this life ends with a flush */
 	bool brief;                /* the first ends when the layer has just been made */
 	uint64_t sectors;
-	unsigned life, operations, clients;
+	unsigned life, operations, clients, next_client;
+	uint64_t syncs, syncing[CLIENTS]; /* syncs so far; which one each client waits for, 0: none */
 	struct report report;
 	bool crashed;              /* the last life ended by … */
 	struct block_oracle_crash how;
@@ -116,6 +117,7 @@ static int graph_start(struct world *w)
 
 struct request {
 	struct world *w;
+	unsigned client;
 	uint8_t *memory, *data; /* data: perhaps not aligned */
 	uint64_t sector, count;
 };
@@ -145,8 +147,20 @@ static int request_io(struct request *q, enum blk_op op, unsigned flags)
 		io.offset = io.length = 0;
 	struct job j;
 	job_init(&j, &q->w->env->loop);
+	q->w->syncing[q->client] = op == BLK_FLUSH || flags & BLK_FUA ? ++q->w->syncs : 0;
 	blk_submit(q->w->root, &io, &j);
-	return fiber_wait(&j);
+	int r = fiber_wait(&j);
+	q->w->syncing[q->client] = 0;
+	return r;
+}
+
+/* A sync that fails has taken what it should have covered before who asked for it hears so; what was read meanwhile is judged by what is known then. */
+static void syncs_settle(struct world *w)
+{
+	uint64_t until = w->syncs;
+	for (unsigned i = 0; i < CLIENTS; i++)
+		while (w->errors && w->syncing[i] && w->syncing[i] <= until && !w->env->dead)
+			fiber_sleep(&w->env->loop, NS_PER_MS / 100);
 }
 
 static bool status_good(struct world *w, int r)
@@ -185,6 +199,7 @@ static void client_read(struct request *q)
 	char why[256];
 	uint64_t began = block_oracle_begin(w->oracle);
 	int r = request_io(q, BLK_READ, 0);
+	syncs_settle(w);
 	if (!status_good(w, r) || r < 0 || w->env->dead)
 		return;
 	if (block_oracle_read(w->oracle, began, q->sector, q->count, q->data, why, sizeof why) < 0)
@@ -206,7 +221,7 @@ static void client_flush(struct request *q)
 static int client_run(void *arg)
 {
 	struct world *w = arg;
-	struct request q = { .w = w, .memory = env_alloc_aligned((LENGTH_MAX + 1) * ORACLE_SECTOR + 4096) };
+	struct request q = { .w = w, .client = w->next_client++, .memory = env_alloc_aligned((LENGTH_MAX + 1) * ORACLE_SECTOR + 4096) };
 	while (w->operations && !w->run->failed && !w->env->dead) {
 		w->operations--;
 		request_draw(&q);
@@ -265,6 +280,8 @@ static int life_run(void *arg)
 	w->how = (struct block_oracle_crash){ .keeps = true }; /* judged; until this life ends otherwise */
 	w->operations = 50 + (unsigned)draw(w, 200);
 	w->clients = 1 + (unsigned)draw(w, CLIENTS);
+	w->next_client = 0;
+	memset(w->syncing, 0, sizeof w->syncing);
 	for (unsigned n = w->clients; n > 0; n--)
 		fiber_start(&w->env->loop, client_run, w, NULL);
 	while (w->clients)
