@@ -49,6 +49,10 @@ struct tapdisk {
 	struct timer look_timer;
 	struct job looking;
 	bool looks, look_no_more;
+	struct offload beat;
+	struct job beating;
+	bool beats;
+	uint64_t beat_ns;
 	/* tapdisk_end.c */
 	uint64_t end_since_ns;       /* told to end, and nobody to wait for; 0: it isn't */
 	struct timer end_timer;

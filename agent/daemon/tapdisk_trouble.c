@@ -127,6 +127,33 @@ static void write_down(const struct tapdisk *t, const char *text)
 		log_line("%s: %s", path, strerror(-r));
 }
 
+static int beat_run(struct offload *o)
+{
+	const struct tapdisk *t = container_of(o, struct tapdisk, beat);
+	state_beat(t->lock_fd, t->beat_ns);
+	return 0;
+}
+
+static void beaten(struct job *j)
+{
+	struct tapdisk *t = container_of(j, struct tapdisk, beating);
+	t->beats = false;
+	fiber_cond_wake(&t->end);
+}
+
+/* On a worker: the run directory may be on a disk, whose file system may be slow, or frozen; no device waits for that. */
+static void beat(struct tapdisk *t)
+{
+	if (t->lock_fd < 0 || t->beats)
+		return;
+	t->beats = true;
+	t->beat_ns = env_now_ns(t->env);
+	t->beat.run = beat_run;
+	job_init(&t->beating, &t->env->loop);
+	env_offload(t->env, &t->beat, &t->beating);
+	job_then(&t->beating, beaten);
+}
+
 static void look(struct job *j)
 {
 	struct tapdisk *t = container_of(j, struct tapdisk, looking);
@@ -136,8 +163,7 @@ static void look(struct job *j)
 		fiber_cond_wake(&t->end);
 		return;
 	}
-	if (t->lock_fd >= 0)
-		state_beat(t->lock_fd, env_now_ns(t->env));
+	beat(t);
 	tapdisk_condition_look(t);
 	tapdisk_sizes_look(t);
 	struct look l = { .text = text, .bytes = sizeof text };
@@ -167,7 +193,7 @@ void tapdisk_trouble_end(struct tapdisk *t)
 {
 	t->look_no_more = true;
 	timer_cancel(t->env, &t->look_timer);
-	while (t->looks)
+	while (t->looks || t->beats)
 		fiber_cond_wait(&t->env->loop, &t->end);
 	tapdisk_condition_end(t);
 	if (t->options->run_dir)
