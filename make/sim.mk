@@ -13,9 +13,7 @@ $(B)/sim: $(B)/obj/tests/unit/blktest.o
 # A catalog's URL leads to a simulated one there (tests/sim/catalog_url.c)
 $(B)/sim: LDFLAGS += -Wl,--wrap=catalog_etcd_open,--wrap=catalog_sqlite_open,--wrap=store_status_members
 
-# Those of the unit tests that tests/unit/plants are for
-$(B)/unit-planted: $(patsubst %,$(B)/obj/tests/%.o,unit/access unit/tls unit/tlstest unit/liar unit/liars unit/trim unit/rebuild unit/rebuild_unreadable unit/rebuild_idle unit/read_repair unit/gc \
-		unit/segment_share unit/volume_wait unit/volume_acquire unit/lapsed unit/log_copy unit/log_leave unit/log_retain unit/unsealed unit/salvage_cut unit/salvage_force unit/salvage unit/salvagetest unit/doomed unit/storetest unit/blktest unit/copytest unit/volumetest unit/volume_full unit/volume_full_drop unit/maptest unit/clustertest unit/recover unit/publish unit/cow unit/merge unit/simfile unit/plant sim/catalog_sim) $(B)/libaquifer.a
+$(B)/unit-planted: $(UNIT_SRC:%.c=$(B)/obj/%.o) $(B)/obj/tests/sim/catalog_sim.o $(B)/libaquifer.a
 	$(call say,LD )
 	$(Q)$(CC) $^ $(LDFLAGS) -lcriterion $(ALL_LIBS) -o $@
 

@@ -167,7 +167,7 @@ bool graph_plain_char(unsigned char c)
 
 bool graph_must_quote(const char *word, bool element)
 {
-	if (!word[0] || word[0] == '#')
+	if (!word[0] || word[0] == '#' || strncmp(word, GRAPH_UTF8_MARK, sizeof GRAPH_UTF8_MARK - 1) == 0) /* at a text's beginning it would be skipped */
 		return true;
 	bool slash = false;
 	for (unsigned n; *word; word += n) {

@@ -128,6 +128,8 @@ int graph_find(const struct graph *g, const char *name);
 unsigned graph_utf8(const char *text, size_t length);
 /* Characters that need no quotes. */
 bool graph_plain_char(unsigned char c);
+/* What some editors put before UTF-8: skipped at a text's beginning. */
+#define GRAPH_UTF8_MARK "\xef\xbb\xbf"
 /* Must the word be quoted? `element`: it stands alone, where DRIVER:WORD would be taken apart. */
 bool graph_must_quote(const char *word, bool element);
 /* Writes the character at `p` as it stands inside quotes; returns the bytes of it consumed. */

@@ -526,8 +526,7 @@ int graph_parse(const char *text, size_t length, struct graph **ret_graph, struc
 		return -ENOMEM;
 	g->root = -1;
 	g->strings = malloc(length * 2 + 1); /* a word of n characters takes at most n + 1 bytes */
-	static const char mark[] = "\xef\xbb\xbf";
-	size_t marked = length >= 3 && memcmp(text, mark, 3) == 0 ? 3 : 0;
+	size_t mark = sizeof GRAPH_UTF8_MARK - 1, marked = length >= mark && memcmp(text, GRAPH_UTF8_MARK, mark) == 0 ? mark : 0;
 	struct parser p = { .at = text + marked, .end = text + length, .place = { 1, 1 }, .strings = g->strings, .graph = g, .report = report };
 	int r = g->strings ? parse_text(&p) : -ENOMEM;
 	if (r < 0) {

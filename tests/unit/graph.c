@@ -114,6 +114,7 @@ Test(graph, expressions)
 	canonical("  qcow2( /images/b.qcow2 )  ", "qcow2(/images/b.qcow2)");
 	canonical("volume(web1)", "volume(web1)");
 	canonical("\xef\xbb\xbf" "raw(/images/a.img)", "raw(/images/a.img)"); /* as some editors begin UTF-8 */
+	canonical("\"\xef\xbb\xbf\"/", "\"\xef\xbb\xbf/\"");              /* found by the fuzzer */
 	canonical("cow(/vms/top.raw, ro(qcow2(/images/gold.qcow2)))", "cow(/vms/top.raw, ro(qcow2(/images/gold.qcow2)))");
 	canonical("throttle(volume(web1), iops=500)", "throttle(volume(web1), iops=500)");
 	canonical("null()", "null()");
