@@ -14,11 +14,11 @@ begin=$SECONDS
 
 # name, budget in seconds, what. The sum of the budgets is 17 minutes at most; they are for two cores.
 suites='
-build 100 programs, tools and unit tests, with warnings as errors
+build 80 programs, tools and unit tests, with warnings as errors
 tidy 20 house rules that a script can check
 unit 40 unit tests
-interop 400 the programs against real tools
-crash 70 kill -9 of everything, under verified load
+interop 440 the programs against real tools
+crash 50 kill -9 of everything, under verified load
 cluster 110 three servers, two hosts and etcd in network namespaces, through faults
 sim 80 seeds of the simulator, every scenario
 model 50 the protocol of the store, by exhaustive search
