@@ -379,27 +379,40 @@ static int await(struct volume_move *m, enum move_state state, uint64_t timeout_
 	return m->state == state ? -ETIMEDOUT : 0;
 }
 
+/* It has moved, and is to come back. */
+static int return_begin(struct volume_move *m, struct report *report)
+{
+	while (m->running || m->ticking) /* which end with the state */
+		fiber_cond_wait(loop_of(m), &m->changed);
+	int r = prepare(m, report);
+	if (r < 0)
+		return r;
+	m->node->intake.gone = 0;
+	m->node->intake.former = m->node->intake.next = 0;
+	m->returns = true;
+	m->stays = false;
+	m->state = MOVE_INCOMING;
+	r = start(m);
+	if (r < 0)
+		give_up(m);
+	return r;
+}
+
 static int expect(struct volume_move *m, uint64_t offer, uint64_t lasts_ns, const char *from, char **ret_json, struct report *report)
 {
+	while (m->returning) /* said twice, it must not begin once more when the first has got the volume */
+		fiber_cond_wait(loop_of(m), &m->changed);
 	if (m->state != MOVE_INCOMING && m->state != MOVE_MOVED)
 		return report_set(report, -EBUSY, m->state == MOVE_SERVES ? "it is served here already" : "it is being handed over already (try again)");
 	if (m->offer && m->offer != offer && m->state == MOVE_INCOMING)
 		return report_set(report, -EBUSY, "it waits for another hand-over, for some seconds at most (try again)");
 	if (m->state == MOVE_MOVED) {
-		while (m->running || m->ticking) /* which end with the state */
-			fiber_cond_wait(loop_of(m), &m->changed);
-		int r = m->state == MOVE_MOVED ? prepare(m, report) : -EBUSY;
+		m->returning = true;
+		int r = return_begin(m, report);
+		m->returning = false;
+		fiber_cond_wake(&m->changed);
 		if (r < 0)
 			return r;
-		m->node->intake.gone = 0;
-		m->node->intake.former = m->node->intake.next = 0;
-		m->returns = true;
-		m->stays = false;
-		m->state = MOVE_INCOMING;
-		if ((r = start(m)) < 0) {
-			give_up(m);
-			return r;
-		}
 	}
 	while (m->taking || m->warming)
 		fiber_cond_wait(loop_of(m), &m->changed);

@@ -39,7 +39,7 @@ struct volume_move {
 	char why[256];                 /* INCOMING: why it couldn't be opened */
 	bool failed;                   /* INCOMING: an attempt did, perhaps half-way */
 	bool owner_changed, log_changed; /* the watch said so since the last turn */
-	bool back, cancel, hurry, tick, closing, taking, warming, deactivating, running, ticking;
+	bool back, cancel, hurry, tick, closing, taking, warming, deactivating, returning, running, ticking;
 	unsigned commands;             /* of the node, under way */
 	uint64_t looked_ns;
 	struct fiber_cond changed;
