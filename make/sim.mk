@@ -13,10 +13,6 @@ $(B)/sim: $(B)/obj/tests/unit/blktest.o
 # A catalog's URL leads to a simulated one there (tests/sim/catalog_url.c)
 $(B)/sim: LDFLAGS += -Wl,--wrap=catalog_etcd_open,--wrap=catalog_sqlite_open,--wrap=store_status_members
 
-$(B)/unit-planted: $(UNIT_SRC:%.c=$(B)/obj/%.o) $(B)/obj/tests/sim/catalog_sim.o $(B)/libaquifer.a
-	$(call say,LD )
-	$(Q)$(CC) $^ $(LDFLAGS) -lcriterion $(ALL_LIBS) -o $@
-
 sim: $(B)/sim
 	$(Q)$(B)/sim $(SIM_ARGS)
 	$(Q)$(if $(SEED),,$(B)/sim $(if $(SCENARIO),--scenario $(SCENARIO)) --twice --seeds 10)
@@ -26,8 +22,8 @@ mutants: mutants-unit
 	$(Q)tests/sim/mutants.sh build/mutants/sim
 
 mutants-unit:
-	+$(Q)$(MUTANTS_MAKE) build/mutants/unit-planted
-	$(Q)tests/unit/mutants.sh build/mutants/unit-planted
+	+$(Q)$(MUTANTS_MAKE) build/mutants/unit
+	$(Q)tests/unit/mutants.sh build/mutants/unit
 
 mutant:
 	+$(Q)$(MUTANTS_MAKE) build/mutants/sim
