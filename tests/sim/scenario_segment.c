@@ -312,7 +312,7 @@ static void do_create(struct world *w, struct model_segment *s)
 	s->tried = true;
 	s->owned = true;
 	struct segment_io io = { .op = SEGMENT_CREATE, .segment = s->header.segment, .epoch = s->header.epoch, .header = s->header,
-				 .reserve = true };
+				 .reserve = sim_random(w->sim) % 4 == 0 }; /* all of it is allocated then */
 	int r = segment_op(w, &io);
 	s->created = r == 0;
 	CHECK(w, s, r == 0 || r == -ESHUTDOWN || w->errors, "create: %d", r);
