@@ -1,4 +1,4 @@
-/* A volume that is deleted while it is between two hosts: neither side waits for what nobody will have. */
+/* A volume between two hosts that is deleted, taken by force, or expected twice: neither side waits for what nobody will have, and one has it once. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -89,25 +89,30 @@ static int body_other_offer(void *arg)
 
 Test(volume_move, who_has_it_is_told_to_whom_it_was_offered) { with_open_volume(body_other_offer); }
 
+static void put_owner(struct volume_rig *g, const struct meta_owner *o)
+{
+	char key[META_KEY_BYTES];
+	struct catalog_txn t;
+	size_t length;
+	uint8_t *bytes = meta_owner_encode(o, &length);
+	meta_key_owner(1, key);
+	catalog_txn_init(&t);
+	catalog_txn_put(&t, key, bytes, length);
+	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
+	free(bytes);
+}
+
 /* Somebody attaches it by force while it is offered. */
 static void rob(struct volume_rig *g, const char *host, uint64_t pid)
 {
-	char key[META_KEY_BYTES];
 	struct meta_owner o;
-	struct catalog_txn t;
-	size_t length;
 	cr_assert_eq(meta_get_owner(g->places.catalog, 1, &o, NULL), 0);
 	o.epoch++;
 	o.state = OWNER_HELD;
 	o.stamp = 77;
 	o.pid = pid;
 	snprintf(o.host, sizeof o.host, "%s", host);
-	uint8_t *bytes = meta_owner_encode(&o, &length);
-	meta_key_owner(1, key);
-	catalog_txn_init(&t);
-	catalog_txn_put(&t, key, bytes, length);
-	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
-	free(bytes);
+	put_owner(g, &o);
 }
 
 /* It is offered to the process 5 of host h2, and somebody takes it: what its giver is told when he asks for it again. */
@@ -195,11 +200,12 @@ static int body_target(void *arg)
 
 Test(volume_move, what_is_waited_for_is_deleted) { with_open_volume(body_target); }
 
-/* An engine whose first lease takes its time. */
+/* An engine whose first lease takes its time, or the second look at the volume's log record. */
 static struct {
 	const struct catalog_ops *ops;
 	struct catalog_ops fake;
 	bool slow;
+	unsigned looks;
 } below;
 
 static int slow_lease(struct catalog *c, unsigned ttl_s, const char *key, struct catalog_lease **ret_lease)
@@ -210,6 +216,74 @@ static int slow_lease(struct catalog *c, unsigned ttl_s, const char *key, struct
 		fiber_sleep(&c->env->loop, NS_PER_S / 2);
 	return below.ops->lease(c, ttl_s, key, ret_lease);
 }
+
+static int slow_get(struct catalog *c, const char *key, struct catalog_value *ret_value)
+{
+	char log[META_KEY_BYTES];
+	meta_key_log(1, log);
+	if (strcmp(key, log) == 0 && ++below.looks == 2)
+		fiber_sleep(&c->env->loop, 2 * NS_PER_S);
+	return below.ops->get(c, key, ret_value);
+}
+
+struct expecting {
+	struct volume_rig *g;
+	struct volume_move *m;
+	int status;
+	bool over;
+};
+
+static int expect_it(void *arg)
+{
+	static const char *const offer[] = { "7", "20000", "h3", NULL };
+	struct expecting *e = arg;
+	char *json = NULL;
+	e->status = volume_move_control(e->m, "handover-expect", offer, &json, NULL);
+	free(json);
+	e->over = true;
+	return 0;
+}
+
+static void let_go(struct volume_rig *g)
+{
+	struct meta_owner o;
+	cr_assert_eq(meta_get_owner(g->places.catalog, 1, &o, NULL), 0);
+	o.state = OWNER_FREE;
+	put_owner(g, &o);
+}
+
+/* It has moved and comes back; who asks for that has no answer in time, and says it again. */
+static int body_expected_twice(void *arg)
+{
+	struct volume_rig *g = arg;
+	struct volume_node *n = container_of(g->node, struct volume_node, node);
+	struct volume_move m;
+	char state[16], why[128];
+	int r;
+	take_offered(g, &m, "h3", 5, &r);
+	let_go(g);
+	struct expecting first = { g, &m, 1, false }, again = first;
+	below.ops = g->places.catalog->ops;
+	below.fake = *below.ops;
+	below.fake.get = slow_get;
+	below.looks = 0;
+	g->places.catalog->ops = &below.fake;
+	fiber_start(&g->env->loop, expect_it, &first, NULL);
+	fiber_start(&g->env->loop, expect_it, &again, NULL);
+	for (unsigned i = 0; i < 100 && !(first.over && again.over); i++)
+		fiber_sleep(&g->env->loop, NS_PER_S / 10);
+	g->places.catalog->ops = below.ops;
+	cr_assert(first.over && again.over);
+	fiber_sleep(&g->env->loop, 2 * NS_PER_S);
+	cr_assert(!volume_move_condition(&m, state, why, sizeof why), "%s: %s", state, why);
+	cr_assert(n->volume);
+	cr_assert_eq(blk_read_wait(g->node, g->buffer, BLOCK_BYTES, 0), 0);
+	g->volume = n->volume;
+	volume_move_end(&m);
+	return 0;
+}
+
+Test(volume_move, returns_once_when_told_twice) { with_open_volume(body_expected_twice); }
 
 /* It is let go while the node looks whether it is, and is told at the same time to expect an offer. */
 static int body_let_go_and_expected(void *arg)
