@@ -22,10 +22,10 @@ static int ask(struct cluster_rig *c, unsigned server, enum segment_op op, uint6
 
 static uint64_t segment, epoch;
 
-static void lose_with_owner(struct cluster_rig *c)
+static void lose_with_owner(struct cluster_rig *c, unsigned owners)
 {
 	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < owners; i++) {
 		salvage_next_owner(c);
 		cluster_open(c);
 	}
@@ -40,7 +40,7 @@ static void lose_with_owner(struct cluster_rig *c)
 Test(salvage_force, an_owner_from_before_frees_nothing_any_more)
 {
 	struct cluster_rig *c = cluster_make();
-	lose_with_owner(c);
+	lose_with_owner(c, 2);
 	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
 	cr_assert_eq(salvage_counts[STORE_RECOVERED_NEWER], 1);
 	for (unsigned i = 0; i < 2; i++) {
@@ -69,15 +69,7 @@ static void free_some(struct cluster_rig *c, unsigned server)
 static void recover_freed(unsigned freed, uint64_t lost)
 {
 	struct cluster_rig *c = cluster_make();
-	cr_assert_eq(volume_rig_run(&c->g, salvage_backup), 0);
-	salvage_next_owner(c);
-	cluster_open(c);
-	cr_assert_eq(volume_rig_run(&c->g, salvage_write), 0);
-	cr_assert_eq(volume_rig_run(&c->g, salvage_checkpoint), 0);
-	segment = container_of(c->g.volume->log.segments.next, struct log_segment, link)->meta.id;
-	epoch = c->g.volume->epoch;
-	salvage_lose_catalog(c);
-	cluster_server_end(c, 2);
+	lose_with_owner(c, 1);
 	for (unsigned i = 0; i < freed; i++)
 		free_some(c, i);
 	cr_assert_eq(volume_rig_run(&c->g, salvage_force), 0, "%s", c->g.report.text);
@@ -122,7 +114,7 @@ static int body_owner(void *arg)
 Test(salvage_force, a_fence_of_a_recovery_that_failed_keeps_nobody_out)
 {
 	struct cluster_rig *c = cluster_make();
-	lose_with_owner(c);
+	lose_with_owner(c, 2);
 	for (unsigned i = 0; i < 2; i++)
 		between(c->servers[i].dir, submit);
 	salvage_may_fail = true;

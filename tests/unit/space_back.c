@@ -181,25 +181,6 @@ Test(space_back, an_opening_leaves_no_chunk_behind)
 	volume_rig_free(g);
 }
 
-/* Its holder isn't told: whoever deleted it could not reach him. */
-static void delete_unsaid(struct volume_rig *g, uint64_t mark)
-{
-	struct meta_snapshot m;
-	struct catalog_txn t;
-	char key[META_KEY_BYTES], note[META_KEY_BYTES];
-	size_t length;
-	cr_assert_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), 0);
-	m.doomed = true;
-	uint8_t *bytes = meta_snapshot_encode(&m, &length);
-	meta_key_snapshot(1, mark, key);
-	meta_key_reap_snapshot(1, mark, note);
-	catalog_txn_init(&t);
-	catalog_txn_put(&t, key, bytes, length);
-	catalog_txn_put(&t, note, "", 0);
-	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
-	free(bytes);
-}
-
 static int body_unsaid(void *arg)
 {
 	struct volume_rig *g = arg;
@@ -210,7 +191,7 @@ static int body_unsaid(void *arg)
 	cr_assert_eq(volume_rig_write(g), 0);
 	cr_assert_eq(volume_checkpoint(g->volume), 0);
 	fiber_sleep(&g->env->loop, 60 * NS_PER_S); /* it has looked, as after each opening */
-	delete_unsaid(g, mark);
+	volume_rig_doom(g, mark);
 	fiber_sleep(&g->env->loop, 11 * 60 * NS_PER_S);
 	cr_assert_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), -ENOENT, "it is never freed");
 	return volume_rig_check(g);

@@ -56,20 +56,7 @@ static void fill(struct volume_rig *g, uint64_t *at, uint64_t left)
 
 static void doom(struct volume_rig *g, uint64_t mark)
 {
-	struct meta_snapshot m;
-	struct catalog_txn t;
-	char key[META_KEY_BYTES], note[META_KEY_BYTES];
-	size_t length;
-	cr_assert_eq(meta_get_snapshot(g->places.catalog, 1, mark, &m, NULL), 0);
-	m.doomed = true;
-	uint8_t *bytes = meta_snapshot_encode(&m, &length);
-	meta_key_snapshot(1, mark, key);
-	meta_key_reap_snapshot(1, mark, note);
-	catalog_txn_init(&t);
-	catalog_txn_put(&t, key, bytes, length);
-	catalog_txn_put(&t, note, "", 0);
-	cr_assert_eq(catalog_txn(g->places.catalog, &t, NULL), 0);
-	free(bytes);
+	volume_rig_doom(g, mark);
 	volume_reap_soon(g->volume);
 }
 

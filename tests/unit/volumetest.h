@@ -33,6 +33,8 @@ struct volume_rig *volume_rig_make_on(uint64_t seed, uint64_t size_bytes, uint64
 void volume_rig_free(struct volume_rig *g);
 void volume_rig_begin(struct volume_rig *g); /* a process */
 void volume_rig_kill(struct volume_rig *g);  /* its end */
+/* FIBER. Deletes a snapshot of volume 1; its holder isn't told. */
+void volume_rig_doom(struct volume_rig *g, uint64_t mark);
 /* Opens the volume and a block node on it. 0 or -errno with g->report. */
 int volume_rig_open(struct volume_rig *g);
 /* Runs `body(g)` in a fiber of the process. */
